@@ -1,0 +1,93 @@
+"""What both command lines (`python -m analysis`, `python -m trained_prompts`) have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from analysis.errors import InputError
+from analysis.models import Report
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the table on standard output.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead: .csv, .parquet or .json.", dir_okay=False)]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own]")
+]
+
+
+def new_app(help_text: str) -> typer.Typer:
+    return typer.Typer(help=help_text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error)."""
+    try:
+        app()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("Stopped; nothing was saved.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # `... | head` closed the pipe
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
+    """Print a table, or write it where `--out` says."""
+    from analysis import export
+
+    if out is not None:
+        export.write_table(table, out)
+        print(f"{len(table)} rows written to {out}", file=sys.stderr)
+    elif form is Format.table:
+        shown = table.to_string(index=False, float_format=lambda number: f"{number:.4g}", na_rep="-")
+        sys.stdout.write((shown if len(table) else "nothing") + "\n")
+    else:
+        sys.stdout.buffer.write(export.WRITERS[form](table))
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse an unusable `--out` before the work is done."""
+    if out is not None:
+        from analysis import export
+
+        export.writer_for(out)
+        if not out.parent.is_dir():
+            raise InputError(f"The folder {out.parent} does not exist; create it, or choose another place for {out.name}.")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """A bar on standard error that appears once something reports, for instance a vocabulary read for the first time."""
+    from tqdm import tqdm
+
+    bar: tqdm | None = None
+
+    def report(share: float, doing: str) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=100, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", file=sys.stderr, leave=False)
+        bar.set_description_str(doing, refresh=False)
+        bar.update(100 * share - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()

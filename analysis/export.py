@@ -1,0 +1,77 @@
+"""One table, the same bytes everywhere: what the command line prints is what a page's button downloads."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import InputError
+from analysis.folders import write_whole
+
+# A spreadsheet runs a cell that starts with one of these (OWASP, "CSV injection"; the last four are their full-width forms).
+_FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """UTF-8 with a header row; numbers round-trip; a text cell that a spreadsheet would run as a formula gets a leading apostrophe."""
+    return table.map(_disarmed).to_csv(index=False, lineterminator="\n").encode("utf-8")
+
+
+def to_json(table: pd.DataFrame) -> bytes:
+    """A list of one object a row; missing values are null."""
+    rows = [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    return (json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode("utf-8")
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Apache Parquet, the column types kept."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+WRITERS = {"csv": to_csv, "parquet": to_parquet, "json": to_json}
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table in the format that the file's ending names; the file appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        The ending is none of .csv, .parquet and .json, or the file cannot be written.
+    """
+    content = writer_for(path)(table)
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def writer_for(path: Path):
+    """The function that writes the format of a file's ending.
+
+    Raises
+    ------
+    InputError
+    """
+    writer = WRITERS.get(path.suffix.lower().lstrip("."))
+    if writer is None:
+        raise InputError(f"{path.name} does not end in .csv, .parquet or .json; the ending chooses the format.")
+    return writer
+
+
+def _disarmed(value):
+    return "'" + value if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
+
+
+def _plain(value):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    return value.item() if hasattr(value, "item") else value

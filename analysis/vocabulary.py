@@ -1,0 +1,354 @@
+"""A model's vocabulary: what each token is, and the vector that the first layer receives for it.
+
+Only the embedding tensor and the tokenizer's own file are read, never the model. The result is kept in the cache as plain
+arrays and memory-mapped from there, so the second call takes milliseconds whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.errors import ModelError
+from analysis.folders import appears_whole, cache_folder
+from analysis.models import ModelFiles, Report, no_report, resolve_model
+
+ROWS_AT_A_TIME = 8192
+_CACHE_VERSION = 1  # raise it when the content of a cached vocabulary changes
+
+# Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
+EMBEDDING_NAMES = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "embed_in.weight",
+    "shared.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+    "token_embd.weight",
+    "emb.weight",
+)
+# Families whose embedding layer multiplies the stored rows by the square root of the width (by the start of model_type).
+SCALED_BY_SQRT_WIDTH = ("gemma",)
+
+_UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<\|reserved_\w*\|>|<unused_row_\d+>")
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """A model's tokens and their input embeddings, in the space where soft prompts live.
+
+    Attributes
+    ----------
+    model : the model's name.
+    tokens : V printable strings. A token that is not valid text by itself is shown by its bytes, `<0xE4>`; other characters that
+        cannot be printed, and the backslash, are escaped as in a Python string.
+    embeddings : (V, d) float32, memory-mapped when it comes from the cache.
+    special : (V,) bool, control tokens and rows that no text uses.
+    mean : (d,) float64, the mean row.
+    norms, centred_norms : (V,) float64, the rows' Euclidean norms before and after the mean is taken off.
+    cache : the folder where what is derived from this vocabulary may be kept, or None.
+    """
+
+    model: str
+    tokens: list[str]
+    embeddings: np.ndarray
+    special: np.ndarray
+    mean: np.ndarray
+    norms: np.ndarray
+    centred_norms: np.ndarray
+    cache: Path | None = None
+
+    @classmethod
+    def from_embeddings(
+        cls, tokens: list[str], embeddings: np.ndarray, *, special: np.ndarray | None = None, model: str = "unnamed"
+    ) -> Vocabulary:
+        """Measure the rows and build the vocabulary.
+
+        Raises
+        ------
+        ModelError
+            Tokens and rows differ in number, or a row holds NaN or infinity.
+        """
+        if embeddings.ndim != 2 or len(tokens) != len(embeddings):
+            raise ModelError(f"{model}: {len(tokens)} tokens do not go with embeddings of shape {tuple(embeddings.shape)}.")
+        mean = np.zeros(embeddings.shape[1])
+        for start in range(0, len(embeddings), ROWS_AT_A_TIME):
+            mean += embeddings[start : start + ROWS_AT_A_TIME].sum(axis=0, dtype=np.float64)
+        mean /= max(len(embeddings), 1)
+        if not np.isfinite(mean).all():
+            raise ModelError(f"{model}: the input embeddings hold NaN or infinity.")
+        norms, centred_norms = np.empty(len(embeddings)), np.empty(len(embeddings))
+        for start in range(0, len(embeddings), ROWS_AT_A_TIME):
+            rows = embeddings[start : start + ROWS_AT_A_TIME].astype(np.float64)
+            norms[start : start + len(rows)] = np.sqrt(np.einsum("vd,vd->v", rows, rows))
+            rows -= mean
+            centred_norms[start : start + len(rows)] = np.sqrt(np.einsum("vd,vd->v", rows, rows))
+        if special is None:
+            special = np.zeros(len(tokens), dtype=bool)
+        return cls(model, tokens, embeddings, special, mean, norms, centred_norms)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def width(self) -> int:
+        return self.embeddings.shape[1]
+
+    @property
+    def median_norm(self) -> float:
+        return float(np.median(self.norms))
+
+
+def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
+    """The vocabulary of a model by its name (see `models.resolve_model`), from the cache when the files have not changed.
+
+    Raises
+    ------
+    ModelError
+        The name resolves to nothing, or its files hold no input embeddings or tokenizer that can be read.
+    """
+    model = resolve_model(name, report=report)
+    folder = cache_folder() / "vocabularies" / _key(model)
+    if not folder.exists():
+        try:
+            with appears_whole(folder) as partial:
+                _write(model, partial, report)
+        except FileExistsError:
+            pass  # another process finished it first
+    return _read_cached(model.name, folder)
+
+
+def embedding_tensor_name(names: list[str]) -> str:
+    """The input embeddings' tensor among a checkpoint's tensor names.
+
+    Raises
+    ------
+    ModelError
+        None of the known names is there.
+    """
+    for ending in EMBEDDING_NAMES:
+        matches = [name for name in names if name == ending or name.endswith("." + ending)]
+        if matches:
+            return min(matches, key=len)
+    raise ModelError(
+        f"No input embeddings among the checkpoint's {len(names)} tensors; looked for names that end in {', '.join(EMBEDDING_NAMES)}."
+    )
+
+
+def printable(token: str | bytes) -> str:
+    """A token as it stands in every table: no unprintable character, and reversible by eye.
+
+    >>> printable("\\n"), printable(b"\\xe4\\xb8"), printable(" word")
+    ('\\\\n', '<0xE4><0xB8>', ' word')
+    """
+    if isinstance(token, bytes):
+        try:
+            token = token.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in token)
+    if token.isprintable() and "\\" not in token:
+        return token
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in token)
+
+
+def _key(model: ModelFiles) -> str:
+    """Names the content without reading it: any change of a file changes its size or one of its times."""
+    files = (
+        [model.path]
+        if model.is_gguf
+        else sorted(p for p in model.path.iterdir() if p.suffix in (".safetensors", ".json", ".model", ".txt"))
+    )
+    stamps = []
+    for path in files:
+        stat = path.stat()
+        stamps.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return hashlib.sha256(repr((_CACHE_VERSION, stamps)).encode()).hexdigest()[:24]
+
+
+def _write(model: ModelFiles, folder: Path, report: Report) -> None:
+    report(0.0, f"reading the tokens of {model.name}")
+    if model.is_gguf:
+        tokens, special, shape, blocks = _open_gguf(model.path)
+    else:
+        tokens, special, shape, blocks = _open_folder(model.path)
+    rows = shape[0]
+    tokens, special = tokens[:rows], special[:rows]
+    unused = [f"<unused_row_{i}>" for i in range(len(tokens), rows)]
+    special = np.concatenate([special, np.ones(len(unused), dtype=bool)])
+    embeddings = np.lib.format.open_memmap(folder / "embeddings.npy", mode="w+", dtype=np.float32, shape=shape)
+    done = 0
+    for block in blocks:
+        embeddings[done : done + len(block)] = block
+        done += len(block)
+        report(0.1 + 0.8 * done / rows, f"reading the embeddings of {model.name}")
+    vocabulary = Vocabulary.from_embeddings(tokens + unused, embeddings, special=special, model=model.name)
+    embeddings.flush()
+    np.savez(
+        folder / "measures.npz",
+        special=vocabulary.special,
+        mean=vocabulary.mean,
+        norms=vocabulary.norms,
+        centred_norms=vocabulary.centred_norms,
+    )
+    (folder / "tokens.json").write_text(json.dumps(vocabulary.tokens), encoding="ascii")
+    report(1.0, "ready")
+
+
+def _read_cached(name: str, folder: Path) -> Vocabulary:
+    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
+    tokens = json.loads((folder / "tokens.json").read_text(encoding="ascii"))
+    with np.load(folder / "measures.npz") as measures:
+        return Vocabulary(name, tokens, embeddings, **measures, cache=folder)
+
+
+# --- GGUF ------------------------------------------------------------------------------------------------------------
+
+_GGUF_SPECIAL_TYPES = (2, 3, 5)  # unknown, control, unused
+_GGUF_TOKENIZERS = {"gpt2": "byte-level", "llama": "sentencepiece", "t5": "sentencepiece", "bert": "gguf-wordpiece"}
+
+
+def _open_gguf(path: Path):
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise ModelError(f"The file {path.name} cannot be read as GGUF ({error}).") from error
+    tensor = next((t for t in reader.tensors if t.name == "token_embd.weight"), None)
+    if tensor is None or "tokenizer.ggml.tokens" not in reader.fields:
+        raise ModelError(f"The file {path.name} holds no token_embd.weight or no tokens; it is not a language model.")
+    raw_tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    kinds = np.asarray(
+        reader.fields["tokenizer.ggml.token_type"].contents() if "tokenizer.ggml.token_type" in reader.fields else [1] * len(raw_tokens)
+    )
+    special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
+    style = _GGUF_TOKENIZERS.get(reader.fields["tokenizer.ggml.model"].contents(), "byte-level")
+    literal = {token for token, kind in zip(raw_tokens, kinds, strict=True) if kind in (2, 3, 4)}
+    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
+    shape = (int(tensor.shape[1]), int(tensor.shape[0]))
+    scale = _scale(str(reader.fields["general.architecture"].contents()), shape[1])
+
+    def blocks():
+        for start in range(0, shape[0], ROWS_AT_A_TIME):
+            rows = gguf.quants.dequantize(tensor.data[start : start + ROWS_AT_A_TIME], tensor.tensor_type)
+            yield rows.reshape(-1, shape[1]).astype(np.float32, copy=False) * scale
+
+    return tokens, special, shape, blocks()
+
+
+# --- A folder of safetensors -----------------------------------------------------------------------------------------
+
+
+def _open_folder(folder: Path):
+    from safetensors import SafetensorError, safe_open
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw_tokens, special, style, literal = _folder_tokens(folder)
+    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
+    path, name = _embedding_file(folder)
+    try:
+        with safe_open(path, framework="pt") as file:
+            shape = tuple(file.get_slice(name).get_shape())
+    except SafetensorError as error:
+        raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
+    if len(shape) != 2:
+        raise ModelError(f"The tensor {name} in {path.name} has the shape {shape}; input embeddings have two dimensions.")
+    scale = _scale(str(config.get("model_type", "")), shape[1])
+
+    def blocks():
+        with safe_open(path, framework="pt") as file:
+            rows = file.get_slice(name)
+            for start in range(0, shape[0], ROWS_AT_A_TIME):
+                yield rows[start : start + ROWS_AT_A_TIME].float().numpy() * scale
+
+    return tokens, special, shape, blocks()
+
+
+def _embedding_file(folder: Path) -> tuple[Path, str]:
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        name = embedding_tensor_name(list(weight_map))
+        return folder / Path(weight_map[name]).name, name
+    candidates = sorted(folder.glob("*.safetensors"))
+    if not candidates:
+        raise ModelError(f"The folder {folder} holds no .safetensors file; save the model with save_pretrained.")
+    try:
+        with safe_open(candidates[0], framework="pt") as file:
+            return candidates[0], embedding_tensor_name(list(file.keys()))
+    except SafetensorError as error:
+        raise ModelError(f"The file {candidates[0].name} cannot be read as safetensors ({error}).") from error
+
+
+def _folder_tokens(folder: Path) -> tuple[list[str], np.ndarray, str, set[str]]:
+    from tokenizers import Tokenizer
+
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    else:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).backend_tokenizer
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"The folder {folder} holds no tokenizer that can be read; copy the model's tokenizer.json beside its config.json."
+            ) from error
+    by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
+    size = max(by_id, default=-1) + 1
+    tokens = [by_id.get(i, f"<unused_row_{i}>") for i in range(size)]
+    added = tokenizer.get_added_tokens_decoder()
+    special = np.zeros(size, dtype=bool)
+    special[[i for i in range(size) if i not in by_id or (i in added and added[i].special)]] = True
+    return tokens, special, _style(json.loads(tokenizer.to_str()), tokens), {token.content for token in added.values()}
+
+
+def _style(spec: dict, tokens: list[str]) -> str:
+    kinds = re.findall(r'"type":\s*"(\w+)"', json.dumps({key: spec.get(key) for key in ("decoder", "pre_tokenizer", "normalizer")}))
+    if "ByteLevel" in kinds:
+        return "byte-level"
+    if "WordPiece" in kinds or (spec.get("model") or {}).get("type") == "WordPiece":
+        return "wordpiece"
+    return "sentencepiece" if any("▁" in token for token in tokens) else "plain"
+
+
+# --- Both ------------------------------------------------------------------------------------------------------------
+
+
+def _scale(family: str, width: int) -> np.float32:
+    return np.float32(np.sqrt(width)) if family.startswith(SCALED_BY_SQRT_WIDTH) else np.float32(1.0)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """The byte behind each character of a byte-level tokenizer: printable bytes stand for themselves, the others follow from U+0100."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    shifted = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(shifted)}
+
+
+def _printable_tokens(raw_tokens: list[str], special: np.ndarray, style: str, literal: set[str]) -> tuple[list[str], np.ndarray]:
+    byte_of = _byte_of_character()
+
+    def decode(token: str) -> str | bytes:
+        if token in literal:
+            return token
+        if style == "byte-level":
+            return bytes(byte_of[c] for c in token) if all(c in byte_of for c in token) else token
+        if style == "sentencepiece":
+            if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
+                return bytes([int(token[3:5], 16)])
+            return token.replace("▁", " ")
+        if style == "gguf-wordpiece":  # llama.cpp marks the start of a word; everybody else marks its continuation
+            return token[1:] if token.startswith("▁") else "##" + token
+        return token
+
+    tokens = [printable(decode(token)) for token in raw_tokens]
+    unused = np.array([_UNUSED.fullmatch(token) is not None for token in tokens], dtype=bool)
+    return tokens, special | unused

@@ -1,0 +1,289 @@
+"""Where runs live: the gallery that ships and the person's own folder. A run appears there whole or not at all.
+
+A run is a folder in PEFT's own format with what the explorer wants to know beside it:
+
+    adapter_config.json, adapter_model.safetensors   what PeftModel.from_pretrained reads
+    initial.safetensors                              the values that training started from, (n, d) float32
+    trajectory.safetensors                           steps (s,) and embeddings (s, n, d) float16, a snapshot every few steps
+    losses.csv                                       step, loss, learning_rate, seconds
+    run.json                                         task, settings, seed, scores, norms, versions, the model file's sha256
+    README.md                                        the same for a person
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import platformdirs
+
+from analysis.errors import InputError
+from analysis.folders import APP_NAME, appears_whole
+from analysis.models import model_sha256, prepare_model
+from analysis.vocabulary import load_vocabulary
+from trained_prompts.trainer import TrainingConfig, TrainingStep
+
+GALLERY = Path(__file__).parent / "gallery"
+SNAPSHOTS = 40  # about as many as a run keeps, whatever its length
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSIONED = ("torch", "transformers", "peft", "numpy")
+
+
+def runs_folder() -> Path:
+    """The folder of the person's own runs; `SOFT_PROMPT_EXPLORER_RUNS` names another one."""
+    override = os.environ.get("SOFT_PROMPT_EXPLORER_RUNS")
+    return Path(override) if override else platformdirs.user_data_path(APP_NAME) / "runs"
+
+
+class Recording:
+    """What a run leaves behind, gathered step by step and written by `save`."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.steps: list[TrainingStep] = []
+        self._every = max(1, config.steps // SNAPSHOTS)
+        self._snapshots: dict[int, np.ndarray] = {}
+
+    def add(self, step: TrainingStep) -> None:
+        if not self.steps:
+            self.initial = step.embeddings
+        if step.step % self._every == 0:
+            self._snapshots[step.step] = step.embeddings.astype(np.float16)
+        self.steps.append(step)
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """(n, d) float32, the virtual tokens as they are now."""
+        return self.steps[-1].embeddings
+
+    @property
+    def steps_done(self) -> int:
+        return self.steps[-1].step
+
+    def losses(self) -> pd.DataFrame:
+        """One row a step from step 1: step, loss, learning_rate, seconds."""
+        rows = [(step.step, step.loss, step.learning_rate, step.seconds) for step in self.steps[1:]]
+        return pd.DataFrame(rows, columns=["step", "loss", "learning_rate", "seconds"])
+
+    def trajectory(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (s,) int64 and embeddings (s, n, d) float16; the last step is always among them."""
+        snapshots = self._snapshots | {self.steps_done: self.embeddings.astype(np.float16)}
+        return np.array(list(snapshots), dtype=np.int64), np.stack(list(snapshots.values()))
+
+
+def check_name(name: str, folder: Path | None = None) -> Path:
+    """The folder that a new run of that name will have.
+
+    Raises
+    ------
+    InputError
+        The name could not be a folder's, or is taken.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InputError(
+            f"The name {name!r} cannot be used; a name has 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first."
+        )
+    path = (folder or runs_folder()) / name
+    if path.exists():
+        raise InputError(f"A run called {name} is already in {path.parent}; choose another name.")
+    return path
+
+
+def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path | None = None) -> Path:
+    """Write a run under `name`; its folder appears in the store whole or not at all.
+
+    Parameters
+    ----------
+    scores : rows of `evaluation.evaluate` whose `prompt` is `no prompt`, `initial values` and `trained`, as far as known.
+
+    Raises
+    ------
+    InputError
+        The name is taken or no name of a folder, or no step was made.
+    """
+    path = check_name(name, folder)
+    if not recording.steps:
+        raise InputError("There is nothing to save yet: no step was made.")
+    description = _describe(recording, name, scores)
+    try:
+        with appears_whole(path) as partial:
+            _write(recording, description, partial)
+    except FileExistsError as error:
+        raise InputError(f"A run called {name} is already in {path.parent}; choose another name.") from error
+    return path
+
+
+def delete(name: str) -> None:
+    """Remove one of the person's own runs.
+
+    Raises
+    ------
+    InputError
+        There is no such run; the gallery's cannot be removed.
+    """
+    path = runs_folder() / name
+    if _NAME.fullmatch(name) is None or not (path / "run.json").is_file():
+        raise InputError(f"There is no run called {name} in {runs_folder()}.")
+    shutil.rmtree(path)
+
+
+def find(name: str) -> Path:
+    """The folder of a run by its name; the person's own come before the gallery's.
+
+    Raises
+    ------
+    InputError
+    """
+    if _NAME.fullmatch(name):
+        for folder in (runs_folder(), GALLERY):
+            if (folder / name / "adapter_config.json").is_file():
+                return folder / name
+    known = ", ".join(list_runs()["name"]) or "none yet"
+    raise InputError(f"No prompt is called {name!r}; the prompts are {known}.")
+
+
+def list_runs() -> pd.DataFrame:
+    """One row a run, the gallery first.
+
+    Columns: name, origin (gallery, yours), task, model, tokens, init, steps, seed, no_prompt, accuracy, low, high (held-out accuracy
+    without a prompt, with it, and its 95 % interval), n, norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
+    """
+    rows = []
+    for origin, folder in (("gallery", GALLERY), ("yours", runs_folder())):
+        for path in sorted(folder.glob("*/run.json")):
+            try:
+                rows.append(_row(origin, path))
+            except (ValueError, KeyError, TypeError, OSError):
+                continue  # not written by this program, or by a newer one: the file can still be opened by its path
+    columns = [
+        "name",
+        "origin",
+        "task",
+        "model",
+        "tokens",
+        "init",
+        "steps",
+        "seed",
+        "no_prompt",
+        "accuracy",
+        "low",
+        "high",
+        "n",
+        "norm_ratio",
+        "created",
+        "path",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def read_description(path: Path) -> dict:
+    """The run.json of a run's folder."""
+    return json.loads((path / "run.json").read_text(encoding="utf-8"))
+
+
+def read_losses(path: Path) -> pd.DataFrame:
+    """The loss curve of a run's folder: step, loss, learning_rate, seconds."""
+    return pd.read_csv(path / "losses.csv")
+
+
+def _row(origin: str, path: Path) -> dict:
+    run = json.loads(path.read_text(encoding="utf-8"))
+    scores = run["scores"]
+    trained = scores.get("trained", {})
+    return {
+        "name": path.parent.name,
+        "origin": origin,
+        "task": run["config"]["task"],
+        "model": run["model"]["name"],
+        "tokens": run["config"]["tokens"],
+        "init": run["config"]["init"],
+        "steps": run["steps_done"],
+        "seed": run["config"]["seed"],
+        "no_prompt": scores.get("no prompt", {}).get("accuracy"),
+        "accuracy": trained.get("accuracy"),
+        "low": trained.get("low"),
+        "high": trained.get("high"),
+        "n": trained.get("n"),
+        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"],
+        "created": run["created"],
+        "path": str(path.parent),
+    }
+
+
+def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
+    config = recording.config
+    wanted = ["n", "accuracy", "low", "high", "loss"]
+    by_prompt = scores.set_index("prompt")
+    return {
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": asdict(config),
+        "steps_done": recording.steps_done,
+        "seconds_training": round(recording.steps[-1].seconds, 1),
+        "scores": {prompt: {key: by_prompt.loc[prompt, key].item() for key in wanted} for prompt in by_prompt.index},
+        "norms": {
+            "median": float(np.median(np.linalg.norm(recording.embeddings, axis=1))),
+            "initial_median": float(np.median(np.linalg.norm(recording.initial, axis=1))),
+            "vocabulary_median": load_vocabulary(config.model).median_norm,
+        },
+        "model": {"name": config.model, "sha256": model_sha256(config.model)},
+        "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
+    }
+
+
+def _write(recording: Recording, description: dict, folder: Path) -> None:
+    from peft import PromptTuningConfig, TaskType
+    from safetensors.numpy import save_file
+    from transformers import AutoConfig
+
+    config = recording.config
+    n, width = recording.embeddings.shape
+    model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False)
+    # What PeftModel.save_pretrained writes for a prompt. PEFT's own field for the initialisation would make a later training run
+    # look for a tokenizer; what training really started from is in initial.safetensors.
+    PromptTuningConfig(
+        task_type=TaskType.CAUSAL_LM, base_model_name_or_path=config.model, inference_mode=True,
+        num_virtual_tokens=n, token_dim=width, num_transformer_submodules=1,
+        num_layers=model_config.num_hidden_layers, num_attention_heads=model_config.num_attention_heads,
+    ).save_pretrained(folder)  # fmt: skip
+    save_file({"prompt_embeddings": recording.embeddings}, folder / "adapter_model.safetensors")
+    save_file({"initial": recording.initial}, folder / "initial.safetensors")
+    steps, embeddings = recording.trajectory()
+    save_file({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
+    recording.losses().to_csv(folder / "losses.csv", index=False, lineterminator="\n")
+    (folder / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(description), encoding="utf-8")
+
+
+def _card(run: dict) -> str:
+    config = run["config"]
+    command = f"python -m trained_prompts train --task {config['task']} --tokens {config['tokens']} --steps {config['steps']}"
+    command += f" --learning-rate {config['learning_rate']} --batch-size {config['batch_size']} --init {config['init']}"
+    if config["init_text"]:
+        command += f" --init-text {json.dumps(config['init_text'])}"
+    command += f" --seed {config['seed']} --model {config['model']} --name {run['name']}"
+    lines = [
+        f"# {run['name']}",
+        "",
+        f"A soft prompt of {config['tokens']} virtual tokens for {run['model']['name']}, trained on the task *{config['task']}*"
+        f" for {run['steps_done']} of {config['steps']} steps in {run['seconds_training']:.0f} s on {run['created'][:10]}.",
+        "",
+        "| held-out | accuracy | 95 % interval | loss | n |",
+        "|---|---|---|---|---|",
+    ]
+    for prompt, score in run["scores"].items():
+        lines.append(
+            f"| {prompt} | {score['accuracy']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
+        )
+    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+    lines += ["", f"    {command}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
+    return "\n".join(lines)
