@@ -45,34 +45,36 @@ def runs_folder() -> Path:
 
 
 class Recording:
-    """What a run leaves behind, gathered step by step and written by `save`."""
+    """What a run leaves behind, gathered step by step and written by `save`. Memory does not grow with the embeddings of every step."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
-        self.steps: list[TrainingStep] = []
+        self.last: TrainingStep | None = None
+        self._losses: list[tuple[int, float, float, float]] = []
         self._every = max(1, config.steps // SNAPSHOTS)
         self._snapshots: dict[int, np.ndarray] = {}
 
     def add(self, step: TrainingStep) -> None:
-        if not self.steps:
+        if self.last is None:
             self.initial = step.embeddings
+        else:
+            self._losses.append((step.step, step.loss, step.learning_rate, step.seconds))
         if step.step % self._every == 0:
             self._snapshots[step.step] = step.embeddings.astype(np.float16)
-        self.steps.append(step)
+        self.last = step
 
     @property
     def embeddings(self) -> np.ndarray:
         """(n, d) float32, the virtual tokens as they are now."""
-        return self.steps[-1].embeddings
+        return self.last.embeddings
 
     @property
     def steps_done(self) -> int:
-        return self.steps[-1].step
+        return 0 if self.last is None else self.last.step
 
     def losses(self) -> pd.DataFrame:
         """One row a step from step 1: step, loss, learning_rate, seconds."""
-        rows = [(step.step, step.loss, step.learning_rate, step.seconds) for step in self.steps[1:]]
-        return pd.DataFrame(rows, columns=["step", "loss", "learning_rate", "seconds"])
+        return pd.DataFrame(self._losses, columns=["step", "loss", "learning_rate", "seconds"])
 
     def trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps (s,) int64 and embeddings (s, n, d) float16; the last step is always among them."""
@@ -92,10 +94,11 @@ def check_name(name: str, folder: Path | None = None) -> Path:
         raise InputError(
             f"The name {name!r} cannot be used; a name has 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first."
         )
-    path = (folder or runs_folder()) / name
-    if path.exists():
-        raise InputError(f"A run called {name} is already in {path.parent}; choose another name.")
-    return path
+    folder = folder or runs_folder()
+    for taken in {folder, GALLERY}:
+        if (taken / name).exists():
+            raise InputError(f"A run called {name} is already in {taken}; choose another name.")
+    return folder / name
 
 
 def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path | None = None) -> Path:
@@ -111,7 +114,7 @@ def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path 
         The name is taken or no name of a folder, or no step was made.
     """
     path = check_name(name, folder)
-    if not recording.steps:
+    if recording.steps_done == 0:
         raise InputError("There is nothing to save yet: no step was made.")
     description = _describe(recording, name, scores)
     try:
@@ -228,7 +231,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": asdict(config),
         "steps_done": recording.steps_done,
-        "seconds_training": round(recording.steps[-1].seconds, 1),
+        "seconds_training": round(recording.last.seconds, 1),
         "scores": {prompt: {key: by_prompt.loc[prompt, key].item() for key in wanted} for prompt in by_prompt.index},
         "norms": {
             "median": float(np.median(np.linalg.norm(recording.embeddings, axis=1))),

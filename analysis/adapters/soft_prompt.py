@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,10 @@ class SoftPrompt:
     @property
     def width(self) -> int:
         return self.embeddings.shape[1]
+
+    def at_start(self) -> SoftPrompt:
+        """The same prompt before training; its initial values must be known."""
+        return replace(self, embeddings=self.initial)
 
     def check_width(self, width: int, model: str) -> None:
         """Raise AdapterError unless the prompt is as wide as the model's embeddings."""

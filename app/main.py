@@ -1,0 +1,12 @@
+"""Page registry and navigation. Start it with `make app`."""
+
+import streamlit as st
+
+st.set_page_config(page_title="Soft Prompt Explorer", page_icon=":material/explore:", layout="wide")
+
+pages = [
+    st.Page("views/gallery.py", title="Gallery", icon=":material/grid_view:", default=True),
+    st.Page("views/neighbours.py", title="Neighbours", icon=":material/hub:"),
+    st.Page("views/train.py", title="Train", icon=":material/model_training:"),
+]
+st.navigation(pages, position="top").run()

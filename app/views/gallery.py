@@ -1,0 +1,82 @@
+"""Every prompt found, and the way to open one's own."""
+
+import streamlit as st
+
+from analysis.adapters.upload import load_uploaded
+from analysis.errors import InputError
+from app import charts, widgets
+from trained_prompts import store
+
+st.title("Soft prompts")
+st.markdown(
+    "A soft prompt is a handful of learned vectors in front of a frozen language model. "
+    "Pick one to see which words its virtual tokens are near to, and whether that says anything about what was learned."
+)
+
+with widgets.in_words():
+    runs = store.list_runs()
+
+left, right = st.columns([3, 2], gap="large")
+with left:
+    st.subheader("Pick one")
+    keys = widgets.prompt_choices()
+    if not keys:
+        st.info("There is no prompt here yet: train one on the Train page, or open a file.", icon=":material/info:")
+    else:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            picked = st.selectbox("Prompt", keys, format_func=widgets.prompt_label, key="prompt", bind="query-params")
+            if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
+                st.switch_page("views/neighbours.py", query_params={"prompt": picked})
+        mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]
+        if picked in widgets.opened_prompts():
+            prompt = widgets.load_prompt(picked)
+            st.caption(f"{len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.format}; kept until this page is closed.")
+        elif (runs["name"] == picked).any():
+            with st.expander("How it was made and how it did", icon=":material/receipt_long:"):
+                st.markdown(
+                    (store.find(picked) / "README.md").read_text(encoding="utf-8").replace("\n# ", "\n### ").replace("# ", "#### ", 1)
+                )
+                if len(mine) and st.button("Delete this run", icon=":material/delete:", help="Only your own runs can be deleted."):
+                    with widgets.in_words():
+                        store.delete(picked)
+                    st.rerun()
+with right:
+    st.subheader("Open a file")
+    files = st.file_uploader(
+        "A .npy, a .safetensors, or all files of one PEFT folder",
+        accept_multiple_files=True,
+        help="The file is only parsed, never run; it is kept for this session and not on the disk.",
+    )
+    if files:
+        try:
+            key = widgets.open_prompt(load_uploaded([(file.name, file.getvalue()) for file in files]))
+        except InputError as error:
+            st.error(str(error), icon=":material/error:")
+        else:
+            prompt = widgets.opened_prompts()[key]
+            st.success(
+                f"{prompt.name}: {len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.dtype}, {prompt.source.format}.",
+                icon=":material/check_circle:",
+            )
+            if st.button("Read the file's nearest words", icon=":material/hub:"):
+                st.switch_page("views/neighbours.py", query_params={"prompt": key})
+
+if len(runs):
+    st.subheader("Held-out accuracy, without and with each prompt")
+    described = runs[runs["accuracy"].notna()]
+    alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.accuracy:.0%} with" for row in described.itertuples())
+    st.plotly_chart(charts.accuracy_gains(runs), key="accuracy", alt=f"Held-out accuracy. {alt}.")
+    st.dataframe(
+        runs.drop(columns=["path", "low", "high"]).set_index("name"),
+        column_config={
+            "no_prompt": st.column_config.NumberColumn("no prompt", format="%.3f", help="Held-out accuracy of the bare model"),
+            "accuracy": st.column_config.NumberColumn("with it", format="%.3f", help="Held-out accuracy with the prompt"),
+            "n": st.column_config.NumberColumn("n", help="Held-out examples"),
+            "norm_ratio": st.column_config.NumberColumn(
+                "norm / vocabulary", format="%.2f ×", help="Median norm of the virtual tokens over the vocabulary's"
+            ),
+            "created": st.column_config.TextColumn("made (UTC)"),
+        },
+        alt="The same figures as a table, with each run's settings.",
+    )
+    widgets.download_buttons(runs.drop(columns="path"), "prompts")

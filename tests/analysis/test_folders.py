@@ -1,0 +1,120 @@
+"""A folder or file appears whole or not at all."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from analysis.folders import appears_whole, cache_folder, write_whole
+from tests.conftest import REPOSITORY
+
+
+def visible(folder):
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+@contextmanager
+def files_limited_to(size: int):
+    """As on a full disk, writing past `size` bytes of a file fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_block_that_ends_well_leaves_its_files_in_the_folder(tmp_path):
+    with appears_whole(tmp_path / "deep" / "run") as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "loss.csv").write_text("1,2")
+    assert (tmp_path / "deep" / "run" / "inner" / "loss.csv").read_text() == "1,2"
+    assert os.listdir(tmp_path / "deep") == ["run"]
+
+
+def test_the_folder_is_not_there_before_the_block_has_ended(tmp_path):
+    with appears_whole(tmp_path / "run") as partial:
+        (partial / "half").write_text("half")
+        assert visible(tmp_path) == []
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), appears_whole(tmp_path / "run") as partial:
+        (partial / "half").write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "kept").write_text("kept")
+    with pytest.raises(FileExistsError), appears_whole(tmp_path / "run"):
+        pytest.fail("the block must not start")
+    assert os.listdir(tmp_path / "run") == ["kept"]
+
+
+def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(tmp_path):
+    with pytest.raises(FileExistsError), appears_whole(tmp_path / "run") as partial:
+        (partial / "mine").write_text("mine")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "theirs").write_text("theirs")
+    assert os.listdir(tmp_path) == ["run"]
+    assert os.listdir(tmp_path / "run") == ["theirs"]
+
+
+def test_a_killed_process_leaves_no_visible_folder_and_its_remains_go_after_a_day(tmp_path):
+    script = (
+        "import os, sys, pathlib\n"
+        "from analysis.folders import appears_whole\n"
+        "with appears_whole(pathlib.Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'half').write_text('half')\n"
+        "    os._exit(9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "run"], cwd=REPOSITORY, check=False)
+    assert ended.returncode == 9
+    assert visible(tmp_path) == []
+
+    (remains,) = tmp_path.iterdir()
+    with appears_whole(tmp_path / "second"):
+        assert remains.exists()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(remains, (two_days_ago, two_days_ago))
+    with appears_whole(tmp_path / "third"):
+        pass
+    assert not remains.exists()
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old and longer")
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.parametrize("size", [2_000, 200_000])
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path, size):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with files_limited_to(100), pytest.raises(OSError):
+        write_whole(path, b"x" * size)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_a_name_that_a_folder_has_is_not_written_and_nothing_is_left_beside_it(tmp_path):
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "table.csv", b"new")
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_the_environment_can_name_another_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("SOFT_PROMPT_EXPLORER_CACHE")
+    assert cache_folder().name == "soft-prompt-explorer"

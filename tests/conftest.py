@@ -1,0 +1,136 @@
+"""What several rooms' tests share: the embedded model, tiny models of random weights, and the command line in this process."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test asks the real hub
+
+EMBEDDED = "smollm2-135m"
+REPOSITORY = Path(__file__).parents[1]
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `python -m analysis` with these arguments inside this process."""
+
+    def call(*arguments) -> Outcome:
+        from analysis.__main__ import app
+        from analysis.command_line import run
+
+        monkeypatch.setattr("sys.argv", ["analysis", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run(app)
+        captured = capsys.readouterr()
+        return Outcome(ended.value.code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A cache folder of this test's own, so that made-up models stay out of the person's."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_vocabulary():
+    from analysis.vocabulary import load_vocabulary
+
+    return load_vocabulary(EMBEDDED)
+
+
+@pytest.fixture(scope="session")
+def embedded_model():
+    """The embedded language model and its tokenizer, as transformers load them."""
+    from analysis.models import load_model
+
+    return load_model(EMBEDDED, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def byte_level_tokenizer():
+    """A small byte-level BPE tokenizer with one special token, trained on a few sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the cat sat on the mat", "the naïve café, the 中文 café", "a\nnew\tline of the text"] * 20, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(byte_level_tokenizer):
+    """A Llama of random weights, 16 wide, with five more rows than its tokenizer has tokens."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(byte_level_tokenizer) + 5,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_llama.save_pretrained(folder)
+    byte_level_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharded_llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "sharded-llama"
+    tiny_llama.save_pretrained(folder, max_shard_size="20KB")
+    byte_level_tokenizer.save_pretrained(folder)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+@pytest.fixture
+def prompt_file(tmp_path):
+    """Save vectors as a .npy and answer its path."""
+
+    def save(vectors: np.ndarray, name: str = "prompt") -> Path:
+        path = tmp_path / f"{name}.npy"
+        np.save(path, vectors)
+        return path
+
+    return save
+
+
+def embedding_rows(model) -> np.ndarray:
+    """What the transformers model's own embedding layer answers for every token id."""
+    import torch
+
+    layer = model.get_input_embeddings()
+    with torch.no_grad():
+        return layer(torch.arange(layer.num_embeddings)).float().numpy()

@@ -1,0 +1,82 @@
+import json
+
+import pandas as pd
+import pytest
+
+from tests.conftest import Outcome
+from trained_prompts.evaluation import COLUMNS
+from trained_prompts.store import list_runs
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `python -m trained_prompts` with these arguments inside this process."""
+
+    def call(*arguments) -> Outcome:
+        from analysis.command_line import run
+        from trained_prompts.__main__ import app
+
+        monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run(app)
+        captured = capsys.readouterr()
+        return Outcome(ended.value.code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def toy_arguments(toy_config):
+    return ["--task", "toy", "--model", toy_config.model, "--tokens", 3, "--steps", 3, "--batch-size", 4, "--init", "random"]
+
+
+def test_a_prompt_is_trained_kept_listed_and_evaluated(command, toy_arguments, own_runs):
+    trained = command("train", *toy_arguments, "--name", "mine", "--format", "json")
+    assert trained.status == 0
+    rows = json.loads(trained.out)
+    assert [row["prompt"] for row in rows] == ["no prompt", "initial values", "trained"]
+    assert list(rows[0]) == COLUMNS
+
+    listed = json.loads(command("list", "--format", "json").out)
+    assert [row["name"] for row in listed if row["origin"] == "yours"] == ["mine"]
+
+    for name in ("mine", own_runs / "mine"):
+        evaluated = command("evaluate", name, "--task", "toy", "--model", toy_arguments[3], "--format", "json")
+        assert evaluated.status == 0
+        assert [row["accuracy"] for row in json.loads(evaluated.out)] == [row["accuracy"] for row in rows]
+
+
+def test_the_same_settings_give_the_same_prompt(command, toy_arguments, own_runs):
+    for name in ("one", "two"):
+        assert command("train", *toy_arguments, "--name", name).status == 0
+    first, second = ((own_runs / name / "adapter_model.safetensors").read_bytes() for name in ("one", "two"))
+    assert first == second
+
+
+def test_tasks_can_be_written_as_a_file(command, tmp_path):
+    assert command("tasks", "--out", tmp_path / "tasks.parquet").status == 0
+    assert pd.read_parquet(tmp_path / "tasks.parquet")["task"].tolist()[:2] == ["sentiment", "capitals"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--task", "weather", "--name", "x"], "sentiment, capitals"),
+        (["train", "--task", "capitals", "--name", "../x"], "cannot be used"),
+        (["train", "--task", "capitals", "--name", "x", "--tokens", "0"], "1 to 200"),
+        (["train", "--task", "capitals", "--name", "x", "--init", "text"], "--init-text"),
+        (["train", "--task", "capitals", "--name", "x", "--model", "no/such/model"], "tried"),
+        (["evaluate", "no-such-run", "--task", "capitals"], "the prompts are"),
+        (["evaluate", "/no/such/file.npy", "--task", "capitals"], "no file or folder"),
+        (["tasks", "--out", "table.txt"], ".csv, .parquet or .json"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(command, own_runs, arguments, says):
+    outcome = command(*arguments)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert says in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not own_runs.exists()
+    assert list_runs().query("origin == 'yours'").empty

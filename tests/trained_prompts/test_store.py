@@ -1,0 +1,166 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from analysis.adapters import load_adapter
+from analysis.errors import InputError
+from analysis.models import load_model
+from tests.conftest import REPOSITORY
+from trained_prompts import store
+from trained_prompts.evaluation import evaluate_run
+from trained_prompts.trainer import train
+
+
+@pytest.fixture
+def language_model(toy_config):
+    return load_model(toy_config.model, device="cpu")
+
+
+@pytest.fixture
+def recording(toy_config, language_model):
+    recording = store.Recording(toy_config)
+    for step in train(toy_config, language_model=language_model):
+        recording.add(step)
+    return recording
+
+
+@pytest.fixture
+def scores(recording, language_model):
+    return evaluate_run(recording, language_model=language_model)
+
+
+def test_peft_loads_a_saved_run_and_puts_the_same_rows_in_front(recording, scores, own_runs, language_model):
+    from peft import PeftModel
+
+    path = store.save(recording, "mine", scores)
+    peft_model = PeftModel.from_pretrained(language_model[0], path)
+    torch.testing.assert_close(peft_model.get_prompt(batch_size=1)[0], torch.from_numpy(recording.embeddings), atol=0, rtol=0)
+
+    ids = torch.tensor([[5, 6, 7]])
+    prefixed = torch.cat([torch.from_numpy(recording.embeddings)[None], language_model[0].get_input_embeddings()(ids)], dim=1)
+    torch.testing.assert_close(peft_model(input_ids=ids).logits, language_model[0](inputs_embeds=prefixed).logits)
+
+
+def test_a_saved_run_has_the_very_files_that_peft_writes(recording, scores, own_runs, language_model, tmp_path):
+    from peft import PeftModel
+
+    path = store.save(recording, "mine", scores)
+    PeftModel.from_pretrained(language_model[0], path).save_pretrained(tmp_path / "by-peft")
+    ours, theirs = load_file(path / "adapter_model.safetensors"), load_file(tmp_path / "by-peft" / "adapter_model.safetensors")
+    assert list(ours) == list(theirs)
+    np.testing.assert_array_equal(ours["prompt_embeddings"], theirs["prompt_embeddings"])
+    assert json.loads((path / "adapter_config.json").read_text()) == json.loads((tmp_path / "by-peft" / "adapter_config.json").read_text())
+
+
+def test_a_run_keeps_what_is_needed_to_understand_and_repeat_it(recording, scores, own_runs, toy_config):
+    path = store.save(recording, "mine", scores)
+    prompt = load_adapter(path)
+    np.testing.assert_array_equal(prompt.embeddings, recording.embeddings)
+    np.testing.assert_array_equal(prompt.initial, recording.initial)
+
+    trajectory = load_file(path / "trajectory.safetensors")
+    assert trajectory["steps"].tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(trajectory["embeddings"][-1].astype(np.float32), recording.embeddings, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(trajectory["embeddings"][0].astype(np.float32), recording.initial, rtol=1e-3, atol=1e-6)
+
+    losses = pd.read_csv(path / "losses.csv")
+    assert losses["step"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(losses["learning_rate"], [0.1, 0.075, 0.05, 0.025])
+
+    run = store.read_description(path)
+    assert run["config"]["seed"] == toy_config.seed
+    assert set(run["scores"]) == {"no prompt", "initial values", "trained"}
+    assert run["versions"]["torch"] == torch.__version__
+    assert len(run["model"]["sha256"]) == 64
+
+
+def test_a_long_run_keeps_some_forty_snapshots():
+    from trained_prompts.trainer import TrainingConfig, TrainingStep
+
+    recording = store.Recording(TrainingConfig(task="sentiment", steps=1003))
+    for step in range(1004):
+        recording.add(TrainingStep(step, 1003, 0.5, 0.1, float(step), np.full((2, 3), step, dtype=np.float32)))
+    steps, embeddings = recording.trajectory()
+    assert 40 <= len(steps) <= 45
+    assert (steps[0], steps[-1]) == (0, 1003)
+    np.testing.assert_array_equal(embeddings[:, 0, 0], steps.astype(np.float16))
+
+
+def test_a_run_that_cannot_be_written_leaves_nothing(recording, scores, own_runs, monkeypatch):
+    import pandas
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pandas.DataFrame, "to_csv", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        store.save(recording, "mine", scores)
+    assert list(own_runs.iterdir()) == []
+
+
+def test_a_name_is_used_once_and_stays_in_its_folder(recording, scores, own_runs):
+    store.save(recording, "mine", scores)
+    with pytest.raises(InputError, match="already"):
+        store.save(recording, "mine", scores)
+    for name in ("", "..", "../mine", "/tmp/mine", "a/b", ".hidden", "x" * 65, "new\nline"):
+        with pytest.raises(InputError, match="cannot be used"):
+            store.save(recording, name, scores)
+    assert [path.name for path in own_runs.iterdir()] == ["mine"]
+
+
+def test_a_gallery_name_cannot_be_taken(recording, scores, own_runs):
+    shipped = store.list_runs().query("origin == 'gallery'")["name"].iloc[0]
+    with pytest.raises(InputError, match="already"):
+        store.save(recording, shipped, scores)
+
+
+def test_a_run_is_listed_found_and_deleted(recording, scores, own_runs):
+    path = store.save(recording, "mine", scores)
+    row = store.list_runs().set_index("name").loc["mine"]
+    assert (row["origin"], row["task"], row["tokens"], row["steps"]) == ("yours", "toy", 3, 4)
+    assert row["accuracy"] == scores.set_index("prompt").loc["trained", "accuracy"]
+    assert store.find("mine") == path
+    store.delete("mine")
+    assert "mine" not in set(store.list_runs()["name"])
+    with pytest.raises(InputError, match="No prompt is called 'mine'"):
+        store.find("mine")
+
+
+def test_a_foreign_folder_in_the_store_does_no_harm(own_runs):
+    (own_runs / "foreign").mkdir(parents=True)
+    (own_runs / "foreign" / "run.json").write_text('{"config": 3}')
+    (own_runs / "broken").mkdir()
+    (own_runs / "broken" / "run.json").write_text("{")
+    assert set(store.list_runs()["origin"]) <= {"gallery"}
+
+
+def test_the_galleries_prompts_cannot_be_deleted(own_runs):
+    shipped = store.list_runs().query("origin == 'gallery'").iloc[0]
+    with pytest.raises(InputError):
+        store.delete(shipped["name"])
+    assert os.path.isdir(shipped["path"])
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_nothing_half_written(own_runs, llama_folder, tmp_path):
+    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(own_runs), "SOFT_PROMPT_EXPLORER_CACHE": str(tmp_path / "cache")}
+    arguments = ["train", "--task", "capitals", "--model", str(llama_folder), "--steps", "100000", "--init", "random", "--name", "killed"]
+    process = subprocess.Popen([sys.executable, "-m", "trained_prompts", *arguments], cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE)
+    seen = b""
+    deadline = time.monotonic() + 120
+    while b"loss" not in seen and time.monotonic() < deadline:
+        seen += os.read(process.stderr.fileno(), 4096)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert b"loss" in seen
+    assert not own_runs.exists() or list(own_runs.iterdir()) == []
