@@ -134,3 +134,8 @@ def embedding_rows(model) -> np.ndarray:
     layer = model.get_input_embeddings()
     with torch.no_grad():
         return layer(torch.arange(layer.num_embeddings)).float().numpy()
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of everything in a folder, hidden or not."""
+    return sorted(path.name for path in folder.iterdir())

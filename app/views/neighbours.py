@@ -28,9 +28,13 @@ if asked is not None and asked not in keys:
         f"The link asks for {asked!r}, which is not here: a run that was deleted, or a file opened in another session. Pick another.",
         icon=":material/link_off:",
     )
+elif asked is None and st.session_state.get("prompt") is None:
+    st.session_state["prompt"] = keys[0]  # set, not a default: the link then names it, and means the same when there are more prompts
 
 columns = st.columns([3, 2, 2], vertical_alignment="bottom")
-key = columns[0].selectbox("Prompt", keys, format_func=widgets.prompt_label, key="prompt", bind="query-params")
+key = columns[0].selectbox(
+    "Prompt", keys, index=None, format_func=widgets.prompt_label, placeholder="pick a prompt", key="prompt", bind="query-params"
+)
 metric = columns[1].selectbox(
     "Metric", METRICS, key="metric", bind="query-params", help="  \n".join(f"**{name}**: {text}" for name, text in METRIC_HELP.items())
 )
@@ -50,6 +54,9 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
         help="smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
     )
 
+if key is None:
+    st.info("Pick a prompt to read its nearest words.", icon=":material/info:")
+    st.stop()
 filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = widgets.load_prompt(key)

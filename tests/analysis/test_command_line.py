@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 
@@ -10,10 +9,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import EMBEDDED, REPOSITORY
+from tests.conftest import EMBEDDED, REPOSITORY, names_in
 
-INSPECT = "path kind format tensors virtual_tokens width dtype base_model method norm_median sha256 notes".split()
-NEIGHBOURS = "prompt position rank token_id token score metric".split()
+INSPECT = [
+    "path",
+    "kind",
+    "format",
+    "tensors",
+    "virtual_tokens",
+    "width",
+    "dtype",
+    "base_model",
+    "method",
+    "norm_median",
+    "sha256",
+    "notes",
+]
+NEIGHBOURS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 
 @pytest.fixture
@@ -126,7 +138,9 @@ def test_every_way_out_carries_the_same_table(prompt, command, tmp_path):
 
 def test_a_prompt_for_another_model_is_read_when_that_model_is_named(prompt_file, tiny_llama, llama_folder, own_cache, command):
     rows = tiny_llama.get_input_embeddings().weight.detach().numpy()
-    outcome = command("neighbours", prompt_file(rows[[7, 250]]), "--model", llama_folder, "--top-k", 1, "--format", "json", "--metric", "csls")
+    outcome = command(
+        "neighbours", prompt_file(rows[[7, 250]]), "--model", llama_folder, "--top-k", 1, "--format", "json", "--metric", "csls"
+    )
     assert outcome.status == 0
     assert [row["token_id"] for row in json.loads(outcome.out)] == [7, 250]
 
@@ -153,9 +167,9 @@ def test_a_prompt_for_another_model_is_read_when_that_model_is_named(prompt_file
 def test_an_option_that_cannot_be_honoured_is_refused(prompt, command, options, tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
-    before = sorted(os.listdir(tmp_path))
+    before = names_in(tmp_path)
     assert_refused(*command("neighbours", prompt, *options))
-    assert sorted(os.listdir(tmp_path)) == before
+    assert names_in(tmp_path) == before
 
 
 @pytest.mark.parametrize(

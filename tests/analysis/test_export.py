@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 
 from analysis.errors import InputError
 from analysis.export import to_csv, to_json, to_parquet, write_table
+from tests.conftest import names_in
 
 AWKWARD = [" word", "слово", "中文", 'quote " and, comma', "😀", "", "NaN", "null", "ﷺ", "don't"]
 FLOATS = [0.1, 1 / 3, -2.5e-300, 1e300, 5e-324, -0.0, 123456789.123456789, np.pi, -1.0, np.nextafter(1, 2)]
@@ -62,10 +62,16 @@ def test_an_empty_table_keeps_its_header():
     assert list(pd.read_parquet(io.BytesIO(to_parquet(empty))).columns) == ["token", "score"]
 
 
-@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", " =1+1", "   @x", "\t=1", "\r=1", "＝1", "-"])
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", " =1+1", "   @x", "\t=1", "＝1", "-"])
 def test_a_csv_cell_never_starts_a_formula(formula):
     ((cell,),) = cells(to_csv(pd.DataFrame({"token": [formula]})))[1:]
     assert cell == "'" + formula
+
+
+@pytest.mark.parametrize("text", ["\r=1", "a\r=1", "a\n=1", "a\r\n=1"])
+def test_a_line_break_in_a_cell_starts_no_row_of_its_own(text):
+    content = to_csv(pd.DataFrame({"token": [text]})).decode("utf-8")
+    assert len(list(csv.reader(io.StringIO(content, newline=None)))) == 2
 
 
 def test_numbers_are_no_formulas():
@@ -82,7 +88,7 @@ def test_the_ending_chooses_the_format(tmp_path, table):
 def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path, table, name):
     with pytest.raises(InputError, match=r"\.csv, \.parquet or \.json"):
         write_table(table, tmp_path / name)
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path):
@@ -91,7 +97,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path):
     with pytest.raises(Exception, match="Conversion failed"):
         write_table(pd.DataFrame({"mixed": ["text", b"bytes", 1.0]}, dtype=object), path)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["table.parquet"]
+    assert names_in(tmp_path) == ["table.parquet"]
 
 
 @pytest.mark.parametrize("name", ["missing/table.csv", "folder.csv"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from analysis.folders import appears_whole, cache_folder, write_whole
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, names_in
 
 
 def visible(folder):
@@ -33,7 +33,7 @@ def test_a_block_that_ends_well_leaves_its_files_in_the_folder(tmp_path):
         (partial / "inner").mkdir()
         (partial / "inner" / "loss.csv").write_text("1,2")
     assert (tmp_path / "deep" / "run" / "inner" / "loss.csv").read_text() == "1,2"
-    assert os.listdir(tmp_path / "deep") == ["run"]
+    assert names_in(tmp_path / "deep") == ["run"]
 
 
 def test_the_folder_is_not_there_before_the_block_has_ended(tmp_path):
@@ -46,7 +46,7 @@ def test_an_exception_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), appears_whole(tmp_path / "run") as partial:
         (partial / "half").write_text("half")
         raise KeyboardInterrupt
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):
@@ -54,7 +54,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "run" / "kept").write_text("kept")
     with pytest.raises(FileExistsError), appears_whole(tmp_path / "run"):
         pytest.fail("the block must not start")
-    assert os.listdir(tmp_path / "run") == ["kept"]
+    assert names_in(tmp_path / "run") == ["kept"]
 
 
 def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(tmp_path):
@@ -62,8 +62,8 @@ def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(tmp
         (partial / "mine").write_text("mine")
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "theirs").write_text("theirs")
-    assert os.listdir(tmp_path) == ["run"]
-    assert os.listdir(tmp_path / "run") == ["theirs"]
+    assert names_in(tmp_path) == ["run"]
+    assert names_in(tmp_path / "run") == ["theirs"]
 
 
 def test_a_killed_process_leaves_no_visible_folder_and_its_remains_go_after_a_day(tmp_path):
@@ -93,7 +93,7 @@ def test_a_file_is_replaced_whole(tmp_path):
     path.write_text("old and longer")
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert names_in(tmp_path) == ["table.csv"]
 
 
 @pytest.mark.parametrize("size", [2_000, 200_000])
@@ -103,14 +103,14 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_
     with files_limited_to(100), pytest.raises(OSError):
         write_whole(path, b"x" * size)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert names_in(tmp_path) == ["table.csv"]
 
 
 def test_a_name_that_a_folder_has_is_not_written_and_nothing_is_left_beside_it(tmp_path):
     (tmp_path / "table.csv").mkdir()
     with pytest.raises(OSError):
         write_whole(tmp_path / "table.csv", b"new")
-    assert os.listdir(tmp_path) == ["table.csv"]
+    assert names_in(tmp_path) == ["table.csv"]
 
 
 def test_the_environment_can_name_another_cache_folder(tmp_path, monkeypatch):

@@ -50,7 +50,9 @@ def test_a_folder_and_a_gguf_file_resolve_to_themselves(llama_folder, tmp_path):
     assert (file.kind, file.path, file.is_gguf) == ("gguf", tmp_path / "model.GGUF", True)
 
 
-@pytest.mark.parametrize("name", ["no-such/model", "nosuchmodel", "no/such/model", "../missing", "", "a b", "smollm2-135M\n", "missing.gguf"])
+@pytest.mark.parametrize(
+    "name", ["no-such/model", "nosuchmodel", "no/such/model", "../missing", "", "a b", "smollm2-135M\n", "missing.gguf"]
+)
 def test_a_name_that_resolves_to_nothing_gets_a_sentence_that_lists_what_was_tried(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError) as refusal:
@@ -64,13 +66,13 @@ def test_a_name_that_resolves_to_nothing_gets_a_sentence_that_lists_what_was_tri
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="holds no config.json"):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
         resolve_model(str(tmp_path))
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     (tmp_path / "weights.bin").touch()
-    with pytest.raises(ModelError, match="is not a .gguf"):
+    with pytest.raises(ModelError, match=r"is not a \.gguf"):
         resolve_model(str(tmp_path / "weights.bin"))
 
 
@@ -143,10 +145,10 @@ def hub(tmp_path):
     fetched: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):  # noqa: N802
+        def do_HEAD(self):
             self.answer(with_content=False)
 
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             self.answer(with_content=True)
 
         def answer(self, *, with_content: bool):
@@ -196,8 +198,9 @@ READ_VOCABULARIES = (
 
 def read_vocabularies(names: list[str], environment: dict[str, str]) -> list:
     ended = subprocess.run(
-        [sys.executable, "-c", READ_VOCABULARIES, *names], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", READ_VOCABULARIES, *names],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
@@ -224,9 +227,7 @@ def test_a_hub_models_vocabulary_is_fetched_without_its_other_shards_and_read_ag
     server.server_close()
     for told_to_be_offline in (True, False):
         shutil.rmtree(tmp_path / "cache")
-        start = time.monotonic()
         assert read_vocabularies(names, away_from_home(tmp_path, server.server_port, offline=told_to_be_offline)) == online
-        assert time.monotonic() - start < 20
 
 
 @pytest.mark.slow

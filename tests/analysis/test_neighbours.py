@@ -111,7 +111,7 @@ def assert_nearest(
 # --- Against a plain calculation -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[1.0, 100.0, 0.0], ids=["usual", "anisotropic", "centred-at-zero"])
+@pytest.fixture(scope="module", params=[1.0, 100.0], ids=["usual", "anisotropic"])
 def awkward(request):
     return awkward_embeddings(request.param)
 
@@ -343,13 +343,17 @@ def planted(embedded_vocabulary) -> np.ndarray:
     tokens, rows = embedded_vocabulary.tokens, embedded_vocabulary.embeddings
     words = [i for i, token in enumerate(tokens) if token[:1] == " " and token[1:].isalpha() and not embedded_vocabulary.special[i]]
     drawn = rng.choice(words, size=205, replace=False)
-    distances = [np.partition(np.linalg.norm(rows - rows[i], axis=1), 1)[1] / np.linalg.norm(rows[i]) for i in drawn]
-    own = drawn[np.array(distances) > 0.25]
+    squares = (rows * rows).sum(axis=1)
+    distances = np.sqrt(np.maximum(squares[drawn][:, None] + squares - 2 * rows[drawn] @ rows.T, 0))
+    distances[np.arange(len(drawn)), drawn] = np.inf
+    own = drawn[distances.min(axis=1) > 0.25 * np.sqrt(squares[drawn])]
     assert len(own) >= 200
     return own[:200]
 
 
-@pytest.mark.parametrize("options", [(), ("--whole-words", "--exclude-special"), ("--metric", "cosine"), ("--metric", "euclidean")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [(), ("--whole-words", "--exclude-special"), ("--metric", "cosine"), ("--metric", "euclidean")], ids=" ".join
+)
 def test_a_word_plus_noise_is_read_as_that_word(embedded_vocabulary, planted, prompt_file, command, options):
     rows = np.array(embedded_vocabulary.embeddings[planted], dtype=np.float64)
     noise = np.random.default_rng(12).normal(size=rows.shape)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.models import ModelError
 from analysis.vocabulary import Vocabulary, embedding_tensor_name, load_vocabulary, printable
-from tests.conftest import EMBEDDED, embedding_rows
+from tests.conftest import embedding_rows, names_in
 
 # --- The embedded model ----------------------------------------------------------------------------------------------
 
@@ -41,11 +42,11 @@ def test_no_embedded_token_holds_an_unprintable_character(embedded_vocabulary):
 
 
 def test_the_measures_are_those_of_the_rows(embedded_vocabulary):
-    rows = embedded_vocabulary.embeddings.astype(np.float64)
-    np.testing.assert_allclose(embedded_vocabulary.mean, rows.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(embedded_vocabulary.norms, np.linalg.norm(rows, axis=1), rtol=1e-12)
-    np.testing.assert_allclose(embedded_vocabulary.centred_norms, np.linalg.norm(rows - rows.mean(axis=0), axis=1), rtol=1e-12)
-    assert embedded_vocabulary.median_norm == pytest.approx(np.median(np.linalg.norm(rows, axis=1)))
+    mean = embedded_vocabulary.embeddings.mean(axis=0, dtype=np.float64)
+    rows = embedded_vocabulary.embeddings[::17].astype(np.float64)
+    np.testing.assert_allclose(embedded_vocabulary.mean, mean, atol=1e-12)
+    np.testing.assert_allclose(embedded_vocabulary.norms[::17], np.linalg.norm(rows, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(embedded_vocabulary.centred_norms[::17], np.linalg.norm(rows - mean, axis=1), rtol=1e-12)
 
 
 # --- Folders ---------------------------------------------------------------------------------------------------------
@@ -177,9 +178,7 @@ def test_word_pieces_are_shown_as_they_are(file, tmp_path, own_cache):
     from transformers import BertConfig, BertModel, BertTokenizer
 
     (tmp_path / "vocab.txt").write_text("\n".join(WORD_PIECES) + "\n")
-    config = BertConfig(
-        vocab_size=len(WORD_PIECES), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
-    )
+    config = BertConfig(vocab_size=len(WORD_PIECES), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     model = BertModel(config)
     model.save_pretrained(tmp_path / "bert")
     if file == "tokenizer.json":
@@ -230,7 +229,7 @@ def test_a_quantised_gguf_is_within_half_a_step_of_what_was_quantised(tmp_path, 
     path = write_gguf(tmp_path / "model.gguf", "llama", rows, [f"t{i}" for i in range(9000)], [1] * 9000, GGMLQuantizationType.Q8_0)
     steps = np.abs(rows.reshape(9000, 2, 32)).max(axis=2) / 127  # Q8_0: 32 values share a scale
     error = np.abs(load_vocabulary(path).embeddings - rows).reshape(9000, 2, 32)
-    assert 0 < error.max()
+    assert error.max() > 0
     assert (error <= 0.57 * steps[:, :, None]).all()  # half a step, and the scale itself is kept in float16
 
 
@@ -274,7 +273,7 @@ def test_a_model_that_cannot_be_read_leaves_nothing_in_the_cache(llama_folder, t
     save_file({"model.embed_tokens.weight": torch.full((300, 4), torch.nan)}, folder / "model.safetensors")
     with pytest.raises(ModelError, match="NaN"):
         load_vocabulary(str(folder))
-    assert os.listdir(own_cache / "vocabularies") == []
+    assert names_in(own_cache / "vocabularies") == []
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------
@@ -319,12 +318,11 @@ def test_weights_in_a_pickle_are_refused_and_not_run(llama_folder, tmp_path, own
         load_vocabulary(str(folder))
 
 
-@pytest.mark.parametrize("size", [0, 10, 1_000, 100_000, 5_000_000])
-def test_a_truncated_gguf_is_refused_in_one_sentence(size, tmp_path, own_cache):
-    from analysis.models import resolve_model
-
-    with resolve_model(EMBEDDED).path.open("rb") as file:
-        (tmp_path / "model.gguf").write_bytes(file.read(size))
+@pytest.mark.parametrize("kept", [0, 10, 30, 100, 200, 300, -20_000, -1])
+def test_a_truncated_gguf_is_refused_in_one_sentence(kept, tmp_path, own_cache):
+    rows = np.ones((200, 64), dtype=np.float32)
+    whole = Path(write_gguf(tmp_path / "whole.gguf", "llama", rows, [f"t{i}" for i in range(200)], [1] * 200)).read_bytes()
+    (tmp_path / "model.gguf").write_bytes(whole[:kept])
     with pytest.raises(ModelError) as refusal:
         load_vocabulary(str(tmp_path / "model.gguf"))
     assert str(refusal.value).isprintable()

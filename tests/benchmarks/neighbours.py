@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -100,29 +101,35 @@ CONTESTANTS = {
 
 def _table(search: Search, name: str) -> str:
     title = f"exact neighbours, top {TOP_K} of {VECTORS} vectors in {len(search.vocabulary):,} × {search.vocabulary.width} ({name})"
-    calls = {who: lambda find=find: find(search) for who, find in CONTESTANTS.items()}
+    found: dict[str, np.ndarray] = {}
+    calls = {who: partial(_find, who, search, found) for who in CONTESTANTS}
     seconds = take_turns(calls, rounds=ROUNDS[name], subject=f"neighbours, {name}")
     extra = _extra_memory(search, name)
+    same = _agreement(search, found)
     rows = [
-        [who, *median_and_range(seconds[who]), ratio(seconds, who, OURS), f"{extra[who] / 2**20:,.0f} MiB", _agreement(search, find)]
-        for who, find in CONTESTANTS.items()
+        [who, *median_and_range(seconds[who]), ratio(seconds, who, OURS), f"{extra[who] / 2**20:,.0f} MiB", same[who]]
+        for who in CONTESTANTS
     ]
     columns = ["", "median", "range", "against ours", "extra memory", "same ids as ours"]
     note = "The others get centred, normalised float32 rows and vectors ready made. Expected: above 1 × all but torch, about 1 × torch."
     return text_table(title, columns, rows, f"{ROUNDS[name]} rounds. {note}")
 
 
-def _agreement(search: Search, find) -> str:
+def _find(who: str, search: Search, found: dict[str, np.ndarray]) -> None:
+    found[who] = CONTESTANTS[who](search)
+
+
+def _agreement(search: Search, found: dict[str, np.ndarray]) -> dict[str, str]:
     """How many ids are those that ours gives at the same rank; the others have to be ties, or the run ends here."""
     expected, scores = nearest(search.vectors, search.vocabulary, top_k=TOP_K)
-    found = find(search)
     centred = search.vectors.astype(np.float64) - search.vocabulary.mean
-    for row, rank in np.argwhere(found != expected):
-        other = search.vocabulary.embeddings[found[row, rank]].astype(np.float64) - search.vocabulary.mean
-        cosine = other @ centred[row] / np.linalg.norm(other) / np.linalg.norm(centred[row])
-        if abs(cosine - scores[row, rank]) > TIE:
-            raise RuntimeError(f"Vector {row}, rank {rank}: id {found[row, rank]} at {cosine} where ours is at {scores[row, rank]}.")
-    return f"{(found == expected).sum():,} of {expected.size:,}"
+    for who, ids in found.items():
+        for row, rank in np.argwhere(ids != expected):
+            other = search.vocabulary.embeddings[ids[row, rank]].astype(np.float64) - search.vocabulary.mean
+            cosine = other @ centred[row] / np.linalg.norm(other) / np.linalg.norm(centred[row])
+            if abs(cosine - scores[row, rank]) > TIE:
+                raise RuntimeError(f"{who}: vector {row}, rank {rank} is id {ids[row, rank]} at {cosine}, ours at {scores[row, rank]}.")
+    return {who: f"{(ids == expected).sum():,} of {ids.size:,}" for who, ids in found.items()}
 
 
 def _extra_memory(search: Search, name: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -147,14 +148,16 @@ def test_the_galleries_prompts_cannot_be_deleted(own_runs):
     shipped = store.list_runs().query("origin == 'gallery'").iloc[0]
     with pytest.raises(InputError):
         store.delete(shipped["name"])
-    assert os.path.isdir(shipped["path"])
+    assert Path(shipped["path"]).is_dir()
 
 
 @pytest.mark.slow
 def test_a_killed_training_leaves_nothing_half_written(own_runs, llama_folder, tmp_path):
     environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(own_runs), "SOFT_PROMPT_EXPLORER_CACHE": str(tmp_path / "cache")}
     arguments = ["train", "--task", "capitals", "--model", str(llama_folder), "--steps", "100000", "--init", "random", "--name", "killed"]
-    process = subprocess.Popen([sys.executable, "-m", "trained_prompts", *arguments], cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trained_prompts", *arguments], cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE
+    )
     seen = b""
     deadline = time.monotonic() + 120
     while b"loss" not in seen and time.monotonic() < deadline:

@@ -1,0 +1,85 @@
+"""Each page through Streamlit's own test driver; what only a browser shows is in tests/browser."""
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis.adapters import load_soft_prompt
+from tests.conftest import REPOSITORY
+from trained_prompts import store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def page(own_runs):
+    def open_page(name: str, **query) -> AppTest:
+        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+        driver.switch_page(f"views/{name}.py")
+        for key, value in query.items():
+            driver.query_params[key] = value
+        return driver.run()
+
+    return open_page
+
+
+def test_the_gallery_lists_every_prompt_that_ships(page):
+    driver = page("gallery")
+    assert not driver.exception
+    shipped = store.list_runs()["name"].tolist()
+    assert driver.selectbox(key="pick").options == shipped
+
+
+def test_a_link_restores_prompt_metric_and_number_of_words(page):
+    name = store.list_runs()["name"].iloc[-1]
+    driver = page("neighbours", prompt=name, metric="euclidean", k="3")
+    assert not driver.exception
+    assert driver.selectbox(key="prompt").value == name
+    assert driver.selectbox(key="metric").value == "euclidean"
+    grid = driver.dataframe[0].value
+    assert [column for column in grid.columns if column.startswith("rank")] == ["rank 0", "rank 1", "rank 2"]
+
+
+def test_a_prompt_started_from_words_is_said_to_be_an_echo(page):
+    driver = page("neighbours", prompt="sentiment-words-1")
+    assert any("still nearest to the word they were initialised from" in warning.value for warning in driver.warning)
+
+
+def test_a_link_to_a_prompt_that_is_not_there_says_so_and_asks_for_another(page):
+    driver = page("neighbours", prompt="no-such-prompt")
+    assert not driver.exception
+    assert "no-such-prompt" in driver.warning[0].value
+    assert "Pick a prompt" in driver.info[0].value
+
+
+def test_a_model_that_does_not_exist_gets_a_sentence(page):
+    driver = page("neighbours", prompt="sentiment-words-1", model="/no/such/model")
+    assert not driver.exception
+    assert "tried" in driver.error[0].value
+
+
+def test_a_prompt_for_another_model_gets_a_sentence(page, tmp_path):
+    np.save(tmp_path / "wide.npy", np.ones((4, 768), dtype=np.float32))
+    prompt = load_soft_prompt(tmp_path / "wide.npy")
+    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+    driver.session_state["opened_prompts"] = {"file-wide": prompt}
+    driver.switch_page("views/neighbours.py")
+    driver.query_params["prompt"] = "file-wide"
+    driver.run()
+    assert not driver.exception
+    assert "768 wide" in driver.error[0].value
+
+
+def test_a_taken_name_is_refused_where_the_person_is(page):
+    driver = page("train")
+    assert not driver.exception
+    driver.text_input(key="name").set_value("sentiment-words-1")
+    next(button for button in driver.button if button.label == "Train").click()
+    driver.run()
+    assert "already" in driver.error[0].value
+
+
+def test_a_training_that_the_server_has_forgotten_is_explained(page):
+    driver = page("train", job="gone")
+    assert not driver.exception
+    assert "not known any more" in driver.warning[0].value

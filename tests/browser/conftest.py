@@ -1,0 +1,87 @@
+"""A dashboard of the tests' own, served as `make app` serves it, and headless Chromium in front of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def runs_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("dashboard") / "runs"
+
+
+@pytest.fixture(scope="session")
+def dashboard(runs_folder, tmp_path_factory):
+    """The address of a running dashboard whose runs go to a folder of its own."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("log") / "server.log").open("w+")
+    arguments = ["streamlit", "run", "app/main.py", "--server.port", str(port)]
+    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder)}
+    server = subprocess.Popen([sys.executable, "-m", *arguments], cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the dashboard did not start"
+                time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        log.seek(0)
+        written = log.read()
+        log.close()
+    assert "Traceback" not in written, written
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    executable = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    assert executable, "the browser tests need Chromium; on Debian: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, dashboard):
+    """A fresh browser window, 1400 pixels wide; a script error in it fails the test."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, base_url=dashboard, accept_downloads=True)
+    context.set_default_timeout(90_000)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    yield page
+    context.close()
+    assert not errors

@@ -1,0 +1,164 @@
+"""The dashboard as a person uses it: the real pages, the real model, a real browser."""
+
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def loaded(page: Page) -> None:
+    """Wait until the page is drawn and no script runs."""
+    expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=90_000)
+    expect(page.locator('[data-test-script-state="running"]')).to_have_count(0, timeout=90_000)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def command_line_csv(*arguments: str) -> bytes:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", *arguments, "--format", "csv"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE
+    ).stdout
+
+
+def download(page: Page, label: str, index: int = 0) -> bytes:
+    with page.expect_download() as event:
+        page.get_by_role("button", name=label, exact=True).nth(index).click()
+    return event.value.path().read_bytes()
+
+
+def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
+    page.goto("/")
+    loaded(page)
+    expect(page.get_by_role("heading", name="Soft prompts")).to_be_visible()
+    page.get_by_role("button", name="Read its nearest words").click()
+    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
+    loaded(page)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+
+    page.goto("/train?task=capitals&steps=5&tokens=4")
+    loaded(page)
+    page.get_by_role("textbox", name="Name").fill("browser-run")
+    page.get_by_role("spinbutton", name="Held-out examples to score on").fill("10")
+    page.get_by_role("spinbutton", name="Held-out examples to score on").press("Tab")
+    loaded(page)
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_role("heading", name="browser-run")).to_be_visible()
+    link = page.url
+    assert "job=" in link
+    page.reload()  # the job is the server's: it goes on
+    expect(page.get_by_text("Saved as browser-run.")).to_be_visible(timeout=240_000)
+    assert page.url == link
+    loaded(page)
+    curve = page.locator(".js-plotly-plot").first
+    expect(curve).to_be_visible()
+    assert curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 5
+    assert (runs_folder / "browser-run" / "adapter_model.safetensors").is_file()
+
+    page.get_by_role("button", name="Read its nearest words").click()
+    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
+    loaded(page)
+    assert "prompt=browser-run" in page.url
+    expect(page.get_by_role("heading", name="A virtual token a row")).to_be_visible()
+    assert download(page, "CSV") == command_line_csv("neighbours", str(runs_folder / "browser-run"), "--top-k", "8")
+
+
+def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
+    page.goto("/neighbours?prompt=sentiment-words-1&metric=euclidean&k=5")
+    loaded(page)
+    shipped = str(REPOSITORY / "trained_prompts" / "gallery" / "sentiment-words-1")
+    for label, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("JSON", "json")):
+        out = tmp_path / f"table.{ending}"
+        arguments = ["neighbours", shipped, "--metric", "euclidean", "--top-k", "5", "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "analysis", *arguments], cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
+        assert download(page, label) == out.read_bytes(), label
+
+
+def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
+    page.goto("/neighbours?prompt=sentiment-words-1&metric=dot&k=3")
+    loaded(page)
+    expect(page.get_by_text("rank (0 is nearest)")).to_be_visible()
+    page.get_by_role("combobox", name="Metric").click()
+    page.get_by_role("option", name="cosine", exact=True).click()
+    expect(page).to_have_url(re.compile(r"k=3.*metric=cosine|metric=cosine.*k=3"))
+    loaded(page)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"plain text, not a prompt", "neither a NumPy array"),
+        (b"\x93NUMPY\x01\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_prompt_gets_a_sentence_and_loses_nothing(page, content, says):
+    page.goto("/")
+    loaded(page)
+    page.locator('input[type="file"]').set_input_files([{"name": "mine.npy", "mimeType": "application/octet-stream", "buffer": content}])
+    expect(page.get_by_text(says)).to_be_visible()
+    expect(page.get_by_role("button", name="Read its nearest words")).to_be_visible()
+    loaded(page)
+
+
+def test_a_persons_own_file_is_opened_and_read(page, embedded_vocabulary, tmp_path):
+    good = embedded_vocabulary.tokens.index(" good")
+    np.save(tmp_path / "planted.npy", np.array(embedded_vocabulary.embeddings[[good, good + 1]]))
+    page.goto("/")
+    loaded(page)
+    page.locator('input[type="file"]').set_input_files(tmp_path / "planted.npy")
+    expect(page.get_by_text("planted: 2 virtual tokens, 576 wide")).to_be_visible()
+    page.get_by_role("button", name="Read the file's nearest words").click()
+    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
+    loaded(page)
+    expect(page.get_by_text("The initial values of this prompt are unknown")).to_be_visible()
+    nearest = pd.read_csv(io.BytesIO(download(page, "CSV"))).iloc[0]
+    assert (nearest["prompt"], nearest["token_id"], nearest["token"]) == ("planted", good, " good")
+    assert nearest["score"] == pytest.approx(1.0)
+
+
+def test_a_prompt_of_another_width_gets_a_sentence(page, tmp_path):
+    np.save(tmp_path / "wide.npy", np.ones((3, 768), dtype=np.float32))
+    page.goto("/")
+    loaded(page)
+    page.locator('input[type="file"]').set_input_files(tmp_path / "wide.npy")
+    page.get_by_role("button", name="Read the file's nearest words").click()
+    expect(page.get_by_text("This prompt is 768 wide")).to_be_visible()
+
+
+def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page, chromium, dashboard, runs_folder):
+    page.goto("/train?task=capitals&steps=2000&tokens=3")
+    loaded(page)
+    page.get_by_role("textbox", name="Name").fill("stopped-run")
+    page.get_by_role("textbox", name="Name").press("Tab")
+    loaded(page)
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text("left, then the scores")).to_be_visible(timeout=120_000)
+
+    context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard)
+    other = context.new_page()
+    other.goto("/neighbours?prompt=sentiment-words-1&k=4")
+    loaded(other)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("nothing is saved yet")).to_be_visible(timeout=60_000)
+    expect(other.get_by_role("heading", name="A virtual token a row")).to_be_visible()
+    expect(other.get_by_test_id("stAlertContentError")).to_have_count(0)
+    context.close()
+    assert not (runs_folder / "stopped-run").exists()
+
+
+def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
+    context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard, color_scheme="dark")
+    narrow = context.new_page()
+    for path in ("/", "/neighbours?prompt=sentiment-words-1", "/train"):
+        narrow.goto(path)
+        loaded(narrow)
+        assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+    context.close()
