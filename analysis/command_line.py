@@ -36,11 +36,15 @@ def new_app(help_text: str) -> typer.Typer:
 def run(app: typer.Typer) -> None:
     """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error)."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
+    except typer.TyperException as error:  # an option or argument that does not parse
+        message = error.format_message()
+        print(message if message.startswith("Usage:") else " ".join(message.split()), file=sys.stderr)  # no argument at all: the help
+        raise SystemExit(2) from None
     except InputError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
         print("Stopped; nothing was saved.", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `... | head` closed the pipe
@@ -82,7 +86,7 @@ def progress_bar() -> Iterator[Report]:
     def report(share: float, doing: str) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=100, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", file=sys.stderr, leave=False)
+            bar = tqdm(total=100, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", file=sys.stderr, leave=False, disable=None)
         bar.set_description_str(doing, refresh=False)
         bar.update(100 * share - bar.n)
 

@@ -66,7 +66,10 @@ def writer_for(path: Path):
 
 
 def _disarmed(value):
-    return "'" + value if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r", "\\r")  # the writer quotes a line feed but not this one, and readers take it for the row's end
+    return "'" + value if value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def _plain(value):

@@ -56,21 +56,25 @@ def appears_whole(folder: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an older one of that name is replaced."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-        partial = Path(file.name)
-        try:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        except BaseException:
-            partial.unlink()
-            raise
-    partial.chmod(0o644)
-    partial.replace(path)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _remove_old_partials(parent: Path) -> None:
     for partial in parent.glob(".partial-*"):
         try:
             if time.time() - partial.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(partial, ignore_errors=True)
+                if partial.is_dir():
+                    shutil.rmtree(partial, ignore_errors=True)
+                else:
+                    partial.unlink()
         except FileNotFoundError:
             continue

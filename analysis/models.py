@@ -258,8 +258,11 @@ def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
 
     from analysis.vocabulary import embedding_tensor_name
 
+    report(0.0, f"asking the hub for {name}")
+    away = not _hub_answers(name)
+
     def fetch(filename: str) -> Path:
-        return Path(huggingface_hub.hf_hub_download(name, filename))
+        return Path(huggingface_hub.hf_hub_download(name, filename, local_files_only=away))
 
     def fetch_if_there(filename: str) -> Path | None:
         try:
@@ -268,7 +271,6 @@ def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
             return None
 
     try:
-        report(0.0, f"asking the hub for {name}")
         folder = fetch("config.json").parent
         for filename in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"):
             fetch_if_there(filename)
@@ -285,6 +287,20 @@ def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         tried = [*tried, f"the hub and its local cache ({type(error).__name__})"]
         raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}.") from error
+
+
+def _hub_answers(name: str) -> bool:
+    """Asked once and briefly: hf_hub_download tries six times for every file, 24 s each, when nothing answers."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=5)
+    except HfHubHTTPError:
+        return True  # an answer, if only that there is no such model
+    except Exception:  # no network, or told to be offline
+        return False
+    return True
 
 
 def _whole_hub_folder(name: str, report: Report) -> Path:

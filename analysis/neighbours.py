@@ -8,6 +8,7 @@ the answer is exact, also where rows repeat, and no more than one block of score
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -28,8 +29,10 @@ METRICS = get_args(Metric)
 COLUMNS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 QUERIES_AT_A_TIME = 128
+_CROWDING_SCORES = 1 << 25  # float32 cosines held at once while the rows' neighbourhoods are measured
 CSLS_NEIGHBOURS = 10  # Conneau et al. 2018, section 2.3
 LARGEST_VALUE = 1e15  # beyond it float32 products overflow; trained prompts stay under 1e4
+SHORTEST_ROW = 1e-25  # under it the products of a float32 row lose digits
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -256,7 +259,8 @@ def _candidates(vectors: np.ndarray, vocabulary: Vocabulary, space: _Space, k: i
     directions, shifts = space.direction(vectors)
     # A row whose bound is far above the usual one (a centred row of almost no length, say) would loosen the bound for all, so
     # such rows are always candidates; the others share the largest bound among them.
-    fragile = space.error > 8 * np.median(space.error)
+    # The same goes for rows so short that float32 cannot hold their products or the inverse of their length.
+    fragile = (space.error > 8 * np.median(space.error)) | ((vocabulary.norms > 0) & (vocabulary.norms < SHORTEST_ROW))
     usable = ~fragile if allowed is None else allowed & ~fragile
     always = np.flatnonzero(fragile if allowed is None else fragile & allowed)
     slack = np.linalg.norm(directions, axis=1) * space.error[usable].max(initial=0.0)
@@ -264,7 +268,7 @@ def _candidates(vectors: np.ndarray, vocabulary: Vocabulary, space: _Space, k: i
         slack += 2 * _EPSILON * np.abs(space.bias).max()
 
     queries, shifts = directions.astype(np.float32), shifts.astype(np.float32)
-    weight = None if space.weight is None else space.weight.astype(np.float32)
+    weight = None if space.weight is None else np.where(fragile, 0.0, space.weight).astype(np.float32)
     bias = None if space.bias is None else space.bias.astype(np.float32)
     all_usable = bool(usable.all())
     found = _Found(len(vectors), k, 2 * slack)
@@ -358,12 +362,21 @@ def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.n
     units = _centred_units(vocabulary)
     crowding = np.empty(len(vocabulary))
     k = min(CSLS_NEIGHBOURS, len(vocabulary) - 1)
-    for start in range(0, len(units), _CROWDING_ROWS):
+    spare = min(2 * k, len(vocabulary) - 1)  # float32 finds the candidates, float64 measures them
+    at_a_time = max(1, _CROWDING_SCORES // len(units))
+    for start in range(0, len(units), at_a_time):
         report(start / len(units), f"measuring how crowded the words of {vocabulary.model} are (once)")
-        cosines = units[start : start + _CROWDING_ROWS] @ units.T
+        cosines = units[start : start + at_a_time] @ units.T
         own = np.arange(len(cosines))
         cosines[own, own + start] = -np.inf
-        crowding[start : start + len(cosines)] = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64) if k else 0.0
+        if not k:
+            crowding[start : start + len(cosines)] = 0.0
+            continue
+        candidates = np.argpartition(cosines, -spare, axis=1)[:, -spare:]
+        rows = _centred_unit_rows(vocabulary, np.arange(start, start + len(cosines)))
+        others = _centred_unit_rows(vocabulary, candidates.ravel()).reshape(*candidates.shape, -1)
+        exact = (others * rows[:, None]).sum(axis=2)
+        crowding[start : start + len(cosines)] = np.sort(exact, axis=1)[:, -k:].mean(axis=1)
     report(1.0, "measured")
     if path is not None:
         content = io.BytesIO()
@@ -372,7 +385,8 @@ def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.n
     return crowding
 
 
-_CROWDING_ROWS = 512
+def _centred_unit_rows(vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
+    return _unit_rows(vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean)
 
 
 def _centred_units(vocabulary: Vocabulary) -> np.ndarray:
@@ -409,7 +423,9 @@ def _script_pattern(script: str):
     import regex
 
     try:
-        letters = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}" if script.upper() == "CJK" else rf"\p{{Script={script}}}"
+        if not re.fullmatch(r"[A-Za-z][A-Za-z_ ]*", script):
+            raise regex.error("not a name")
+        letters = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー" if script.upper() == "CJK" else rf"\p{{Script={script}}}"
         return regex.compile(rf"[\P{{L}}{letters}]*[{letters}][\P{{L}}{letters}]*")
     except regex.error:
         raise InputError(

@@ -19,7 +19,7 @@ from analysis.folders import appears_whole, cache_folder
 from analysis.models import ModelFiles, Report, no_report, resolve_model
 
 ROWS_AT_A_TIME = 8192
-_CACHE_VERSION = 1  # raise it when the content of a cached vocabulary changes
+_CACHE_VERSION = 2  # raise it when the content of a cached vocabulary changes
 
 # Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
 EMBEDDING_NAMES = (
@@ -33,7 +33,7 @@ EMBEDDING_NAMES = (
     "emb.weight",
 )
 # Families whose embedding layer multiplies the stored rows by the square root of the width (by the start of model_type).
-SCALED_BY_SQRT_WIDTH = ("gemma",)
+SCALED_BY_SQRT_WIDTH = ("gemma",)  # and those whose config says scale_embedding (BART and its kin)
 
 _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<\|reserved_\w*\|>|<unused_row_\d+>")
 
@@ -247,7 +247,7 @@ def _open_gguf(path: Path):
 def _open_folder(folder: Path):
     from safetensors import SafetensorError, safe_open
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _json_object(folder / "config.json")
     raw_tokens, special, style, literal = _folder_tokens(folder)
     tokens, special = _printable_tokens(raw_tokens, special, style, literal)
     path, name = _embedding_file(folder)
@@ -258,7 +258,7 @@ def _open_folder(folder: Path):
         raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
     if len(shape) != 2:
         raise ModelError(f"The tensor {name} in {path.name} has the shape {shape}; input embeddings have two dimensions.")
-    scale = _scale(str(config.get("model_type", "")), shape[1])
+    scale = np.float32(np.sqrt(shape[1])) if config.get("scale_embedding") else _scale(str(config.get("model_type", "")), shape[1])
 
     def blocks():
         with safe_open(path, framework="pt") as file:
@@ -269,15 +269,28 @@ def _open_folder(folder: Path):
     return tokens, special, shape, blocks()
 
 
+def _json_object(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"The file {path} is not JSON; copy or download it again.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"The file {path} is not a JSON object; copy or download it again.")
+    return content
+
+
 def _embedding_file(folder: Path) -> tuple[Path, str]:
     from safetensors import SafetensorError, safe_open
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = _json_object(index).get("weight_map") or {}
         name = embedding_tensor_name(list(weight_map))
-        return folder / Path(weight_map[name]).name, name
-    candidates = sorted(folder.glob("*.safetensors"))
+        path = folder / Path(weight_map[name]).name
+        if not path.is_file():
+            raise ModelError(f"The folder {folder} holds no {path.name}, in which {index.name} places the input embeddings; copy it there.")
+        return path, name
+    candidates = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name != "model.safetensors", path.name))
     if not candidates:
         raise ModelError(f"The folder {folder} holds no .safetensors file; save the model with save_pretrained.")
     try:
@@ -291,7 +304,10 @@ def _folder_tokens(folder: Path) -> tuple[list[str], np.ndarray, str, set[str]]:
     from tokenizers import Tokenizer
 
     if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:
+            raise ModelError(f"The file {folder / 'tokenizer.json'} is not a tokenizer ({error}); copy or download it again.") from error
     else:
         from transformers import AutoTokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,18 @@ def read(path: Path, name: str) -> SoftPrompt:
     try:
         # Memory-mapped first: a header that promises more than the file holds is refused without taking memory.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError) as error:
+    # numpy parses the header as a Python literal, and what that raises it does not translate.
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        tokenize.TokenError,
+    ) as error:
         raise AdapterError(
             f"The file {path} starts like a NumPy array but cannot be read ({error}); save it again with numpy.save."
         ) from error

@@ -39,7 +39,8 @@ def read(path: Path, name: str) -> SoftPrompt:
         )
     embeddings = checked_embeddings(tensors["prompt_embeddings"], weights)
     promised = config.get("num_virtual_tokens")
-    if promised is not None and promised != len(embeddings):
+    halves = config.get("num_transformer_submodules") or 1  # an encoder-decoder has tokens for each of its two halves
+    if promised is not None and len(embeddings) not in (promised, promised * halves):
         raise AdapterError(
             f"The file {weights} holds {len(embeddings)} virtual tokens where {CONFIG} promises {promised}; one of the two belongs to another adapter."
         )
