@@ -68,6 +68,7 @@ def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = 
             marker_color=colour,
             text=[f"{score:.3f}" for score in table["score"]],
             textposition="auto",
+            insidetextfont={"color": "#FFFFFF" if colour == BLUE else "#111111"},
             hovertemplate="%{y}<br>score %{x:.4f}<extra></extra>",
         )
     )

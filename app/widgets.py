@@ -104,9 +104,9 @@ def download_buttons(table: pd.DataFrame, name: str) -> None:
             )
 
 
-def table_height(rows: int) -> int:
-    """Pixels for a table that shows all its rows, up to sixteen of them."""
-    return 35 * (min(rows, 16) + 1) + 3
+def table_height(rows: int) -> int | str:
+    """The height of a table that shows all its rows, up to sixteen of them, and scrolls beyond."""
+    return "content" if rows <= 16 else 560
 
 
 def provenance(prompt: SoftPrompt, model: str) -> None:

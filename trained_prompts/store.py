@@ -188,6 +188,21 @@ def list_runs() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def gallery_markdown() -> str:
+    """The table of the prompts that ship, as README.md holds it."""
+    lines = [
+        "| prompt | task | initialised from | norm against the vocabulary | no prompt | start | trained | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in list_runs().query("origin == 'gallery'").itertuples():
+        start = read_description(Path(row.path))["scores"]["initial values"]["accuracy"]
+        lines.append(
+            f"| {row.name} | {row.task} | {row.init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {start:.3f} | {row.accuracy:.3f} "
+            f"| {row.low:.3f} to {row.high:.3f} | {row.n} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def read_description(path: Path) -> dict:
     """The run.json of a run's folder."""
     return json.loads((path / "run.json").read_text(encoding="utf-8"))

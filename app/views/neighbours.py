@@ -69,7 +69,9 @@ with widgets.in_words():
 facts = st.columns(4)
 facts[0].metric("Virtual tokens", len(prompt), help=f"{prompt.width} wide")
 facts[1].metric(
-    "Median norm against the vocabulary", f"{tokens['norm_ratio'].median():.1f} ×", help="1 × is the length of an ordinary word's row"
+    "Norm / vocabulary",
+    f"{tokens['norm_ratio'].median():.1f} ×",
+    help="Median norm of the virtual tokens over that of the vocabulary's rows: 1 × is as long as an ordinary word",
 )
 known = prompt.initial is not None
 facts[2].metric(
@@ -78,9 +80,9 @@ facts[2].metric(
     help="By centred cosine, whatever metric is chosen",
 )
 facts[3].metric(
-    "Median drift from the start",
+    "Drift from the start",
     f"{tokens['drift'].median() / vocabulary.median_norm:.1f} ×" if known else "unknown",
-    help="Distance from the initial value, in lengths of an ordinary row",
+    help="Median distance from the initial value, in lengths of an ordinary word's row",
 )
 
 if not known:
@@ -96,7 +98,7 @@ elif tokens["echo"].any():
     )
 else:
     st.info(
-        "No virtual token is nearest to what it started from. That alone does not make a reading real: a random vector has nearest words too; compare the scores.",
+        "No virtual token is nearest to what it started from. That alone does not make a reading real: any random vector has nearest words too.",
         icon=":material/info:",
     )
 

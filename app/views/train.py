@@ -33,8 +33,9 @@ def free_name(task: str, init: str) -> str:
 def choose() -> None:
     """The settings of a run, and the button that queues it."""
     task = TASKS[st.selectbox("Task", list(TASKS), key="task", bind="query-params")]
-    example = task.examples("train").iloc[0]
-    st.caption(f"{task.description} {len(task.examples('train')):,} sentences to train on. The model reads, and is to answer:")
+    examples = task.examples("train")
+    example = examples.loc[examples["text"].head(100).str.len().idxmin()]
+    st.caption(f"{task.description} {len(examples):,} examples to train on, for instance:")
     st.code(f"{example['text']}{example['target']}", language=None, wrap_lines=True)
     init = st.selectbox("Start from", list(INITS), format_func=INITS.get, key="init", bind="query-params")
     init_text = st.text_input("Text to start from", value=task.description, key="text") if init == "text" else None

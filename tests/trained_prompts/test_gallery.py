@@ -1,0 +1,64 @@
+import json
+
+import numpy as np
+import pytest
+
+from analysis.adapters import load_adapter
+from tests.conftest import REPOSITORY
+from trained_prompts import store
+from trained_prompts.evaluation import evaluate
+from trained_prompts.gallery import RECIPES
+from trained_prompts.store import GALLERY, list_runs
+
+SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
+
+
+def test_two_tasks_by_two_initialisations_ship():
+    runs = list_runs().query("origin == 'gallery'")
+    assert {("sentiment", "sample-vocab"), ("sentiment", "random"), ("capitals", "sample-vocab"), ("capitals", "random")} <= set(
+        zip(runs["task"], runs["init"], strict=True)
+    )
+    assert sum(path.stat().st_size for path in GALLERY.rglob("*")) < 25 * 2**20
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_prompt_was_made_by_its_recipe_and_beats_no_prompt(name):
+    run = store.read_description(GALLERY / name)
+    assert run["config"] == json.loads(json.dumps(vars(RECIPES[name])))
+    assert run["steps_done"] == RECIPES[name].steps
+    assert run["scores"]["trained"]["accuracy"] > run["scores"]["no prompt"]["accuracy"]
+    assert run["scores"]["trained"]["n"] == {"sentiment": 1066, "capitals": 60}[run["config"]["task"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_peft_loads_a_shipped_prompt_and_the_model_answers_with_it(name, embedded_model):
+    import torch
+    from peft import PeftModel
+
+    model, tokenizer = embedded_model
+    peft_model = PeftModel.from_pretrained(model, GALLERY / name)
+    np.testing.assert_array_equal(peft_model.get_prompt(batch_size=1)[0].detach().numpy(), load_adapter(GALLERY / name).embeddings)
+    task, text, answers = {
+        "sentiment": ("sentiment", "Review: a wonderful , moving film .\nSentiment:", (" positive",)),
+        "capitals": ("capitals", "Country: Japan\nCapital:", (" Tokyo",)),
+    }[store.read_description(GALLERY / name)["config"]["task"]]
+    with torch.no_grad():
+        logits = peft_model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+    assert tokenizer.decode([int(logits.argmax())]) in answers, task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("capitals")])
+def test_the_score_on_a_card_can_be_measured_again(name, embedded_model):
+    score = store.read_description(GALLERY / name)["scores"]["trained"]
+    row = evaluate(name, load_adapter(GALLERY / name).embeddings, "capitals", language_model=embedded_model).iloc[0]
+    # One answer may tip over on another processor; the loss is the sharper measure.
+    assert abs(row["accuracy"] - score["accuracy"]) <= 1.01 / score["n"]
+    assert row["loss"] == pytest.approx(score["loss"], abs=1e-3)
+
+
+def test_the_readmes_table_is_the_gallerys():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = readme.split("<!-- gallery -->\n")[1].split("<!-- /gallery -->")[0]
+    assert table == store.gallery_markdown()
