@@ -145,6 +145,9 @@ class JobQueue:
     # --- the worker's side ---
 
     def _work(self) -> None:
+        import peft  # noqa: F401 - takes seconds: while the person still chooses the settings
+        import transformers  # noqa: F401
+
         while True:
             job = self._waiting.get()
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def evaluate(
 
 def evaluate_run(recording: Recording, *, language_model, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
     """Held-out scores before and after training: rows `no prompt`, `initial values` and `trained`."""
-    prompts = {"no prompt": None, "initial values": recording.initial, "trained": recording.embeddings}
+    prompts = [("no prompt", None), ("initial values", recording.initial), ("trained", recording.embeddings)]
     return _evaluate_all(prompts, recording.config.task, language_model, limit, report)
 
 
@@ -61,15 +62,14 @@ def compare_with_bare_model(
     prompt: SoftPrompt, task: str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
-    prompts = {"no prompt": None, "initial values": prompt.initial, prompt.name: prompt.embeddings}
-    if prompt.initial is None:
-        del prompts["initial values"]
+    initial = [] if prompt.initial is None else [("initial values", prompt.initial)]
+    prompts = [("no prompt", None), *initial, (prompt.name, prompt.embeddings)]
     return _evaluate_all(prompts, task, language_model, limit, report)
 
 
 def _evaluate_all(prompts, task, language_model, limit, report) -> pd.DataFrame:
     tables = []
-    for i, (name, embeddings) in enumerate(prompts.items()):
+    for i, (name, embeddings) in enumerate(prompts):
 
         def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
             report((i + share) / len(prompts), f"{doing}: {name}")
@@ -81,14 +81,15 @@ def _evaluate_all(prompts, task, language_model, limit, report) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-_BARE: dict[tuple, pd.DataFrame] = {}  # the bare model does not change: one score a process, by task, model and number of examples
+# The bare model does not change: one score a process, by model, task and number of examples. A model that is let go takes its scores along.
+_BARE: WeakKeyDictionary[object, dict[tuple, pd.DataFrame]] = WeakKeyDictionary()
 
 
 def _bare_model(task, language_model, limit, report) -> pd.DataFrame:
-    key = (id(language_model[0]), task, limit)
-    if key not in _BARE:
-        _BARE[key] = evaluate("no prompt", None, task, language_model=language_model, limit=limit, report=report)
-    return _BARE[key]
+    scores = _BARE.setdefault(language_model[0], {})
+    if (task, limit) not in scores:
+        scores[task, limit] = evaluate("no prompt", None, task, language_model=language_model, limit=limit, report=report)
+    return scores[task, limit]
 
 
 def _score_labels(task, table, embeddings, language_model, report) -> tuple[np.ndarray, np.ndarray]:

@@ -87,7 +87,7 @@ def _their_blocks() -> Callable[[int], float]:
     """The same prompt, trained on in a new Trainer each block."""
     import torch
     from peft import PromptTuningConfig, TaskType, get_peft_model
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     from analysis.models import EMBEDDED_MODEL, load_model
     from analysis.vocabulary import load_vocabulary
@@ -132,7 +132,9 @@ def _their_blocks() -> Callable[[int], float]:
                 seed=turn,
             )
             collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
-            Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator, callbacks=[clock]).train()
+            trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator, callbacks=[clock])
+            trainer.remove_callback(PrinterCallback)  # it writes to standard output, where the tables go
+            trainer.train()
         return (clock.ends[-1] - clock.ends[0]) / STEPS
 
     return block
