@@ -51,7 +51,7 @@ def neighbours(
 
     prompt = load_soft_prompt(path)
     with progress_bar() as report:
-        vocabulary = load_vocabulary(model or default_model(prompt.base_model, prompt.width), report=report)
+        vocabulary = load_vocabulary(model or default_model(prompt.base_model, prompt.width, report=report), report=report)
         table = nearest_words(
             prompt,
             vocabulary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +48,6 @@ def run(app: typer.Typer) -> None:
     except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
         print("Stopped; nothing was saved.", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # `... | head` closed the pipe
-        sys.stderr.close()
-        raise SystemExit(0) from None
 
 
 def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
@@ -61,9 +59,17 @@ def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
         print(f"{len(table)} rows written to {out}", file=sys.stderr)
     elif form is Format.table:
         shown = table.to_string(index=False, float_format=lambda number: f"{number:.4g}", na_rep="-")
-        sys.stdout.write((shown if len(table) else "nothing") + "\n")
+        _print(((shown if len(table) else "nothing") + "\n").encode("utf-8", "replace"))
     else:
-        sys.stdout.buffer.write(export.WRITERS[form](table))
+        _print(export.WRITERS[form](table))
+
+
+def _print(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_out(out: Path | None) -> None:

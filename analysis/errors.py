@@ -1,4 +1,4 @@
-"""The one kind of error that a person may see: a sentence, and what to do next."""
+"""What a person may be shown: refusals as one sentence each, and text that prints."""
 
 
 class InputError(ValueError):
@@ -9,7 +9,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence))
+        super().__init__("".join(c if c.isprintable() else _escaped(c) for c in sentence))
 
 
 class AdapterError(InputError):
@@ -18,3 +18,23 @@ class AdapterError(InputError):
 
 class ModelError(InputError):
     """A model name that resolves to nothing, or a model that cannot be read: says what was tried."""
+
+
+def printable(token: str | bytes) -> str:
+    """A token as it stands in every table: no unprintable character, and reversible by eye.
+
+    >>> printable("\\n"), printable(b"\\xe4\\xb8"), printable(" word")
+    ('\\\\n', '<0xE4><0xB8>', ' word')
+    """
+    if isinstance(token, bytes):
+        try:
+            token = token.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in token)
+    if token.isprintable() and "\\" not in token:
+        return token
+    return "".join(c if c.isprintable() and c != "\\" else _escaped(c) for c in token)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

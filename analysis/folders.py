@@ -46,9 +46,10 @@ def appears_whole(folder: Path) -> Iterator[Path]:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         partial.chmod(0o755)
-        if folder.exists():
-            raise FileExistsError(folder)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError as error:  # not empty: somebody else's appeared meanwhile
+            raise (FileExistsError(folder) if folder.exists() else error) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

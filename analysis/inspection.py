@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.adapters import SoftPrompt, load_adapter
+from analysis.errors import printable
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
-from analysis.vocabulary import printable
 
 COLUMNS = [
     "path",
@@ -43,7 +43,7 @@ def _row(path: str | Path, prompt: SoftPrompt) -> list:
     norms = np.linalg.norm(prompt.embeddings.astype(np.float64), axis=1)
     source = prompt.source
     return [
-        str(path), "soft_prompt", source.format, source.tensors, len(prompt), prompt.width, source.dtype, prompt.base_model and printable(prompt.base_model),
+        printable(str(path)), "soft_prompt", source.format, source.tensors, len(prompt), prompt.width, source.dtype, prompt.base_model and printable(prompt.base_model),
         prompt.method, float(np.median(norms)), source.sha256, "; ".join(_notes(prompt, norms)),
     ]  # fmt: skip
 

@@ -65,7 +65,13 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
     """
     if name == EMBEDDED_MODEL:
         return ModelFiles(name, "embedded", _embedded_gguf())
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"No model is called {name[:80]!r}; it is neither a path that can be looked up nor a hub id.") from error
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"The folder {name} holds no config.json, so it is not a model; give a folder saved by save_pretrained.")
@@ -80,7 +86,7 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
     return ModelFiles(name, "hub", _hub_folder(name, tried, report))
 
 
-def default_model(base_model: str | None, width: int) -> str:
+def default_model(base_model: str | None, width: int, *, report: Report = no_report) -> str:
     """The model whose vocabulary an adapter is read against when nobody names one.
 
     The adapter's own base model where it can be resolved; the embedded one where the adapter names no base and its width fits.
@@ -101,9 +107,9 @@ def default_model(base_model: str | None, width: int) -> str:
             "name the prompt's model with --model (a hub id, a folder or a .gguf file)."
         )
     problem = "a path in an adapter is not followed"
-    if _HUB_ID.fullmatch(base_model) and not Path(base_model).exists():
+    if len(base_model) < 100 and _HUB_ID.fullmatch(base_model) and not Path(base_model).exists():
         try:
-            resolve_model(base_model)
+            resolve_model(base_model, report=report)
             return base_model
         except ModelError:
             problem = "that model was found neither in the local cache nor on the hub"
@@ -178,8 +184,16 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ModelError(
+            f"The model {name} cannot be loaded ({type(error).__name__}: {reason}); it has to be a whole causal language model."
+        ) from error
     return model.to(device or pick_device()).eval().requires_grad_(False), tokenizer
 
 
@@ -254,7 +268,7 @@ def _convert_gguf(gguf: Path, folder: Path, report: Report) -> None:
 def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
     """The snapshot folder of a hub model with its config, tokenizer and the file that holds the input embeddings."""
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
     from analysis.vocabulary import embedding_tensor_name
 
@@ -284,7 +298,9 @@ def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
                 f"The hub's {name} holds no safetensors, the one format that is read; convert the model with save_pretrained and give its folder."
             )
         return folder
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # whatever the network, the hub or a damaged answer raises
         tried = [*tried, f"the hub and its local cache ({type(error).__name__})"]
         raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}.") from error
 
@@ -305,12 +321,11 @@ def _hub_answers(name: str) -> bool:
 
 def _whole_hub_folder(name: str, report: Report) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     report(0.2, f"fetching the weights of {name}")
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "tokenizer.model"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # whatever the network or the hub raises
         raise ModelError(
             f"The weights of {name} could not be fetched from the hub ({type(error).__name__}); give a local folder instead."
         ) from error

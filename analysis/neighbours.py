@@ -416,7 +416,7 @@ def _whole_word_pattern(tokens: list[str]):
 def _not_text():
     import regex
 
-    return regex.compile(r"(<0x[0-9A-F]{2}>)+|.*\\.*")  # what `vocabulary.printable` writes with letters of its own
+    return regex.compile(r"(<0x[0-9A-F]{2}>)+|.*\\.*")  # what `errors.printable` writes with letters of its own
 
 
 def _script_pattern(script: str):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, printable
 from analysis.folders import appears_whole, cache_folder
 from analysis.models import ModelFiles, Report, no_report, resolve_model
 
@@ -140,22 +140,6 @@ def embedding_tensor_name(names: list[str]) -> str:
     )
 
 
-def printable(token: str | bytes) -> str:
-    """A token as it stands in every table: no unprintable character, and reversible by eye.
-
-    >>> printable("\\n"), printable(b"\\xe4\\xb8"), printable(" word")
-    ('\\\\n', '<0xE4><0xB8>', ' word')
-    """
-    if isinstance(token, bytes):
-        try:
-            token = token.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" for byte in token)
-    if token.isprintable() and "\\" not in token:
-        return token
-    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in token)
-
-
 def _key(model: ModelFiles) -> str:
     """Names the content without reading it: any change of a file changes its size or one of its times."""
     files = (
@@ -227,6 +211,8 @@ def _open_gguf(path: Path):
         reader.fields["tokenizer.ggml.token_type"].contents() if "tokenizer.ggml.token_type" in reader.fields else [1] * len(raw_tokens)
     )
     special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
+    if len(kinds) != len(raw_tokens) or not {"tokenizer.ggml.model", "general.architecture"} <= set(reader.fields):
+        raise ModelError(f"The file {path.name} does not say which tokenizer and architecture it holds; convert the model again.")
     style = _GGUF_TOKENIZERS.get(reader.fields["tokenizer.ggml.model"].contents(), "byte-level")
     literal = {token for token, kind in zip(raw_tokens, kinds, strict=True) if kind in (2, 3, 4)}
     tokens, special = _printable_tokens(raw_tokens, special, style, literal)

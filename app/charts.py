@@ -5,6 +5,8 @@ Colours are Okabe & Ito's, which people with colour-blindness can tell apart; wh
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,8 +18,13 @@ _MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 
 
 def shown(token: str) -> str:
-    """A token for a chart or a narrow cell: the space that starts a word is made visible."""
+    """A token for a narrow cell: the space that starts a word is made visible."""
     return "␣" + token[1:] if token.startswith(" ") else token
+
+
+def drawn(token: str) -> str:
+    """A token for a chart: plotly would take `<b>` for markup."""
+    return html.escape(shown(token), quote=False)
 
 
 def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
@@ -28,7 +35,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
     table : of `analysis.neighbours.neighbours`, one prompt.
     """
     scores = table.pivot(index="position", columns="rank", values="score")
-    tokens = table.pivot(index="position", columns="rank", values="token").map(shown)
+    tokens = table.pivot(index="position", columns="rank", values="token").map(drawn)
     figure = go.Figure(
         go.Heatmap(
             z=scores.to_numpy(np.float32),
@@ -63,7 +70,7 @@ def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = 
     figure = go.Figure(
         go.Bar(
             x=table["score"].to_numpy(np.float32),
-            y=[f"{rank}: {shown(token)}" for rank, token in zip(table["rank"], table["token"], strict=True)],
+            y=[f"{rank}: {drawn(token)}" for rank, token in zip(table["rank"], table["token"], strict=True)],
             orientation="h",
             marker_color=colour,
             text=[f"{score:.3f}" for score in table["score"]],
@@ -101,7 +108,8 @@ def loss_curve(losses: pd.DataFrame, *, steps: int) -> go.Figure:
 
 
 def accuracy_gains(runs: pd.DataFrame) -> go.Figure:
-    """Held-out accuracy of every run: without a prompt (open square) and with it (dot, with its 95 % interval).
+    """Held-out accuracy of every run: without a prompt (open square), with the untrained initial values (open diamond) and with
+    the trained prompt (dot, with its 95 % interval).
 
     Parameters
     ----------
@@ -119,7 +127,12 @@ def accuracy_gains(runs: pd.DataFrame) -> go.Figure:
         hovertemplate="%{y}<br>no prompt: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        x=runs["accuracy"], y=runs["name"], mode="markers", name="with the prompt, 95 % interval",
+        x=runs["start"], y=runs["name"], mode="markers", name="initial values, untrained",
+        marker={"symbol": "diamond-open", "size": 11, "color": GREY, "line": {"width": 2}},
+        hovertemplate="%{y}<br>initial values: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=runs["accuracy"], y=runs["name"], mode="markers", name="trained, 95 % interval",
         marker={"symbol": "circle", "size": 11, "color": BLUE},
         error_x={"type": "data", "symmetric": False, "array": runs["high"] - runs["accuracy"], "arrayminus": runs["accuracy"] - runs["low"], "color": BLUE},
         hovertemplate="%{y}<br>with the prompt: %{x:.3f}<extra></extra>",
@@ -131,5 +144,5 @@ def accuracy_gains(runs: pd.DataFrame) -> go.Figure:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
-    figure.update_yaxes(autorange="reversed", title=None)
+    figure.update_yaxes(autorange="reversed", title=None, type="category")
     return figure

@@ -9,6 +9,7 @@ import logging
 import queue
 import secrets
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,6 +41,7 @@ class Progress:
     words : `readings.start_and_now` of the virtual tokens a moment ago, or None before the first step.
     scores : held-out scores, once evaluated.
     saved_as : the run's name in the store, once saved.
+    can_be_kept : whether a job that stopped or failed has learned something that `JobQueue.keep` can save.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Progress:
     scores: pd.DataFrame | None = None
     saved_as: str | None = None
     error: str | None = None
+    can_be_kept: bool = False
 
     @property
     def under_way(self) -> bool:
@@ -99,10 +102,8 @@ class JobQueue:
         InputError
             The name is taken, also by a job that has not been saved yet.
         """
-        store.check_name(name)
         with self._lock:
-            if any(job.progress.name == name and job.progress.under_way for job in self._jobs.values()):
-                raise InputError(f"A training called {name} is already in the queue; choose another name.")
+            self._check_name(name)
             job_id = secrets.token_urlsafe(6)
             job = _Job(Progress(job_id, name, config, "queued", doing="waiting"), limit, threading.Event())
             self._jobs[job_id] = job
@@ -130,36 +131,67 @@ class JobQueue:
     def stop(self, job_id: str) -> None:
         """Ask a job to stop; it does so within a step, and what it has learned can still be kept."""
         with self._lock:
-            self._jobs[job_id].stop.set()
+            job = self._jobs[job_id]
+            job.stop.set()
+            if job.progress.state == "queued":  # it need not wait for its turn to end
+                job.progress = replace(
+                    job.progress,
+                    state="stopped",
+                    doing=f"stopped after {job.progress.steps_done} steps",
+                    can_be_kept=job.recording is not None,
+                )
 
-    def keep(self, job_id: str) -> None:
-        """Evaluate and save what a stopped job has learned."""
+    def keep(self, job_id: str, name: str) -> None:
+        """Evaluate and save, under a name that may be new, what a job that stopped or failed has learned.
+
+        Raises
+        ------
+        InputError
+            The name is taken.
+        """
         with self._lock:
             job = self._jobs[job_id]
-            if job.progress.state != "stopped" or job.recording is None:
+            if job.progress.under_way or job.recording is None:
                 return
-            job.stop.clear()
-            job.progress = replace(job.progress, state="queued", doing="waiting to be evaluated", share=0.0)
+            self._check_name(name)
+            del self._jobs[job_id]
+            job = replace(job, stop=threading.Event())
+            job.progress = replace(
+                job.progress, name=name, state="queued", doing="waiting to be evaluated", share=0.0, error=None, can_be_kept=False
+            )
+            self._jobs[job_id] = job  # at the end: it waits behind the others
         self._waiting.put(job)
+
+    def _check_name(self, name: str) -> None:
+        store.check_name(name)
+        if any(job.progress.name == name and job.progress.under_way for job in self._jobs.values()):
+            raise InputError(f"A training called {name} is already in the queue; choose another name.")
 
     # --- the worker's side ---
 
     def _work(self) -> None:
-        import peft  # noqa: F401 - takes seconds: while the person still chooses the settings
-        import transformers  # noqa: F401
+        with suppress(Exception):  # a broken installation fails the job that needs it, with its reason
+            import peft  # noqa: F401 - takes seconds: while the person still chooses the settings
 
         while True:
             job = self._waiting.get()
+            if job.progress.state != "queued":
+                continue  # stopped while it waited
             try:
                 self._run(job)
             except _StoppedError:
-                self._update(job, state="stopped", doing=f"stopped after {job.progress.steps_done} steps")
+                self._update(
+                    job, state="stopped", doing=f"stopped after {job.progress.steps_done} steps", can_be_kept=job.recording is not None
+                )
             except InputError as error:
-                self._update(job, state="failed", error=str(error))
+                self._update(job, state="failed", error=str(error), can_be_kept=job.recording is not None)
             except Exception as error:  # a bug: the page says so, the log has the traceback, the queue goes on
                 logging.getLogger(__name__).exception("job %s failed", job.progress.id)
                 self._update(
-                    job, state="failed", error=f"The training failed unexpectedly ({type(error).__name__}); the server's log says where."
+                    job,
+                    can_be_kept=job.recording is not None,
+                    state="failed",
+                    error=f"The training failed unexpectedly ({type(error).__name__}); the server's log says where.",
                 )
 
     def _run(self, job: _Job) -> None:

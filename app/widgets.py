@@ -26,13 +26,22 @@ def job_queue() -> JobQueue:
     return JobQueue()
 
 
+def plain(text: str) -> str:
+    """Text of a stranger's (a file's name, a message about it) as text: no Markdown, no picture, no link."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
+
+
+def refusal(error: InputError) -> None:
+    st.error(plain(str(error)), icon=":material/error:")
+
+
 @contextmanager
 def in_words() -> Iterator[None]:
     """Show refused input as a sentence where the person is, and leave the rest of the page out."""
     try:
         yield
     except InputError as error:
-        st.error(str(error), icon=":material/error:")
+        refusal(error)
         st.stop()
 
 
@@ -64,6 +73,11 @@ def load_prompt(key: str) -> SoftPrompt:
         return opened_prompts()[key]
     path = store.find(key)
     return _read_run(str(path), path.stat().st_mtime_ns)
+
+
+def own_model(key: str) -> str | None:
+    """The model that a run of this machine says it was trained on; None for a stranger's file, whose word is not taken for a path."""
+    return None if key in opened_prompts() else store.read_description(store.find(key))["model"]["name"]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -112,7 +126,7 @@ def table_height(rows: int) -> int | str:
 def provenance(prompt: SoftPrompt, model: str) -> None:
     """Where the figures of a page come from."""
     where = f"{prompt.source.format}, {prompt.source.dtype}, sha256 {prompt.source.sha256[:12]}…" if prompt.source else "made here"
-    st.caption(f"{prompt.name}: {where} · vocabulary of {model} · searches are exact")
+    st.caption(f"{plain(prompt.name)}: {where} · vocabulary of {model} · searches are exact")
 
 
 def model_note() -> None:

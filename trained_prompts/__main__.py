@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +50,7 @@ def train(
     init_text: Annotated[str | None, typer.Option(help="The text whose words `--init text` starts from.")] = None,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
     model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
-    limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]", min=1)] = None,
     into: Annotated[Path | None, typer.Option(help="Keep the run in this folder instead of your own runs.", file_okay=False)] = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -94,12 +95,15 @@ def evaluate(
     from analysis.adapters import load_soft_prompt
     from analysis.models import default_model, load_model
     from trained_prompts.evaluation import compare_with_bare_model
-    from trained_prompts.store import find
+    from trained_prompts.store import find, read_description
 
     path = Path(prompt)
-    soft_prompt = load_soft_prompt(path if path.exists() or path.name != prompt else find(prompt))
-    model = model or default_model(soft_prompt.base_model, soft_prompt.width)
+    if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
+        path = find(prompt)
+        model = model or read_description(path)["model"]["name"]
+    soft_prompt = load_soft_prompt(path)
     with progress_bar() as report:
+        model = model or default_model(soft_prompt.base_model, soft_prompt.width, report=report)
         language_model = load_model(model, report=report)
         soft_prompt.check_width(language_model[0].get_input_embeddings().weight.shape[1], model)
         table = compare_with_bare_model(soft_prompt, task, language_model=language_model, limit=limit, report=report)

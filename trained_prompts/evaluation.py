@@ -135,8 +135,10 @@ def _log_probabilities(examples, embeddings, language_model, report: Report) -> 
     import torch
 
     from trained_prompts.batches import answer_logits
+    from trained_prompts.trainer import check_lengths
 
     model = language_model[0]
+    check_lengths(examples, 0 if embeddings is None else len(embeddings), model.config)
     embed = model.get_input_embeddings()
     prompt = None if embeddings is None else torch.from_numpy(np.asarray(embeddings, dtype=np.float32)).to(model.device)
 

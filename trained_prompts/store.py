@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ import platformdirs
 
 from analysis.errors import InputError
 from analysis.folders import APP_NAME, appears_whole
-from analysis.models import model_sha256, prepare_model
+from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
@@ -98,6 +99,12 @@ def check_name(name: str, folder: Path | None = None) -> Path:
     for taken in {folder, GALLERY}:
         if (taken / name).exists():
             raise InputError(f"A run called {name} is already in {taken}; choose another name.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Runs cannot be kept in {folder}: {error.strerror or error}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"Runs cannot be kept in {folder}: it cannot be written to.")
     return folder / name
 
 
@@ -122,6 +129,8 @@ def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path 
             _write(recording, description, partial)
     except FileExistsError as error:
         raise InputError(f"A run called {name} is already in {path.parent}; choose another name.") from error
+    except OSError as error:
+        raise InputError(f"The run cannot be kept in {path.parent}: {error.strerror or error}.") from error
     return path
 
 
@@ -136,7 +145,11 @@ def delete(name: str) -> None:
     path = runs_folder() / name
     if _NAME.fullmatch(name) is None or not (path / "run.json").is_file():
         raise InputError(f"There is no run called {name} in {runs_folder()}.")
-    shutil.rmtree(path)
+    try:
+        gone = path.rename(path.with_name(f".partial-{name}-{os.getpid()}"))  # at once for everybody; then the files
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise InputError(f"The run {name} cannot be deleted: {error.strerror or error}.") from error
 
 
 def find(name: str) -> Path:
@@ -151,21 +164,23 @@ def find(name: str) -> Path:
             if (folder / name / "adapter_config.json").is_file():
                 return folder / name
     known = ", ".join(list_runs()["name"]) or "none yet"
-    raise InputError(f"No prompt is called {name!r}; the prompts are {known}.")
+    raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
 
 
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 
-    Columns: name, origin (gallery, yours), task, model, tokens, init, steps, seed, no_prompt, accuracy, low, high (held-out accuracy
-    without a prompt, with it, and its 95 % interval), n, norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
+    Columns: name, origin (gallery, yours), task, model, tokens, init, steps, seed, no_prompt, start, accuracy, low, high (held-out
+    accuracy without a prompt, with the initial values, with the trained ones, and its 95 % interval), n, norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
     """
     rows = []
     for origin, folder in (("gallery", GALLERY), ("yours", runs_folder())):
         for path in sorted(folder.glob("*/run.json")):
+            if _NAME.fullmatch(path.parent.name) is None:
+                continue  # being written or deleted just now
             try:
                 rows.append(_row(origin, path))
-            except (ValueError, KeyError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OSError):
                 continue  # not written by this program, or by a newer one: the file can still be opened by its path
     columns = [
         "name",
@@ -177,6 +192,7 @@ def list_runs() -> pd.DataFrame:
         "steps",
         "seed",
         "no_prompt",
+        "start",
         "accuracy",
         "low",
         "high",
@@ -195,22 +211,30 @@ def gallery_markdown() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in list_runs().query("origin == 'gallery'").itertuples():
-        start = read_description(Path(row.path))["scores"]["initial values"]["accuracy"]
         lines.append(
-            f"| {row.name} | {row.task} | {row.init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {start:.3f} | {row.accuracy:.3f} "
+            f"| {row.name} | {row.task} | {row.init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {row.start:.3f} | {row.accuracy:.3f} "
             f"| {row.low:.3f} to {row.high:.3f} | {row.n} |"
         )
     return "\n".join(lines) + "\n"
 
 
+def read_card(name: str) -> str:
+    """The README.md of a run, Markdown; a sentence where there is none.
+
+    Raises
+    ------
+    InputError
+        There is no run of that name.
+    """
+    try:
+        return (find(name) / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "This run has no card."
+
+
 def read_description(path: Path) -> dict:
     """The run.json of a run's folder."""
     return json.loads((path / "run.json").read_text(encoding="utf-8"))
-
-
-def read_losses(path: Path) -> pd.DataFrame:
-    """The loss curve of a run's folder: step, loss, learning_rate, seconds."""
-    return pd.read_csv(path / "losses.csv")
 
 
 def _row(origin: str, path: Path) -> dict:
@@ -227,6 +251,7 @@ def _row(origin: str, path: Path) -> dict:
         "steps": run["steps_done"],
         "seed": run["config"]["seed"],
         "no_prompt": scores.get("no prompt", {}).get("accuracy"),
+        "start": scores.get("initial values", {}).get("accuracy"),
         "accuracy": trained.get("accuracy"),
         "low": trained.get("low"),
         "high": trained.get("high"),
@@ -244,7 +269,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
     return {
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": asdict(config),
+        "config": asdict(config) | {"model": _lasting(config.model)},
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
         "scores": {prompt: {key: by_prompt.loc[prompt, key].item() for key in wanted} for prompt in by_prompt.index},
@@ -253,9 +278,15 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
             "initial_median": float(np.median(np.linalg.norm(recording.initial, axis=1))),
             "vocabulary_median": load_vocabulary(config.model).median_norm,
         },
-        "model": {"name": config.model, "sha256": model_sha256(config.model)},
+        "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }
+
+
+def _lasting(model: str) -> str:
+    """A model's name that still names it from another folder."""
+    kind = resolve_model(model).kind
+    return str(Path(model).expanduser().resolve()) if kind in ("folder", "gguf") else model
 
 
 def _write(recording: Recording, description: dict, folder: Path) -> None:
@@ -265,11 +296,11 @@ def _write(recording: Recording, description: dict, folder: Path) -> None:
 
     config = recording.config
     n, width = recording.embeddings.shape
-    model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False)
+    model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False).get_text_config()
     # What PeftModel.save_pretrained writes for a prompt. PEFT's own field for the initialisation would make a later training run
     # look for a tokenizer; what training really started from is in initial.safetensors.
     PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM, base_model_name_or_path=config.model, inference_mode=True,
+        task_type=TaskType.CAUSAL_LM, base_model_name_or_path=_lasting(config.model), inference_mode=True,
         num_virtual_tokens=n, token_dim=width, num_transformer_submodules=1,
         num_layers=model_config.num_hidden_layers, num_attention_heads=model_config.num_attention_heads,
     ).save_pretrained(folder)  # fmt: skip
@@ -284,11 +315,13 @@ def _write(recording: Recording, description: dict, folder: Path) -> None:
 
 def _card(run: dict) -> str:
     config = run["config"]
-    command = f"python -m trained_prompts train --task {config['task']} --tokens {config['tokens']} --steps {config['steps']}"
-    command += f" --learning-rate {config['learning_rate']} --batch-size {config['batch_size']} --init {config['init']}"
-    if config["init_text"]:
-        command += f" --init-text {json.dumps(config['init_text'])}"
-    command += f" --seed {config['seed']} --model {config['model']} --name {run['name']}"
+    options = {
+        "task": config["task"], "model": config["model"], "tokens": config["tokens"], "init": config["init"], "init-text": config["init_text"],
+        "steps": config["steps"], "batch-size": config["batch_size"], "learning-rate": config["learning_rate"], "seed": config["seed"],
+        "name": run["name"],
+    }  # fmt: skip
+    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    command = shlex.join(["python", "-m", "trained_prompts", "train", *words])
     lines = [
         f"# {run['name']}",
         "",

@@ -61,6 +61,8 @@ class TrainingConfig:
             raise InputError(f"Training takes 1 to {MAX_STEPS} steps, not {self.steps}.")
         if not 1 <= self.batch_size <= 256:
             raise InputError(f"A batch holds 1 to 256 examples, not {self.batch_size}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 100):
             raise InputError(f"A learning rate lies above 0 and at most at 100, not at {self.learning_rate}.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from analysis.adapters import npy, peft_folder, safetensors_file
 from analysis.adapters.soft_prompt import MAX_BYTES, SoftPrompt, Source
-from analysis.errors import AdapterError
+from analysis.errors import AdapterError, printable
 
 __all__ = ["MAX_BYTES", "AdapterError", "SoftPrompt", "Source", "load_adapter", "load_soft_prompt"]
 
@@ -33,11 +33,16 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt:
         what was found, what was expected and what to do.
     """
     path = Path(path)
-    if not path.exists():
-        raise AdapterError(f"There is no file or folder {path}; check the spelling, or give the full path.")
-    for reader in READERS:
-        if reader.reads(path):
-            return reader.read(path, name or (path.name if path.is_dir() else path.stem))
+    try:
+        path.stat()
+        name = printable(name or (path.name if path.is_dir() else path.stem))
+        for reader in READERS:
+            if reader.reads(path):
+                return reader.read(path, name)
+    except FileNotFoundError:
+        raise AdapterError(f"There is no file or folder {path}; check the spelling, or give the full path.") from None
+    except OSError as error:
+        raise AdapterError(f"{str(path)[:200]} cannot be read: {error.strerror or error}.") from error
     if path.is_dir():
         raise AdapterError(
             f"The folder {path} holds {_listing(path)}; a PEFT adapter's folder holds adapter_config.json and adapter_model.safetensors."

@@ -39,8 +39,8 @@ def read(path: Path, name: str) -> SoftPrompt:
         )
     embeddings = checked_embeddings(tensors["prompt_embeddings"], weights)
     promised = config.get("num_virtual_tokens")
-    halves = config.get("num_transformer_submodules") or 1  # an encoder-decoder has tokens for each of its two halves
-    if promised is not None and len(embeddings) not in (promised, promised * halves):
+    halves = 2 if config.get("num_transformer_submodules") == 2 else 1  # an encoder-decoder has tokens for each of its two halves
+    if promised is not None and not (isinstance(promised, int) and len(embeddings) in (promised, promised * halves)):
         raise AdapterError(
             f"The file {weights} holds {len(embeddings)} virtual tokens where {CONFIG} promises {promised}; one of the two belongs to another adapter."
         )

@@ -31,18 +31,24 @@ def load_uploaded(files: Sequence[tuple[str, bytes]], *, name: str | None = None
         raise AdapterError(
             f"The files are larger than {MAX_BYTES:,} bytes together, more than a soft prompt needs; give the prompt alone, not the model."
         )
-    name = name or _label(files[0][0])
+    name = name or (_label(files[0][0]) if len(files) == 1 else "uploaded")
     with tempfile.TemporaryDirectory() as folder:
         if len(files) == 1:
             path = Path(folder) / "uploaded"
             path.write_bytes(files[0][1])
             return _renamed(load_adapter, path, name, files[0][0])
-        for file_name, content in files:
+        for file_name, content in _of_one_adapter(files):
             path = Path(folder) / _role(file_name, content, Path(folder))
             if path.exists():
                 raise AdapterError(f"Several of the files are a {path.name}; give the files of one adapter at a time.")
             path.write_bytes(content)
         return _renamed(load_adapter, Path(folder), name, "the uploaded files")
+
+
+def _of_one_adapter(files: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Where the files bear PEFT's own names, those alone: a whole folder holds a card and more beside them."""
+    known = [(name, content) for name, content in files if name in (peft_folder.CONFIG, peft_folder.WEIGHTS, peft_folder.INITIAL)]
+    return known if len(known) >= 2 else list(files)
 
 
 def _role(file_name: str, content: bytes, folder: Path) -> str:

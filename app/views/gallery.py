@@ -33,13 +33,15 @@ with left:
             st.caption(f"{len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.format}; kept until this page is closed.")
         elif (runs["name"] == picked).any():
             with st.expander("How it was made and how it did", icon=":material/receipt_long:"):
-                st.markdown(
-                    (store.find(picked) / "README.md").read_text(encoding="utf-8").replace("\n# ", "\n### ").replace("# ", "#### ", 1)
-                )
-                if len(mine) and st.button("Delete this run", icon=":material/delete:", help="Only your own runs can be deleted."):
-                    with widgets.in_words():
-                        store.delete(picked)
-                    st.rerun()
+                with widgets.in_words():
+                    st.markdown(store.read_card(picked).replace("# ", "#### ", 1))
+                if len(mine):
+                    with st.popover("Delete this run", icon=":material/delete:"):
+                        st.write("Its files are removed from this machine.")
+                        if st.button("Delete it", key="delete"):
+                            with widgets.in_words():
+                                store.delete(picked)
+                            st.rerun()
 with right:
     st.subheader("Open a file")
     files = st.file_uploader(
@@ -51,11 +53,11 @@ with right:
         try:
             key = widgets.open_prompt(load_uploaded([(file.name, file.getvalue()) for file in files]))
         except InputError as error:
-            st.error(str(error), icon=":material/error:")
+            widgets.refusal(error)
         else:
             prompt = widgets.opened_prompts()[key]
             st.success(
-                f"{prompt.name}: {len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.dtype}, {prompt.source.format}.",
+                f"{widgets.plain(prompt.name)}: {len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.dtype}, {prompt.source.format}.",
                 icon=":material/check_circle:",
             )
             if st.button("Read the file's nearest words", icon=":material/hub:"):

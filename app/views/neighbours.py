@@ -25,7 +25,7 @@ if not keys:
 asked = st.query_params.get("prompt")
 if asked is not None and asked not in keys:
     st.warning(
-        f"The link asks for {asked!r}, which is not here: a run that was deleted, or a file opened in another session. Pick another.",
+        f"The link asks for {widgets.plain(repr(asked))}, which is not here: a run that was deleted, or a file opened in another session. Pick another.",
         icon=":material/link_off:",
     )
 elif asked is None and st.session_state.get("prompt") is None:
@@ -60,7 +60,8 @@ if key is None:
 filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
-    model = named_model or default_model(prompt.base_model, prompt.width)
+    with widgets.progress() as report:
+        model = named_model or widgets.own_model(key) or default_model(prompt.base_model, prompt.width, report=report)
     vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)

@@ -72,7 +72,7 @@ def choose() -> None:
             )
             st.query_params["job"] = queue.submit(config, name.strip() or free_name(task.name, init), limit=int(limit))
         except InputError as error:
-            st.error(str(error), icon=":material/error:")
+            widgets.refusal(error)
         else:
             st.rerun()
     widgets.model_note()
@@ -101,19 +101,26 @@ def show_state(job: Progress) -> None:
     elif job.state == "stopped":
         st.warning(f"Stopped after {job.steps_done} of {config.steps} steps; nothing is saved yet.", icon=STATE_ICONS["stopped"])
     else:
-        st.error(job.error, icon=STATE_ICONS["failed"])
+        st.error(widgets.plain(job.error), icon=STATE_ICONS["failed"])
     with st.container(horizontal=True):
         if job.under_way and st.button("Stop", icon=":material/stop:", key="stop"):
             queue.stop(job.id)
-        if (
-            job.state == "stopped"
-            and job.steps_done
-            and st.button("Save what it has learned", type="primary", icon=":material/save:", key="keep")
-        ):
-            queue.keep(job.id)
             st.rerun()
         if job.state == "saved" and st.button("Read its nearest words", type="primary", icon=":material/hub:", key="open"):
             st.switch_page("views/neighbours.py", query_params={"prompt": job.saved_as})
+
+
+def offer_to_keep(job: Progress) -> None:
+    """What a stopped or failed training has learned is not lost: it can be saved, under another name if need be."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input("Save as", value=job.name, key=f"keep-name-{job.id}")
+        if st.button("Save what it has learned", type="primary", icon=":material/save:", key="keep"):
+            try:
+                queue.keep(job.id, name.strip())
+            except InputError as error:
+                widgets.refusal(error)
+            else:
+                st.rerun()
 
 
 def show_curve(job: Progress) -> None:
@@ -132,6 +139,7 @@ def show_curve(job: Progress) -> None:
             alt="Held-out scores without a prompt, with the initial values and with the trained prompt.",
         )
         st.caption("Held-out accuracy with its 95 % interval (Wilson).")
+        widgets.download_buttons(job.scores, f"{job.name}-scores")
 
 
 def show_words(job: Progress) -> None:
@@ -167,9 +175,11 @@ def watch(job_id: str) -> None:
     @st.fragment(run_every=1.0 if running else None)
     def drawn() -> None:
         job = queue.get(job_id)
-        if running and not job.under_way:
+        if job is None or (running and not job.under_way):
             st.rerun()  # the whole page, so that the polling ends
         show_state(job)
+        if job.can_be_kept:
+            offer_to_keep(job)
         curve, words = st.columns([3, 2], gap="medium")
         with curve:
             show_curve(job)
@@ -178,19 +188,25 @@ def watch(job_id: str) -> None:
 
     drawn()
     job = queue.get(job_id)
-    if not job.under_way and job.losses is not None and len(job.losses):
-        widgets.download_buttons(job.losses, f"{job.name}-losses")
+    if job is not None and not job.under_way and job.words is not None and job.steps_done:
+        losses, words = st.columns([3, 2], gap="medium")
+        with losses:
+            st.caption("The losses, a row a step")
+            widgets.download_buttons(job.losses, f"{job.name}-losses")
+        with words:
+            st.caption("The nearest words, a row a token")
+            widgets.download_buttons(job.words, f"{job.name}-words")
 
 
 st.title("Train a soft prompt")
 settings, progress = st.columns([2, 5], gap="large")
-with settings:
+with settings, widgets.in_words():
     choose()
 with progress:
     job_id = st.query_params.get("job")
     jobs = queue.all()
-    if job_id is None and jobs and jobs[0].under_way:
-        job_id = next(job.id for job in reversed(jobs) if job.under_way)
+    if job_id is None:
+        job_id = next((job.id for job in reversed(jobs) if job.under_way), None)
     if job_id is None:
         st.info(
             "Press Train. The frozen model is not changed; only the virtual tokens learn. "

@@ -44,9 +44,9 @@ def test_a_stopped_job_leaves_nothing_until_its_person_keeps_it(queue, toy_confi
     queue.stop(job_id)
     job = wait_for(queue, job_id, "stopped")
     assert 3 <= job.steps_done < 100_000
-    assert not own_runs.exists()
+    assert not list(own_runs.glob("*"))
 
-    queue.keep(job_id)
+    queue.keep(job_id, "mine")
     wait_for(queue, job_id, "saved")
     assert store.read_description(own_runs / "mine")["steps_done"] == job.steps_done
 
@@ -59,8 +59,8 @@ def test_jobs_run_one_after_another_and_one_that_waits_can_be_stopped(queue, toy
     assert [queue.ahead_of(job) for job in (first, second, third)] == [0, 1, 2]
     assert queue.get(second).state == "queued"
     queue.stop(second)
+    assert queue.get(second).state == "stopped"  # at once, not when its turn comes
     queue.stop(first)
-    assert wait_for(queue, second, "stopped").steps_done == 0
     assert wait_for(queue, third, "saved").saved_as == "third"
 
 
@@ -74,10 +74,21 @@ def test_a_failed_job_says_why_and_the_next_one_is_unaffected(queue, toy_config,
 
 def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs, monkeypatch):
     monkeypatch.setattr("app.jobs.evaluate_run", lambda *_, **__: 1 / 0)
-    job = wait_for(queue, queue.submit(toy_config, "mine", limit=None), "failed")
+    job_id = queue.submit(toy_config, "mine", limit=None)
+    job = wait_for(queue, job_id, "failed")
     assert "ZeroDivisionError" in job.error
     assert "\n" not in job.error
-    assert not own_runs.exists()
+    assert not list(own_runs.glob("*"))
+
+
+def test_a_training_whose_saving_fails_is_not_lost(queue, toy_config, own_runs, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("app.jobs.evaluate_run", lambda *_, **__: 1 / 0)
+        job_id = queue.submit(toy_config, "mine", limit=None)
+        assert wait_for(queue, job_id, "failed").can_be_kept
+    queue.keep(job_id, "mended")
+    assert wait_for(queue, job_id, "saved").saved_as == "mended"
+    assert [path.name for path in own_runs.iterdir()] == ["mended"]
 
 
 def test_a_name_that_waits_in_the_queue_is_taken(queue, toy_config):

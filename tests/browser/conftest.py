@@ -12,6 +12,13 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+CHROMIUMS = (
+    "chromium",
+    "google-chrome",
+    "chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -66,7 +73,7 @@ def dashboard(runs_folder, tmp_path_factory):
 def chromium():
     from playwright.sync_api import sync_playwright
 
-    executable = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     assert executable, "the browser tests need Chromium; on Debian: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)

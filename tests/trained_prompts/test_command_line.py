@@ -69,6 +69,9 @@ def test_tasks_can_be_written_as_a_file(command, tmp_path):
         (["train", "--task", "capitals", "--name", "x", "--model", "no/such/model"], "tried"),
         (["evaluate", "no-such-run", "--task", "capitals"], "the prompts are"),
         (["evaluate", "/no/such/file.npy", "--task", "capitals"], "no file or folder"),
+        (["train", "--task", "capitals", "--name", "x", "--limit", "0"], "--limit"),
+        (["train", "--task", "capitals", "--name", "x", "--seed", "-1"], "seed"),
+        (["evaluate", "x" * 5000, "--task", "capitals"], "No prompt is called"),
         (["tasks", "--out", "table.txt"], ".csv, .parquet or .json"),
     ],
 )
@@ -78,5 +81,5 @@ def test_bad_input_gets_one_sentence_and_status_2(command, own_runs, arguments, 
     assert outcome.out == ""
     assert says in outcome.err
     assert outcome.err.count("\n") == 1
-    assert not own_runs.exists()
+    assert not list(own_runs.glob("*"))
     assert list_runs().query("origin == 'yours'").empty

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(recording, scores, own_runs
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pandas.DataFrame, "to_csv", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="No space"):
         store.save(recording, "mine", scores)
     assert list(own_runs.iterdir()) == []
 
@@ -136,6 +137,20 @@ def test_a_run_is_listed_found_and_deleted(recording, scores, own_runs):
         store.find("mine")
 
 
+def test_a_run_that_is_just_being_written_is_not_listed(recording, scores, own_runs):
+    store.save(recording, "mine", scores).rename(own_runs / ".partial-abc")
+    assert ".partial-abc" not in set(store.list_runs()["name"])
+
+
+def test_a_cards_command_cannot_run_anything_else(recording, scores, own_runs):
+    import shlex
+
+    recording.config = replace(recording.config, init="text", init_text='"; $(touch /tmp/x) `id`')
+    command = next(line for line in (store.save(recording, "mine", scores) / "README.md").read_text().splitlines() if "python -m" in line)
+    assert '"; $(touch /tmp/x) `id`' in shlex.split(command)
+    assert "'\"; $(touch /tmp/x) `id`'" in command
+
+
 def test_a_foreign_folder_in_the_store_does_no_harm(own_runs):
     (own_runs / "foreign").mkdir(parents=True)
     (own_runs / "foreign" / "run.json").write_text('{"config": 3}')
@@ -166,4 +181,5 @@ def test_a_killed_training_leaves_nothing_half_written(own_runs, llama_folder, t
     process.wait()
     process.stderr.close()
     assert b"loss" in seen
-    assert not own_runs.exists() or list(own_runs.iterdir()) == []
+    assert not list(own_runs.glob("[!.]*"))
+    assert "killed" not in set(store.list_runs()["name"])
