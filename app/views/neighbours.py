@@ -28,13 +28,15 @@ if asked is not None and asked not in keys:
         f"The link asks for {widgets.plain(repr(asked))}, which is not here: a run that was deleted, or a file opened in another session. Pick another.",
         icon=":material/link_off:",
     )
-elif asked is None and st.session_state.get("prompt") is None:
-    st.session_state["prompt"] = keys[0]  # set, not a default: the link then names it, and means the same when there are more prompts
+before = st.session_state.get("last_prompt")
+start = asked or (before if before in keys else keys[0])
 
 columns = st.columns([3, 2, 2], vertical_alignment="bottom")
 key = columns[0].selectbox(
-    "Prompt", keys, index=None, format_func=widgets.prompt_label, placeholder="pick a prompt", key="prompt", bind="query-params"
+    "Prompt", keys, index=keys.index(start) if start in keys else None, format_func=widgets.prompt_label, placeholder="pick a prompt"
 )
+if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
+    st.session_state["last_prompt"] = st.query_params["prompt"] = key
 metric = columns[1].selectbox(
     "Metric", METRICS, key="metric", bind="query-params", help="  \n".join(f"**{name}**: {text}" for name, text in METRIC_HELP.items())
 )

@@ -37,7 +37,9 @@ def choose() -> None:
     example = examples.loc[examples["text"].head(100).str.len().idxmin()]
     st.caption(f"{task.description} {len(examples):,} examples to train on, for instance:")
     st.code(f"{example['text']}{example['target']}", language=None, wrap_lines=True)
-    init = st.selectbox("Start from", list(INITS), format_func=INITS.get, key="init", bind="query-params")
+    init = st.selectbox(
+        "Start from", list(INITS), key="init", bind="query-params", help="  \n".join(f"**{key}**: {text}" for key, text in INITS.items())
+    )
     init_text = st.text_input("Text to start from", value=task.description, key="text") if init == "text" else None
     first, second = st.columns(2)
     tokens = first.number_input("Virtual tokens", 1, MAX_TOKENS, 10, key="tokens", bind="query-params")
