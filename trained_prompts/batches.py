@@ -6,6 +6,7 @@ weights, and a sentence of 40 tokens has one answer. Batches hold examples of li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,11 @@ class Example:
     answer: tuple[int, ...]
 
 
-def encode(tokenizer, text: str, target: str) -> Example:
-    """The example that predicts `target` after `text`: the last token of the target is predicted, never read."""
-    answer = tokenizer(target, add_special_tokens=False).input_ids
-    return Example(tuple(tokenizer(text).input_ids + answer[:-1]), tuple(answer))
+def encode(tokenizer, texts: Sequence[str], targets: Sequence[str]) -> list[Example]:
+    """The examples that predict each target after its text: the last token of a target is predicted, never read."""
+    read = tokenizer(list(texts)).input_ids
+    answers = tokenizer(list(targets), add_special_tokens=False).input_ids
+    return [Example(tuple(ids + answer[:-1]), tuple(answer)) for ids, answer in zip(read, answers, strict=True)]
 
 
 def like_length_batches(lengths: list[int], batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -99,9 +99,9 @@ def _score_labels(task, table, embeddings, language_model, report) -> tuple[np.n
     labels = [tuple(tokenizer(label, add_special_tokens=False).input_ids) for label in task.labels]
     # What is read before a label's last token; labels of one token share it, so a text then needs one row.
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    for i, text in enumerate(table["text"]):
-        for j, label in enumerate(task.labels):
-            rows.setdefault(encode(tokenizer, text, label).ids, []).append((i, j))
+    for j, label in enumerate(task.labels):
+        for i, example in enumerate(encode(tokenizer, table["text"], [label] * len(table))):
+            rows.setdefault(example.ids, []).append((i, j))
     examples = [Example(ids, labels[uses[0][1]]) for ids, uses in rows.items()]
     scores = np.empty((len(table), len(labels)))
     uses = list(rows.values())
@@ -117,7 +117,7 @@ def _score_text(task, table, embeddings, language_model, report) -> tuple[np.nda
     from trained_prompts.batches import Example, encode
 
     tokenizer = language_model[1]
-    encoded = [encode(tokenizer, text, target) for text, target in zip(table["text"], table["target"], strict=True)]
+    encoded = encode(tokenizer, table["text"], table["target"])
     # One position more than the answer: what the model writes next must not continue the target's last word.
     examples = [Example(example.ids + example.answer[-1:], (*example.answer, 0)) for example in encoded]
     correct, losses = np.empty(len(table), dtype=bool), np.empty(len(table))

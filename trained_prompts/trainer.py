@@ -108,7 +108,7 @@ def train(config: TrainingConfig, *, language_model=None, report: Report = no_re
 
     report(0.9, "reading the examples")
     table = get_task(config.task).examples("train")
-    examples = [encode(tokenizer, text, target) for text, target in zip(table["text"], table["target"], strict=True)]
+    examples = encode(tokenizer, table["text"], table["target"])
     check_lengths(examples, config.tokens, model.config)
     initial = initial_values(config, load_vocabulary(config.model), tokenizer)
 

@@ -72,7 +72,9 @@ if len(runs):
         runs.drop(columns=["path", "low", "high"]).set_index("name"),
         column_config={
             "no_prompt": st.column_config.NumberColumn("no prompt", format="%.3f", help="Held-out accuracy of the bare model"),
-            "start": st.column_config.NumberColumn("start", format="%.3f", help="Held-out accuracy with the initial values, before training"),
+            "start": st.column_config.NumberColumn(
+                "start", format="%.3f", help="Held-out accuracy with the initial values, before training"
+            ),
             "accuracy": st.column_config.NumberColumn("with it", format="%.3f", help="Held-out accuracy with the prompt"),
             "n": st.column_config.NumberColumn("n", help="Held-out examples"),
             "norm_ratio": st.column_config.NumberColumn(

@@ -77,7 +77,7 @@ def test_the_loss_falls_on_examples_seen_again_and_again(toy_config, language_mo
 def test_padding_and_company_in_a_batch_do_not_change_an_answers_logits(toy_task, language_model):
     model, tokenizer = language_model
     table = toy_task.examples("train")
-    examples = [encode(tokenizer, text, target) for text, target in zip(table["text"], table["target"], strict=True)]
+    examples = encode(tokenizer, table["text"], table["target"])
 
     def forward(**inputs):
         return model(**inputs, use_cache=False)
