@@ -1,13 +1,27 @@
-"""The command line: `python -m analysis inspect | neighbours | prepare`."""
+"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | prepare`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar, run
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from analysis.adapters import SoftPrompt
+    from analysis.models import Report
+    from analysis.vocabulary import Vocabulary
+
+InitialOption = Annotated[
+    str | None,
+    typer.Option(
+        "--initial", help="The values that training started from: a file, or `recover` to guess them. [default: the prompt's own]"
+    ),
+]
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
 
@@ -19,20 +33,28 @@ def main() -> None:
 
 @app.command()
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Adapter files or folders.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Adapter files, folders or zips.", metavar="PATH...")],
+    model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """What is in these files."""
+    """What is in these files. A file that is refused keeps its row, the notes say why, and the status is 2."""
     check_out(out)
     from analysis.inspection import inspect as inspect_files
 
-    emit(inspect_files(paths), form, out)
+    with progress_bar() as report:
+        table = inspect_files(paths, model=model, report=report)
+    refused = table[table["kind"].isna()]
+    if len(table) == len(refused) == 1:
+        raise InputError(refused["notes"].iloc[0])
+    emit(table, form, out)
+    if len(refused):
+        raise InputError(f"{len(refused)} of {len(table)} were refused; their notes say why.")
 
 
 @app.command()
 def neighbours(
-    path: Annotated[Path, typer.Argument(help="A soft prompt: a PEFT folder, .npy or .safetensors.")],
+    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
     metric: Annotated[str, typer.Option(help="centred, cosine, csls, dot or euclidean.")] = "centred",
     top_k: Annotated[int, typer.Option(help="Words for each virtual token.")] = 10,
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
@@ -44,25 +66,96 @@ def neighbours(
 ) -> None:
     """The nearest vocabulary words of each virtual token, exactly."""
     check_out(out)
-    from analysis.adapters import load_soft_prompt
-    from analysis.models import default_model
-    from analysis.neighbours import neighbours as nearest_words
-    from analysis.vocabulary import load_vocabulary
+    import pandas as pd
 
-    prompt = load_soft_prompt(path)
+    from analysis.neighbours import neighbours as nearest_words
+
+    options = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
     with progress_bar() as report:
-        vocabulary = load_vocabulary(model or default_model(prompt.base_model, prompt.width, report=report), report=report)
-        table = nearest_words(
-            prompt,
-            vocabulary,
-            metric=metric,
-            top_k=top_k,
-            exclude_special=exclude_special,
-            whole_words=whole_words,
-            script=script,
-            report=report,
-        )
+        prompts, vocabulary = _read([path], model, None, report)
+        tables = [nearest_words(prompt, vocabulary, metric=metric, top_k=top_k, **options, report=report) for prompt in prompts]
+    emit(pd.concat(tables, ignore_index=True), form, out)
+
+
+@app.command()
+def readings(
+    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    initial: InitialOption = None,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """A verdict for each virtual token: is its nearest word real, chance, or an echo of the initialisation?"""
+    check_out(out)
+    import pandas as pd
+
+    from analysis.readings import readings as verdicts
+
+    with progress_bar() as report:
+        prompts, vocabulary = _read([path], model, initial, report)
+        tables = [verdicts(prompt, vocabulary, report=report) for prompt in prompts]
+    emit(pd.concat(tables, ignore_index=True), form, out)
+
+
+@app.command()
+def direction(
+    paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one task.", metavar="PATH...")],
+    task: Annotated[str | None, typer.Option(help="A task of trained_prompts, whose label or target words are tested.")] = None,
+    words: Annotated[str | None, typer.Option(help="Words to test instead, with commas between them.")] = None,
+    initial: InitialOption = None,
+    top_k: Annotated[int, typer.Option(help="Words to print.")] = 20,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """What the displacements of one or several prompts share, and the words that it points at."""
+    check_out(out)
+    from analysis.direction import direction as shared_direction
+
+    if task is not None and words is not None:
+        raise InputError("Give either --task or --words, not both.")
+    tested = [word for word in (words or "").split(",") if word.strip()]
+    if task is not None:
+        from trained_prompts.tasks import get_task  # the one step up: a task's name, on the command line alone
+
+        tested = get_task(task).answer_words()
+    with progress_bar() as report:
+        prompts, vocabulary = _read(paths, model, initial, report)
+        table = shared_direction(prompts, vocabulary, words=tested, top_k=top_k, report=report)
     emit(table, form, out)
+
+
+@app.command()
+def clusters(
+    paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one model.", metavar="PATH...")],
+    method: Annotated[str, typer.Option(help="hdbscan, agglomerative or kmeans.")] = "hdbscan",
+    space: Annotated[str, typer.Option(help="position, or displacement: what training added.")] = "position",
+    members: Annotated[
+        Path | None, typer.Option(help="Write the virtual tokens with their clusters to this file too.", dir_okay=False)
+    ] = None,
+    initial: InitialOption = None,
+    seed: Annotated[int, typer.Option(help="Of the resamples and of k-means.")] = 0,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05."""
+    check_out(out)
+    check_out(members)
+    from analysis.clusters import find_clusters, is_real
+    from analysis.export import write_table
+
+    with progress_bar() as report:
+        prompts, vocabulary = _read(paths, model, initial, report)
+        found = find_clusters(prompts, vocabulary, method=method, space=space, seed=seed, report=report)
+    if members is not None:
+        write_table(found.members, members)
+    emit(found.clusters, form, out)
+    real = int(is_real(found.clusters).sum())
+    said = (
+        f"{real} of {len(found.clusters)} clusters are stable and tighter than chance" if len(found.clusters) else "There are no clusters"
+    )
+    print(f"{said} among {len(found.members)} virtual tokens.", file=sys.stderr)
 
 
 @app.command()
@@ -75,6 +168,30 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
         if not is_prepared(model):
             prepare_model(model, report=report)
         load_vocabulary(model, report=report)
+
+
+def _read(paths: list[Path], model: str | None, initial: str | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
+    """The prompts in these files, with initial values where they are asked for, and the one vocabulary that they are read against."""
+    from analysis.adapters import load_soft_prompt
+    from analysis.models import default_model
+    from analysis.readings import recover_initial, with_initial
+    from analysis.vocabulary import load_vocabulary
+
+    prompts = [prompt for path in paths for prompt in load_soft_prompt(path).split()]
+    for prompt in prompts:
+        prompt.check_is_embeddings()
+    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in prompts))
+    if len(models) > 1:
+        raise InputError(
+            f"The prompts were trained on different models ({', '.join(models[:4])}); give those of one model, or name one with --model."
+        )
+    vocabulary = load_vocabulary(models[0], report=report)
+    if initial == "recover":
+        prompts = [recover_initial(prompt, vocabulary, report=report) for prompt in prompts]
+    elif initial is not None:
+        start = load_soft_prompt(Path(initial))
+        prompts = [with_initial(prompt, start) for prompt in prompts]
+    return prompts, vocabulary
 
 
 if __name__ == "__main__":

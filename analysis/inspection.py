@@ -1,16 +1,19 @@
-"""What is in these files: one row a file, without a model."""
+"""What is in these files: one row a file, without running a model."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.adapters import SoftPrompt, load_adapter
-from analysis.errors import printable
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from analysis.adapters.tensors import MAX_TENSORS
+from analysis.errors import AdapterError, ModelError, printable
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, is_at_hand, is_hub_id, no_report
+from analysis.vocabulary import Vocabulary, load_vocabulary
 
 COLUMNS = [
     "path",
@@ -26,39 +29,151 @@ COLUMNS = [
     "sha256",
     "notes",
 ]
+SHORTEST, LONGEST = 0.01, 100.0  # norms within these multiples of the vocabulary's are nothing to remark on
 
 
-def inspect(paths: Sequence[str | Path]) -> pd.DataFrame:
+def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Report = no_report) -> pd.DataFrame:
     """One row a file or folder, with the columns of `COLUMNS`; norm_median is that of the virtual tokens.
+
+    A file that is refused has no kind, and its notes hold the sentence that says why, so that one bad file among many loses nothing.
+
+    Parameters
+    ----------
+    model : whose vocabulary the norms are compared with; each prompt's own where it is on this machine when None.
 
     Raises
     ------
-    AdapterError
-        One of the paths is not an adapter that can be read.
+    ModelError
+        `model` resolves to nothing.
     """
-    return pd.DataFrame([_row(path, load_adapter(path)) for path in paths], columns=COLUMNS)
+    vocabulary = None if model is None else load_vocabulary(model, report=report)
+    rows = []
+    for i, path in enumerate(paths):
+        if len(paths) > 1:
+            report(i / len(paths), f"reading {printable(Path(path).name)}")
+        rows.append(_row(path, vocabulary))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"virtual_tokens": "Int64", "width": "Int64", "tensors": "Int64"})
 
 
-def _row(path: str | Path, prompt: SoftPrompt) -> list:
-    norms = np.linalg.norm(prompt.embeddings.astype(np.float64), axis=1)
-    source = prompt.source
-    return [
-        printable(str(path)), "soft_prompt", source.format, source.tensors, len(prompt), prompt.width, source.dtype, prompt.base_model and printable(prompt.base_model),
-        prompt.method, float(np.median(norms)), source.sha256, "; ".join(_notes(prompt, norms)),
-    ]  # fmt: skip
+def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
+    """The row of `inspect` for an adapter that was read, from `kind` on."""
+    source = adapter.source
+    common = {
+        "format": source.format,
+        "tensors": source.tensors,
+        "dtype": source.dtype,
+        "base_model": adapter.base_model and printable(adapter.base_model),
+        "method": adapter.method,
+        "sha256": source.sha256,
+    }
+    if isinstance(adapter, LoraAdapter):
+        return common | {"kind": "lora", "notes": "; ".join(map(printable, _lora_notes(adapter)))}
+    norms = np.linalg.norm(adapter.embeddings.astype(np.float64), axis=1)
+    return common | {
+        "kind": adapter.kind,
+        "virtual_tokens": len(adapter),
+        "width": adapter.width,
+        "norm_median": float(np.median(norms)),
+        "notes": "; ".join(map(printable, _prompt_notes(adapter, norms, vocabulary))),
+    }
 
 
-def _notes(prompt: SoftPrompt, norms: np.ndarray) -> list[str]:
-    notes = []
+def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
+    """What was checked of a file before it was read: rows of check and found."""
+    source = adapter.source
+    shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} × {adapter.width}, every value finite"
+    rows = [
+        ("format", source.format),
+        ("tensors", f"{source.tensors:,}, at most {MAX_TENSORS:,}"),
+        ("what was read", f"{shape}, {source.dtype}"),
+        *source.checks,
+        ("sha256", source.sha256),
+    ]
+    return pd.DataFrame([tuple(map(printable, row)) for row in rows], columns=["check", "found"])
+
+
+def modules(lora: LoraAdapter) -> pd.DataFrame:
+    """One row a module of a LoRA: module, rank, out_features, in_features, scaling, dtype."""
+    rows = [
+        (printable(path), factors.rank, factors.out_features, factors.in_features, factors.scaling, factors.dtype)
+        for path, factors in lora.modules.items()
+    ]
+    return pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
+
+
+def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
+    try:
+        return {"path": printable(str(path)), **describe(load_adapter(path), vocabulary)}
+    except AdapterError as error:
+        return {"path": printable(str(path)), "notes": str(error)}
+
+
+def vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
+    """The vocabulary that a prompt is read against by default, if no network is needed for it and the widths agree."""
+    named = prompt.base_model or EMBEDDED_MODEL
+    named = EMBEDDED_MODEL if named in EMBEDDED_ALIASES else named
+    try:
+        if named != EMBEDDED_MODEL and not (is_hub_id(named) and is_at_hand(named)):  # a path in an adapter is not followed
+            return None
+        found = load_vocabulary(named)
+    except ModelError:
+        return None
+    return found if found.width == prompt.width else None
+
+
+def _prompt_notes(prompt: SoftPrompt, norms: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
+    notes = list(prompt.notes)
     if not norms.any():
         notes.append("every virtual token is zero: never trained, or the wrong tensor")
-    if prompt.base_model is None:
-        notes.append("the base model is unknown")
-    elif prompt.base_model in EMBEDDED_ALIASES and prompt.base_model != EMBEDDED_MODEL:
-        notes.append(f"{EMBEDDED_MODEL} is the 4-bit copy of the base model")
-    if prompt.initial is None:
+    notes += _base_model_notes(prompt.base_model)
+    if prompt.kind == "soft_prompt" and prompt.initial is None:
         notes.append("the initial values are unknown")
+    start = 0
+    for part, rows in prompt.parts:
+        notes.append(f"tokens {start} to {start + rows - 1} are the {part}'s")
+        start += rows
     repeated = len(prompt) - len(np.unique(prompt.embeddings, axis=0))
-    if repeated:
-        notes.append(f"{repeated} of {len(prompt)} rows repeat another")
+    if repeated and norms.any():
+        from_text = str(prompt.metadata.get("prompt_tuning_init", "")).upper().endswith("TEXT")
+        why = ", as initialisation from a short text makes them" if from_text else ""
+        notes.append(f"{repeated} of {len(prompt)} rows repeat another{why}")
+    if prompt.kind == "soft_prompt":
+        vocabulary = vocabulary or vocabulary_at_hand(prompt)
+    if vocabulary is not None and prompt.kind == "soft_prompt" and prompt.width == vocabulary.width:
+        ratios = norms / vocabulary.median_norm
+        for odd, word in ((ratios < SHORTEST, "under 0.01"), (ratios > LONGEST, "over 100")):
+            if odd.any() and norms.any():
+                notes.append(f"the norm of {int(odd.sum())} of {len(prompt)} tokens is {word} times that of {vocabulary.model}'s words")
     return notes
+
+
+def _lora_notes(lora: LoraAdapter) -> list[str]:
+    ranks = Counter(factors.rank for factors in lora.modules.values())
+    shown = ", ".join(f"{rank}" for rank, _ in ranks.most_common(4)) + (" and more" if len(ranks) > 4 else "")
+    notes = [f"{len(lora)} modules of rank {shown}", *lora.notes, *_base_model_notes(lora.base_model)]
+    untrained, damaged = 0, []
+    for path, factors in lora.modules.items():
+        A, B = factors.A, factors.B
+        untrained += not (A.any() and B.any())  # PEFT starts from B = 0, in an embedding from A = 0
+        if not (np.isfinite(A).all() and np.isfinite(B).all()):
+            damaged.append(path)
+    if untrained:
+        notes.append(
+            "never trained: every update is zero (B = 0)"
+            if untrained == len(lora)
+            else f"never trained in {untrained} of {len(lora)} modules: their update is zero (B = 0)"
+        )
+    if damaged:
+        notes.append(f"NaN or infinity in {len(damaged)} modules, the first {damaged[0]}: the training diverged or the file is damaged")
+    if lora.textual_inversion is not None:
+        words = lora.textual_inversion
+        notes.append(f"also holds textual-inversion vectors {len(words)} × {words.width} ({', '.join(words.metadata['words'][:4])})")
+    return notes
+
+
+def _base_model_notes(base_model: str | None) -> list[str]:
+    if base_model is None:
+        return ["the base model is unknown"]
+    if base_model in EMBEDDED_ALIASES and base_model != EMBEDDED_MODEL:
+        return [f"{EMBEDDED_MODEL} is the 4-bit copy of the base model"]
+    return []

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +28,11 @@ EMBEDDED_ALIASES = frozenset({EMBEDDED_MODEL, "HuggingFaceTB/SmolLM2-135M-Instru
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
+
+
+class NoSuchModelError(ModelError):
+    """A name under which there is no model anywhere."""
+
 
 Report = Callable[[float, str], None]
 """Called with the share done, from 0 to 1, and what is being done now."""
@@ -60,30 +64,33 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
 
     Raises
     ------
-    ModelError
+    NoSuchModelError
         Nothing of that name: the sentence lists what was tried.
+    ModelError
+        There is something of that name, but no model that can be read.
     """
-    if name == EMBEDDED_MODEL:
-        return ModelFiles(name, "embedded", _embedded_gguf())
+    model = _local_model(name)
+    if model is not None:
+        return model
+    from analysis import hub
+
+    return ModelFiles(name, "hub", hub.vocabulary_folder(name, report, tried=_tried(name)))
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether the model's vocabulary can be read without the network; False as well where there is no such model."""
     try:
-        path = Path(name).expanduser()
-        path.stat()
-    except FileNotFoundError:
-        pass
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"No model is called {name[:80]!r}; it is neither a path that can be looked up nor a hub id.") from error
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"The folder {name} holds no config.json, so it is not a model; give a folder saved by save_pretrained.")
-        return ModelFiles(name, "folder", path)
-    if path.is_file():
-        if path.suffix.lower() != ".gguf":
-            raise ModelError(f"The file {name} is not a .gguf; give a .gguf file, or the folder that holds the model.")
-        return ModelFiles(name, "gguf", path)
-    tried = [f"the embedded model (it is called {EMBEDDED_MODEL})", f"the path {path}"]
-    if _HUB_ID.fullmatch(name) is None:
-        raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}, and it is not the form of a hub id (owner/name).")
-    return ModelFiles(name, "hub", _hub_folder(name, tried, report))
+        model = _local_model(name)
+    except ModelError:
+        return False
+    from analysis import hub
+
+    return model is not None or hub.is_at_hand(name)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be a hub id's and is no path of this machine."""
+    return len(name) < 100 and _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
 def default_model(base_model: str | None, width: int, *, report: Report = no_report) -> str:
@@ -95,7 +102,7 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
     Raises
     ------
     ModelError
-        The adapter names a model that is not at hand, or none and its width is not the embedded model's.
+        The adapter names a model that cannot be had or read, or none and its width is not the embedded model's.
     """
     if base_model in EMBEDDED_ALIASES:
         return EMBEDDED_MODEL
@@ -107,11 +114,11 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
             "name the prompt's model with --model (a hub id, a folder or a .gguf file)."
         )
     problem = "a path in an adapter is not followed"
-    if len(base_model) < 100 and _HUB_ID.fullmatch(base_model) and not Path(base_model).exists():
+    if is_hub_id(base_model):
         try:
             resolve_model(base_model, report=report)
             return base_model
-        except ModelError:
+        except NoSuchModelError:
             problem = "that model was found neither in the local cache nor on the hub"
     raise ModelError(
         f"This prompt was trained on {base_model!r} ({problem}), and neighbours in another model's vocabulary would mean nothing: "
@@ -135,9 +142,9 @@ def prepared_folder(model: ModelFiles) -> Path:
 
 
 def is_prepared(name: str) -> bool:
-    """Whether `load_model` can start at once."""
-    model = resolve_model(name)
-    return not model.is_gguf or prepared_folder(model).exists()
+    """Whether `load_model` has nothing to convert first; what it lacks of a hub model, it fetches. Does not ask the network."""
+    model = _local_model(name)
+    return model is None or not model.is_gguf or prepared_folder(model).exists()
 
 
 def prepare_model(name: str, *, report: Report = no_report) -> Path:
@@ -148,8 +155,8 @@ def prepare_model(name: str, *, report: Report = no_report) -> Path:
     ModelError
         The name resolves to nothing, or the embedded model's file is not the one that this version expects.
     """
-    model = resolve_model(name, report=report)
-    if model.kind == "hub":
+    model = _local_model(name)
+    if model is None:
         return _whole_hub_folder(name, report)
     if not model.is_gguf:
         return model.path
@@ -198,19 +205,53 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
 
 
 def model_sha256(name: str) -> str:
-    """The sha256 of the model's weights: of the `.gguf` file, or over its safetensors files in the order of their names."""
-    model = resolve_model(name)
-    if model.kind == "embedded":
+    """The sha256 of the model's weights: of the `.gguf` file, or over its safetensors files in the order of their names.
+
+    Of a hub model all the weights are read, and fetched where need be: the folder of its vocabulary holds only the input embeddings.
+    """
+    model = _local_model(name)
+    if model is not None and model.kind == "embedded":
         return EMBEDDED_SHA256
-    if model.is_gguf:
+    if model is not None and model.is_gguf:
         return _file_sha256(model.path)
     digest = hashlib.sha256()
-    for path in sorted(model.path.glob("*.safetensors")):
+    for path in sorted(prepare_model(name).glob("*.safetensors")):
         digest.update(bytes.fromhex(_file_sha256(path)))
     return digest.hexdigest()
 
 
-def _listed(things: list[str]) -> str:
+def _local_model(name: str) -> ModelFiles | None:
+    """The files of a model that its name places on this machine; None where the name can only be a hub id."""
+    if name == EMBEDDED_MODEL:
+        return ModelFiles(name, "embedded", _embedded_gguf())
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        raise NoSuchModelError(f"No model is called {name[:80]!r}; it is neither a path that can be looked up nor a hub id.") from error
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {name} holds no config.json, so it is not a model; give a folder saved by save_pretrained.")
+        return ModelFiles(name, "folder", path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ModelError(f"The file {name} is not a .gguf; give a .gguf file, or the folder that holds the model.")
+        return ModelFiles(name, "gguf", path)
+    if _HUB_ID.fullmatch(name) is None:
+        raise NoSuchModelError(
+            f"No model is called {name!r}; tried {listed(_tried(name))}, and it is not the form of a hub id (owner/name)."
+        )
+    return None
+
+
+def _tried(name: str) -> list[str]:
+    return [f"the embedded model (it is called {EMBEDDED_MODEL})", f"the path {name}"]
+
+
+def listed(things: Sequence[str]) -> str:
+    """Several things in words: `a, b and c`."""
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
 
 
@@ -265,67 +306,25 @@ def _convert_gguf(gguf: Path, folder: Path, report: Report) -> None:
     model.save_pretrained(folder)
 
 
-def _hub_folder(name: str, tried: list[str], report: Report) -> Path:
-    """The snapshot folder of a hub model with its config, tokenizer and the file that holds the input embeddings."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError
-
-    from analysis.vocabulary import embedding_tensor_name
-
-    report(0.0, f"asking the hub for {name}")
-    away = not _hub_answers(name)
-
-    def fetch(filename: str) -> Path:
-        return Path(huggingface_hub.hf_hub_download(name, filename, local_files_only=away))
-
-    def fetch_if_there(filename: str) -> Path | None:
-        try:
-            return fetch(filename)
-        except EntryNotFoundError:
-            return None
-
-    try:
-        folder = fetch("config.json").parent
-        for filename in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"):
-            fetch_if_there(filename)
-        index = fetch_if_there("model.safetensors.index.json")
-        report(0.1, "fetching the input embeddings")
-        if index is not None:
-            weight_map = json.loads(index.read_text())["weight_map"]
-            fetch(weight_map[embedding_tensor_name(list(weight_map))])
-        elif fetch_if_there("model.safetensors") is None:
-            raise ModelError(
-                f"The hub's {name} holds no safetensors, the one format that is read; convert the model with save_pretrained and give its folder."
-            )
-        return folder
-    except ModelError:
-        raise
-    except Exception as error:  # whatever the network, the hub or a damaged answer raises
-        tried = [*tried, f"the hub and its local cache ({type(error).__name__})"]
-        raise ModelError(f"No model is called {name!r}; tried {_listed(tried)}.") from error
-
-
-def _hub_answers(name: str) -> bool:
-    """Asked once and briefly: hf_hub_download tries six times for every file, 24 s each, when nothing answers."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=5)
-    except HfHubHTTPError:
-        return True  # an answer, if only that there is no such model
-    except Exception:  # no network, or told to be offline
-        return False
-    return True
-
-
 def _whole_hub_folder(name: str, report: Report) -> Path:
+    """The person's Hugging Face snapshot of a model, with all its weights; fetched only where it is not whole."""
     import huggingface_hub
 
+    from analysis import hub
+
+    folder = hub.whole_snapshot(name)
+    if folder is not None:
+        return folder
+    report(0.0, f"asking the hub for {name}")
+    hub.latest_commit(name, tried=_tried(name))  # whoever is without a network is told so in seconds
     report(0.2, f"fetching the weights of {name}")
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "tokenizer.model"]))
+        huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "tokenizer.model", "spiece.model"])
     except Exception as error:  # whatever the network or the hub raises
         raise ModelError(
             f"The weights of {name} could not be fetched from the hub ({type(error).__name__}); give a local folder instead."
         ) from error
+    folder = hub.whole_snapshot(name)
+    if folder is None:
+        raise ModelError(f"The hub's {name} holds no tokenizer, or not all of its weights as safetensors; give a local folder instead.")
+    return folder

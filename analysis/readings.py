@@ -1,29 +1,145 @@
-"""What a virtual token is near to now, beside what it started from.
+"""Which readings of a prompt are real: a verdict for each virtual token, from three questions.
 
-A prompt that starts from vocabulary rows stays nearest to those rows long after it has learned its task: its list of neighbours
-then says how it was initialised and nothing of what it learned. A reading that does not say so misleads.
+Is its nearest word nearer than chance allows? Is that word only the one that the token started from? And did training move it
+along a word? A prompt that starts from vocabulary rows stays nearest to those rows long after it has learned its task: its list
+of neighbours then says how it was initialised and nothing of what it learned. A reading that does not say so misleads.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt
+from analysis.errors import InputError
+from analysis.models import Report, no_report
 from analysis.neighbours import nearest
+from analysis.null import Null, null_of
 from analysis.vocabulary import Vocabulary
 
 COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
+READING_COLUMNS = [
+    "prompt",
+    "position",
+    "norm",
+    "norm_ratio",
+    "nearest_token",
+    "score",
+    "p_chance",
+    "q_chance",
+    "initial_token",
+    "echo",
+    "drift",
+    "delta_token",
+    "p_learned",
+    "verdict",
+]
+LEVEL = 0.05
+RECOVERED = " (recovered)"
+
+Verdict = Literal["learned", "echo", "near a word", "unreadable"]
+VERDICTS: dict[str, str] = {
+    "learned": "nearer to a word than chance allows and not to the one it started from, or moved along a word",
+    "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
+    "near a word": "nearer to a word than chance allows; whether it started there is unknown",
+    "unreadable": "no nearer to any word than a random vector is",
+}
 
 
-def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
-    """One row a virtual token: what it is nearest to, and what it started from.
+def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:
+    """A verdict for each virtual token, with the evidence for it.
+
+    Parameters
+    ----------
+    prompt : with initial values, or without them (then nothing is said of echoes and learned directions). `recover_initial` guesses them.
 
     Returns
     -------
-    prompt, position (from 0), norm (Euclidean), norm_ratio (norm over the vocabulary's median norm), nearest_token and its score
-    (centred cosine), initial_token (nearest word of the initial value), echo (whether both words are the same token), drift (distance
-    from the initial value). The last three are missing where the initial values are unknown.
+    One row a token: prompt, position (from 0), norm (Euclidean), norm_ratio (over the vocabulary's median norm), nearest_token and its
+    score (centred cosine), p_chance (share of 1,000 draws from N(μ, Σ) that score as high), q_chance (Benjamini and Hochberg 1995, over
+    the prompt's tokens), initial_token (nearest word of the initial value), echo (whether both are the same), drift (distance from the
+    initial value), delta_token (word nearest to the drift's direction), p_learned (its p-value: the larger one against N(0, Σ) and against
+    uniform directions), verdict (see `VERDICTS`; followed by " (recovered)" where it rests on recovered initial values).
+
+    Raises
+    ------
+    InputError
+        The prompt is not as wide as the vocabulary, or its rows are no input embeddings.
+    """
+    table = start_and_now(prompt, vocabulary)
+    null = null_of(vocabulary, report=report)
+    table["p_chance"] = null.p_drawn(table["score"].to_numpy())
+    table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
+    near = table["q_chance"] < LEVEL
+    table["delta_token"] = pd.array([None] * len(table), dtype="string")
+    table["p_learned"] = np.nan
+    if prompt.initial is None:
+        table["verdict"] = np.where(near, "near a word", "unreadable")
+        return table[READING_COLUMNS]
+    delta_ids, p_learned = _learned_directions(prompt, vocabulary, null)
+    table["delta_token"] = pd.array([vocabulary.tokens[i] for i in delta_ids], dtype="string")
+    table["p_learned"] = p_learned
+    echo = table["echo"].to_numpy(dtype=bool)
+    # A token that only grew along its own initial word has learned no other one.
+    elsewhere = (table["delta_token"] != table["initial_token"]).to_numpy(dtype=bool)
+    moved = (false_discovery_control(p_learned, method="bh") < LEVEL) & elsewhere
+    verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
+    recovered = prompt.metadata.get("initial") == "recovered"
+    table["verdict"] = [value + RECOVERED if recovered and value != "unreadable" else value for value in verdict]
+    return table[READING_COLUMNS]
+
+
+def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> SoftPrompt:
+    """The prompt with its nearest vocabulary rows as initial values, where most tokens are nearer to a word than chance allows.
+
+    A prompt trained from vocabulary rows echoes them, so for its echoes these are the initial values. For a token that started elsewhere they
+    are not, which is why everything that rests on them is marked as recovered.
+
+    Raises
+    ------
+    InputError
+        Fewer than half of the tokens beat chance: it was not initialised from words, or has left them.
+    """
+    prompt.check_width(vocabulary.width, vocabulary.model)
+    ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
+    q = false_discovery_control(null_of(vocabulary, report=report).p_drawn(scores[:, 0]), method="bh")
+    near = int((q < LEVEL).sum())
+    if 2 * near <= len(prompt):
+        raise InputError(
+            f"The initial values of {prompt.name} cannot be recovered: only {near} of its {len(prompt)} tokens are nearer to a word than chance allows; "
+            "give the file that holds them."
+        )
+    initial = np.ascontiguousarray(vocabulary.embeddings[ids[:, 0]])
+    return replace(prompt, initial=initial, metadata=prompt.metadata | {"initial": "recovered"})
+
+
+def with_initial(prompt: SoftPrompt, initial: SoftPrompt) -> SoftPrompt:
+    """The prompt with another file's rows as initial values.
+
+    Raises
+    ------
+    InputError
+        The shapes differ.
+    """
+    if initial.embeddings.shape != prompt.embeddings.shape:
+        raise InputError(
+            f"The initial values in {initial.name} have the shape {initial.embeddings.shape} and {prompt.name} has {prompt.embeddings.shape}; "
+            "give the values that this very prompt started from."
+        )
+    return replace(prompt, initial=initial.embeddings)
+
+
+def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
+    """One row a virtual token: what it is nearest to, and what it started from. No null is drawn, so it is quick the first time too.
+
+    Returns
+    -------
+    The columns of `readings` that need no null: prompt, position, norm, norm_ratio, nearest_token, score, initial_token, echo, drift. The last
+    three are missing where the initial values are unknown.
 
     Raises
     ------
@@ -39,7 +155,7 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
         initial_ids, _ = nearest(prompt.initial, vocabulary, top_k=1)
         initial_token = [vocabulary.tokens[i] for i in initial_ids[:, 0]]
         echo = (initial_ids[:, 0] == ids[:, 0]).tolist()
-        drift = np.linalg.norm(prompt.embeddings.astype(np.float64) - prompt.initial, axis=1)
+        drift = np.linalg.norm(displacements(prompt), axis=1)
     return pd.DataFrame(
         {
             "prompt": prompt.name,
@@ -54,3 +170,17 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
         },
         columns=COLUMNS,
     )
+
+
+def displacements(prompt: SoftPrompt) -> np.ndarray:
+    """Δ = P − P⁰, (n, d) float64; the initial values must be known."""
+    return prompt.embeddings.astype(np.float64) - prompt.initial
+
+
+def _learned_directions(prompt: SoftPrompt, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:
+    """The token id nearest to each Δ (cosine of Δ with e − μ) and its p-value; a token that did not move has the p-value 1."""
+    delta = displacements(prompt)
+    lengths = np.linalg.norm(delta, axis=1, keepdims=True)
+    units = np.divide(delta, lengths, out=np.zeros_like(delta), where=lengths > 0)
+    ids, scores = nearest(vocabulary.mean + units, vocabulary, top_k=1)
+    return ids[:, 0], np.where(lengths[:, 0] > 0, null.p_direction(scores[:, 0]), 1.0)

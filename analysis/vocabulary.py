@@ -2,13 +2,18 @@
 
 Only the embedding tensor and the tokenizer's own file are read, never the model. The result is kept in the cache as plain
 arrays and memory-mapped from there, so the second call takes milliseconds whatever the model's size.
+
+The rows are those that do the same as their ids when a model gets them as `inputs_embeds`. What a model does to `inputs_embeds`
+itself is not in them: the projection of OPT and ALBERT, whose rows are narrower than their layers, or Granite's multiplier.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +24,32 @@ from analysis.folders import appears_whole, cache_folder
 from analysis.models import ModelFiles, Report, no_report, resolve_model
 
 ROWS_AT_A_TIME = 8192
-_CACHE_VERSION = 2  # raise it when the content of a cached vocabulary changes
+RELEASED_ABOVE = 1 << 30  # bytes; blocks of a larger memory-mapped array leave the memory when they have been used
+_CACHE_VERSION = 3  # raise it when the content of a cached vocabulary changes
 
 # Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
 EMBEDDING_NAMES = (
+    "encoder.embed_tokens.weight",
+    "shared.weight",
     "embed_tokens.weight",
     "wte.weight",
     "embed_in.weight",
-    "shared.weight",
     "word_embeddings.weight",
     "tok_embeddings.weight",
+    "tokens_embed.weight",
     "token_embd.weight",
+    "embeddings.weight",
     "emb.weight",
 )
-# Families whose embedding layer multiplies the stored rows by the square root of the width (by the start of model_type).
-SCALED_BY_SQRT_WIDTH = ("gemma",)  # and those whose config says scale_embedding (BART and its kin)
+# Parts that may hold embeddings of their own (of the target language, of speech, of a tokenizer) beside the input's.
+OTHER_PARTS = frozenset({"decoder", "talker", "patcher"})
+
+# Families that multiply the stored rows when they look up an id, and not when they are given `inputs_embeds`: by the square root of
+# the width (by the start of model_type; for Gemma 1 and 2, older transformers multiplied both), or by a number in their config.
+SCALED_BY_SQRT_WIDTH = ("gemma", "vaultgemma", "diffusion_gemma", "embedding_gemma", "t5gemma2")
+SCALED_BY_CONFIG = {"minicpm": "scale_emb", "falcon_h1": "embedding_multiplier"}
+# BART and its kin say scale_embedding when they do; these say so too, but multiply `inputs_embeds` as well.
+SCALED_EITHER_WAY = ("fsmt", "kosmos")
 
 _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<\|reserved_\w*\|>|<unused_row_\d+>")
 
@@ -77,14 +93,14 @@ class Vocabulary:
         if embeddings.ndim != 2 or len(tokens) != len(embeddings):
             raise ModelError(f"{model}: {len(tokens)} tokens do not go with embeddings of shape {tuple(embeddings.shape)}.")
         mean = np.zeros(embeddings.shape[1])
-        for start in range(0, len(embeddings), ROWS_AT_A_TIME):
-            mean += embeddings[start : start + ROWS_AT_A_TIME].sum(axis=0, dtype=np.float64)
+        for _, block in _row_blocks(embeddings):
+            mean += block.sum(axis=0, dtype=np.float64)
         mean /= max(len(embeddings), 1)
         if not np.isfinite(mean).all():
             raise ModelError(f"{model}: the input embeddings hold NaN or infinity.")
         norms, centred_norms = np.empty(len(embeddings)), np.empty(len(embeddings))
-        for start in range(0, len(embeddings), ROWS_AT_A_TIME):
-            rows = embeddings[start : start + ROWS_AT_A_TIME].astype(np.float64)
+        for start, block in _row_blocks(embeddings):
+            rows = block.astype(np.float64)
             norms[start : start + len(rows)] = np.sqrt(np.einsum("vd,vd->v", rows, rows))
             rows -= mean
             centred_norms[start : start + len(rows)] = np.sqrt(np.einsum("vd,vd->v", rows, rows))
@@ -94,6 +110,10 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The rows in order, `ROWS_AT_A_TIME` at a time: the first one's id, and a (≤ ROWS_AT_A_TIME, d) view of the embeddings."""
+        return _row_blocks(self.embeddings)
 
     @property
     def width(self) -> int:
@@ -134,10 +154,26 @@ def embedding_tensor_name(names: list[str]) -> str:
     for ending in EMBEDDING_NAMES:
         matches = [name for name in names if name == ending or name.endswith("." + ending)]
         if matches:
-            return min(matches, key=len)
+            return min(matches, key=lambda name: (not OTHER_PARTS.isdisjoint(name.split(".")), len(name)))
     raise ModelError(
         f"No input embeddings among the checkpoint's {len(names)} tensors; looked for names that end in {', '.join(EMBEDDING_NAMES)}."
     )
+
+
+def _row_blocks(embeddings: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    # Mapped pages count as this process's memory once they have been read; given back, they stay in the system's file cache. Only
+    # of a read-only map: a private writable one would lose what was written.
+    release = (
+        isinstance(embeddings, np.memmap)
+        and embeddings.mode == "r"
+        and isinstance(embeddings.base, mmap.mmap)
+        and embeddings.nbytes > RELEASED_ABOVE
+        and hasattr(mmap, "MADV_DONTNEED")
+    )
+    for start in range(0, len(embeddings), ROWS_AT_A_TIME):
+        yield start, embeddings[start : start + ROWS_AT_A_TIME]
+        if release:
+            embeddings.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _key(model: ModelFiles) -> str:
@@ -164,14 +200,15 @@ def _write(model: ModelFiles, folder: Path, report: Report) -> None:
     tokens, special = tokens[:rows], special[:rows]
     unused = [f"<unused_row_{i}>" for i in range(len(tokens), rows)]
     special = np.concatenate([special, np.ones(len(unused), dtype=bool)])
-    embeddings = np.lib.format.open_memmap(folder / "embeddings.npy", mode="w+", dtype=np.float32, shape=shape)
     done = 0
-    for block in blocks:
-        embeddings[done : done + len(block)] = block
-        done += len(block)
-        report(0.1 + 0.8 * done / rows, f"reading the embeddings of {model.name}")
+    with (folder / "embeddings.npy").open("wb") as file:  # written, not mapped: a written map's pages would all stay in memory
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<f4"))
+            done += len(block)
+            report(0.1 + 0.8 * done / rows, f"reading the embeddings of {model.name}")
+    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
     vocabulary = Vocabulary.from_embeddings(tokens + unused, embeddings, special=special, model=model.name)
-    embeddings.flush()
     np.savez(
         folder / "measures.npz",
         special=vocabulary.special,
@@ -217,7 +254,7 @@ def _open_gguf(path: Path):
     literal = {token for token, kind in zip(raw_tokens, kinds, strict=True) if kind in (2, 3, 4)}
     tokens, special = _printable_tokens(raw_tokens, special, style, literal)
     shape = (int(tensor.shape[1]), int(tensor.shape[0]))
-    scale = _scale(str(reader.fields["general.architecture"].contents()), shape[1])
+    scale = _scale({"model_type": reader.fields["general.architecture"].contents()}, shape[1])
 
     def blocks():
         for start in range(0, shape[0], ROWS_AT_A_TIME):
@@ -244,13 +281,13 @@ def _open_folder(folder: Path):
         raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
     if len(shape) != 2:
         raise ModelError(f"The tensor {name} in {path.name} has the shape {shape}; input embeddings have two dimensions.")
-    scale = np.float32(np.sqrt(shape[1])) if config.get("scale_embedding") else _scale(str(config.get("model_type", "")), shape[1])
+    scale = _scale(config, shape[1])
 
     def blocks():
-        with safe_open(path, framework="pt") as file:
-            rows = file.get_slice(name)
-            for start in range(0, shape[0], ROWS_AT_A_TIME):
-                yield rows[start : start + ROWS_AT_A_TIME].float().numpy() * scale
+        for start in range(0, shape[0], ROWS_AT_A_TIME):
+            with safe_open(path, framework="pt") as file:  # opened for each block: the file's pages are in memory while it is open
+                rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME].float()
+            yield rows.numpy() * scale
 
     return tokens, special, shape, blocks()
 
@@ -324,8 +361,17 @@ def _style(spec: dict, tokens: list[str]) -> str:
 # --- Both ------------------------------------------------------------------------------------------------------------
 
 
-def _scale(family: str, width: int) -> np.float32:
-    return np.float32(np.sqrt(width)) if family.startswith(SCALED_BY_SQRT_WIDTH) else np.float32(1.0)
+def _scale(config: dict, width: int) -> np.float32:
+    """What the stored rows are multiplied by before the first layer, by the model's config."""
+    if isinstance(config.get("text_config"), dict):  # a model of text and images
+        config = config | config["text_config"]
+    family = str(config.get("model_type", ""))
+    if family.startswith(SCALED_BY_SQRT_WIDTH) or (config.get("scale_embedding") and not family.startswith(SCALED_EITHER_WAY)):
+        return np.float32(np.sqrt(width))
+    for start, key in SCALED_BY_CONFIG.items():
+        if family.startswith(start) and isinstance(config.get(key), int | float):
+            return np.float32(config[key])
+    return np.float32(1.0)
 
 
 def _byte_of_character() -> dict[str, int]:

@@ -6,6 +6,7 @@ st.set_page_config(page_title="Soft Prompt Explorer", page_icon=":material/explo
 
 pages = [
     st.Page("views/gallery.py", title="Gallery", icon=":material/grid_view:", default=True),
+    st.Page("views/open.py", title="Open", icon=":material/folder_open:"),
     st.Page("views/neighbours.py", title="Neighbours", icon=":material/hub:"),
     st.Page("views/train.py", title="Train", icon=":material/model_training:"),
 ]

@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import export
-from analysis.adapters import SoftPrompt, load_soft_prompt
+from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from analysis.errors import InputError
-from analysis.models import EMBEDDED_MODEL, Report, is_prepared
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, is_at_hand, is_hub_id, is_prepared
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app.jobs import JobQueue
 from trained_prompts import store
@@ -31,8 +31,18 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
 
 
+OPTIONS = {
+    "--model": "“Vocabulary of” under “Filters and vocabulary”",
+    "--init-text": "the text to start from",
+}  # the command line's, and a page's
+
+
 def refusal(error: InputError) -> None:
-    st.error(plain(str(error)), icon=":material/error:")
+    """A refusal as a sentence, the command line's options by the names that they have on the page."""
+    sentence = str(error)
+    for option, words in OPTIONS.items():
+        sentence = sentence.replace(option, words)
+    st.error(plain(sentence), icon=":material/error:")
 
 
 @contextmanager
@@ -45,39 +55,63 @@ def in_words() -> Iterator[None]:
         st.stop()
 
 
-def opened_prompts() -> dict[str, SoftPrompt]:
-    """The prompts that this person opened from files, by key; kept for the session."""
-    return st.session_state.setdefault("opened_prompts", {})
+def opened() -> dict[str, SoftPrompt | LoraAdapter]:
+    """What this person opened from files, by key; kept for the session."""
+    return st.session_state.setdefault("opened", {})
 
 
-def open_prompt(prompt: SoftPrompt) -> str:
-    """Keep an uploaded prompt for the session; answers the key that links use."""
-    key = f"file-{prompt.source.sha256[:10]}"
-    opened_prompts()[key] = prompt
+def open_adapter(adapter: SoftPrompt | LoraAdapter) -> str:
+    """Keep what was read from a file for the session; answers the key that links use."""
+    key = f"file-{adapter.source.sha256[:10]}"
+    opened()[key] = adapter
     return key
 
 
+def prompt_of(adapter: SoftPrompt | LoraAdapter) -> SoftPrompt | None:
+    """The virtual tokens in what was opened: of a LoRA, the new words that came with it."""
+    return adapter if isinstance(adapter, SoftPrompt) else adapter.textual_inversion
+
+
 def prompt_choices() -> list[str]:
-    """The keys of every prompt at hand: opened files first, then the person's runs, then the gallery."""
-    runs = store.list_runs()
+    """The keys of every prompt at hand: opened files first, then the person's kept files and runs, then the gallery."""
+    runs, kept = store.list_runs(), store.list_kept()
     yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
-    return [*opened_prompts(), *yours, *runs[runs["origin"] == "gallery"]["name"]]
+    files = [key for key, adapter in opened().items() if prompt_of(adapter) is not None]
+    return [*files, *kept[kept["kind"] != "lora"]["name"], *yours, *runs[runs["origin"] == "gallery"]["name"]]
 
 
 def prompt_label(key: str) -> str:
-    return f"{opened_prompts()[key].name} (your file)" if key in opened_prompts() else key
+    return f"{opened()[key].name} (your file)" if key in opened() else key
 
 
 def load_prompt(key: str) -> SoftPrompt:
-    if key in opened_prompts():
-        return opened_prompts()[key]
-    path = store.find(key)
+    if key in opened():
+        return prompt_of(opened()[key])
+    path = store.adapter_path(key)
     return _read_run(str(path), path.stat().st_mtime_ns)
 
 
 def own_model(key: str) -> str | None:
     """The model that a run of this machine says it was trained on; None for a stranger's file, whose word is not taken for a path."""
-    return None if key in opened_prompts() else store.read_description(store.find(key))["model"]["name"]
+    return None if key in opened() else store.own_model(key)
+
+
+def ask_to_fetch(prompt: SoftPrompt) -> None:
+    """Before anything is fetched because a stranger's file names a model: say so, and leave the rest of the page out until it is asked for."""
+    base = prompt.base_model
+    asked_for = st.session_state.setdefault("may_fetch", set())
+    if base is None or base in EMBEDDED_ALIASES or not is_hub_id(base) or is_at_hand(base) or base in asked_for:
+        return
+    st.info(
+        f"This prompt was trained on {plain(base)}, whose vocabulary is not on this machine. Fetching it asks the model hub for that model's "
+        "tokenizer and input embeddings, and for nothing else.",
+        icon=":material/cloud_download:",
+    )
+    if st.button("Fetch the vocabulary", type="primary", icon=":material/cloud_download:"):
+        asked_for.add(base)
+        st.rerun()
+    st.caption("Or name another model of the same width under *Filters and vocabulary*.")
+    st.stop()
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

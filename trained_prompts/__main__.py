@@ -94,14 +94,15 @@ def evaluate(
     get_task(task)
     from analysis.adapters import load_soft_prompt
     from analysis.models import default_model, load_model
+    from trained_prompts import store
     from trained_prompts.evaluation import compare_with_bare_model
-    from trained_prompts.store import find, read_description
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
-        path = find(prompt)
-        model = model or read_description(path)["model"]["name"]
+        path = store.adapter_path(prompt)
+        model = model or store.own_model(prompt)
     soft_prompt = load_soft_prompt(path)
+    soft_prompt.check_is_one()
     with progress_bar() as report:
         model = model or default_model(soft_prompt.base_model, soft_prompt.width, report=report)
         language_model = load_model(model, report=report)

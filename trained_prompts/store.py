@@ -8,6 +8,10 @@ A run is a folder in PEFT's own format with what the explorer wants to know besi
     losses.csv                                       step, loss, learning_rate, seconds
     run.json                                         task, settings, seed, scores, norms, versions, the model file's sha256
     README.md                                        the same for a person
+
+A file of somebody else's that the person keeps is a folder there as well, with the file's own bytes under a name of ours and
+
+    kept.json                                        what it was called, its kind and when it was kept
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import platform
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +32,8 @@ import numpy as np
 import pandas as pd
 import platformdirs
 
-from analysis.errors import InputError
+from analysis.adapters import LoraAdapter, load_adapter, upload
+from analysis.errors import InputError, printable
 from analysis.folders import APP_NAME, appears_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
@@ -134,8 +140,72 @@ def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path 
     return path
 
 
+def keep(files: Sequence[tuple[str, bytes]], name: str) -> Path:
+    """Keep somebody's adapter under `name`, byte for byte as it was uploaded; it is read once more before it appears in the store.
+
+    Parameters
+    ----------
+    files : (name, content) of the file or files, as `analysis.adapters.upload.load_uploaded` takes them.
+
+    Raises
+    ------
+    InputError
+        The name is taken or no name of a folder.
+    AdapterError
+        The files cannot be read.
+    """
+    path = check_name(name)
+    try:
+        with appears_whole(path) as partial:
+            adapter = load_adapter(upload.place(files, partial), name=name)
+            description = {
+                "kind": "lora" if isinstance(adapter, LoraAdapter) else adapter.kind,
+                "format": adapter.source.format,
+                "sha256": adapter.source.sha256,
+                "files": [printable(file_name)[:200] for file_name, _ in files],
+                "kept": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            (partial / "kept.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    except FileExistsError as error:
+        raise InputError(f"A run called {name} is already in {path.parent}; choose another name.") from error
+    except OSError as error:
+        raise InputError(f"The file cannot be kept in {path.parent}: {error.strerror or error}.") from error
+    return path
+
+
+def name_like(label: str) -> str:
+    """A name that can be used here, like what a file was called and not yet taken."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).lstrip("._-")[:60] or "file"
+    taken = {path.name for folder in (GALLERY, runs_folder()) if folder.is_dir() for path in folder.iterdir()}
+    return next(candidate for i in range(len(taken) + 1) if (candidate := name if i == 0 else f"{name}-{i + 1}") not in taken)
+
+
+def list_kept() -> pd.DataFrame:
+    """One row for each kept file: name, kind, format, sha256, files (what they were called), kept (UTC)."""
+    rows = []
+    for path in sorted(runs_folder().glob("*/kept.json")):
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+            rows.append({"name": path.parent.name, **description, "files": ", ".join(description["files"])})
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+    return pd.DataFrame(rows, columns=["name", "kind", "format", "sha256", "files", "kept"])
+
+
+def adapter_path(name: str) -> Path:
+    """What `load_adapter` is given for a run or a kept file.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name is in the store.
+    """
+    folder = find(name)
+    return folder / "uploaded" if (folder / "uploaded").is_file() else folder
+
+
 def delete(name: str) -> None:
-    """Remove one of the person's own runs.
+    """Remove one of the person's own runs or kept files.
 
     Raises
     ------
@@ -143,7 +213,7 @@ def delete(name: str) -> None:
         There is no such run; the gallery's cannot be removed.
     """
     path = runs_folder() / name
-    if _NAME.fullmatch(name) is None or not (path / "run.json").is_file():
+    if _NAME.fullmatch(name) is None or not any((path / file).is_file() for file in ("run.json", "kept.json")):
         raise InputError(f"There is no run called {name} in {runs_folder()}.")
     try:
         gone = path.rename(path.with_name(f".partial-{name}-{os.getpid()}"))  # at once for everybody; then the files
@@ -161,9 +231,9 @@ def find(name: str) -> Path:
     """
     if _NAME.fullmatch(name):
         for folder in (runs_folder(), GALLERY):
-            if (folder / name / "adapter_config.json").is_file():
+            if (folder / name / "adapter_config.json").is_file() or (folder / name / "kept.json").is_file():
                 return folder / name
-    known = ", ".join(list_runs()["name"]) or "none yet"
+    known = ", ".join([*list_runs()["name"], *list_kept()["name"]]) or "none yet"
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
 
 
@@ -235,6 +305,18 @@ def read_card(name: str) -> str:
 def read_description(path: Path) -> dict:
     """The run.json of a run's folder."""
     return json.loads((path / "run.json").read_text(encoding="utf-8"))
+
+
+def own_model(name: str) -> str | None:
+    """The model that a run was trained on; None for a kept file, whose word is a stranger's.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name is in the store.
+    """
+    path = find(name)
+    return read_description(path)["model"]["name"] if (path / "run.json").is_file() else None
 
 
 def _row(origin: str, path: Path) -> dict:

@@ -42,6 +42,10 @@ class Task:
         table = table[table["split"] == split]
         return pd.DataFrame({"text": [self.template.format(input=text) for text in table["input"]], "target": table["target"].tolist()})
 
+    def answer_words(self) -> list[str]:
+        """What a prompt of this task learns to answer with: the labels, or the different answers of the training examples."""
+        return list(self.labels) if self.labels else self.examples("train")["target"].drop_duplicates().tolist()
+
 
 def get_task(name: str) -> Task:
     """The task of that name; an unknown name lists the known ones.

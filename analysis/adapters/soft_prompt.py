@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from analysis.adapters.tensors import FLOATS, Tensors
 from analysis.errors import AdapterError
 
-MAX_BYTES = 256 * 2**20  # 1,000 virtual tokens of width 16,384 in float64 take half of this
 MAX_TOKENS = 10_000
+MAX_VALUES = 2**24  # 1,000 virtual tokens 16,384 wide: 64 MiB of float32
+
+Kind = Literal["soft_prompt", "prefix", "textual_inversion"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a prompt was read from.
+    """Where an adapter was read from.
 
     Attributes
     ----------
     path : the file or folder that was given.
-    format : in words, for instance `PEFT folder`.
-    sha256 : of the file that holds the tensor.
-    dtype : of the tensor in the file.
-    tensors : number of tensors in that file.
+    format : in words, for instance `PEFT folder, safetensors`.
+    sha256 : of the file that holds the tensors; of several, of their digests in the order of their roles.
+    dtype : of the tensors in the file.
+    tensors : number of tensors in the file.
+    checks : (what was checked, what was found) pairs, for the receipt.
     """
 
     path: Path
@@ -32,6 +36,7 @@ class Source:
     sha256: str
     dtype: str
     tensors: int
+    checks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,12 @@ class SoftPrompt:
     base_model : the model it was trained on as the file names it, or None.
     method : how it was trained, in PEFT's words, for instance `PROMPT_TUNING`, or None.
     metadata : what else the file says of itself.
+    kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; or `prefix`, whose rows are not
+        input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them.
+    parts : (name, rows) of the stretches that go to different places, for instance (("encoder", 8), ("decoder", 8)); empty for one stretch.
+    task_factors : (t, n, d) float32 or None. Multitask prompt tuning (Wang et al. 2023, section 3.1) trains one prompt for t tasks, and the model
+        receives the rows times a task's factors, never the rows as they are.
+    notes : what a person should know about the file.
     """
 
     name: str
@@ -54,6 +65,10 @@ class SoftPrompt:
     method: str | None
     source: Source | None
     metadata: dict = field(default_factory=dict)
+    kind: Kind = "soft_prompt"
+    parts: tuple[tuple[str, int], ...] = ()
+    task_factors: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -66,52 +81,107 @@ class SoftPrompt:
         """The same prompt before training; its initial values must be known."""
         return replace(self, embeddings=self.initial)
 
+    def split(self) -> list[SoftPrompt]:
+        """The prompts that a model receives: one for each part or task, named so, or this one alone.
+
+        Returns
+        -------
+        For an encoder-decoder the encoder's and the decoder's; for several tasks the shared rows and then each task's own.
+        """
+        if self.task_factors is not None:
+            shared = replace(self, name=f"{self.name} (shared)", task_factors=None)
+            tasks = [
+                replace(shared, name=f"{self.name} (task {i})", embeddings=self.embeddings * factors, initial=None)
+                for i, factors in enumerate(self.task_factors)
+            ]
+            return [shared, *tasks]
+        if not self.parts:
+            return [self]
+        prompts, start = [], 0
+        for part, rows in self.parts:
+            stretch = slice(start, start + rows)
+            initial = None if self.initial is None else self.initial[stretch]
+            prompts.append(replace(self, name=f"{self.name} ({part})", embeddings=self.embeddings[stretch], initial=initial, parts=()))
+            start += rows
+        return prompts
+
+    def check_is_embeddings(self) -> None:
+        """Refuse a prompt whose rows are no input embeddings, which no vocabulary word can be near to.
+
+        Raises
+        ------
+        AdapterError
+        """
+        if self.kind == "prefix":
+            raise AdapterError(
+                f"The prefix {self.name} holds the keys and values of every layer and no input embeddings, so no vocabulary word is near to them; "
+                "inspect says what it holds."
+            )
+
+    def check_is_one(self) -> None:
+        """Refuse a file of several prompts where one is put in front of a model.
+
+        Raises
+        ------
+        AdapterError
+        """
+        parts = self.split()
+        if len(parts) > 1:
+            raise AdapterError(
+                f"The file {self.name} holds {len(parts)} prompts ({', '.join(part.name for part in parts[:4])}), and only a single one can be put in front of a model."
+            )
+
     def check_width(self, width: int, model: str) -> None:
-        """Raise AdapterError unless the prompt is as wide as the model's embeddings."""
+        """Refuse to read the prompt against embeddings that are not as wide.
+
+        Raises
+        ------
+        AdapterError
+            The widths differ, or the rows are no input embeddings.
+        """
+        self.check_is_embeddings()
         if self.width != width:
             raise AdapterError(
                 f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on with --model."
             )
 
 
-def check_size(path: Path) -> None:
-    """Refuse a file that is too large to be a soft prompt, before it is read."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise AdapterError(
-            f"The file {path} has {size:,} bytes and a soft prompt at most {MAX_BYTES:,}; give the prompt alone, not the model."
-        )
-
-
-def checked_embeddings(array: np.ndarray, path: Path, *, what: str = "virtual tokens") -> np.ndarray:
-    """The array as (n, d) float32.
+def prompt_rows(tensors: Tensors, name: str, *, what: str = "virtual tokens") -> np.ndarray:
+    """A tensor of a file as (n, d) float32: a vector becomes one row, and (1, n, d) loses its first axis.
 
     Raises
     ------
     AdapterError
-        It is not two-dimensional, not of floats, empty, or holds NaN or infinity.
+        It has another shape, is empty, too large or not of floats, or holds NaN or infinity.
     """
-    if array.dtype.kind != "f":
-        raise AdapterError(f"The array in {path} holds {array.dtype}; {what} are floating-point numbers.")
-    if array.ndim != 2 or 0 in array.shape:
-        raise AdapterError(f"The array in {path} has the shape {array.shape}; {what} have the shape (tokens, width), neither of them 0.")
-    if len(array) > MAX_TOKENS:
+    entry, path = tensors.entries[name], tensors.path
+    shape = entry.shape
+    if entry.dtype not in FLOATS:
+        raise AdapterError(f"The array in {path} holds {entry.dtype}; {what} are floating-point numbers of 16, 32 or 64 bits.")
+    if len(shape) == 1:
+        shape = (1, *shape)
+    elif len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 2 or 0 in shape:
+        raise AdapterError(f"The array in {path} has the shape {entry.shape}; {what} have the shape (tokens, width), neither of them 0.")
+    if shape[0] > MAX_TOKENS or entry.values > MAX_VALUES:
         raise AdapterError(
-            f"The array in {path} has {len(array):,} rows and a soft prompt at most {MAX_TOKENS:,}; a vocabulary or a transposed array, perhaps."
+            f"The array in {path} has the shape {entry.shape} and a soft prompt at most {MAX_TOKENS:,} rows and {MAX_VALUES:,} values; "
+            "a vocabulary or a transposed array, perhaps."
         )
+    return checked_floats(tensors[name].reshape(shape), path)
+
+
+def checked_floats(array: np.ndarray, path: Path) -> np.ndarray:
+    """The array as float32, refused where it holds NaN, infinity or a value that float32 cannot."""
     bad = ~np.isfinite(array)
     if bad.any():
-        row, column = np.argwhere(bad)[0]
+        place = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "layer"), np.argwhere(bad)[0], strict=False))
         raise AdapterError(
-            f"The array in {path} holds NaN or infinity ({int(bad.sum())} values, the first in row {row}, column {column}); the training diverged or the file is damaged."
+            f"The array in {path} holds NaN or infinity ({int(bad.sum())} values, the first in {place}); the training diverged or the file is damaged."
         )
     with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype=np.float32)
+        result = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(result).all():
         raise AdapterError(f"The array in {path} holds values beyond the range of float32; the training diverged or the file is damaged.")
     return result
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

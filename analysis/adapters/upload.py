@@ -7,77 +7,88 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.adapters import load_adapter, peft_folder
-from analysis.adapters.safetensors_file import read_header
-from analysis.adapters.soft_prompt import MAX_BYTES, SoftPrompt
-from analysis.errors import AdapterError
+from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from analysis.adapters.opening import CONFIG, FORMATS, HALVES, INITIAL, KOBOLD, WEIGHTS
+from analysis.errors import AdapterError, printable
+
+MAX_BYTES = 256 * 2**20
+
+_KNOWN = {CONFIG, INITIAL, *WEIGHTS, *HALVES, *KOBOLD}  # names that mean something in a folder, written here and not by a stranger
 
 
-def load_uploaded(files: Sequence[tuple[str, bytes]], *, name: str | None = None) -> SoftPrompt:
-    """Read the soft prompt that one or several uploaded files make up.
+def load_uploaded(files: Sequence[tuple[str, bytes]], *, name: str | None = None) -> SoftPrompt | LoraAdapter:
+    """Read the adapter that one or several uploaded files make up.
 
     Parameters
     ----------
-    files : (name, content) of a `.npy`, a `.safetensors`, or the files of one PEFT folder, whatever they are called.
-    name : what the prompt is called; made from the first file's name when None.
+    files : (name, content) of one file of any known format, or the files of one adapter, whatever they are called.
+    name : what it is called; made from the first file's name when None.
 
     Raises
     ------
     AdapterError
     """
+    name = name or (label(files[0][0]) if len(files) == 1 else "uploaded")
+    shown = printable(files[0][0])[:200] if len(files) == 1 else "uploaded"
+    with tempfile.TemporaryDirectory() as folder:  # what is read lazily stays mapped after it is gone
+        path = place(files, Path(folder))
+        try:
+            return load_adapter(path, name=name)
+        except AdapterError as error:  # the person knows the file by its own name, not by where it was put
+            raise AdapterError(str(error).replace(f"{path}/", "").replace(str(path), shown)) from error
+
+
+def place(files: Sequence[tuple[str, bytes]], folder: Path) -> Path:
+    """Write uploaded files into an empty folder under names of our own, and answer what `load_adapter` is to be given.
+
+    Raises
+    ------
+    AdapterError
+        There is no file, they are too large together, or two have the same part to play.
+    """
     if not files:
-        raise AdapterError("No file was given; choose a .npy, a .safetensors, or the files of a PEFT folder.")
-    if sum(len(content) for _, content in files) > MAX_BYTES:
+        raise AdapterError("No file was given; choose one, or all the files of one adapter.")
+    total = sum(len(content) for _, content in files)
+    if total > MAX_BYTES:
         raise AdapterError(
-            f"The files are larger than {MAX_BYTES:,} bytes together, more than a soft prompt needs; give the prompt alone, not the model."
+            f"The files have {total:,} bytes together and an upload at most {MAX_BYTES:,}; give the path of a folder on this machine instead."
         )
-    name = name or (_label(files[0][0]) if len(files) == 1 else "uploaded")
-    with tempfile.TemporaryDirectory() as folder:
-        if len(files) == 1:
-            path = Path(folder) / "uploaded"
-            path.write_bytes(files[0][1])
-            return _renamed(load_adapter, path, name, files[0][0])
-        for file_name, content in _of_one_adapter(files):
-            path = Path(folder) / _role(file_name, content, Path(folder))
-            if path.exists():
-                raise AdapterError(f"Several of the files are a {path.name}; give the files of one adapter at a time.")
-            path.write_bytes(content)
-        return _renamed(load_adapter, Path(folder), name, "the uploaded files")
+    if len(files) == 1:
+        (folder / "uploaded").write_bytes(files[0][1])
+        return folder / "uploaded"
+    for i, (file_name, content) in enumerate(_of_one_adapter(files)):
+        path = folder / f"file-{i}"
+        path.write_bytes(content)
+        role = file_name if file_name in _KNOWN else _role(path, content)
+        if role is not None:
+            if (folder / role).exists():
+                raise AdapterError(f"Several of the files are a {role}; give the files of one adapter at a time.")
+            path.rename(folder / role)
+    return folder
+
+
+def label(file_name: str) -> str:
+    """What an uploaded file is called in tables: the last part of its name, without the ending."""
+    stem = Path(file_name.replace("\\", "/")).name.rsplit(".", 1)[0]
+    return "".join(c for c in stem if c.isprintable())[:64] or "uploaded"
 
 
 def _of_one_adapter(files: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Where the files bear PEFT's own names, those alone: a whole folder holds a card and more beside them."""
-    known = [(name, content) for name, content in files if name in (peft_folder.CONFIG, peft_folder.WEIGHTS, peft_folder.INITIAL)]
+    """Where the files bear known names, those alone: a whole folder holds a card and more beside them."""
+    known = [(name, content) for name, content in files if name in _KNOWN]
     return known if len(known) >= 2 else list(files)
 
 
-def _role(file_name: str, content: bytes, folder: Path) -> str:
-    """Which file of a PEFT folder this is, by its content."""
-    if content[:1] == b"{":
+def _role(path: Path, content: bytes) -> str | None:
+    """Which file of a PEFT folder one with another name is, by its content; None for a file that has no part in it."""
+    if content[:1] == b"{" and len(content) < 2**20:
         try:
-            if isinstance(json.loads(content), dict):
-                return peft_folder.CONFIG
+            parsed = json.loads(content)
+            return CONFIG if isinstance(parsed, dict) and "peft_type" in parsed else None
         except (ValueError, RecursionError):
-            pass
-    elif content[8:9] == b"{":
-        probe = folder / "probe"
-        probe.write_bytes(content)
-        try:
-            return peft_folder.INITIAL if "initial" in read_header(probe) else peft_folder.WEIGHTS
-        finally:
-            probe.unlink()
-    raise AdapterError(
-        f"The file {_label(file_name)} is neither an adapter's config nor safetensors; together with others, those of one PEFT folder are expected."
-    )
-
-
-def _renamed(load, path: Path, name: str, shown: str) -> SoftPrompt:
-    try:
-        return load(path, name=name)
-    except AdapterError as error:  # the person knows the file by its own name, not by where it was put
-        raise AdapterError(str(error).replace(str(path), shown)) from error
-
-
-def _label(file_name: str) -> str:
-    stem = Path(file_name.replace("\\", "/")).name.rsplit(".", 1)[0]
-    return "".join(c for c in stem if c.isprintable())[:64] or "uploaded"
+            return None
+    for reader in FORMATS:
+        if reader.reads(path):
+            names = set(reader.read(path))
+            return INITIAL if names == {"initial"} else WEIGHTS[0]
+    return None

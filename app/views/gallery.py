@@ -2,8 +2,6 @@
 
 import streamlit as st
 
-from analysis.adapters.upload import load_uploaded
-from analysis.errors import InputError
 from app import charts, widgets
 from trained_prompts import store
 
@@ -28,9 +26,11 @@ with left:
             if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
                 st.switch_page("views/neighbours.py", query_params={"prompt": picked})
         mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]
-        if picked in widgets.opened_prompts():
+        if picked in widgets.opened():
             prompt = widgets.load_prompt(picked)
-            st.caption(f"{len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.format}; kept until this page is closed.")
+            st.caption(
+                f"{len(prompt)} virtual tokens, {prompt.width} wide, {widgets.plain(prompt.source.format)}; kept until this page is closed."
+            )
         elif (runs["name"] == picked).any():
             with st.expander("How it was made and how it did", icon=":material/receipt_long:"):
                 with widgets.in_words():
@@ -43,25 +43,10 @@ with left:
                                 store.delete(picked)
                             st.rerun()
 with right:
-    st.subheader("Open a file")
-    files = st.file_uploader(
-        "A .npy, a .safetensors, or all files of one PEFT folder",
-        accept_multiple_files=True,
-        help="The file is only parsed, never run; it is kept for this session and not on the disk.",
-    )
-    if files:
-        try:
-            key = widgets.open_prompt(load_uploaded([(file.name, file.getvalue()) for file in files]))
-        except InputError as error:
-            widgets.refusal(error)
-        else:
-            prompt = widgets.opened_prompts()[key]
-            st.success(
-                f"{widgets.plain(prompt.name)}: {len(prompt)} virtual tokens, {prompt.width} wide, {prompt.source.dtype}, {prompt.source.format}.",
-                icon=":material/check_circle:",
-            )
-            if st.button("Read the file's nearest words", icon=":material/hub:"):
-                st.switch_page("views/neighbours.py", query_params={"prompt": key})
+    st.subheader("Or open one of your own")
+    st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")
+    if st.button("Open a file", icon=":material/folder_open:"):
+        st.switch_page("views/open.py")
 
 if len(runs):
     st.subheader("Held-out accuracy, without and with each prompt")

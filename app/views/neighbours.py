@@ -20,7 +20,7 @@ METRIC_HELP = {
 st.title("Nearest words")
 keys = widgets.prompt_choices()
 if not keys:
-    st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Gallery page.", icon=":material/info:")
+    st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
     st.stop()
 asked = st.query_params.get("prompt")
 if asked is not None and asked not in keys:
@@ -62,6 +62,16 @@ if key is None:
 filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
+    prompt.check_is_embeddings()
+    parts = {part.name: part for part in prompt.split()}
+    if len(parts) > 1:
+        prompt = parts[
+            st.segmented_control(
+                "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
+            )
+        ]
+    if not named_model and not widgets.own_model(key):
+        widgets.ask_to_fetch(prompt)
     with widgets.progress() as report:
         model = named_model or widgets.own_model(key) or default_model(prompt.base_model, prompt.width, report=report)
     vocabulary = widgets.vocabulary(model)

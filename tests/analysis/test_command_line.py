@@ -25,6 +25,22 @@ INSPECT = [
     "sha256",
     "notes",
 ]
+READING_COLUMNS = [
+    "prompt",
+    "position",
+    "norm",
+    "norm_ratio",
+    "nearest_token",
+    "score",
+    "p_chance",
+    "q_chance",
+    "initial_token",
+    "echo",
+    "drift",
+    "delta_token",
+    "p_learned",
+    "verdict",
+]
 NEIGHBOURS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 
@@ -197,7 +213,7 @@ def test_an_option_that_is_mistyped_is_refused_in_one_line(prompt, command, opti
         (np.full((3, 576), np.nan), (), "NaN"),
         (np.zeros((3, 10)), (), "10 wide"),
         (np.zeros((3, 10)), ("--model", EMBEDDED), "10 wide"),
-        (np.zeros(576), (), "shape"),
+        (np.zeros((2, 3, 576)), (), "shape"),
         (np.zeros((3, 576), dtype=int), (), "int64"),
         (np.full((3, 576), 1e30), (), "beyond"),
     ],
@@ -218,7 +234,24 @@ def test_a_file_name_with_a_line_break_is_still_refused_in_one_line(tmp_path, co
     assert_refused(*command("inspect", tmp_path / "two\nlines.npy"))
 
 
-def test_a_refused_file_leaves_the_old_table_in_place(prompt, tmp_path, command):
+def test_a_refused_file_leaves_the_old_table_in_place(tmp_path, command):
     (tmp_path / "table.csv").write_text("old")
-    assert_refused(*command("inspect", prompt, tmp_path / "missing.npy", "--out", tmp_path / "table.csv"))
+    assert_refused(*command("inspect", tmp_path / "missing.npy", "--out", tmp_path / "table.csv"))
     assert (tmp_path / "table.csv").read_text() == "old"
+
+
+def test_a_refused_file_among_others_keeps_its_row_with_the_reason(prompt, tmp_path, command):
+    (tmp_path / "broken.npy").write_bytes(b"no prompt")
+    status, out, err = command("inspect", prompt, tmp_path / "broken.npy", "--format", "json")
+    good, refused = json.loads(out)
+    assert (good["kind"], refused["kind"]) == ("soft_prompt", None)
+    assert "neither" in refused["notes"]
+    assert status == 2
+    assert err == "1 of 2 were refused; their notes say why.\n"
+
+
+def test_readings_give_each_token_a_verdict(command):
+    gallery = REPOSITORY / "trained_prompts" / "gallery"
+    table = pd.read_csv(io.StringIO(command("readings", gallery / "sentiment-words-1", "--format", "csv").out))
+    assert list(table.columns) == READING_COLUMNS
+    assert table["verdict"].tolist() == ["echo"] * 10

@@ -1,14 +1,7 @@
 """A model's name resolves to one set of files, or to a sentence that lists what was tried."""
 
 import hashlib
-import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +12,14 @@ from analysis.models import (
     EMBEDDED_WIDTH,
     ModelError,
     default_model,
+    is_at_hand,
     is_prepared,
     load_model,
     model_sha256,
     prepare_model,
     resolve_model,
 )
-from tests.conftest import EMBEDDED, REPOSITORY, embedding_rows
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from tests.conftest import EMBEDDED, embedding_rows
 
 
 def sha256(path: Path) -> str:
@@ -76,6 +68,12 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path):
         resolve_model(str(tmp_path / "weights.bin"))
 
 
+def test_whether_a_vocabulary_is_at_hand_is_known_without_the_network(llama_folder, tmp_path):
+    (tmp_path / "model.gguf").touch()
+    assert all(is_at_hand(name) for name in (EMBEDDED, str(llama_folder), str(tmp_path / "model.gguf")))
+    assert not any(is_at_hand(name) for name in ("no-such/model", "no/such/model", "../missing", "", "a b", "\0", str(tmp_path)))
+
+
 # --- Which model an adapter is read against --------------------------------------------------------------------------
 
 
@@ -94,6 +92,15 @@ def test_a_prompt_of_a_model_that_is_not_at_hand_is_never_read_against_another(b
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="--model"):
         default_model(base, EMBEDDED_WIDTH)
+
+
+def test_why_the_model_of_a_prompt_cannot_be_read_is_said(monkeypatch, own_cache):
+    def broken(name, report, *, tried):
+        raise ModelError("The connection broke off.")
+
+    monkeypatch.setattr("analysis.hub.vocabulary_folder", broken)
+    with pytest.raises(ModelError, match="broke off"):
+        default_model("someone/model", EMBEDDED_WIDTH)
 
 
 @pytest.mark.parametrize("written", ["{folder}", "model", "./model", "owner/model"])
@@ -133,120 +140,3 @@ def test_the_sha256_of_a_sharded_folder_depends_on_every_shard(sharded_llama_fol
     last = max(folder.glob("*.safetensors"))
     last.write_bytes(last.read_bytes()[:-1] + b"\x01")
     assert model_sha256(str(folder)) != before
-
-
-# --- The hub ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(tmp_path):
-    """A server on this machine that answers as the hub does for files, and the names of those that were fetched."""
-    repositories: dict[str, Path] = {}
-    fetched: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.answer(with_content=False)
-
-        def do_GET(self):
-            self.answer(with_content=True)
-
-        def answer(self, *, with_content: bool):
-            repository, _, filename = self.path.lstrip("/").partition("/resolve/")
-            folder, path = repositories.get(repository), filename.partition("/")[2]
-            there = folder is not None and (folder / path).is_file()
-            content = (folder / path).read_bytes() if there else b""
-            self.send_response(200 if there else 404)
-            self.send_header("X-Repo-Commit", COMMIT)
-            if there:
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            else:
-                self.send_header("X-Error-Code", "EntryNotFound" if folder else "RepoNotFound")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if with_content:
-                fetched.append(path)
-                self.wfile.write(content)
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server, repositories, fetched
-    server.shutdown()
-    server.server_close()
-
-
-def away_from_home(tmp_path: Path, port: int, *, offline: bool = False) -> dict[str, str]:
-    """The environment of a process whose hub is a port of this machine, with caches of its own."""
-    return os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": str(int(offline)),
-        "SOFT_PROMPT_EXPLORER_CACHE": str(tmp_path / "cache"),
-    }
-
-
-READ_VOCABULARIES = (
-    "import json, sys\n"
-    "from analysis.vocabulary import load_vocabulary\n"
-    "read = [load_vocabulary(name) for name in sys.argv[1:]]\n"
-    "print(json.dumps([[v.model, v.tokens, v.embeddings.tolist()] for v in read]))\n"
-)
-
-
-def read_vocabularies(names: list[str], environment: dict[str, str]) -> list:
-    ended = subprocess.run(
-        [sys.executable, "-c", READ_VOCABULARIES, *names],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
-
-
-@pytest.mark.slow
-def test_a_hub_models_vocabulary_is_fetched_without_its_other_shards_and_read_again_offline(
-    hub, llama_folder, sharded_llama_folder, tiny_llama, byte_level_tokenizer, tmp_path
-):
-    server, repositories, fetched = hub
-    names = ["someone/whole-llama", "someone/sharded-llama"]
-    repositories.update(zip(names, [llama_folder, sharded_llama_folder], strict=True))
-    online = read_vocabularies(names, away_from_home(tmp_path, server.server_port))
-    assert [name for name, _, _ in online] == names
-    for _, tokens, rows in online:
-        assert np.array_equal(np.array(rows, dtype=np.float32), embedding_rows(tiny_llama))
-        assert len(tokens) == len(byte_level_tokenizer) + 5
-        assert " the" in tokens
-
-    weight_map = json.loads((sharded_llama_folder / "model.safetensors.index.json").read_text())["weight_map"]
-    weights = [path for path in fetched if path.endswith(".safetensors")]
-    assert weights == ["model.safetensors", weight_map["model.embed_tokens.weight"]]
-
-    server.shutdown()
-    server.server_close()
-    for told_to_be_offline in (True, False):
-        shutil.rmtree(tmp_path / "cache")
-        assert read_vocabularies(names, away_from_home(tmp_path, server.server_port, offline=told_to_be_offline)) == online
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("answers", [True, False], ids=["not-on-the-hub", "no-hub"])
-def test_a_hub_id_that_cannot_be_had_is_refused_in_one_sentence_before_long(answers, hub, tmp_path):
-    server, _, _ = hub
-    if not answers:
-        server.shutdown()
-        server.server_close()
-    np.save(tmp_path / "prompt.npy", np.ones((2, 16)))
-    start = time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, "-m", "analysis", "neighbours", tmp_path / "prompt.npy", "--model", "someone/missing"],
-        cwd=REPOSITORY, env=away_from_home(tmp_path, server.server_port), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert time.monotonic() - start < 15
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    (sentence,) = ended.stderr.splitlines()
-    assert sentence.isprintable()
-    assert "someone/missing" in sentence
-    assert "hub" in sentence

@@ -191,6 +191,17 @@ def test_rows_that_weight_decay_has_left_almost_zero_are_ranked_by_their_directi
     assert_nearest(ids, scores, reference_scores(vectors, rows.astype(np.float64), metric), rows, 15)
 
 
+@pytest.mark.parametrize("step", [1, 40, 64, 1000])
+def test_the_best_rows_may_stand_at_any_distance_from_each_other(step):
+    rng = np.random.default_rng(13)
+    vectors = rng.normal(size=(2, WIDTH))
+    embeddings = rng.normal(size=(20_000, WIDTH))
+    embeddings[: 20 * step : step] = vectors[0] + 0.1 * rng.normal(size=(20, WIDTH))
+    embeddings = embeddings.astype(np.float32).astype(np.float64)
+    ids, scores = nearest(vectors, make_vocabulary(embeddings), top_k=10)
+    assert_nearest(ids, scores, reference_scores(vectors, embeddings, "centred"), embeddings, 10)
+
+
 def test_crowding_leaves_the_row_itself_out():
     embeddings = awkward_embeddings(1.0, pairs=900)
     np.testing.assert_allclose(csls_crowding(make_vocabulary(embeddings)), crowding_of(embeddings), atol=1e-6)

@@ -62,7 +62,7 @@ def test_a_prompt_for_another_model_gets_a_sentence(page, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((4, 768), dtype=np.float32))
     prompt = load_soft_prompt(tmp_path / "wide.npy")
     driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.session_state["opened_prompts"] = {"file-wide": prompt}
+    driver.session_state["opened"] = {"file-wide": prompt}
     driver.switch_page("views/neighbours.py")
     driver.query_params["prompt"] = "file-wide"
     driver.run()

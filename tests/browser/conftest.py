@@ -42,12 +42,17 @@ def runs_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def dashboard(runs_folder, tmp_path_factory):
+def allowed_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="session")
+def dashboard(runs_folder, allowed_folder, tmp_path_factory):
     """The address of a running dashboard whose runs go to a folder of its own."""
     port = free_port()
     log = (tmp_path_factory.mktemp("log") / "server.log").open("w+")
     arguments = ["streamlit", "run", "app/main.py", "--server.port", str(port)]
-    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder)}
+    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder), "SOFT_PROMPT_EXPLORER_FOLDERS": str(allowed_folder)}
     server = subprocess.Popen([sys.executable, "-m", *arguments], cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:

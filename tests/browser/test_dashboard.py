@@ -1,6 +1,7 @@
 """The dashboard as a person uses it: the real pages, the real model, a real browser."""
 
 import io
+import pickle
 import re
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from playwright.sync_api import Page, expect
+from safetensors.torch import save_file
 
 from tests.conftest import REPOSITORY
 
@@ -91,31 +94,41 @@ def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
     loaded(page)
 
 
+def upload(page: Page, *files) -> None:
+    page.goto("/open")
+    loaded(page)
+    page.locator('input[type="file"]').set_input_files(list(files))
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"", "is empty"),
         (b"plain text, not a prompt", "neither a NumPy array"),
         (b"\x93NUMPY\x01\x00", "cannot be read"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "run git lfs pull"),
+        (pickle.dumps(print), "refuses"),
     ],
 )
 def test_a_file_that_is_no_prompt_gets_a_sentence_and_loses_nothing(page, content, says):
-    page.goto("/")
-    loaded(page)
-    page.locator('input[type="file"]').set_input_files([{"name": "mine.npy", "mimeType": "application/octet-stream", "buffer": content}])
+    upload(page, {"name": "mine.npy", "mimeType": "application/octet-stream", "buffer": content})
     expect(page.get_by_text(says)).to_be_visible()
-    expect(page.get_by_role("button", name="Read its nearest words")).to_be_visible()
+    expect(page.get_by_role("heading", name="Open a file")).to_be_visible()
     loaded(page)
 
 
-def test_a_persons_own_file_is_opened_and_read(page, embedded_vocabulary, tmp_path):
+def test_a_persons_own_file_is_opened_with_a_receipt_and_read(page, embedded_vocabulary, tmp_path):
     good = embedded_vocabulary.tokens.index(" good")
     np.save(tmp_path / "planted.npy", np.array(embedded_vocabulary.embeddings[[good, good + 1]]))
     page.goto("/")
     loaded(page)
+    page.get_by_role("button", name="Open a file").click()
+    expect(page.get_by_role("heading", name="Open a file")).to_be_visible()
+    loaded(page)
     page.locator('input[type="file"]').set_input_files(tmp_path / "planted.npy")
-    expect(page.get_by_text("planted: 2 virtual tokens, 576 wide")).to_be_visible()
-    page.get_by_role("button", name="Read the file's nearest words").click()
+    expect(page.get_by_text("planted: Soft prompt, 2 virtual tokens, 576 wide")).to_be_visible()
+    expect(page.get_by_role("heading", name="What was checked")).to_be_visible()
+    page.get_by_role("button", name="Read its nearest words").click()
     expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
     loaded(page)
     expect(page.get_by_text("The initial values of this prompt are unknown")).to_be_visible()
@@ -126,11 +139,54 @@ def test_a_persons_own_file_is_opened_and_read(page, embedded_vocabulary, tmp_pa
 
 def test_a_prompt_of_another_width_gets_a_sentence(page, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((3, 768), dtype=np.float32))
-    page.goto("/")
-    loaded(page)
-    page.locator('input[type="file"]').set_input_files(tmp_path / "wide.npy")
-    page.get_by_role("button", name="Read the file's nearest words").click()
+    upload(page, tmp_path / "wide.npy")
+    page.get_by_role("button", name="Read its nearest words").click()
     expect(page.get_by_text("This prompt is 768 wide")).to_be_visible()
+    expect(page.get_by_text("--model")).to_have_count(0)  # a page names its own fields
+
+
+def test_the_two_files_of_an_encoder_decoder_are_one_prompt_of_two_parts_that_can_be_kept(page, runs_folder, tmp_path):
+    for half in ("encoder", "decoder"):
+        torch.save(torch.randn(4, 576), tmp_path / f"{half}.pt")
+    upload(page, tmp_path / "decoder.pt", tmp_path / "encoder.pt")
+    expect(page.get_by_text("uploaded: Soft prompt, 8 virtual tokens")).to_be_visible()
+    expect(page.get_by_text("tokens 4 to 7 are the decoder's")).to_be_visible()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("textbox", name="Name").fill("kept-pair")
+    page.get_by_role("textbox", name="Name").press("Tab")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("Kept as kept-pair.")).to_be_visible()
+    assert (runs_folder / "kept-pair" / "decoder.pt").read_bytes() == (tmp_path / "decoder.pt").read_bytes()
+    page.goto("/neighbours?prompt=kept-pair&k=3")
+    loaded(page)
+    page.get_by_role("radio", name="decoder").click()
+    loaded(page)
+    assert pd.read_csv(io.BytesIO(download(page, "CSV")))["prompt"].unique().tolist() == ["kept-pair (decoder)"]
+
+
+def test_the_files_of_a_lora_are_listed_by_module(page, tmp_path):
+    factors = {
+        f"lora_unet_block_{i}.{part}.weight": torch.randn(*shape)
+        for i in range(3)
+        for part, shape in (("lora_down", (2, 6)), ("lora_up", (5, 2)))
+    }
+    save_file(factors, tmp_path / "style.safetensors")
+    upload(page, tmp_path / "style.safetensors")
+    expect(page.get_by_text("style: LoRA, 3 modules")).to_be_visible()
+    expect(page.get_by_text("alpha is not in the file for 3 modules")).to_be_visible()
+    table = pd.read_csv(io.BytesIO(download(page, "CSV")))
+    assert table["module"].tolist() == [f"lora_unet_block_{i}" for i in range(3)]
+    assert table[["rank", "out_features", "in_features"]].to_numpy().tolist() == [[2, 5, 6]] * 3
+
+
+def test_a_path_is_opened_in_the_folders_that_were_allowed_and_nowhere_else(page, allowed_folder):
+    np.save(allowed_folder / "by-path.npy", np.ones((3, 8), dtype=np.float32))
+    page.goto("/open?path=by-path.npy")
+    loaded(page)
+    expect(page.get_by_text("by-path: Soft prompt, 3 virtual tokens, 8 wide")).to_be_visible()
+    page.goto("/open?path=/etc/hostname")
+    loaded(page)
+    expect(page.get_by_text("that may be opened")).to_be_visible()
 
 
 def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page, chromium, dashboard, runs_folder):
@@ -157,7 +213,7 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
     context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard, color_scheme="dark")
     narrow = context.new_page()
-    for path in ("/", "/neighbours?prompt=sentiment-words-1", "/train"):
+    for path in ("/", "/open", "/neighbours?prompt=sentiment-words-1", "/train"):
         narrow.goto(path)
         loaded(narrow)
         assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path

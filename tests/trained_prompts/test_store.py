@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import torch
 from safetensors.numpy import load_file
 
 from analysis.adapters import load_adapter
-from analysis.errors import InputError
+from analysis.errors import AdapterError, InputError
 from analysis.models import load_model
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, names_in
 from trained_prompts import store
 from trained_prompts.evaluation import evaluate_run
 from trained_prompts.trainer import train
@@ -183,3 +184,38 @@ def test_a_killed_training_leaves_nothing_half_written(own_runs, llama_folder, t
     assert b"loss" in seen
     assert not list(own_runs.glob("[!.]*"))
     assert "killed" not in set(store.list_runs()["name"])
+
+
+def test_somebodys_file_is_kept_byte_for_byte_listed_found_read_and_removed(own_runs, tmp_path):
+    np.save(tmp_path / "theirs.npy", np.eye(3, 4, dtype=np.float16))
+    content = (tmp_path / "theirs.npy").read_bytes()
+    assert store.name_like("../their file!") == "their-file-"
+    path = store.keep([("../../theirs.npy", content)], "theirs")
+    assert path == own_runs / "theirs"
+    assert (path / "uploaded").read_bytes() == content
+    assert store.name_like("theirs") == "theirs-2"
+    kept = store.list_kept()
+    assert kept[["name", "kind", "format"]].to_numpy().tolist() == [["theirs", "soft_prompt", "NumPy array"]]
+    prompt = load_adapter(store.adapter_path("theirs"))
+    assert np.array_equal(prompt.embeddings, np.eye(3, 4))
+    assert prompt.source.sha256 == kept["sha256"].item()
+    assert store.own_model("theirs") is None
+    with pytest.raises(InputError, match="already"):
+        store.keep([("theirs.npy", content)], "theirs")
+    store.delete("theirs")
+    assert names_in(own_runs) == []
+
+
+def test_a_zip_that_is_kept_can_still_be_read(own_runs, tmp_path):
+    np.save(tmp_path / "tensor.npy", np.ones((2, 4), dtype=np.float32))
+    with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
+        archive.write(tmp_path / "tensor.npy", "tensor.npy")
+        archive.writestr("meta.json", "{}")
+    store.keep([("theirs.zip", (tmp_path / "theirs.zip").read_bytes())], "theirs")
+    assert len(load_adapter(store.adapter_path("theirs"))) == 2
+
+
+def test_a_file_that_cannot_be_read_is_not_kept(own_runs):
+    with pytest.raises(AdapterError):
+        store.keep([("theirs.npy", b"no prompt")], "theirs")
+    assert names_in(own_runs) == []

@@ -1,0 +1,121 @@
+"""A LoRA: for each module of a model that it changes, two thin matrices whose product is added to the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analysis.adapters.soft_prompt import SoftPrompt, Source
+from analysis.adapters.tensors import Tensors
+from analysis.errors import AdapterError
+
+
+@dataclass(frozen=True, eq=False)
+class LoraFactors:
+    """The update of one module, ΔW = scaling · B A (Hu et al. 2021, section 4.1). The factors stay in the file until they are asked for.
+
+               in                r         in
+          ┌──────────┐         ┌──┐   ┌──────────┐
+      out │    ΔW    │ = s · B │  │ · │    A     │ r
+          └──────────┘     out └──┘   └──────────┘
+
+    A convolution's kernel counts as inputs: A is (r, in · height · width).
+
+    Attributes
+    ----------
+    scaling : α/r, or α/√r with rank-stabilised LoRA; 1 where the file does not hold α (then the adapter's notes say so).
+    rank, in_features, out_features : r, in and out.
+    """
+
+    tensors: Tensors
+    a_name: str
+    b_name: str
+    scaling: float
+    mid_name: str | None = None
+    magnitude_name: str | None = None
+
+    def __post_init__(self) -> None:
+        a, b = self.tensors.entries[self.a_name], self.tensors.entries[self.b_name]
+        inner = a.shape[0] if self.mid_name is None else self.tensors.entries[self.mid_name].shape[0]
+        fits = len(a.shape) >= 2 and len(b.shape) >= 2 and a.values and b.values and b.values == b.shape[0] * inner
+        if self.mid_name is not None:
+            mid = self.tensors.entries[self.mid_name].shape
+            fits = fits and len(mid) == 4 and mid[1] == a.shape[0] and a.values == a.shape[0] * a.shape[1]
+        if not fits:
+            raise AdapterError(
+                f"The factors {self.a_name} {a.shape} and {self.b_name} {b.shape} in {self.tensors.path} do not multiply; the file is damaged, or its "
+                "training was sharded and not gathered."
+            )
+
+    @property
+    def A(self) -> np.ndarray:  # noqa: N802 - the paper's letter
+        """(r, in) float32, or float64 where the file holds it."""
+        a = self._read(self.a_name)
+        if self.mid_name is None:
+            return a.reshape(len(a), -1)
+        # A convolution in three factors (LyCORIS): the middle one carries the kernel.
+        mid = self._read(self.mid_name)
+        return np.einsum("rqhw,qi->rihw", mid, a.reshape(len(a), -1)).reshape(len(mid), -1)
+
+    @property
+    def B(self) -> np.ndarray:  # noqa: N802 - the paper's letter
+        """(out, r) float32, or float64 where the file holds it."""
+        b = self._read(self.b_name)
+        return b.reshape(len(b), -1)
+
+    @property
+    def magnitude(self) -> np.ndarray | None:
+        """(out,) of weight-decomposed LoRA (Liu et al. 2024), whose update is not B A alone; else None."""
+        return None if self.magnitude_name is None else self._read(self.magnitude_name).ravel()
+
+    @property
+    def rank(self) -> int:
+        return self.tensors.entries[self.mid_name or self.a_name].shape[0]
+
+    @property
+    def in_features(self) -> int:
+        a = self.tensors.entries[self.a_name]
+        kernel = 1 if self.mid_name is None else int(np.prod(self.tensors.entries[self.mid_name].shape[2:]))
+        return a.values // a.shape[0] * kernel
+
+    @property
+    def out_features(self) -> int:
+        return self.tensors.entries[self.b_name].shape[0]
+
+    @property
+    def dtype(self) -> str:
+        return self.tensors.entries[self.a_name].dtype
+
+    def _read(self, name: str) -> np.ndarray:
+        array = self.tensors[name]
+        return array if array.dtype == np.float64 else array.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class LoraAdapter:
+    """A LoRA as read from a file.
+
+    Attributes
+    ----------
+    modules : the factors by the path of the module that they change, as the file spells it.
+    base_model, metadata, source : as those of `SoftPrompt`.
+    method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`.
+    saved_modules : what else was trained and is kept whole (PEFT's modules_to_save, biases): listed, not analysed.
+    textual_inversion : the new words that came in the same file, or None.
+    notes : what a person should know about the file.
+    """
+
+    name: str
+    modules: Mapping[str, LoraFactors]
+    base_model: str | None
+    method: str
+    source: Source
+    metadata: dict = field(default_factory=dict)
+    saved_modules: tuple[str, ...] = ()
+    textual_inversion: SoftPrompt | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.modules)

@@ -1,0 +1,280 @@
+"""LoRA, under the names that its trainers give the two factors of a module."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import regex
+
+from analysis.adapters import textual_inversion
+from analysis.adapters.lora import LoraAdapter, LoraFactors
+from analysis.adapters.opening import Opened
+from analysis.errors import AdapterError
+
+
+class Naming(NamedTuple):
+    """How one trainer names a tensor: the group `module`, and the group `part` where the name tells A from B."""
+
+    family: str
+    pattern: re.Pattern
+
+
+def _naming(family: str, pattern: str) -> Naming:
+    return Naming(family, re.compile(pattern))
+
+
+NAMINGS = (
+    _naming("PEFT", r"(?:base_model\.model\.)(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)[^.]+)?\.weight"),
+    _naming("PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_embedding_(?P<part>A|B)(?:\.[^.]+)?"),
+    _naming("PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>magnitude)_vector(?:\.[^.]+)*"),
+    _naming("PEFT naming", r"(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)[^.]+)?\.weight"),
+    _naming("kohya", r"(?P<module>.+)\.lora_(?P<part>down|up|mid)\.weight"),
+    _naming("kohya", r"(?P<module>.+)\.(?P<part>dora_scale)"),
+    _naming("diffusers", r"(?P<module>.+)\.processor\.(?P<leaf>\w+)_lora\.(?P<part>down|up)\.weight"),
+    _naming("diffusers", r"(?P<module>.+?)(?:\.lora_linear_layer|\.lora|_lora)\.(?P<part>down|up)\.weight"),
+    _naming("cloneofsimo", r"(?P<module>(?:unet|text_encoder):\d+):(?P<part>down|up)"),
+    _naming("kohya", r"(?P<module>.+)\.(?P<part>alpha)"),
+)
+_PARTS = {"A": "A", "down": "A", "B": "B", "up": "B", "mid": "mid", "magnitude": "magnitude", "dora_scale": "magnitude", "alpha": "alpha"}
+
+# Relatives of LoRA whose update is no product of two thin matrices, by a piece of their tensors' names.
+RELATIVES = {
+    "LoHa": re.compile(r".+\.hada_[wt].*"),
+    "LoKr": re.compile(r".+\.lokr_[wt].*"),
+    "IA³": re.compile(r".+\.ia3_l.*"),
+    "OFT": re.compile(r".+\.b?oft_(?:r|s|blocks|diag).*"),
+    "AdaLoRA": re.compile(r".+\.lora_E(?:\..*)?"),
+    "VeRA": re.compile(r".+\.vera_lambda_.*"),
+}
+PATTERN_SECONDS = 1.0  # for all the patterns of a config: they are regular expressions from a stranger
+
+
+@dataclass
+class _Module:
+    """The names of one module's tensors by their part."""
+
+    family: str
+    parts: dict[str, str]
+
+
+def reads(opened: Opened) -> bool:
+    return any(part in ("A", "B") for _, _, part, _ in _matches(opened)) or bool(_relatives(opened.tensors))
+
+
+def read(opened: Opened, name: str) -> LoraAdapter:
+    tensors, config = opened.tensors, opened.config
+    found: dict[str, _Module] = {}
+    used = set()
+    for tensor, module, part, family in _matches(opened):
+        found.setdefault(module, _Module(family, {})).parts.setdefault(part, tensor)
+        if part in ("A", "B"):
+            found[module].family = family
+        used.add(tensor)
+    complete = {path: module for path, module in found.items() if {"A", "B"} <= set(module.parts)}
+    halves = [path for path, module in found.items() if len({"A", "B"} & set(module.parts)) == 1]
+    if halves or not complete:
+        _refuse(opened, halves)
+
+    new_words = textual_inversion.words(tensors)
+    rest = [tensor for tensor in tensors if tensor not in used and tensor not in new_words]
+    scaling = _Scaling(opened)
+    modules = {}
+    for path, module in sorted(complete.items(), key=lambda item: _natural(item[0])):
+        rank = tensors.entries[module.parts.get("mid", module.parts["A"])].shape[:1]
+        modules[path] = LoraFactors(
+            tensors,
+            module.parts["A"],
+            module.parts["B"],
+            scaling(path, rank[0] if rank else 0, module.parts.get("alpha")),
+            module.parts.get("mid"),
+            module.parts.get("magnitude"),
+        )
+    family, _ = Counter(module.family for module in complete.values()).most_common(1)[0]
+    source = opened.source(next(iter(complete.values())).parts["A"], kind="" if config is not None else f"LoRA ({family})")
+    return LoraAdapter(
+        name,
+        modules,
+        base_model=_base_model(opened),
+        method=_method(config or scaling.config, modules),
+        source=source,
+        metadata=config if config is not None else tensors.metadata,
+        saved_modules=tuple(rest),
+        textual_inversion=textual_inversion.read(opened, f"{name} (words)") if new_words else None,
+        notes=(*scaling.notes(), *_notes(opened, config or scaling.config, rest)),
+    )
+
+
+def _natural(path: str) -> list[tuple[bool, int, str]]:
+    """A key that sorts layer 2 before layer 10."""
+    return [(piece.isdecimal(), int(piece) if piece.isdecimal() and len(piece) < 18 else 0, piece) for piece in re.split(r"(\d+)", path)]
+
+
+def _matches(opened: Opened) -> Iterator[tuple[str, str, str, str]]:
+    """(tensor's name, module's path, part, family) of every tensor that belongs to a LoRA."""
+    for tensor in opened.tensors:
+        for naming in NAMINGS:
+            match = naming.pattern.fullmatch(tensor) if len(tensor) < 1000 else None
+            if match is not None:
+                groups = match.groupdict()
+                module = groups["module"] + (f".{groups['leaf']}" if groups.get("leaf") else "")
+                yield tensor, module, _PARTS[groups["part"]], naming.family
+                break
+
+
+class _Scaling:
+    """The factor of each module's update, from α and the rank, as the file or its config gives them."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.config = opened.config if opened.config is not None else _config_in_metadata(opened.tensors.metadata)
+        self.root_of_rank = bool((self.config or {}).get("use_rslora"))
+        self.rank_differs: list[str] = []
+        self.without: list[str] = []
+        if self.config is not None:
+            self._alpha = _by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
+            self._rank = _by_pattern(self.config, "rank_pattern", "r", 8, opened)
+
+    def __call__(self, path: str, rank: int, alpha_name: str | None) -> float:
+        alpha = None
+        if alpha_name is not None:
+            entry = self.opened.tensors.entries[alpha_name]
+            alpha = float(self.opened.tensors[alpha_name].reshape(-1)[0]) if entry.values == 1 else None
+        elif self.config is not None:
+            alpha = self._alpha(path)
+            if rank and self._rank(path) != rank:
+                self.rank_differs.append(path)
+        if alpha is None or not math.isfinite(alpha) or rank < 1:
+            self.without.append(path)
+            return 1.0
+        return alpha / math.sqrt(rank) if self.root_of_rank else alpha / rank
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.without:
+            notes.append(f"alpha is not in the file for {_count(self.without)}: the scaling is taken as 1")
+        if self.rank_differs:
+            notes.append(
+                f"another rank than the config's in {_count(self.rank_differs)}, the first {self.rank_differs[0]}: the file's own is used"
+            )
+        return notes
+
+
+def _count(paths: list[str]) -> str:
+    return f"{len(paths)} module{'s' if len(paths) > 1 else ''}"
+
+
+def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default: float, opened: Opened) -> Callable[[str], float]:
+    """A number for each module: that of the first pattern which its path matches as PEFT's get_pattern_key does, else the default.
+
+    The patterns are regular expressions from a stranger's file, so they are given a time in which to match.
+    """
+    default = _number(config.get(default_key, peft_default), default_key, opened)
+    patterns = config.get(patterns_key) or {}
+    if not isinstance(patterns, dict) or len(patterns) > 10_000:
+        raise AdapterError(
+            f"The {patterns_key} of the config in {opened.path} is no object of module names and numbers; save the adapter again."
+        )
+    compiled, deadline = [], time.perf_counter() + PATTERN_SECONDS
+
+    def matches(pattern, path: str) -> bool:
+        return bool(pattern.match(path, timeout=max(deadline - time.perf_counter(), 1e-6)))
+
+    def refused(pattern: str) -> AdapterError:
+        return AdapterError(
+            f"The {patterns_key} of the config in {opened.path} holds {pattern[:60]!r}, which is no pattern that can be matched in time; correct it."
+        )
+
+    for pattern, value in patterns.items():
+        try:
+            compiled.append((regex.compile(rf"(.*\.)?({pattern[:1000]})$"), _number(value, patterns_key, opened)))
+        except (regex.error, RecursionError, OverflowError) as error:
+            raise refused(pattern) from error
+
+    def number_of(path: str) -> float:
+        for pattern, number in compiled:
+            try:
+                if matches(pattern, path):
+                    return number
+            except TimeoutError as error:
+                raise refused(pattern.pattern) from error
+        return default
+
+    return number_of
+
+
+def _number(value, key: str, opened: Opened) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise AdapterError(f"The {key} of the config in {opened.path} is {str(value)[:40]!r}, which is no number; correct it.")
+    return value
+
+
+def _config_in_metadata(metadata: dict) -> dict | None:
+    """The config that diffusers keeps in the header of the file, its keys led by the model's part: {"unet.r": 8, …}."""
+    try:
+        content = json.loads(metadata["lora_adapter_metadata"])
+        flat = {str(key).rpartition(".")[2]: value for key, value in content.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+    return flat if "r" in flat and "lora_alpha" in flat else None
+
+
+def _base_model(opened: Opened) -> str | None:
+    named = (opened.config or {}).get("base_model_name_or_path") or opened.tensors.metadata.get("ss_base_model_version")
+    return named if isinstance(named, str) and named else None
+
+
+def _method(config: dict | None, modules: dict[str, LoraFactors]) -> str:
+    variations = []
+    if any(factors.magnitude_name for factors in modules.values()) or (config or {}).get("use_dora"):
+        variations.append("DoRA")
+    if (config or {}).get("use_rslora"):
+        variations.append("rsLoRA")
+    start = str((config or {}).get("init_lora_weights", "")).lower()
+    variations += [label for label in ("PiSSA", "OLoRA", "CorDA", "LoftQ", "EVA") if start.startswith(label.lower())]
+    return f"LORA ({', '.join(variations)})" if variations else "LORA"
+
+
+def _notes(opened: Opened, config: dict | None, rest: list[str]) -> list[str]:
+    notes = []
+    if opened.config is None and any(name.startswith("base_model.model.") for name in opened.tensors):
+        notes.append("PEFT weights without adapter_config.json")
+    start = str((config or {}).get("init_lora_weights", "")).lower()
+    if start.startswith(("pissa", "olora", "corda")):
+        notes.append("started from the base weights' own directions: B·A holds those too, not the change alone")
+    if (config or {}).get("use_dora"):
+        notes.append("DoRA: the update is B·A and a change of magnitude")
+    if (config or {}).get("target_parameters"):
+        notes.append("some modules are parameters of several experts, whose factors stand in one")
+    if rest:
+        notes.append(f"also holds {len(rest)} tensors that are kept whole, the first {rest[0]}: listed, not analysed")
+    relatives = _relatives(rest)
+    if relatives:
+        notes.append(f"part of it is {' and '.join(relatives)}, which is not read")
+    return notes
+
+
+def _relatives(names: Iterable[str]) -> list[str]:
+    """Which relatives of LoRA the names of tensors tell of."""
+    names = [name for name in names if len(name) < 1000]
+    return [label for label, pattern in RELATIVES.items() if any(pattern.fullmatch(name) for name in names)]
+
+
+def _refuse(opened: Opened, halves: list[str]):
+    tensors = opened.tensors
+    if halves:
+        raise AdapterError(
+            f"The file {tensors.path} holds only one of the two factors of {_count(halves)}, the first {halves[0][:100]}; the file is damaged or cut."
+        )
+    relatives = _relatives(tensors)
+    if relatives:
+        raise AdapterError(
+            f"The file {tensors.path} holds {' and '.join(relatives)}, no product of two thin matrices; of its kin only LoRA is read."
+        )
+    raise AdapterError(f"The file {tensors.path} holds {tensors.listing()} and no LoRA factors, which its config promises.")

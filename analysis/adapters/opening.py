@@ -1,0 +1,209 @@
+"""Opening what a person gave, a file, a folder or a zip, as tensors and the words beside them. What they mean, the readers say."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
+from analysis.adapters.soft_prompt import Source
+from analysis.adapters.tensors import Tensors
+from analysis.errors import AdapterError
+
+CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+HALVES = ("encoder.pt", "decoder.pt")  # the two files that IBM's text-generation-inference writes
+KOBOLD = ("tensor.npy", "meta.json")
+MAX_JSON = 2**20
+
+FORMATS = (npy_file, safetensors_file, torch_file)  # asked in this order
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What was given.
+
+    Attributes
+    ----------
+    path : the file or folder.
+    tensors : of its one file; where there are halves, of the first.
+    halves : the tensors of `encoder` and `decoder` where those are files of their own.
+    config : the content of adapter_config.json, or None.
+    metadata : what other files beside say of it.
+    initial : the tensors of initial.safetensors, or None.
+    container : in words, for instance `folder`; empty for a file.
+    """
+
+    path: Path
+    tensors: Tensors
+    halves: Mapping[str, Tensors] = field(default_factory=dict)
+    config: dict | None = None
+    metadata: dict = field(default_factory=dict)
+    initial: Tensors | None = None
+    container: str = ""
+
+    def source(self, tensor: str, *, kind: str = "") -> Source:
+        """The source of what is read from a named tensor of the one file; `kind` leads the format's words."""
+        place = f"{self.tensors.format} in a {self.container}" if self.container else self.tensors.format
+        if self.config is not None:
+            place = f"PEFT {self.container}, {self.tensors.format}" if self.container else f"PEFT, {self.tensors.format}"
+        dtype = self.tensors.entries[tensor].dtype
+        return Source(self.path, f"{kind}, {place}" if kind else place, self.tensors.sha256, dtype, len(self.tensors), self.tensors.checks)
+
+
+def open_adapter(path: Path) -> Opened:
+    """Open a file, a folder or a zip.
+
+    Raises
+    ------
+    AdapterError
+        It is none of the known formats, or damaged.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    tensors = open_file(path)
+    if tensors is not None:
+        beside = path.parent / CONFIG
+        # The weights of a PEFT folder, given by their own name: the config says what they are.
+        config = read_json(beside) if path.name in WEIGHTS and beside.is_file() else None
+        return Opened(path, tensors, config=config, initial=_initial(path.parent) if config else None)
+    if zip_file.reads(path):
+        with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
+            zip_file.unpack(path, Path(unpacked))
+            try:
+                opened = _open_folder(Path(unpacked))
+            except AdapterError as error:
+                raise AdapterError(str(error).replace(f"folder {unpacked}", f"zip {path}").replace(unpacked, str(path))) from error
+            for tensors in (opened.tensors, *opened.halves.values()):
+                _ = tensors.sha256  # while the file is there
+            return replace(opened, path=path, container="zip")
+    raise AdapterError(_unknown(path))
+
+
+def open_file(path: Path) -> Tensors | None:
+    """The tensors of a file, or None where its content is of no known format."""
+    for reader in FORMATS:
+        if reader.reads(path):
+            return reader.read(path)
+    return None
+
+
+def read_json(path: Path) -> dict:
+    """A small JSON object from a file.
+
+    Raises
+    ------
+    AdapterError
+        It is larger than `MAX_JSON`, not JSON or not an object.
+    """
+    if path.stat().st_size > MAX_JSON:
+        raise AdapterError(f"The file {path} has {path.stat().st_size:,} bytes; an adapter's config has a few hundred.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"The file {path} is not JSON; copy or download it again.") from error
+    if not isinstance(content, dict):
+        raise AdapterError(f"The file {path} is not a JSON object; copy or download it again.")
+    return content
+
+
+def _open_folder(folder: Path) -> Opened:
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return Opened(folder, _known_file(folder / name), config=config, initial=_initial(folder), container="folder")
+    if config is not None:
+        raise AdapterError(
+            f"The folder {folder} holds {CONFIG} but no {' or '.join(WEIGHTS)}; put the file beside it, or save the adapter again with save_pretrained."
+        )
+    halves = {name.partition(".")[0]: _known_file(folder / name) for name in HALVES if (folder / name).is_file()}
+    if halves:
+        return Opened(folder, next(iter(halves.values())), halves=halves, container="folder")
+    tensor, meta = (folder / name for name in KOBOLD)
+    if tensor.is_file() and meta.is_file():
+        return Opened(folder, _known_file(tensor), metadata=read_json(meta), container="folder")
+    known = [path for path in _files(folder) if path.name != INITIAL and any(reader.reads(path) for reader in FORMATS)]
+    if len(known) == 1:
+        return Opened(folder, _known_file(known[0]), initial=_initial(folder), container="folder")
+    if known:
+        raise AdapterError(
+            f"The folder {folder} holds {len(known)} files with tensors ({_listed(known)}) and no {CONFIG}; give one of them by its name."
+        )
+    inside = [path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))[:3]]
+    if inside:
+        raise AdapterError(f"The folder {folder} holds no adapter itself but folders that do; give one of them: {_listed(inside)}.")
+    pointers = [path for path in _files(folder) if _is_pointer(path)]
+    if pointers:
+        raise AdapterError(_pointer(pointers[0]))
+    everything = sorted(folder.iterdir())
+    raise AdapterError(
+        f"The folder {folder} holds {_listed(everything) or 'nothing'}; a PEFT adapter's folder holds {CONFIG} and {WEIGHTS[0]}, "
+        "and any other one file with tensors."
+    )
+
+
+def _known_file(path: Path) -> Tensors:
+    tensors = open_file(path)
+    if tensors is None:
+        raise AdapterError(_unknown(path))
+    return tensors
+
+
+def _initial(folder: Path) -> Tensors | None:
+    path = folder / INITIAL
+    return _known_file(path) if path.is_file() else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
+
+
+def _pointer(path: Path) -> str:
+    return f"The file {path} is a Git LFS pointer and not the file itself; this is a pointer, run git lfs pull where it was cloned, or download it again."
+
+
+def _unknown(path: Path) -> str:
+    """Why a file of no known format is refused, as exactly as its content tells."""
+    size = path.stat().st_size
+    if size == 0:
+        return f"The file {path} is empty; copy or download it again."
+    if _is_pointer(path):
+        return _pointer(path)
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.lstrip()[:1] in (b"{", b"["):
+        return _unknown_json(path, size)
+    return (
+        f"The file {path} ({size:,} bytes, starting with {start[:16]!r}) is neither a NumPy array (.npy), safetensors, a file of torch.save nor a zip; "
+        "save the prompt's (tokens × width) array with numpy.save, or give the PEFT folder."
+    )
+
+
+def _unknown_json(path: Path, size: int) -> str:
+    content = None
+    if size <= 4 * MAX_JSON:
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return f"The file {path} starts like JSON and is not; copy or download it again."
+    if isinstance(content, dict) and isinstance(content.get("tensor"), str) and "metadata" in content:
+        return (
+            f"The file {path} is a soft prompt of mkultra: JSON around a pickle, which could run anything when opened, so it is not opened here; "
+            "where you trust its maker, load it with mkultra and save the tensor alone: numpy.save('prompt.npy', SoftPrompt.from_file('FILE')._tensor.detach().cpu().numpy())."
+        )
+    if isinstance(content, dict) and "peft_type" in content:
+        return f"The file {path} is an adapter's config without its weights; give the folder that holds both."
+    return f"The file {path} is JSON, which holds no tensors that are read; give a .npy, .safetensors or PyTorch file."

@@ -1,0 +1,108 @@
+"""What PEFT saved: `adapter_config.json` says what was trained, `adapter_model.safetensors` (or `.bin`) holds it.
+
+A folder that this project trained holds `initial.safetensors` beside them: the values that training started from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.adapters import lora_names
+from analysis.adapters.lora import LoraAdapter
+from analysis.adapters.opening import CONFIG, INITIAL, Opened
+from analysis.adapters.soft_prompt import SoftPrompt, checked_floats, prompt_rows
+from analysis.errors import AdapterError
+
+PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING")
+
+
+def reads(opened: Opened) -> bool:
+    return opened.config is not None
+
+
+def read(opened: Opened, name: str) -> SoftPrompt | LoraAdapter:
+    method = opened.config.get("peft_type")
+    if method == "LORA":
+        return lora_names.read(opened, name)
+    if method not in PROMPTS:
+        raise AdapterError(
+            f"The adapter in {opened.path} is of the type {str(method)[:80]}; {', '.join(PROMPTS)} and LORA are read, and no other."
+        )
+    return _prompt(opened, name, method)
+
+
+def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
+    config, tensors = opened.config, opened.tensors
+    if "prompt_embeddings" not in tensors:
+        raise AdapterError(
+            f"The file {tensors.path} holds {tensors.listing()} and no prompt_embeddings, which {CONFIG} ({method}) promises."
+        )
+    rows = prompt_rows(tensors, "prompt_embeddings")
+    promised = config.get("num_virtual_tokens")
+    halves = 2 if config.get("num_transformer_submodules") == 2 else 1  # an encoder-decoder has tokens for each of its two halves
+    if promised is not None and not (isinstance(promised, int) and len(rows) in (promised, promised * halves)):
+        raise AdapterError(
+            f"The file {tensors.path} holds {len(rows)} virtual tokens where {CONFIG} promises {str(promised)[:20]}; one of the two belongs to another adapter."
+        )
+    parts = ()
+    if halves == 2 and promised is not None and len(rows) == 2 * promised and method != "PREFIX_TUNING":
+        parts = (("encoder", promised), ("decoder", promised))
+    base_model = config.get("base_model_name_or_path")
+    return SoftPrompt(
+        name,
+        rows,
+        initial=_initial(opened, rows.shape),
+        base_model=base_model if isinstance(base_model, str) and base_model else None,
+        method=method,
+        source=opened.source("prompt_embeddings"),
+        metadata=config,
+        kind="prefix" if method == "PREFIX_TUNING" else "soft_prompt",
+        parts=parts,
+        task_factors=_task_factors(opened, rows.shape) if method == "MULTITASK_PROMPT_TUNING" else None,
+        notes=_notes(config, method, rows),
+    )
+
+
+def _initial(opened: Opened, shape: tuple[int, ...]) -> np.ndarray | None:
+    if opened.initial is None:
+        return None
+    path = opened.initial.path
+    if "initial" not in opened.initial or opened.initial.entries["initial"].shape != shape:
+        raise AdapterError(
+            f"The file {path} ({INITIAL}) does not hold initial values of the shape {shape}; take it away, or put the run's own in its place."
+        )
+    return prompt_rows(opened.initial, "initial", what="initial values")
+
+
+def _task_factors(opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
+    """What the shared rows are multiplied by for each task: the product of its column and row factors, (t, n, d)."""
+    tensors = opened.tensors
+    factors = [tensors.entries.get(name) for name in ("prefix_task_cols", "prefix_task_rows")]
+    if None in factors:
+        raise AdapterError(
+            f"The file {tensors.path} holds {tensors.listing()} and not both prefix_task_cols and prefix_task_rows, which multitask prompt tuning trains."
+        )
+    columns, rows = (entry.shape for entry in factors)
+    fits = len(columns) == len(rows) == 3 and columns[0] == rows[0] and columns[2] == rows[1] and (columns[1], rows[2]) == shape
+    if not fits or columns[0] * shape[0] * shape[1] > 2**24:
+        raise AdapterError(
+            f"The task factors in {tensors.path} have the shapes {columns} and {rows}, which do not go with a prompt of {shape}."
+        )
+    parts = [checked_floats(tensors[name], tensors.path) for name in ("prefix_task_cols", "prefix_task_rows")]
+    return np.matmul(*parts)
+
+
+def _notes(config: dict, method: str, rows: np.ndarray) -> tuple[str, ...]:
+    if method == "PREFIX_TUNING":
+        layers, width = config.get("num_layers"), config.get("token_dim")
+        what = "keys and values of every layer, not input embeddings"
+        if isinstance(layers, int) and isinstance(width, int) and layers > 0 and rows.shape[1] % (2 * layers) == 0:
+            return (f"{what}: {layers} layers of 2 × {rows.shape[1] // (2 * layers)}",)
+        return (what,)
+    if method == "MULTITASK_PROMPT_TUNING":
+        return (
+            f"rows shared by {config.get('num_tasks') or 'several'} tasks; the model receives them times each task's factors".replace(
+                "  ", " "
+            ),
+        )
+    return ()

@@ -1,0 +1,341 @@
+"""What a pickle of `torch.save` would do when it is opened, found by following its opcodes without doing any of it.
+
+`torch.load(weights_only=True)` runs no code of a file's own, but what it does run can be led astray by numbers and nesting: a sparse
+tensor over made-up indices ends the process, a name of 20,000 letters keeps its error message busy for seconds, a tuple of tuples
+of tuples is hashed without end, a size beyond the storage leaves memory that was never written in the tensor. So a pickle is given to
+it only where everything in it is what `torch.save` writes of dense tensors and plain containers.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, NamedTuple
+
+MAX_OPCODES = 2_000_000  # each costs at most about a hundred bytes of memory and a microsecond; a tensor takes about 45
+MAX_NAME = 200
+
+_BYTES_EACH = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+    "ComplexDouble": 16, "ComplexFloat": 8, "Untyped": 1,
+}  # fmt: skip
+_WEAVES = {"sparse": "a sparse tensor", "qtensor": "a quantised tensor", "nested": "a nested tensor", "meta": "a tensor without values"}
+
+
+class PickleError(ValueError):
+    """Why a pickle is not opened, as the end of a sentence."""
+
+
+class Storage(NamedTuple):
+    """A row of numbers as the pickle announces it; its values are elsewhere in the file."""
+
+    type: str
+    key: str
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        return self.count * _BYTES_EACH[self.type]
+
+
+class _Global(NamedTuple):
+    name: str
+
+
+class _Made:
+    """Anything but a number, a string, a tuple, a storage or a global."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.items = kind, []
+
+
+_MARK = object()
+
+
+def check_pickle(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
+    """Follow one pickle from where the file stands to its end, and answer what it makes; add its storages to `storages`.
+
+    Parameters
+    ----------
+    room : bytes that the tensors' values may take, each tensor for itself: the size of the file.
+
+    Raises
+    ------
+    PickleError
+    """
+    try:
+        return _follow(file, storages, room)
+    except PickleError:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise PickleError("it is damaged") from error
+
+
+def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
+    stack, memo = [], {}
+
+    def to_mark() -> list:
+        at = len(stack) - 1
+        while stack[at] is not _MARK:
+            at -= 1
+        items = stack[at + 1 :]
+        del stack[at:]
+        return items
+
+    def fill(container: object, items: list, kind: str) -> None:
+        if not isinstance(container, _Made) or container.kind != kind:
+            raise PickleError("it is damaged")
+        if kind == "dict":
+            _check_keys(items[::2])
+            if len(items) % 2:
+                raise PickleError("it is damaged")
+        container.items.extend(items)
+
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count == MAX_OPCODES:
+            raise PickleError(f"its description of the tensors has more than {MAX_OPCODES:,} steps")
+        match opcode.name:
+            case "PROTO":
+                pass
+            case "STOP":
+                return stack.pop()
+            case "MARK":
+                stack.append(_MARK)
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINSTRING":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                n = int(opcode.name[-1])
+                stack[-n:] = [tuple(stack[-n:])]
+            case "TUPLE":
+                stack.append(tuple(to_mark()))
+            case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_SET":
+                stack.append(_Made(opcode.name[6:].lower()))
+            case "APPEND":
+                item = stack.pop()
+                fill(stack[-1], [item], "list")
+            case "APPENDS":
+                items = to_mark()
+                fill(stack[-1], items, "list")
+            case "SETITEM":
+                items = [stack.pop(-2), stack.pop()]
+                fill(stack[-1], items, "dict")
+            case "SETITEMS":
+                items = to_mark()
+                fill(stack[-1], items, "dict")
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_global(argument))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack[-1] = _called(stack[-1], arguments, room)
+            case "BUILD":  # the attributes of a state_dict
+                stack.pop()
+                if not isinstance(stack[-1], _Made) or stack[-1].kind != "dict":
+                    raise PickleError("it holds Python objects, not tensors alone")
+            case "BINPERSID":
+                stack[-1] = _storage(stack[-1], storages, room)
+            case _:
+                raise PickleError("it holds Python objects, not tensors alone")
+    raise PickleError("its end is missing")
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _check_keys(keys: list) -> None:
+    """Only keys whose hash takes a bounded time."""
+    for key in keys:
+        if not _is_plain(key) and not (isinstance(key, tuple) and len(key) <= 100 and all(map(_is_plain, key))):
+            raise PickleError("a key in it is neither a name nor a number")
+
+
+def _global(argument: str) -> _Global:
+    name = argument.replace(" ", ".", 1).replace("__builtin__.", "builtins.", 1)
+    if len(name) > MAX_NAME:
+        raise PickleError("a name in it is longer than any of PyTorch's")
+    if name not in _CALLS and name not in ("torch.Tensor", "torch.nn.parameter.Parameter") and _storage_type(name) is None:
+        weave = next((what for word, what in _WEAVES.items() if name.startswith("torch._utils._rebuild_") and word in name), None)
+        if weave is not None or (name.startswith("torch.") and name.endswith("Storage")):
+            raise PickleError(f"it holds {weave or 'a quantised tensor'}; save it dense, as float32")
+        if not _is_dtype(name):
+            raise PickleError(f"GLOBAL {name}")
+    return _Global(name)
+
+
+def _storage_type(name: str) -> str | None:
+    module, _, last = name.rpartition(".")
+    found = last.removesuffix("Storage")
+    return found if module in ("torch", "torch.storage") and last.endswith("Storage") and found in _BYTES_EACH else None
+
+
+def _is_dtype(name: str) -> bool:
+    import torch
+
+    return name.startswith("torch.") and isinstance(getattr(torch, name.removeprefix("torch."), None), torch.dtype)
+
+
+def _storage(identity: object, storages: dict[str, Storage], room: int) -> Storage:
+    word, kind, key, location, count, *view = identity
+    type_ = _storage_type(kind.name)
+    if word != "storage" or type_ is None or not isinstance(key, str) or not isinstance(location, str) or not _is_size(count):
+        raise PickleError("it is damaged")
+    storage = Storage(type_, key, count)
+    if storage.bytes > room or storages.setdefault(key, storage) != storage:
+        raise PickleError("a tensor in it claims more values than the file holds")
+    if view and view[0] is not None:  # the old format: a stretch of another storage
+        _, start, length = view[0]
+        if not (_is_size(start) and _is_size(length) and start + length <= count):
+            raise PickleError("a tensor in it claims more values than the file holds")
+        return storage._replace(count=length)
+    return storage
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# --- The functions that torch.save names -----------------------------------------------------------------------------
+
+
+def _tensor(arguments: tuple, room: int) -> _Made:
+    """_rebuild_tensor(storage, offset, size, stride, …): every value that it addresses must be in the storage."""
+    storage, offset, size, stride, *rest = arguments
+    return _dense(storage, offset, size, stride, 1, rest, room)
+
+
+def _tensor_of_dtype(arguments: tuple, room: int) -> _Made:
+    """_rebuild_tensor_v3(storage of bytes, offset, size, stride, requires_grad, hooks, dtype, …)."""
+    import torch
+
+    storage, offset, size, stride, requires_grad, hooks, dtype, *rest = arguments
+    each = getattr(torch, dtype.name.removeprefix("torch.")).itemsize
+    return _dense(storage, offset, size, stride, each // _BYTES_EACH[storage.type] or 1, [requires_grad, hooks, *rest], room)
+
+
+def _dense(storage: Storage, offset: int, size: tuple, stride: tuple, units: int, rest: list, room: int) -> _Made:
+    if not isinstance(storage, Storage) or not all(map(_is_size, (offset, *size, *stride))) or len(size) != len(stride) or len(size) > 16:
+        raise PickleError("it is damaged")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    values = math.prod(size)
+    each = storage.bytes // storage.count * units if storage.count else 1
+    if values and ((last + 1) * units > storage.count or values * each > room):
+        raise PickleError("a tensor in it claims more values than the file holds")
+    if any(isinstance(value, tuple) for value in rest):
+        raise PickleError("it is damaged")
+    return _Made("tensor")
+
+
+def _parameter(arguments: tuple, room: int) -> _Made:
+    data, requires_grad, hooks, *state = arguments
+    _check_made(data, "tensor")
+    _check_attributes([requires_grad, hooks, *state])
+    return _Made("tensor")
+
+
+def _subclass(arguments: tuple, room: int) -> _Made:
+    """_rebuild_from_type_v2(function, type, arguments, state): a tensor with attributes of its own."""
+    function, type_, inner, state = arguments
+    if not isinstance(function, _Global) or _CALLS.get(function.name) not in (_tensor, _tensor_of_dtype, _parameter):
+        raise PickleError("it is damaged")
+    if type_ not in (_Global("torch.Tensor"), _Global("torch.nn.parameter.Parameter")):
+        raise PickleError("it is damaged")
+    _check_attributes([state])
+    return _called(function, inner, room)
+
+
+def _check_made(value: object, *kinds: str) -> None:
+    if not isinstance(value, _Made) or value.kind not in kinds:
+        raise PickleError("it is damaged")
+
+
+def _check_attributes(values: list) -> None:
+    for value in values:
+        if isinstance(value, _Made):
+            _check_made(value, "dict")
+        elif not _is_plain(value):
+            raise PickleError("it is damaged")
+
+
+def _converted(arguments: tuple, room: int) -> _Made:
+    """_rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad): what other accelerators save."""
+    data, dtype, device, requires_grad = arguments
+    _check_made(data, "tensor")
+    if not isinstance(dtype, _Global) or not _is_dtype(dtype.name) or not _is_plain(device) or not _is_plain(requires_grad):
+        raise PickleError("it is damaged")
+    return _Made("tensor")
+
+
+def _plain(arguments: tuple, room: int) -> _Made:
+    if not all(map(_is_plain, arguments)):
+        raise PickleError("it is damaged")
+    return _Made("value")
+
+
+def _bytes(arguments: tuple, room: int) -> _Made:
+    """_codecs.encode(text, "latin1"), as bytes are written; other codecs multiply what they are given."""
+    text, codec = arguments
+    if not isinstance(text, str) or codec != "latin1":
+        raise PickleError("it is damaged")
+    return _Made("bytes")
+
+
+def _of_bytes(arguments: tuple, room: int) -> _Made:
+    for argument in arguments:  # of a number, bytearray makes that many bytes
+        _check_made(argument, "bytes")
+    return _Made("bytes")
+
+
+def _set(arguments: tuple, room: int) -> _Made:
+    for argument in arguments:
+        _check_made(argument, "list")
+        if not all(map(_is_plain, argument.items)):
+            raise PickleError("it is damaged")
+    return _Made("set")
+
+
+def _dict(arguments: tuple, room: int) -> _Made:
+    for argument in arguments:
+        _check_made(argument, "dict")
+    return _Made("dict")
+
+
+def _sizes(arguments: tuple, room: int) -> tuple:
+    (sizes,) = arguments
+    if not isinstance(sizes, tuple) or not all(map(_is_size, sizes)):
+        raise PickleError("it is damaged")
+    return sizes
+
+
+_CALLS: Mapping[str, Callable[[tuple, int], object]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _converted,
+    "torch._tensor._rebuild_from_type_v2": _subclass,
+    "torch.Size": _sizes,
+    "torch.device": _plain,
+    "torch.serialization._get_layout": _plain,
+    "collections.OrderedDict": _dict,
+    "collections.Counter": _dict,
+    "builtins.set": _set,
+    "builtins.complex": _plain,
+    "builtins.bytearray": _of_bytes,
+    "_codecs.encode": _bytes,
+}
+
+
+def _called(function: object, arguments: object, room: int) -> object:
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple) or function.name not in _CALLS:
+        raise PickleError("it holds Python objects, not tensors alone")
+    return _CALLS[function.name](arguments, room)

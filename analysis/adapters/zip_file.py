@@ -1,0 +1,129 @@
+"""What is inside a zip, from its directory alone, and unpacking the adapter that one holds.
+
+A zip's own names are never used as paths: only the last part of a known name is, and nothing is written outside the folder given.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from analysis.adapters.tensors import check_file, starts_with
+from analysis.errors import AdapterError
+
+MAX_UNPACKED = 128 * 2**20  # all the files of a zip together
+MAX_FILES = 1_000
+MAX_DIRECTORY = 8 * 2**20  # bytes; about 46 and a name for each file
+_END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+
+
+def reads(path: Path) -> bool:
+    return starts_with(path, b"PK\x03\x04") or starts_with(path, _END)
+
+
+def archive_names(path: Path) -> list[str]:
+    """The names in a zip, none where it cannot be read as one."""
+    try:
+        return [record.filename for record in read_directory(path)]
+    except AdapterError:
+        return []
+
+
+def read_directory(path: Path) -> list[zipfile.ZipInfo]:
+    """The entries of a zip.
+
+    Raises
+    ------
+    AdapterError
+        The directory at the file's end is damaged, or so long that reading it would fill memory.
+    """
+    check_file(path)
+    _check_directory_size(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError, EOFError) as error:
+        raise AdapterError(f"The file {path} starts like a zip but cannot be read as one ({error}); download it again.") from error
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write the files of a zip into `folder`, each under the last part of its name, or under a number where that is no plain name.
+
+    Raises
+    ------
+    AdapterError
+        A name is absolute or leaves the folder, an entry is a link or encrypted, two have the same name, or there is more than an
+        adapter needs.
+    """
+    records = [record for record in read_directory(path) if not record.is_dir()]
+    for record in records:
+        _check_name(record, path)
+    records = [record for record in records if not _is_litter(record.filename)]
+    unpacked = sum(record.file_size for record in records)
+    if len(records) > MAX_FILES or unpacked > MAX_UNPACKED:
+        raise AdapterError(
+            f"The zip {path} would unpack to {len(records):,} files of {unpacked:,} bytes together, at most {MAX_FILES:,} and {MAX_UNPACKED:,} are; "
+            "unpack it yourself if you trust it, and give the folder."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for i, record in enumerate(records):
+                name = PurePosixPath(record.filename).name
+                target = folder / (name if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name) else f"file-{i}")
+                if target.exists():
+                    raise AdapterError(f"The zip {path} holds several files called {target.name}; give one adapter at a time.")
+                with archive.open(record) as packed, target.open("wb") as file:
+                    shutil.copyfileobj(_Bounded(packed, record.file_size), file, 2**20)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, AdapterError):
+            raise
+        raise AdapterError(f"The zip {path} cannot be unpacked ({error}); download it again.") from error
+
+
+class _Bounded:
+    """A file that ends where its zip's directory said, whatever its content unpacks to."""
+
+    def __init__(self, file, size: int) -> None:
+        self.file, self.left = file, size
+
+    def read(self, size: int) -> bytes:
+        chunk = self.file.read(min(size, self.left))
+        self.left -= len(chunk)
+        return chunk
+
+
+def _check_name(record: zipfile.ZipInfo, path: Path) -> None:
+    name = record.filename.replace("\\", "/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
+        raise AdapterError(f"The zip {path} holds the name {record.filename!r}, which leads out of its folder; it is not opened.")
+    if stat.S_ISLNK(record.external_attr >> 16):
+        raise AdapterError(f"The zip {path} holds a link, {record.filename!r}; it is not opened.")
+    if record.flag_bits & 1:
+        raise AdapterError(f"The zip {path} is encrypted; unpack it, and give the folder.")
+
+
+def _is_litter(name: str) -> bool:
+    """What file managers leave in a zip."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
+
+
+def _check_directory_size(path: Path) -> None:
+    """Before zipfile reads the directory whole: each of its entries, 46 bytes at least, becomes an object of some hundred."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 65_557))  # the end record and the longest comment
+        tail = file.read()
+        at = tail.rfind(_END)
+        if at < 0 or at + 22 > len(tail):
+            raise AdapterError(f"The file {path} starts like a zip but its end is missing; download it again.")
+        directory = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if at >= 76 and tail[at - 20 : at - 16] == _LOCATOR_64 and tail[at - 76 : at - 72] == _END_64:  # where zipfile looks for it
+            directory = int.from_bytes(tail[at - 36 : at - 28], "little")
+    if directory > MAX_DIRECTORY:
+        raise AdapterError(
+            f"The directory of the zip {path} has {directory:,} bytes, at most {MAX_DIRECTORY:,} are read; unpack it, and give the folder."
+        )
