@@ -276,7 +276,7 @@ class Watch:
         elif event in ("open", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"):
             # Nothing outside the file's own folder, which also holds the temporary ones; within those, some go by a bare name.
             path = arguments[0]
-            if isinstance(path, str | bytes) and os.path.isabs(path) and not os.fsdecode(path).startswith(self.home):
+            if isinstance(path, str | bytes) and Path(os.fsdecode(path)).is_absolute() and not os.fsdecode(path).startswith(self.home):
                 self.seen.append(f"{event} {arguments!r:.200}")
 
 

@@ -11,7 +11,6 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 
 from analysis.adapters import AdapterError, load_adapter, load_soft_prompt
-from analysis.adapters.soft_prompt import MAX_BYTES
 from analysis.inspection import inspect
 
 
@@ -129,10 +128,21 @@ def test_an_empty_file_is_refused(tmp_path):
     assert "empty" in refusal(tmp_path / "prompt.npy")
 
 
-@pytest.mark.parametrize("content", [b"positive, negative\n", b"\x80\x04\x95", b"PK\x03\x04" + bytes(40), b"{}", b"\x93NUM"])
-def test_a_file_that_is_no_array_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"positive, negative\n", "neither"),
+        (b"\x93NUM", "neither"),
+        (b"\x80\x04\x95", "pickle"),
+        (b"PK\x03\x04" + bytes(40), "zip"),
+        (b"{}", "JSON"),
+        (b"{" * 10_000, "JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "run git lfs pull"),
+    ],
+)
+def test_a_file_that_is_no_array_is_refused_for_what_it_is(tmp_path, content, word):
     (tmp_path / "prompt.npy").write_bytes(content)
-    assert "neither" in refusal(tmp_path / "prompt.npy")
+    assert word in refusal(tmp_path / "prompt.npy")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -149,8 +159,8 @@ def test_values_beyond_float32_are_refused(prompt_file, vectors):
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros(16),
         np.zeros((2, 3, 16)),
+        np.zeros((1, 1, 3, 16)),
         np.zeros((0, 16)),
         np.zeros((5, 0)),
         np.float64(1.0),
@@ -208,13 +218,6 @@ def test_a_broken_npy_header_is_refused(tmp_path, header):
     refusal(tmp_path / "prompt.npy")
 
 
-def test_a_file_too_large_for_a_prompt_is_refused_unread(tmp_path):
-    with (tmp_path / "prompt.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**4, 10**4)})
-        file.truncate(MAX_BYTES + 1)  # a sparse file: it takes no room on the disk
-    assert "at most" in refusal(tmp_path / "prompt.npy")
-
-
 @pytest.mark.parametrize("kept", [20, 100, 200, -1])
 def test_truncated_safetensors_are_refused(tmp_path, vectors, kept):
     save_file({"prompt_embeddings": torch.tensor(vectors)}, tmp_path / "whole")
@@ -241,7 +244,7 @@ def test_a_broken_safetensors_header_is_refused(tmp_path, header):
         {"first": torch.zeros(5, 16), "second": torch.zeros(5, 16)},
         {"prompt_embeddings": torch.zeros(5, 16, dtype=torch.int32)},
         {"prompt_embeddings": torch.zeros(5, 16).to(torch.float8_e4m3fn)},
-        {"vector": torch.zeros(16)},
+        {"first": torch.zeros(16), "second": torch.zeros(16)},
         {"first\n\x1b[31m": torch.zeros(5, 16), "second": torch.zeros(5, 16)},
     ],
     ids=["two-matrices", "integers", "float8", "no-matrix", "name-with-control-characters"],
@@ -265,7 +268,7 @@ def test_a_peft_config_that_is_not_utf8_is_refused(peft_folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"peft_type": "PREFIX_TUNING"},
+        {"peft_type": "IA3"},
         {"peft_type": None},
         {"peft_type": ["PROMPT_TUNING"]},
         {"peft_type": "LORA\n\x1b[31m"},
@@ -279,12 +282,12 @@ def test_a_peft_config_that_does_not_fit_its_weights_is_refused(peft_folder, cha
     refusal(peft_folder)
 
 
-def test_a_lora_is_refused_by_its_type(peft_folder, llama_folder, tmp_path):
+def test_a_lora_is_no_soft_prompt(peft_folder, llama_folder, tmp_path):
     from transformers import AutoModelForCausalLM
 
     lora = get_peft_model(AutoModelForCausalLM.from_pretrained(llama_folder), LoraConfig(target_modules=["q_proj"]))
     lora.save_pretrained(tmp_path / "lora")
-    assert "LORA" in refusal(tmp_path / "lora")
+    assert "is a LoRA of 2 modules" in refusal(tmp_path / "lora")
 
 
 def test_a_peft_folder_without_weights_is_refused(peft_folder):
