@@ -10,6 +10,7 @@ To add a format, write a module with `reads(opened) -> bool` and `read(opened, n
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from analysis.adapters import bare, lora_names, peft, textual_inversion
@@ -41,7 +42,8 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
     """
     path = Path(path)
     try:
-        path.stat()
+        if not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):
+            raise AdapterError(f"{path} is neither a file nor a folder; give one of the two.")  # a pipe would be waited for
         name = printable(name or (path.name if path.is_dir() else path.stem))
         opened = open_adapter(path)
         return next(reader for reader in READERS if reader.reads(opened)).read(opened, name)

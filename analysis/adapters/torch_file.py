@@ -6,16 +6,20 @@ Such a file is a pickle, and a pickle can run anything when it is opened. It is 
 
 from __future__ import annotations
 
+import io
+import pickletools
 import warnings
 import zipfile
 from pathlib import Path
 
-from analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
+from analysis.adapters.tensors import MAX_TENSORS, Entry, Tensors, check_count, check_file, starts_with
 from analysis.adapters.zip_file import archive_names, read_directory
 from analysis.errors import AdapterError
 
-MAX_PICKLE = 64 * 2**20  # of the description of the tensors, not of their values
+MAX_PICKLE = 16 * 2**20  # bytes of the description of the tensors, not of their values
+MAX_STEPS = 250_000  # of a pickle's small program; a tensor takes about twenty, and a made-up one as few as three
 MAX_DEPTH = 32
+_OLD_PICKLES = 5  # one after the other: a magic number, the protocol, the machine, what was saved, and the storages' names
 MAX_OLD_FILE = 2**30  # files older than PyTorch 1.6 cannot be mapped and are read whole
 
 
@@ -37,6 +41,7 @@ def read(path: Path) -> Tensors:
         raise AdapterError(
             f"The file {path} has {size:,} bytes in PyTorch's old format, of which at most {MAX_OLD_FILE:,} are read; save it again with a newer torch.save."
         )
+    _check_steps(path, is_zip)
     content = _load(path, is_zip)
     tensors, metadata = _flattened(content, path)
     check_count(len(tensors), path)
@@ -45,7 +50,7 @@ def read(path: Path) -> Tensors:
         # A tensor can claim any shape over few stored numbers (a stride of zero): what it would take must be in the file.
         if tensor.numel() * tensor.element_size() > size:
             raise AdapterError(
-                f"The tensor {name or 'in'} {path} claims the shape {tuple(tensor.shape)}, more than the file's {size:,} bytes hold; the file is damaged."
+                f"A tensor in {path} ({name or 'the only one'}) claims the shape {tuple(tensor.shape)}, more than the file's {size:,} bytes hold; the file is damaged."
             )
         entries[name] = Entry(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), _reader(tensor))
     checks = (
@@ -65,6 +70,30 @@ def _check_archive(path: Path, size: int) -> None:
     if described > MAX_PICKLE:
         raise AdapterError(
             f"The description of the tensors in {path} has {described:,} bytes, at most {MAX_PICKLE:,} are read; save it again."
+        )
+
+
+def _check_steps(path: Path, is_zip: bool) -> None:
+    """Count the steps of the pickle without taking any of them: a few bytes can make an object of some thousand."""
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            files = [io.BytesIO(archive.read(record)) for record in archive.infolist() if record.filename.endswith("data.pkl")]
+    else:
+        files = [path.open("rb")] * _OLD_PICKLES
+    steps = 0
+    try:
+        for file in files:
+            for _ in pickletools.genops(file):
+                steps += 1
+                if steps > MAX_STEPS:
+                    break
+    except Exception:  # damaged: torch.load says so
+        return
+    finally:
+        files[0].close() if files else None
+    if steps > MAX_STEPS:
+        raise AdapterError(
+            f"The pickle in {path} makes more objects than an adapter of {MAX_TENSORS:,} tensors would; give the prompt or LoRA alone, not the model."
         )
 
 

@@ -124,7 +124,11 @@ def test_a_tensor_of_torch_save_is_read_whatever_its_name(tmp_path, dtype, name)
         {"anything": ROWS},
         {"prompt_embeddings": ROWS, "other": torch.zeros(7, 3)},
         ROWS[None],
-        {"model": {"soft_prompt": ROWS, "head": torch.zeros(4, 4)}, "step": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(5, 16)}}}},
+        {
+            "model": {"soft_prompt": ROWS, "head": torch.zeros(4, 4)},
+            "step": 3,
+            "optimizer": {"state": {0: {"exp_avg": torch.zeros(5, 16)}}},
+        },
         {"state_dict": {"prompt_encoder.default.embedding.weight": ROWS, "base.weight": torch.zeros(9, 9)}},
         {"epoch": 1, "soft_prompt.weight": ROWS, "bias": torch.zeros(3, 3)},
         [ROWS, torch.zeros(3)],

@@ -56,7 +56,14 @@ def llama(llama_folder):
         ({"target_modules": LINEAR}, "LORA"),
         ({"target_modules": LINEAR, "use_rslora": True}, "LORA (rsLoRA)"),
         ({"target_modules": LINEAR, "use_dora": True}, "LORA (DoRA)"),
-        ({"target_modules": LINEAR, "rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 7}, "alpha_pattern": {"^model.*v_proj": 3}}, "LORA"),
+        (
+            {
+                "target_modules": LINEAR,
+                "rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 7},
+                "alpha_pattern": {"^model.*v_proj": 3},
+            },
+            "LORA",
+        ),
         ({"target_modules": [*LINEAR, "embed_tokens"], "modules_to_save": ["lm_head"]}, "LORA"),
         ({"target_modules": LINEAR, "init_lora_weights": "pissa"}, "LORA (PiSSA)"),
         ({"target_modules": LINEAR, "init_lora_weights": "olora"}, "LORA (OLoRA)"),
@@ -80,7 +87,9 @@ def test_a_peft_loras_updates_are_those_of_pefts_own_layers(llama, tmp_path, opt
         assert np.allclose(update(factors), expected[path], rtol=1e-5, atol=1e-5), path
         assert (factors.magnitude is not None) == ("DoRA" in method)
     assert lora.method == method
-    assert [name for name in lora.saved_modules if "lm_head" in name] == (["base_model.model.lm_head.weight"] if "modules_to_save" in options else [])
+    assert [name for name in lora.saved_modules if "lm_head" in name] == (
+        ["base_model.model.lm_head.weight"] if "modules_to_save" in options else []
+    )
     row = inspect([tmp_path / "lora"]).iloc[0]
     assert (row["kind"], row["method"], row["base_model"]) == ("lora", method, model.peft_config["default"].base_model_name_or_path)
     assert "never trained" not in row["notes"]
@@ -128,8 +137,18 @@ def pair(out=6, inner=4, rank=2, kernel=(), dtype=torch.float32):
     ("up_name", "down_name", "module", "family"),
     [
         ("lora_unet_mid_to_q.lora_up.weight", "lora_unet_mid_to_q.lora_down.weight", "lora_unet_mid_to_q", "kohya"),
-        ("unet.mid.attn1.processor.to_q_lora.up.weight", "unet.mid.attn1.processor.to_q_lora.down.weight", "unet.mid.attn1.to_q", "diffusers"),
-        ("text_encoder.q_proj.lora_linear_layer.up.weight", "text_encoder.q_proj.lora_linear_layer.down.weight", "text_encoder.q_proj", "diffusers"),
+        (
+            "unet.mid.attn1.processor.to_q_lora.up.weight",
+            "unet.mid.attn1.processor.to_q_lora.down.weight",
+            "unet.mid.attn1.to_q",
+            "diffusers",
+        ),
+        (
+            "text_encoder.q_proj.lora_linear_layer.up.weight",
+            "text_encoder.q_proj.lora_linear_layer.down.weight",
+            "text_encoder.q_proj",
+            "diffusers",
+        ),
         ("unet.mid.attn1.to_q.lora.up.weight", "unet.mid.attn1.to_q.lora.down.weight", "unet.mid.attn1.to_q", "diffusers"),
         ("unet.mid.attn1.to_q.lora_B.weight", "unet.mid.attn1.to_q.lora_A.weight", "unet.mid.attn1.to_q", "PEFT naming"),
         ("unet:3:up", "unet:3:down", "unet:3", "cloneofsimo"),
@@ -187,7 +206,9 @@ def test_the_config_that_diffusers_keeps_in_the_header_is_used(tmp_path):
 
 def test_layers_stand_in_the_order_of_their_numbers(tmp_path):
     up, down = pair()
-    save_file({f"unet:{i}:{part}": (up if part == "up" else down).clone() for i in range(12) for part in ("up", "down")}, tmp_path / "style")
+    save_file(
+        {f"unet:{i}:{part}": (up if part == "up" else down).clone() for i in range(12) for part in ("up", "down")}, tmp_path / "style"
+    )
     assert modules(load_adapter(tmp_path / "style"))["module"].tolist() == [f"unet:{i}" for i in range(12)]
 
 
