@@ -1,0 +1,64 @@
+"""A planted direction is found and named, and noise has none."""
+
+import numpy as np
+import pytest
+
+from analysis.adapters import SoftPrompt
+from analysis.direction import direction, task_direction, word_ids
+from analysis.errors import InputError
+
+WORDS = (" river", " apple", " music")
+
+
+def drifted(vocabulary, seed, *, planted: float, tokens=10) -> SoftPrompt:
+    """Vocabulary rows with noise of norm 1 added, and `planted` along the mean of three words."""
+    rng = np.random.default_rng(seed)
+    start = vocabulary.embeddings[rng.choice(len(vocabulary), tokens, replace=False)].astype(np.float64)
+    noise = rng.standard_normal(start.shape)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    mean = (vocabulary.embeddings[word_ids(vocabulary, WORDS)] - vocabulary.mean).mean(axis=0)
+    now = start + noise + planted * mean / np.linalg.norm(mean)
+    return SoftPrompt(f"seed {seed}", now.astype(np.float32), start.astype(np.float32), None, None, None)
+
+
+def test_the_direction_is_the_mean_of_the_unit_displacements(embedded_vocabulary):
+    prompt = drifted(embedded_vocabulary, 0, planted=0.15)
+    delta = prompt.embeddings.astype(np.float64) - prompt.initial
+    mean = (delta / np.linalg.norm(delta, axis=1, keepdims=True)).mean(axis=0)
+    found = task_direction([prompt], embedded_vocabulary, words=WORDS)
+    assert found.concentration == pytest.approx(np.linalg.norm(mean))
+    row = embedded_vocabulary.embeddings[1234] - embedded_vocabulary.mean
+    assert found.scores[1234] == pytest.approx(row @ mean / np.linalg.norm(row) / np.linalg.norm(mean), abs=1e-6)
+    table = direction([prompt], embedded_vocabulary, words=WORDS, top_k=3)
+    assert table["rank"].tolist()[:3] == [0, 1, 2]
+    assert table["score"].is_monotonic_decreasing
+    assert set(word_ids(embedded_vocabulary, WORDS)) <= set(table["token_id"])
+
+
+@pytest.mark.slow
+def test_a_planted_direction_is_told_from_chance_by_its_words(embedded_vocabulary):
+    found = [task_direction([drifted(embedded_vocabulary, seed, planted=0.15)], embedded_vocabulary, words=WORDS) for seed in range(20)]
+    assert sum(direction.words_p < 0.01 for direction in found) >= 19
+
+
+@pytest.mark.slow
+def test_noise_drift_has_no_direction_in_19_of_20_seeds(embedded_vocabulary):
+    found = [task_direction([drifted(embedded_vocabulary, seed, planted=0.0)], embedded_vocabulary, words=WORDS) for seed in range(20)]
+    assert sum(direction.concentration_p < 0.05 for direction in found) <= 1
+    assert sum(direction.words_p < 0.05 for direction in found) <= 1
+
+
+def test_a_word_is_found_as_written_or_with_its_space_and_else_by_its_first_token(embedded_vocabulary):
+    tokens = embedded_vocabulary.tokens
+    ids = word_ids(embedded_vocabulary, [" positive", "positive", "Tegucigalpa", " positive"])
+    assert [tokens[i] for i in ids[:2]] == [" positive", "positive"]
+    assert len(ids) == 3
+    assert " Tegucigalpa".startswith(tokens[ids[2]])
+    with pytest.raises(InputError, match="starts with no token"):
+        word_ids(embedded_vocabulary, ["\U0010ffff"])
+
+
+def test_a_prompt_whose_start_is_unknown_has_no_direction(embedded_vocabulary):
+    prompt = SoftPrompt("made", np.ones((2, 576), dtype=np.float32), None, None, None, None)
+    with pytest.raises(InputError, match="--initial"):
+        task_direction([prompt], embedded_vocabulary)

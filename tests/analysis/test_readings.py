@@ -1,0 +1,145 @@
+"""What is called learned was planted, what is called an echo is one, and chance is called chance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import false_discovery_control, kstest
+
+from analysis.adapters import SoftPrompt
+from analysis.errors import InputError
+from analysis.null import normal_draws, null_of, p_values, tightness, uniform_draws
+from analysis.readings import readings, recover_initial
+from analysis.vocabulary import Vocabulary
+
+
+def prompt_of(rows, initial=None) -> SoftPrompt:
+    return SoftPrompt("made", np.asarray(rows, dtype=np.float32), initial, None, None, None)
+
+
+def made_vocabulary(kind: str) -> Vocabulary:
+    """4,000 words, 64 wide: isotropic; or strongly anisotropic, with a common direction and hubs near its mean."""
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((4_000, 64))
+    if kind == "anisotropic":
+        rows = rows * np.geomspace(4, 0.2, 64) + 3 * np.eye(64)[5]
+        rows[:40] = rows.mean(axis=0) + 0.05 * rng.standard_normal((40, 64))
+    return Vocabulary.from_embeddings([f" w{i}" for i in range(len(rows))], rows.astype(np.float32), model=kind)
+
+
+@pytest.fixture(scope="module", params=["embedded", "isotropic", "anisotropic"])
+def vocabulary(request, embedded_vocabulary):
+    return embedded_vocabulary if request.param == "embedded" else made_vocabulary(request.param)
+
+
+def noise_like(rows, size, rng):
+    """Noise whose length is `size` times that of each row."""
+    noise = rng.standard_normal(rows.shape)
+    return size * noise * np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+
+
+def words(vocabulary, count, rng):
+    """Rows of whole length: a row near the mean is no word that noise of half its length could leave readable."""
+    usual = np.flatnonzero(vocabulary.centred_norms > 0.5 * np.median(vocabulary.centred_norms))
+    return vocabulary.embeddings[rng.choice(usual, count, replace=False)].astype(np.float64)
+
+
+@pytest.mark.slow
+def test_of_500_unreadable_tokens_few_are_called_learned(vocabulary):
+    start = normal_draws(vocabulary, 500, seed=7)
+    now = normal_draws(vocabulary, 500, seed=8)
+    for prompt in (prompt_of(now, start.astype(np.float32)), prompt_of(now)):
+        verdicts = readings(prompt, vocabulary)["verdict"]
+        assert verdicts.isin(["learned", "near a word"]).mean() <= 0.05
+
+
+@pytest.mark.slow
+def test_of_500_planted_words_nearly_all_are_found(vocabulary):
+    rng = np.random.default_rng(9)
+    planted = words(vocabulary, 500, rng)
+    start = normal_draws(vocabulary, 500, seed=10).astype(np.float32)
+    prompt = prompt_of(planted + noise_like(planted - vocabulary.mean, 0.5, rng), start)
+    assert (readings(prompt, vocabulary)["verdict"] == "learned").mean() >= 0.95
+
+
+@pytest.mark.slow
+def test_of_500_vocabulary_rows_that_drifted_a_little_nearly_all_are_called_echo(vocabulary):
+    rng = np.random.default_rng(11)
+    rows = words(vocabulary, 500, rng)
+    prompt = prompt_of(rows + noise_like(rows - vocabulary.mean, 0.3, rng), rows.astype(np.float32))
+    first, again = readings(prompt, vocabulary), readings(prompt, vocabulary)
+    assert (first["verdict"] == "echo").mean() >= 0.95
+    pd.testing.assert_frame_equal(first, again)
+
+
+@pytest.mark.slow
+def test_p_values_of_null_draws_are_uniform(embedded_vocabulary):
+    from analysis.neighbours import nearest
+
+    null = null_of(embedded_vocabulary)
+    for draws, kept in (
+        (normal_draws(embedded_vocabulary, 400, seed=12), null.drawn),
+        (uniform_draws(embedded_vocabulary, 400, seed=13), null.uniform),
+    ):
+        _, scores = nearest(draws, embedded_vocabulary, top_k=1)
+        assert kstest(p_values(kept, scores[:, 0]), "uniform").pvalue > 0.01
+
+
+def test_a_p_value_counts_the_draws_that_score_as_high():
+    assert p_values(np.array([0.1, 0.2, 0.2, 0.4]), np.array([0.0, 0.2, 0.3, 0.9])).tolist() == [1.0, 0.8, 0.4, 0.2]
+
+
+def test_draws_have_the_vocabularys_mean_and_covariance():
+    vocabulary = made_vocabulary("anisotropic")
+    draws = normal_draws(vocabulary, 20_000, seed=3)
+    rows = vocabulary.embeddings.astype(np.float64)
+    assert np.allclose(draws.mean(axis=0), rows.mean(axis=0), atol=0.15)
+    expected = np.cov(rows.T, bias=True)
+    assert np.linalg.norm(np.cov(draws.T) - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_tightness_is_the_mean_cosine_of_all_pairs():
+    vocabulary = made_vocabulary("isotropic")
+    ids = np.array([[3, 5, 9], [1, 2, 4]])
+    for row, value in zip(ids, tightness(ids, vocabulary), strict=True):
+        centred = vocabulary.embeddings[row] - vocabulary.mean
+        units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        assert value == pytest.approx(np.mean([units[i] @ units[j] for i in range(3) for j in range(3) if i != j]), abs=1e-6)
+
+
+def test_the_table_follows_from_its_definitions():
+    vocabulary = made_vocabulary("isotropic")
+    rng = np.random.default_rng(2)
+    start = vocabulary.embeddings[:4].copy()
+    now = np.stack(
+        [start[0] * 1.05, vocabulary.embeddings[100], start[2] + 5 * (vocabulary.embeddings[200] - vocabulary.mean), rng.normal(size=64)]
+    )
+    table = readings(prompt_of(now, start), vocabulary)
+    assert table["nearest_token"].tolist()[:3] == [" w0", " w100", " w200"]
+    assert table["echo"].tolist()[:3] == [True, False, False]
+    assert table["delta_token"][2] == " w200"
+    assert table["p_learned"][2] == pytest.approx(1 / 1001)
+    assert np.allclose(table["drift"], np.linalg.norm(now - start, axis=1), rtol=1e-5)
+    assert np.allclose(table["q_chance"], false_discovery_control(table["p_chance"]))
+    assert table["verdict"].tolist() == ["echo", "learned", "learned", "unreadable"]
+
+
+def test_a_token_that_grew_along_its_own_word_is_still_an_echo():
+    vocabulary = made_vocabulary("isotropic")
+    rows = vocabulary.embeddings[:3]
+    table = readings(prompt_of(3 * rows, rows), vocabulary)
+    assert (table["delta_token"] == table["initial_token"]).all()
+    assert table["verdict"].tolist() == ["echo"] * 3
+
+
+def test_recovered_initial_values_are_the_rows_and_what_rests_on_them_says_so():
+    vocabulary = made_vocabulary("isotropic")
+    rng = np.random.default_rng(4)
+    rows = vocabulary.embeddings[10:20].astype(np.float64)
+    prompt = prompt_of(rows + noise_like(rows, 0.2, rng))
+    recovered = recover_initial(prompt, vocabulary)
+    assert np.array_equal(recovered.initial, vocabulary.embeddings[10:20])
+    assert set(readings(recovered, vocabulary)["verdict"]) == {"echo (recovered)"}
+    with pytest.raises(InputError, match="cannot be recovered"):
+        recover_initial(replace(prompt, embeddings=rng.normal(size=(10, 64)).astype(np.float32)), vocabulary)
