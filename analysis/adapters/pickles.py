@@ -13,8 +13,10 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, NamedTuple
 
+MAX_PICKLE = 64 * 2**20  # bytes of the description of the tensors, not of their values
 MAX_OPCODES = 2_000_000  # each costs at most about a hundred bytes of memory and a microsecond; a tensor takes about 45
 MAX_NAME = 200
+MAX_AXES = 16
 
 _BYTES_EACH = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
@@ -25,6 +27,15 @@ _WEAVES = {"sparse": "a sparse tensor", "qtensor": "a quantised tensor", "nested
 
 class PickleError(ValueError):
     """Why a pickle is not opened, as the end of a sentence."""
+
+
+class ForeignPickleError(PickleError):
+    """It holds something other than tensors and plain containers; the message names it."""
+
+
+DAMAGED = "it is damaged; download or save it again"
+TOO_MANY = "a tensor in it claims more values than the file holds, so it is damaged; download or save it again"
+OBJECTS = "it holds Python objects, not tensors alone"
 
 
 class Storage(NamedTuple):
@@ -50,6 +61,23 @@ class _Made:
         self.kind, self.items = kind, []
 
 
+class _Bounded:
+    """The next bytes of a file, at most so many: a string in it could be as long as the file."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.left = file, size
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self.file.read(min(size, self.left)))
+
+    def readline(self) -> bytes:
+        return self._counted(self.file.readline(self.left))
+
+    def _counted(self, content: bytes) -> bytes:
+        self.left -= len(content)
+        return content
+
+
 _MARK = object()
 
 
@@ -69,7 +97,7 @@ def check_pickle(file: BinaryIO, storages: dict[str, Storage], room: int) -> obj
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise PickleError("it is damaged") from error
+        raise PickleError(DAMAGED) from error
 
 
 def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
@@ -85,16 +113,16 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
 
     def fill(container: object, items: list, kind: str) -> None:
         if not isinstance(container, _Made) or container.kind != kind:
-            raise PickleError("it is damaged")
+            raise PickleError(DAMAGED)
         if kind == "dict":
             _check_keys(items[::2])
             if len(items) % 2:
-                raise PickleError("it is damaged")
+                raise PickleError(DAMAGED)
         container.items.extend(items)
 
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file, MAX_PICKLE))):
         if count == MAX_OPCODES:
-            raise PickleError(f"its description of the tensors has more than {MAX_OPCODES:,} steps")
+            raise PickleError(f"its description of the tensors takes more than {MAX_OPCODES:,} steps; save the prompt or LoRA alone")
         match opcode.name:
             case "PROTO":
                 pass
@@ -139,12 +167,12 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
             case "BUILD":  # the attributes of a state_dict
                 stack.pop()
                 if not isinstance(stack[-1], _Made) or stack[-1].kind != "dict":
-                    raise PickleError("it holds Python objects, not tensors alone")
+                    raise ForeignPickleError(OBJECTS)
             case "BINPERSID":
                 stack[-1] = _storage(stack[-1], storages, room)
             case _:
-                raise PickleError("it holds Python objects, not tensors alone")
-    raise PickleError("its end is missing")
+                raise ForeignPickleError(OBJECTS)
+    raise PickleError(DAMAGED)
 
 
 def _is_plain(value: object) -> bool:
@@ -155,19 +183,19 @@ def _check_keys(keys: list) -> None:
     """Only keys whose hash takes a bounded time."""
     for key in keys:
         if not _is_plain(key) and not (isinstance(key, tuple) and len(key) <= 100 and all(map(_is_plain, key))):
-            raise PickleError("a key in it is neither a name nor a number")
+            raise PickleError("a key in it is neither a name nor a number; save the tensors under names")
 
 
 def _global(argument: str) -> _Global:
     name = argument.replace(" ", ".", 1).replace("__builtin__.", "builtins.", 1)
     if len(name) > MAX_NAME:
-        raise PickleError("a name in it is longer than any of PyTorch's")
+        raise ForeignPickleError(f"GLOBAL {name[:100]}…")
     if name not in _CALLS and name not in ("torch.Tensor", "torch.nn.parameter.Parameter") and _storage_type(name) is None:
         weave = next((what for word, what in _WEAVES.items() if name.startswith("torch._utils._rebuild_") and word in name), None)
         if weave is not None or (name.startswith("torch.") and name.endswith("Storage")):
             raise PickleError(f"it holds {weave or 'a quantised tensor'}; save it dense, as float32")
         if not _is_dtype(name):
-            raise PickleError(f"GLOBAL {name}")
+            raise ForeignPickleError(f"GLOBAL {name}")
     return _Global(name)
 
 
@@ -187,14 +215,14 @@ def _storage(identity: object, storages: dict[str, Storage], room: int) -> Stora
     word, kind, key, location, count, *view = identity
     type_ = _storage_type(kind.name)
     if word != "storage" or type_ is None or not isinstance(key, str) or not isinstance(location, str) or not _is_size(count):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     storage = Storage(type_, key, count)
     if storage.bytes > room or storages.setdefault(key, storage) != storage:
-        raise PickleError("a tensor in it claims more values than the file holds")
+        raise PickleError(TOO_MANY)
     if view and view[0] is not None:  # the old format: a stretch of another storage
         _, start, length = view[0]
         if not (_is_size(start) and _is_size(length) and start + length <= count):
-            raise PickleError("a tensor in it claims more values than the file holds")
+            raise PickleError(TOO_MANY)
         return storage._replace(count=length)
     return storage
 
@@ -207,30 +235,29 @@ def _is_size(value: object) -> bool:
 
 
 def _tensor(arguments: tuple, room: int) -> _Made:
-    """_rebuild_tensor(storage, offset, size, stride, …): every value that it addresses must be in the storage."""
+    """_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata)."""
     storage, offset, size, stride, *rest = arguments
-    return _dense(storage, offset, size, stride, 1, rest, room)
+    return _dense(storage, offset, size, stride, _BYTES_EACH[storage.type], rest, room)
 
 
 def _tensor_of_dtype(arguments: tuple, room: int) -> _Made:
-    """_rebuild_tensor_v3(storage of bytes, offset, size, stride, requires_grad, hooks, dtype, …)."""
+    """_rebuild_tensor_v3(storage of bytes, offset, size, stride, requires_grad, hooks, dtype, metadata)."""
     import torch
 
     storage, offset, size, stride, requires_grad, hooks, dtype, *rest = arguments
     each = getattr(torch, dtype.name.removeprefix("torch.")).itemsize
-    return _dense(storage, offset, size, stride, each // _BYTES_EACH[storage.type] or 1, [requires_grad, hooks, *rest], room)
+    return _dense(storage, offset, size, stride, each, [requires_grad, hooks, *rest], room)
 
 
-def _dense(storage: Storage, offset: int, size: tuple, stride: tuple, units: int, rest: list, room: int) -> _Made:
-    if not isinstance(storage, Storage) or not all(map(_is_size, (offset, *size, *stride))) or len(size) != len(stride) or len(size) > 16:
-        raise PickleError("it is damaged")
+def _dense(storage: Storage, offset: int, size: tuple, stride: tuple, each: int, rest: list, room: int) -> _Made:
+    """Every value that the tensor addresses must be in its storage, and all of them must have room in the file."""
+    if not isinstance(storage, Storage) or not all(map(_is_size, (offset, *size, *stride))) or len(size) != len(stride):
+        raise PickleError(DAMAGED)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     values = math.prod(size)
-    each = storage.bytes // storage.count * units if storage.count else 1
-    if values and ((last + 1) * units > storage.count or values * each > room):
-        raise PickleError("a tensor in it claims more values than the file holds")
-    if any(isinstance(value, tuple) for value in rest):
-        raise PickleError("it is damaged")
+    if len(size) > MAX_AXES or (values and ((last + 1) * each > storage.bytes or values * each > room)):
+        raise PickleError(TOO_MANY)
+    _check_attributes(rest)
     return _Made("tensor")
 
 
@@ -245,16 +272,16 @@ def _subclass(arguments: tuple, room: int) -> _Made:
     """_rebuild_from_type_v2(function, type, arguments, state): a tensor with attributes of its own."""
     function, type_, inner, state = arguments
     if not isinstance(function, _Global) or _CALLS.get(function.name) not in (_tensor, _tensor_of_dtype, _parameter):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     if type_ not in (_Global("torch.Tensor"), _Global("torch.nn.parameter.Parameter")):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     _check_attributes([state])
     return _called(function, inner, room)
 
 
 def _check_made(value: object, *kinds: str) -> None:
     if not isinstance(value, _Made) or value.kind not in kinds:
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
 
 
 def _check_attributes(values: list) -> None:
@@ -262,7 +289,7 @@ def _check_attributes(values: list) -> None:
         if isinstance(value, _Made):
             _check_made(value, "dict")
         elif not _is_plain(value):
-            raise PickleError("it is damaged")
+            raise PickleError(DAMAGED)
 
 
 def _converted(arguments: tuple, room: int) -> _Made:
@@ -270,13 +297,13 @@ def _converted(arguments: tuple, room: int) -> _Made:
     data, dtype, device, requires_grad = arguments
     _check_made(data, "tensor")
     if not isinstance(dtype, _Global) or not _is_dtype(dtype.name) or not _is_plain(device) or not _is_plain(requires_grad):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     return _Made("tensor")
 
 
 def _plain(arguments: tuple, room: int) -> _Made:
     if not all(map(_is_plain, arguments)):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     return _Made("value")
 
 
@@ -284,7 +311,7 @@ def _bytes(arguments: tuple, room: int) -> _Made:
     """_codecs.encode(text, "latin1"), as bytes are written; other codecs multiply what they are given."""
     text, codec = arguments
     if not isinstance(text, str) or codec != "latin1":
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     return _Made("bytes")
 
 
@@ -298,7 +325,7 @@ def _set(arguments: tuple, room: int) -> _Made:
     for argument in arguments:
         _check_made(argument, "list")
         if not all(map(_is_plain, argument.items)):
-            raise PickleError("it is damaged")
+            raise PickleError(DAMAGED)
     return _Made("set")
 
 
@@ -311,7 +338,7 @@ def _dict(arguments: tuple, room: int) -> _Made:
 def _sizes(arguments: tuple, room: int) -> tuple:
     (sizes,) = arguments
     if not isinstance(sizes, tuple) or not all(map(_is_size, sizes)):
-        raise PickleError("it is damaged")
+        raise PickleError(DAMAGED)
     return sizes
 
 
@@ -337,5 +364,5 @@ _CALLS: Mapping[str, Callable[[tuple, int], object]] = {
 
 def _called(function: object, arguments: object, room: int) -> object:
     if not isinstance(function, _Global) or not isinstance(arguments, tuple) or function.name not in _CALLS:
-        raise PickleError("it holds Python objects, not tensors alone")
+        raise ForeignPickleError(OBJECTS)
     return _CALLS[function.name](arguments, room)
