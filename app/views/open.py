@@ -66,12 +66,8 @@ def from_path() -> SoftPrompt | LoraAdapter | None:
 
 def show_receipt(adapter: SoftPrompt | LoraAdapter, facts: dict) -> None:
     st.subheader("What was checked")
-    st.dataframe(
-        receipt(adapter),
-        hide_index=True,
-        column_config={"check": st.column_config.TextColumn(width="small"), "found": st.column_config.TextColumn(width="large")},
-        alt="The receipt: each check that was made of the file, and what it found.",
-    )
+    table = receipt(adapter)
+    st.table(table.assign(found=table["found"].map(widgets.plain)).set_index("check"))  # its cells wrap, and take text for Markdown
     if facts["notes"]:
         st.subheader("What to know about it")
         st.markdown("\n".join(f"- {widgets.plain(note)}" for note in facts["notes"].split("; ")))
