@@ -76,8 +76,13 @@ def _check_archive(path: Path, size: int) -> None:
 def _check_steps(path: Path, is_zip: bool) -> None:
     """Count the steps of the pickle without taking any of them: a few bytes can make an object of some thousand."""
     if is_zip:
-        with zipfile.ZipFile(path) as archive:
-            files = [io.BytesIO(archive.read(record)) for record in archive.infolist() if record.filename.endswith("data.pkl")]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                files = [io.BytesIO(archive.read(record)) for record in archive.infolist() if record.filename.endswith("data.pkl")]
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise AdapterError(
+                f"The file {path} starts like one of torch.save but is damaged ({error}); copy or download it again."
+            ) from error
     else:
         files = [path.open("rb")] * _OLD_PICKLES
     steps = 0
