@@ -83,6 +83,11 @@ def _prompt_tensor(opened: Opened) -> str:
         It is not clear which.
     """
     tensors = opened.tensors
+    if any(name.startswith("base_model.model.") for name in tensors) and not any(map(_RAW_PEFT.fullmatch, tensors)):
+        raise AdapterError(
+            f"The file {tensors.path} holds {tensors.listing()}: PEFT weights that are neither a prompt nor a LoRA, or no adapter_config.json to say so; "
+            "give the folder that holds both."
+        )
     if len(tensors) == 1:
         return next(iter(tensors))  # its shape is judged where it is read
     if any(_REENCODED.search(name) for name in tensors):

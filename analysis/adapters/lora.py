@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.adapters.soft_prompt import SoftPrompt, Source
-from analysis.adapters.tensors import Tensors
+from analysis.adapters.tensors import FLOATS, Tensors
 from analysis.errors import AdapterError
+
+MAX_AXES = 5  # a convolution over three
+MAX_PRODUCT = 2**24  # values of A where it is a product of two, which may be far larger than both
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,19 @@ class LoraFactors:
 
     def __post_init__(self) -> None:
         a, b = self.tensors.entries[self.a_name], self.tensors.entries[self.b_name]
-        inner = a.shape[0] if self.mid_name is None else self.tensors.entries[self.mid_name].shape[0]
-        fits = len(a.shape) >= 2 and len(b.shape) >= 2 and a.values and b.values and b.values == b.shape[0] * inner
+        middle = a if self.mid_name is None else self.tensors.entries[self.mid_name]
+        for name in filter(None, (self.a_name, self.b_name, self.mid_name, self.magnitude_name)):
+            if self.tensors.entries[name].dtype not in FLOATS:
+                raise AdapterError(
+                    f"The factor {name} in {self.tensors.path} holds {self.tensors.entries[name].dtype}; those of a LoRA are floating-point numbers of "
+                    "16, 32 or 64 bits, so convert it first."
+                )
+        fits = 2 <= len(a.shape) <= MAX_AXES and 2 <= len(b.shape) <= MAX_AXES and a.values and b.values
         if self.mid_name is not None:
-            mid = self.tensors.entries[self.mid_name].shape
-            fits = fits and len(mid) == 4 and mid[1] == a.shape[0] and a.values == a.shape[0] * a.shape[1]
+            mid = middle.shape
+            fits = fits and len(mid) == 4 and middle.values and mid[1] == a.shape[0] and a.values == a.shape[0] * a.shape[1]
+            fits = fits and self.rank * self.in_features <= MAX_PRODUCT
+        fits = fits and b.values == b.shape[0] * middle.shape[0]
         if not fits:
             raise AdapterError(
                 f"The factors {self.a_name} {a.shape} and {self.b_name} {b.shape} in {self.tensors.path} do not multiply; the file is damaged, or its "

@@ -16,6 +16,7 @@ import regex
 from analysis.adapters import textual_inversion
 from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import Opened
+from analysis.adapters.tensors import FLOATS
 from analysis.errors import AdapterError
 
 
@@ -49,10 +50,11 @@ RELATIVES = {
     "LoHa": re.compile(r".+\.hada_[wt].*"),
     "LoKr": re.compile(r".+\.lokr_[wt].*"),
     "IA³": re.compile(r".+\.ia3_l.*"),
-    "OFT": re.compile(r".+\.b?oft_(?:r|s|blocks|diag).*"),
+    "OFT": re.compile(r".+\.b?oft_(?:[rR]|s|blocks|diag).*"),
     "AdaLoRA": re.compile(r".+\.lora_E(?:\..*)?"),
     "VeRA": re.compile(r".+\.vera_lambda_.*"),
 }
+_WHOLE = frozenset({"int32", "int64", "I32", "I64"})
 PATTERN_SECONDS = 1.0  # for all the patterns of a config: they are regular expressions from a stranger
 
 
@@ -145,7 +147,8 @@ class _Scaling:
         alpha = None
         if alpha_name is not None:
             entry = self.opened.tensors.entries[alpha_name]
-            alpha = float(self.opened.tensors[alpha_name].reshape(-1)[0]) if entry.values == 1 else None
+            is_number = entry.values == 1 and entry.dtype in FLOATS | _WHOLE
+            alpha = float(self.opened.tensors[alpha_name].reshape(-1)[0]) if is_number else None
         elif self.config is not None:
             alpha = self._alpha(path)
             if rank and self._rank(path) != rank:
@@ -210,8 +213,10 @@ def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default:
 
 
 def _number(value, key: str, opened: Opened) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise AdapterError(f"The {key} of the config in {opened.path} is {str(value)[:40]!r}, which is no number; correct it.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:  # nor NaN, nor what no float can hold
+        raise AdapterError(
+            f"The {key} of the config in {opened.path} is {str(value)[:40]!r}, which is no number that can be used; correct it."
+        )
     return value
 
 

@@ -1,7 +1,7 @@
 """What a pickle of `torch.save` would do when it is opened, found by following its opcodes without doing any of it.
 
 `torch.load(weights_only=True)` runs no code of a file's own, but what it does run can be led astray by numbers and nesting: a sparse
-tensor over made-up indices ends the process, a name of 20,000 letters keeps its error message busy for seconds, a tuple of tuples
+tensor over quantised indices ends the process, a name of 20,000 letters keeps its error message busy for seconds, a tuple of tuples
 of tuples is hashed without end, a size beyond the storage leaves memory that was never written in the tensor. So a pickle is given to
 it only where everything in it is what `torch.save` writes of dense tensors and plain containers.
 """
@@ -13,10 +13,13 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, NamedTuple
 
-MAX_PICKLE = 64 * 2**20  # bytes of the description of the tensors, not of their values
-MAX_OPCODES = 2_000_000  # each costs at most about a hundred bytes of memory and a microsecond; a tensor takes about 45
+MAX_PICKLE = 16 * 2**20  # bytes of the description of the tensors, not of their values
+MAX_STEPS = 300_000  # some 6,500 tensors; each costs at most about 200 bytes of memory and 4 microseconds, and a tensor takes about 45
+_CALL = 8  # steps that a call counts as
 MAX_NAME = 200
 MAX_AXES = 16
+MAX_ATTRIBUTES = 16  # of a tensor or a state_dict: each gets a copy of its own
+MAX_BYTES = 1000
 
 _BYTES_EACH = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
@@ -57,6 +60,8 @@ class _Global(NamedTuple):
 class _Made:
     """Anything but a number, a string, a tuple, a storage or a global."""
 
+    __slots__ = ("items", "kind")
+
     def __init__(self, kind: str) -> None:
         self.kind, self.items = kind, []
 
@@ -81,26 +86,27 @@ class _Bounded:
 _MARK = object()
 
 
-def check_pickle(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
+def check_pickle(file: BinaryIO, storages: dict[str, Storage], room: int, *, steps: int = MAX_STEPS) -> object:
     """Follow one pickle from where the file stands to its end, and answer what it makes; add its storages to `storages`.
 
     Parameters
     ----------
     room : bytes that the tensors' values may take, each tensor for itself: the size of the file.
+    steps : opcodes that it may have, a call counted as several.
 
     Raises
     ------
     PickleError
     """
     try:
-        return _follow(file, storages, room)
+        return _follow(file, storages, room, steps)
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise PickleError(DAMAGED) from error
 
 
-def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
+def _follow(file: BinaryIO, storages: dict[str, Storage], room: int, left: int) -> object:
     stack, memo = [], {}
 
     def to_mark() -> list:
@@ -120,9 +126,12 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
                 raise PickleError(DAMAGED)
         container.items.extend(items)
 
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file, MAX_PICKLE))):
-        if count == MAX_OPCODES:
-            raise PickleError(f"its description of the tensors takes more than {MAX_OPCODES:,} steps; save the prompt or LoRA alone")
+    for opcode, argument, _ in pickletools.genops(_Bounded(file, MAX_PICKLE)):
+        left -= _CALL if opcode.name == "REDUCE" else 1
+        if left < 0:
+            raise PickleError(
+                f"its description of the tensors takes more than {MAX_STEPS:,} steps; save the prompt or LoRA alone, as safetensors"
+            )
         match opcode.name:
             case "PROTO":
                 pass
@@ -165,7 +174,7 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int) -> object:
                 arguments = stack.pop()
                 stack[-1] = _called(stack[-1], arguments, room)
             case "BUILD":  # the attributes of a state_dict
-                stack.pop()
+                _check_attributes([stack.pop()])
                 if not isinstance(stack[-1], _Made) or stack[-1].kind != "dict":
                     raise ForeignPickleError(OBJECTS)
             case "BINPERSID":
@@ -180,9 +189,9 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_keys(keys: list) -> None:
-    """Only keys whose hash takes a bounded time."""
+    """Only keys whose hash takes a bounded time, and of which not many can be made with one hash: no tuples and no numbers beyond 64 bits."""
     for key in keys:
-        if not _is_plain(key) and not (isinstance(key, tuple) and len(key) <= 100 and all(map(_is_plain, key))):
+        if not _is_plain(key) or (isinstance(key, int) and key.bit_length() > 64):
             raise PickleError("a key in it is neither a name nor a number; save the tensors under names")
 
 
@@ -288,17 +297,10 @@ def _check_attributes(values: list) -> None:
     for value in values:
         if isinstance(value, _Made):
             _check_made(value, "dict")
+            if len(value.items) > 2 * MAX_ATTRIBUTES:
+                raise PickleError(DAMAGED)
         elif not _is_plain(value):
             raise PickleError(DAMAGED)
-
-
-def _converted(arguments: tuple, room: int) -> _Made:
-    """_rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad): what other accelerators save."""
-    data, dtype, device, requires_grad = arguments
-    _check_made(data, "tensor")
-    if not isinstance(dtype, _Global) or not _is_dtype(dtype.name) or not _is_plain(device) or not _is_plain(requires_grad):
-        raise PickleError(DAMAGED)
-    return _Made("tensor")
 
 
 def _plain(arguments: tuple, room: int) -> _Made:
@@ -308,36 +310,22 @@ def _plain(arguments: tuple, room: int) -> _Made:
 
 
 def _bytes(arguments: tuple, room: int) -> _Made:
-    """_codecs.encode(text, "latin1"), as bytes are written; other codecs multiply what they are given."""
+    """_codecs.encode(text, "latin1"), as bytes are written; other codecs multiply what they are given, and so does one long text many times."""
     text, codec = arguments
-    if not isinstance(text, str) or codec != "latin1":
-        raise PickleError(DAMAGED)
+    if not isinstance(text, str) or len(text) > MAX_BYTES or codec != "latin1":
+        raise ForeignPickleError(OBJECTS)
     return _Made("bytes")
 
 
-def _of_bytes(arguments: tuple, room: int) -> _Made:
-    for argument in arguments:  # of a number, bytearray makes that many bytes
-        _check_made(argument, "bytes")
-    return _Made("bytes")
-
-
-def _set(arguments: tuple, room: int) -> _Made:
-    for argument in arguments:
-        _check_made(argument, "list")
-        if not all(map(_is_plain, argument.items)):
-            raise PickleError(DAMAGED)
-    return _Made("set")
-
-
-def _dict(arguments: tuple, room: int) -> _Made:
-    for argument in arguments:
-        _check_made(argument, "dict")
+def _empty_dict(arguments: tuple, room: int) -> _Made:
+    if arguments:
+        raise ForeignPickleError(OBJECTS)
     return _Made("dict")
 
 
 def _sizes(arguments: tuple, room: int) -> tuple:
     (sizes,) = arguments
-    if not isinstance(sizes, tuple) or not all(map(_is_size, sizes)):
+    if not isinstance(sizes, tuple) or len(sizes) > MAX_AXES or not all(map(_is_size, sizes)):
         raise PickleError(DAMAGED)
     return sizes
 
@@ -348,16 +336,13 @@ _CALLS: Mapping[str, Callable[[tuple, int], object]] = {
     "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _converted,
     "torch._tensor._rebuild_from_type_v2": _subclass,
     "torch.Size": _sizes,
     "torch.device": _plain,
     "torch.serialization._get_layout": _plain,
-    "collections.OrderedDict": _dict,
-    "collections.Counter": _dict,
-    "builtins.set": _set,
+    "collections.OrderedDict": _empty_dict,
+    "collections.Counter": _empty_dict,
     "builtins.complex": _plain,
-    "builtins.bytearray": _of_bytes,
     "_codecs.encode": _bytes,
 }
 

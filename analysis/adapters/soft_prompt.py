@@ -86,7 +86,8 @@ class SoftPrompt:
 
         Returns
         -------
-        For an encoder-decoder the encoder's and the decoder's; for several tasks the shared rows and then each task's own.
+        For an encoder-decoder the encoder's and the decoder's; for several tasks the shared rows and then each task's own. For both, the two
+        halves of each.
         """
         if self.task_factors is not None:
             shared = replace(self, name=f"{self.name} (shared)", task_factors=None)
@@ -94,7 +95,7 @@ class SoftPrompt:
                 replace(shared, name=f"{self.name} (task {i})", embeddings=self.embeddings * factors, initial=None)
                 for i, factors in enumerate(self.task_factors)
             ]
-            return [shared, *tasks]
+            return [half for prompt in (shared, *tasks) for half in prompt.split()]
         if not self.parts:
             return [self]
         prompts, start = [], 0

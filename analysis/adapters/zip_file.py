@@ -17,7 +17,7 @@ from analysis.errors import AdapterError
 
 MAX_UNPACKED = 128 * 2**20  # all the files of a zip together
 MAX_FILES = 1_000
-MAX_DIRECTORY = 8 * 2**20  # bytes; about 46 and a name for each file
+MAX_DIRECTORY = 2**20  # bytes; about 46 and a name for each file, so some 15,000 files
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 
 
@@ -42,12 +42,15 @@ def read_directory(path: Path) -> list[zipfile.ZipInfo]:
         The directory at the file's end is damaged, or so long that reading it would fill memory.
     """
     check_file(path)
-    _check_directory_size(path)
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
+            records = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError, EOFError) as error:
         raise AdapterError(f"The file {path} starts like a zip but cannot be read as one ({error}); download it again.") from error
+    if any("\0" in record.orig_filename for record in records):  # zipfile cuts a name there, and torch does not
+        raise AdapterError(f"The file {path} starts like a zip but a name in it is damaged; download it again.")
+    return records
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -56,10 +59,10 @@ def unpack(path: Path, folder: Path) -> None:
     Raises
     ------
     AdapterError
-        A name is absolute or leaves the folder, an entry is a link or encrypted, two have the same name, or there is more than an
+        A name is absolute or leaves the folder, an entry is a link, encrypted or packed in an unusual way, two have the same name, or there is more than an
         adapter needs.
     """
-    records = [record for record in read_directory(path) if not record.is_dir()]
+    records = [record for record in read_directory(path) if not record.filename.endswith("/")]  # is_dir asks for a last letter
     for record in records:
         _check_name(record, path)
     records = [record for record in records if not _is_litter(record.filename)]
@@ -104,6 +107,8 @@ def _check_name(record: zipfile.ZipInfo, path: Path) -> None:
         raise AdapterError(f"The zip {path} holds a link, {record.filename!r}; it is not opened.")
     if record.flag_bits & 1:
         raise AdapterError(f"The zip {path} is encrypted; unpack it, and give the folder.")
+    if record.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes what memory the file asks for
+        raise AdapterError(f"The zip {path} is packed in another way than most zips; unpack it, and give the folder.")
 
 
 def _is_litter(name: str) -> bool:
@@ -111,19 +116,28 @@ def _is_litter(name: str) -> bool:
     return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
 
 
-def _check_directory_size(path: Path) -> None:
-    """Before zipfile reads the directory whole: each of its entries, 46 bytes at least, becomes an object of some hundred."""
+def _check_directory(path: Path) -> None:
+    """Before zipfile reads the directory whole: each of its entries, 46 bytes at least, becomes an object of some hundred.
+
+    zipfile finds the directory by counting back from the end of the file, torch by the place that is written there. A file may not show them two.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 65_557))  # the end record and the longest comment
         tail = file.read()
-        at = tail.rfind(_END)
-        if at < 0 or at + 22 > len(tail):
-            raise AdapterError(f"The file {path} starts like a zip but its end is missing; download it again.")
-        directory = int.from_bytes(tail[at + 12 : at + 16], "little")
-        if at >= 76 and tail[at - 20 : at - 16] == _LOCATOR_64 and tail[at - 76 : at - 72] == _END_64:  # where zipfile looks for it
-            directory = int.from_bytes(tail[at - 36 : at - 28], "little")
-    if directory > MAX_DIRECTORY:
+    at = tail.rfind(_END)
+    if at < 0 or at + 22 > len(tail):
+        raise AdapterError(f"The file {path} starts like a zip but its end is missing; download it again.")
+    length, start = (int.from_bytes(tail[at + i : at + i + 4], "little") for i in (12, 16))
+    ends = size - len(tail) + at
+    if at >= 20 and tail[at - 20 : at - 16] == _LOCATOR_64:
+        ends -= 76  # the large record stands right before its locator, where zipfile looks for it
+        if at < 76 or tail[at - 76 : at - 72] != _END_64 or int.from_bytes(tail[at - 12 : at - 4], "little") != ends:
+            raise AdapterError(f"The file {path} starts like a zip but its end is damaged; download it again.")
+        length, start = (int.from_bytes(tail[at + i : at + i + 8], "little") for i in (-36, -28))
+    if length > MAX_DIRECTORY:
         raise AdapterError(
-            f"The directory of the zip {path} has {directory:,} bytes, at most {MAX_DIRECTORY:,} are read; unpack it, and give the folder."
+            f"The directory of the zip {path} has {length:,} bytes, at most {MAX_DIRECTORY:,} are read; unpack it, and give the folder."
         )
+    if start + length != ends:
+        raise AdapterError(f"The directory of the zip {path} is not where its end says; download it again.")

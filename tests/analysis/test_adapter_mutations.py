@@ -5,12 +5,15 @@ import codecs
 import io
 import json
 import os
+import pickle
+import socket
 import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -373,3 +376,121 @@ def test_a_damaged_file_loads_or_is_refused(valid, home, save_as):
     assert outcomes.total() >= MUTATIONS
     assert shares["refused"] > REFUSED
     assert shares["loaded"] > LOADED
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda home: os.system("true"),
+        lambda home: pickle.loads(b"cos\ngetcwd\n."),
+        lambda home: eval("1 + 1"),
+        lambda home: __import__("this_is_no_module"),
+        lambda home: socket.socket(),
+        lambda home: (home.parent / "outside").write_bytes(b""),
+        lambda home: Path(__file__).read_bytes(),
+    ],
+    ids=["command", "pickle", "eval", "import", "socket", "write", "read"],
+)
+def test_the_watch_sees_what_a_file_could_do(home, act):
+    WATCH.seen.clear()
+    with WATCH.armed(home), suppress(ImportError):
+        act(home)
+    assert WATCH.seen
+
+
+# --- What mutations found --------------------------------------------------------------------------------------------
+
+
+def refusal(files: dict[str, bytes], save_as) -> str:
+    """The sentence that refuses these files when they are loaded or read, within two seconds."""
+    start = time.perf_counter()
+    with pytest.raises(AdapterError) as error:
+        describe(load_adapter(save_as(files)))
+    assert time.perf_counter() - start < SECONDS
+    return str(error.value)
+
+
+def old_torch(described: bytes) -> bytes:
+    """A file of torch.save's old format with this description of the tensors, over a storage of 80 numbers called 0."""
+    before = (0x1950A86A20F9469CFC6C, 1001, {})
+    return b"".join(pickle.dumps(value, 2) for value in before) + described + pickle.dumps(["0"], 2) + bytes([80, *[0] * 7]) + bytes(320)
+
+
+def text(words: str) -> bytes:
+    return b"X" + len(words).to_bytes(4, "little") + words.encode()
+
+
+def described_tensor(storage: str, rows: int, stride: int, *, metadata: bytes = b"") -> bytes:
+    """The call that rebuilds a tensor of (rows, 16) over that storage."""
+    made = b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + f"ctorch\n{storage}\n".encode() + text("0") + text("cpu")
+    sizes = b"KPNtQK\0K" + bytes([rows]) + b"K\x10\x86K" + bytes([stride]) + b"K\1\x86"
+    return made + sizes + b"\x89ccollections\nOrderedDict\n)R" + metadata + b"tR"
+
+
+def test_the_old_format_is_read_as_described_here(save_as):
+    saved = old_torch(b"\x80\x02" + described_tensor("FloatStorage", 5, 16) + b".")
+    assert load_adapter(save_as({"": saved})).embeddings.shape == (5, 16)
+
+
+def test_a_tensor_that_ends_the_process_inside_torch_is_refused(save_as):
+    # torch 2.13 reads memory that is not its own when it negates quantised numbers; that came from a flipped type of storage.
+    indices = described_tensor("QUInt4x2Storage", 5, 0, metadata=b"}" + text("neg") + b"\x88s")
+    layout = b"ctorch.serialization\n_get_layout\n(" + text("torch.sparse_coo") + b"tR("
+    sparse = layout + indices + described_tensor("IntStorage", 5, 16) + b"K\5K\x10\x86\x88t\x86R."
+    assert "save it dense" in refusal({"": old_torch(b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n" + sparse)}, save_as)
+
+
+def test_a_global_of_20_000_letters_is_refused_at_once(save_as):
+    # torch looks for advice in its own message with regular expressions that take the square of the name's length.
+    assert "GLOBAL" in refusal({"": old_torch(b"\x80\x02ccollecti" + b"(" * 20_000 + b"\nons\n.")}, save_as)
+
+
+def test_a_size_beyond_its_storage_is_refused(save_as):
+    # The old format's storages grow with it, and what is beyond the file's numbers was never written.
+    grown = old_torch(b"\x80\x02" + described_tensor("FloatStorage", 6, 16) + b".")
+    assert "more values" in refusal({"": grown}, save_as)
+
+
+def test_an_entry_of_a_zip_without_a_name_is_refused(save_as):
+    content = bytearray(zipped({"x": b"1"}, zipfile.ZIP_STORED))
+    entry, end = content.find(b"PK\x01\x02"), content.find(b"PK\x05\x06")
+    content[end + 12] -= 1  # the directory's length
+    content[entry + 28] = 0  # the name's length
+    del content[entry + 46]
+    assert "zip" in refusal({"": bytes(content)}, save_as)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, *[1] * 70)], ids=["none", "one", "71"])
+def test_lora_factors_of_an_odd_number_of_axes_are_refused(save_as, shape):
+    weights = {f"a.lora_{part}.weight": torch.ones(shape) for part in "AB"}
+    assert "do not multiply" in refusal({"": save(weights)}, save_as)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("saved", [save, torch_saved], ids=["safetensors", "torch"])
+def test_lora_factors_of_other_numbers_are_refused(save_as, saved, dtype):
+    weights = {f"a.lora_{part}.weight": torch.ones(4, 4).to(dtype) for part in "AB"}
+    assert "floating-point numbers" in refusal({"": saved(weights)}, save_as)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("saved", [save, torch_saved], ids=["safetensors", "torch"])
+def test_an_alpha_of_other_numbers_is_taken_as_absent(save_as, saved, dtype):
+    weights = {"a.lora_down.weight": torch.ones(4, 4), "a.lora_up.weight": torch.ones(4, 4), "a.alpha": torch.tensor(2.0).to(dtype)}
+    lora = load_adapter(save_as({"": saved(weights)}))
+    assert lora.modules["a"].scaling == 1
+    assert any("alpha" in note for note in lora.notes)
+
+
+@pytest.mark.parametrize("key", ["r", "lora_alpha", "rank_pattern", "alpha_pattern"])
+def test_a_number_beyond_every_float_in_a_config_is_refused(save_as, key):
+    number = 10**400
+    files = peft_lora()
+    files["adapter_config.json"] = config("LORA", **{key: {"q_proj": number} if "pattern" in key else number})
+    assert "no number" in refusal(files, save_as)
+
+
+def test_a_factor_in_three_parts_that_would_fill_memory_is_refused(save_as):
+    down, middle = torch.ones(1, 20_000, 1, 1), torch.ones(1, 1, 20_000, 1)  # their product has 400 million values
+    weights = {"a.lora_down.weight": down, "a.lora_mid.weight": middle, "a.lora_up.weight": torch.ones(4, 1, 1, 1)}
+    assert "do not multiply" in refusal({"": save(weights)}, save_as)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pickle
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -145,6 +147,33 @@ def test_a_file_that_is_no_array_is_refused_for_what_it_is(tmp_path, content, wo
     assert word in refusal(tmp_path / "prompt.npy")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (pickle.dumps([1.0, 2.0], protocol=4), "save the tensor alone"),
+        (b"PK\x03\x04" + bytes(40), "end is missing"),
+        (b"{}", "JSON"),
+        (b"[[0.1, 0.2]]", "JSON"),
+        (b"{", "starts like JSON"),
+        (b'{"peft_type": "LORA"}', "config without its weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "this is a pointer, run git lfs pull"),
+        (b'{"metadata": {"name": "x"}, "tensor": "gASV"}', "numpy.save"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_by_what_it_is(tmp_path, content, told):
+    (tmp_path / "prompt").write_bytes(content)
+    assert told in refusal(tmp_path / "prompt")
+
+
+def test_a_git_lfs_pointer_in_a_folder_is_told_from_weights(peft_folder):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (peft_folder / "adapter_model.safetensors").write_bytes(pointer)
+    assert "run git lfs pull" in refusal(peft_folder)
+    (peft_folder / "adapter_model.safetensors").rename(peft_folder / "other.bin")
+    (peft_folder / "adapter_config.json").unlink()
+    assert "run git lfs pull" in refusal(peft_folder)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_are_refused_by_their_place(prompt_file, vectors, value):
     vectors[2, 3] = value
@@ -254,6 +283,32 @@ def test_safetensors_that_hold_no_one_prompt_are_refused(tmp_path, tensors):
     refusal(tmp_path / "prompt.safetensors")
 
 
+def quantised() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are to go, and files with them are to stay
+        return torch.quantize_per_tensor(torch.zeros(5, 16), 0.1, 0, torch.quint8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(5, 16).to_sparse(),
+        quantised(),
+        torch.zeros(5, 16, device="meta"),
+        torch.zeros(5, 16, dtype=torch.complex64),
+        {},
+        [],
+        "a prompt",
+        None,
+        torch.nn.Linear(2, 2),
+    ],
+    ids=["sparse", "quantised", "no-values", "complex", "nothing", "no-tensor", "text", "none", "a-module"],
+)
+def test_what_torch_saved_that_is_no_dense_tensor_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "prompt.pt")
+    refusal(tmp_path / "prompt.pt")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "[" * 100_000, "\ufeff{}", "{}"], ids=lambda content: content[:5])
 def test_a_peft_config_that_is_no_prompt_tunings_is_refused(peft_folder, content):
     (peft_folder / "adapter_config.json").write_text(content, encoding="utf-8")
@@ -280,6 +335,26 @@ def test_a_peft_config_that_is_not_utf8_is_refused(peft_folder):
 def test_a_peft_config_that_does_not_fit_its_weights_is_refused(peft_folder, changes):
     edit_config(peft_folder, **changes)
     refusal(peft_folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prefix_task_cols": torch.ones(3, 4, 2)},
+        {"prefix_task_rows": torch.ones(2, 2, 16)},
+        {"prefix_task_rows": torch.ones(3, 2, 15)},
+        {"prefix_task_cols": torch.ones(3, 5)},
+        {"prefix_task_cols": torch.full((3, 5, 2), torch.nan)},
+    ],
+    ids=["tokens", "tasks", "width", "axes", "nan"],
+)
+def test_task_factors_that_do_not_fit_the_prompt_are_refused(tmp_path, changes):
+    tensors = {"prompt_embeddings": torch.ones(5, 16), "prefix_task_cols": torch.ones(3, 5, 2), "prefix_task_rows": torch.ones(3, 2, 16)}
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "MULTITASK_PROMPT_TUNING", "num_virtual_tokens": 5}))
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    load_adapter(tmp_path)
+    save_file(tensors | changes, tmp_path / "adapter_model.safetensors")
+    refusal(tmp_path)
 
 
 def test_a_lora_is_no_soft_prompt(peft_folder, llama_folder, tmp_path):

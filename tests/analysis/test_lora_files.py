@@ -6,7 +6,18 @@ import time
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    HRAConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    TrainableTokensConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -65,11 +76,14 @@ def llama(llama_folder):
             "LORA",
         ),
         ({"target_modules": [*LINEAR, "embed_tokens"], "modules_to_save": ["lm_head"]}, "LORA"),
+        ({"target_modules": ["embed_tokens"], "use_dora": True, "use_rslora": True}, "LORA (DoRA, rsLoRA)"),
+        ({"target_modules": LINEAR, "lora_bias": True, "rank_pattern": {"v_proj": 3}, "use_rslora": True}, "LORA (rsLoRA)"),
         ({"target_modules": LINEAR, "init_lora_weights": "pissa"}, "LORA (PiSSA)"),
         ({"target_modules": LINEAR, "init_lora_weights": "olora"}, "LORA (OLoRA)"),
     ],
     ids=lambda value: str(value)[:40],
 )
+@pytest.mark.filterwarnings("ignore:`lora_bias=True`", "ignore:Adapter 'default'")  # PEFT takes a bias for a damaged factor
 @pytest.mark.parametrize("pickled", [False, True])
 def test_a_peft_loras_updates_are_those_of_pefts_own_layers(llama, tmp_path, options, method, pickled):
     torch.manual_seed(2)
@@ -87,6 +101,10 @@ def test_a_peft_loras_updates_are_those_of_pefts_own_layers(llama, tmp_path, opt
         assert np.allclose(update(factors), expected[path], rtol=1e-5, atol=1e-5), path
         assert (factors.magnitude is not None) == ("DoRA" in method)
     assert lora.method == method
+    magnitudes = {path: layer for path, layer in model.base_model.model.named_modules() if path in expected and "DoRA" in method}
+    for path, layer in magnitudes.items():
+        assert np.array_equal(lora.modules[path].magnitude, layer.lora_magnitude_vector["default"].weight.detach().numpy())
+    assert sum(name.endswith("lora_B.bias") for name in lora.saved_modules) == (len(lora) if options.get("lora_bias") else 0)
     assert [name for name in lora.saved_modules if "lm_head" in name] == (
         ["base_model.model.lm_head.weight"] if "modules_to_save" in options else []
     )
@@ -100,8 +118,9 @@ def test_convolutions_and_transposed_layers_are_read_as_peft_applies_them(tmp_pa
     from transformers import GPT2Config, GPT2LMHeadModel
 
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=16))
-    convolution = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1))
-    for name, base, targets in (("gpt2", gpt2, ["c_attn"]), ("convolution", convolution, ["0", "2"])):
+    flat = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 4, (1, 3), stride=2, padding=1))
+    line_and_space = nn.ModuleList([nn.Conv1d(4, 6, 3), nn.Conv3d(2, 4, 3)])
+    for name, base, targets in (("gpt2", gpt2, ["c_attn"]), ("flat", flat, ["0", "2", "3"]), ("others", line_and_space, ["0", "1"])):
         model = trained(get_peft_model(base, LoraConfig(r=2, lora_alpha=3, target_modules=targets, fan_in_fan_out=name == "gpt2")))
         model.save_pretrained(tmp_path / name)
         expected = own_updates(model)
@@ -204,6 +223,17 @@ def test_the_config_that_diffusers_keeps_in_the_header_is_used(tmp_path):
     assert load_adapter(tmp_path / "style.safetensors").modules["unet.x.to_q"].scaling == 4.0
 
 
+def test_kohyas_magnitudes_are_those_of_dora(tmp_path):
+    up, down = pair()
+    magnitude = torch.rand(1, 4, generator=torch.Generator().manual_seed(1))
+    tensors = {"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(2.0), "a.dora_scale": magnitude}
+    save_file(tensors, tmp_path / "style.safetensors", metadata={"ss_base_model_version": "sdxl_base_v1-0"})
+    lora = load_adapter(tmp_path / "style.safetensors")
+    assert np.array_equal(lora.modules["a"].magnitude, magnitude[0].numpy())
+    assert (lora.method, lora.base_model) == ("LORA (DoRA)", "sdxl_base_v1-0")
+    assert lora.saved_modules == ()
+
+
 def test_layers_stand_in_the_order_of_their_numbers(tmp_path):
     up, down = pair()
     save_file(
@@ -216,12 +246,44 @@ def test_layers_stand_in_the_order_of_their_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        (LoHaConfig(r=2, target_modules=LINEAR), "LoHa"),
+        (LoKrConfig(r=2, target_modules=LINEAR), "LoKr"),
+        (IA3Config(target_modules=LINEAR, feedforward_modules=[]), "IA³"),
+        (OFTConfig(r=2, oft_block_size=0, target_modules=LINEAR), "OFT"),
+        (AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=LINEAR), "AdaLoRA"),
+        (VeraConfig(r=4, target_modules=LINEAR), "VeRA"),
+        (HRAConfig(r=4, target_modules=LINEAR), "neither a prompt nor a LoRA"),
+        (TrainableTokensConfig(token_indices=[1, 2]), "neither a prompt nor a LoRA"),
+    ],
+    ids=lambda value: type(value).__name__.removesuffix("Config"),
+)
+def test_what_is_akin_to_lora_is_refused_by_its_name(llama, tmp_path, config, word):
+    get_peft_model(llama, config).save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match=f"is of the type {config.peft_type.value}"):
+        load_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(AdapterError, match=word):
+        load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("tensors", "word"),
     [
         ({"a.lora_up.weight": torch.ones(4, 2)}, "only one of the two factors"),
         ({"a.lora_up.weight": torch.ones(4, 2), "a.lora_down.weight": torch.ones(3, 4)}, "do not multiply"),
         ({"a.lora_up.weight": torch.ones(4, 0), "a.lora_down.weight": torch.ones(0, 4)}, "do not multiply"),
         ({"a.lora_up.weight": torch.ones(8), "a.lora_down.weight": torch.ones(2, 4)}, "do not multiply"),
+        (
+            {
+                "a.lora_up.weight": torch.ones(4, 2, 1, 1),
+                "a.lora_down.weight": torch.ones(2, 4, 1, 1),
+                "a.lora_mid.weight": torch.ones(3, 3, 3, 3),
+            },
+            "do not multiply",
+        ),
+        ({"base_model.model.a.lora_A.weight": torch.ones(2, 4)}, "only one of the two factors"),
         ({"a.hada_w1_a": torch.ones(4, 2), "a.hada_w1_b": torch.ones(2, 4)}, "LoHa"),
         ({"a.lokr_w1": torch.ones(4, 2), "a.lokr_w2": torch.ones(2, 4)}, "LoKr"),
     ],
