@@ -17,9 +17,9 @@ import pandas as pd
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest
+from analysis.neighbours import nearest, unit_rows
 from analysis.null import Null, null_of, p_values
-from analysis.readings import displacements
+from analysis.readings import LEVEL, displacements
 from analysis.vocabulary import Vocabulary
 
 Method = Literal["hdbscan", "agglomerative", "kmeans"]
@@ -33,7 +33,6 @@ BOOTSTRAPS = 100
 NULL_RUNS = 99
 NULL_POINTS = 400  # of random vectors at most in each; the null's clusters hardly change beyond
 STABLE = 0.6  # Hennig 2007: below it a cluster should not be trusted
-LEVEL = 0.05
 NEIGHBOURS = 10
 LABEL_WORDS = 3
 MOST_POINTS = 10_000
@@ -143,12 +142,7 @@ def _points(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.ndar
             f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them with --initial."
         )
     vectors = displacements(prompt) if space == "displacement" else prompt.embeddings.astype(np.float64) - vocabulary.mean
-    return _unit(vectors)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit_rows(vectors)
 
 
 def _cosine_distances(points: np.ndarray) -> np.ndarray:
@@ -257,7 +251,7 @@ def _null_tightness(null: Null, vocabulary: Vocabulary, n: int, found: int, meth
         report(0.7 + 0.3 * run / NULL_RUNS, f"are random vectors as tight? set {run + 1} of {NULL_RUNS}")
         drawn = pool[rng.choice(len(pool), size=count, replace=False)]
         for kind, vectors in enumerate((drawn, rng.standard_normal((count, vocabulary.width)))):
-            points = _unit(vectors)
+            points = unit_rows(vectors)
             distances = _cosine_distances(points)
             if method == "hdbscan":
                 labels, _ = _cluster(distances, points, method, seed)

@@ -15,9 +15,10 @@ import pandas as pd
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
 from analysis.models import Report, no_report
+from analysis.neighbours import unit_rows
 from analysis.null import p_values
 from analysis.readings import displacements
-from analysis.vocabulary import ROWS_AT_A_TIME, Vocabulary
+from analysis.vocabulary import Vocabulary
 
 COLUMNS = ["rank", "token_id", "token", "score", "concentration", "concentration_p", "words_median_rank", "words_p"]
 SIGN_FLIPS = 1_000
@@ -160,20 +161,19 @@ def _unit_displacements(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary) -
                 f"The initial values of {prompt.name} are unknown, so what training added to it cannot be told; give them with --initial FILE, or --initial recover."
             )
     delta = np.concatenate([displacements(prompt) for prompt in prompts])
-    lengths = np.linalg.norm(delta, axis=1)
-    if not (lengths > 0).any():
+    moved = delta.any(axis=1)
+    if not moved.any():
         raise InputError("No virtual token moved from its initial value, so there is no direction.")
-    return delta[lengths > 0] / lengths[lengths > 0, None]
+    return unit_rows(delta[moved])
 
 
 def _cosines(direction: np.ndarray, vocabulary: Vocabulary, report: Report) -> np.ndarray:
     """The cosine of a direction with every e − μ, in float64; a row of no length scores 0."""
-    length = np.linalg.norm(direction)
-    unit = direction / length if length > 0 else direction
+    unit = unit_rows(direction)
     scores = np.empty(len(vocabulary))
-    for start in range(0, len(vocabulary), ROWS_AT_A_TIME):
-        stop = min(start + ROWS_AT_A_TIME, len(vocabulary))
-        scores[start:stop] = vocabulary.embeddings[start:stop].astype(np.float64) @ unit - vocabulary.mean @ unit
+    for start, rows in vocabulary.blocks():
+        stop = start + len(rows)
+        scores[start:stop] = rows.astype(np.float64) @ unit - vocabulary.mean @ unit
         report(stop / len(vocabulary), f"scoring the words of {vocabulary.model}")
     norms = vocabulary.centred_norms
     return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)

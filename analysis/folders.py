@@ -1,7 +1,8 @@
-"""Where caches live on this machine, and how a folder appears there whole or not at all."""
+"""Where caches live on this machine, how a folder or file appears whole or not at all, and how a small one is read."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+
+from analysis.errors import InputError
 
 APP_NAME = "soft-prompt-explorer"
 
@@ -67,6 +70,23 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def read_json_object(path: Path, refusal: type[InputError]) -> dict:
+    """The JSON object in a file.
+
+    Raises
+    ------
+    InputError
+        Of the kind `refusal`: the file is not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise refusal(f"The file {path} is not JSON; copy or download it again.") from error
+    if not isinstance(content, dict):
+        raise refusal(f"The file {path} is not a JSON object; copy or download it again.")
+    return content
 
 
 def _remove_old_partials(parent: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from analysis.adapters.tensors import MAX_TENSORS
 from analysis.errors import AdapterError, ModelError, printable
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, is_at_hand, is_hub_id, no_report
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, is_at_hand, is_hub_id, no_report
 from analysis.vocabulary import Vocabulary, load_vocabulary
 
 COLUMNS = [
@@ -58,24 +58,36 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
 def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
     """The row of `inspect` for an adapter that was read, from `kind` on."""
     source = adapter.source
-    common = {
+    row = {
+        "kind": adapter.kind,
         "format": source.format,
         "tensors": source.tensors,
         "dtype": source.dtype,
         "base_model": adapter.base_model and printable(adapter.base_model),
         "method": adapter.method,
         "sha256": source.sha256,
+        "notes": "; ".join(notes_on(adapter, vocabulary)),
     }
-    if isinstance(adapter, LoraAdapter):
-        return common | {"kind": "lora", "notes": "; ".join(map(printable, _lora_notes(adapter)))}
-    norms = np.linalg.norm(adapter.embeddings.astype(np.float64), axis=1)
-    return common | {
-        "kind": adapter.kind,
-        "virtual_tokens": len(adapter),
-        "width": adapter.width,
-        "norm_median": float(np.median(norms)),
-        "notes": "; ".join(map(printable, _prompt_notes(adapter, norms, vocabulary))),
-    }
+    if isinstance(adapter, SoftPrompt):
+        row |= {"virtual_tokens": len(adapter), "width": adapter.width, "norm_median": float(np.median(adapter.norms))}
+    return row
+
+
+def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> list[str]:
+    """What a person should know of an adapter. Of a LoRA every factor is read for it, one module at a time.
+
+    Parameters
+    ----------
+    vocabulary : whose norms a prompt's are compared with; the prompt's own, where it is on this machine, when None.
+    """
+    found = _lora_notes(adapter) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
+    return [printable(note) for note in found]
+
+
+def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
+    """One row a virtual token: position, part (of an encoder-decoder; else empty), norm (Euclidean)."""
+    parts = [part for part, rows in prompt.parts or (("", len(prompt)),) for _ in range(rows)]
+    return pd.DataFrame({"position": np.arange(len(prompt)), "part": parts, "norm": prompt.norms})
 
 
 def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
@@ -108,10 +120,13 @@ def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
         return {"path": printable(str(path)), "notes": str(error)}
 
 
-def vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
+def _vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
     """The vocabulary that a prompt is read against by default, if no network is needed for it and the widths agree."""
     named = prompt.base_model or EMBEDDED_MODEL
-    named = EMBEDDED_MODEL if named in EMBEDDED_ALIASES else named
+    if named in EMBEDDED_ALIASES:
+        named = EMBEDDED_MODEL
+    if named == EMBEDDED_MODEL and prompt.width != EMBEDDED_WIDTH:
+        return None
     try:
         if named != EMBEDDED_MODEL and not (is_hub_id(named) and is_at_hand(named)):  # a path in an adapter is not followed
             return None
@@ -121,7 +136,8 @@ def vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
     return found if found.width == prompt.width else None
 
 
-def _prompt_notes(prompt: SoftPrompt, norms: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
+def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
+    norms = prompt.norms
     notes = list(prompt.notes)
     if not norms.any():
         notes.append("every virtual token is zero: never trained, or the wrong tensor")
@@ -138,7 +154,7 @@ def _prompt_notes(prompt: SoftPrompt, norms: np.ndarray, vocabulary: Vocabulary 
         why = ", as initialisation from a short text makes them" if from_text else ""
         notes.append(f"{repeated} of {len(prompt)} rows repeat another{why}")
     if prompt.kind == "soft_prompt":
-        vocabulary = vocabulary or vocabulary_at_hand(prompt)
+        vocabulary = vocabulary or _vocabulary_at_hand(prompt)
     if vocabulary is not None and prompt.kind == "soft_prompt" and prompt.width == vocabulary.width:
         ratios = norms / vocabulary.median_norm
         for odd, word in ((ratios < SHORTEST, "under 0.01"), (ratios > LONGEST, "over 100")):

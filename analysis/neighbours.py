@@ -182,11 +182,11 @@ def _cosine_space(vocabulary: Vocabulary, centre: np.ndarray, norms: np.ndarray)
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
 
     def direction(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        units = _unit_rows(vectors - centre)
+        units = unit_rows(vectors - centre)
         return units, units @ centre
 
     def exact(vector: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        return _rowwise_dot(rows - centre, _unit_rows((vector - centre)[None])[0]) * inverse[ids]
+        return _rowwise_dot(rows - centre, unit_rows((vector - centre)[None])[0]) * inverse[ids]
 
     error = _rounding(vocabulary) * (vocabulary.norms + np.linalg.norm(centre)) * inverse
     return _Space(direction, exact, error, weight=inverse)
@@ -194,7 +194,7 @@ def _cosine_space(vocabulary: Vocabulary, centre: np.ndarray, norms: np.ndarray)
 
 def _dot_space(vocabulary: Vocabulary) -> _Space:
     def direction(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _unit_rows(vectors), np.zeros(len(vectors))
+        return unit_rows(vectors), np.zeros(len(vectors))
 
     def exact(vector: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         return _rowwise_dot(rows, vector)
@@ -228,8 +228,9 @@ def _rounding(vocabulary: Vocabulary) -> float:
     return _EPSILON * (vocabulary.width / 2 + 4)
 
 
-def _unit_rows(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """The vectors, along the last axis, divided by their Euclidean norms; one of norm zero stays as it is."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
@@ -390,13 +391,13 @@ def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.n
 
 
 def _centred_unit_rows(vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
-    return _unit_rows(vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean)
+    return unit_rows(vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean)
 
 
 def _centred_units(vocabulary: Vocabulary) -> np.ndarray:
     units = np.empty(vocabulary.embeddings.shape, dtype=np.float32)
     for start, rows in vocabulary.blocks():
-        units[start : start + len(rows)] = _unit_rows(rows.astype(np.float64) - vocabulary.mean)
+        units[start : start + len(rows)] = unit_rows(rows.astype(np.float64) - vocabulary.mean)
     return units
 
 

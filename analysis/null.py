@@ -13,8 +13,8 @@ import numpy as np
 
 from analysis.folders import write_whole
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest
-from analysis.vocabulary import ROWS_AT_A_TIME, Vocabulary
+from analysis.neighbours import nearest, unit_rows
+from analysis.vocabulary import Vocabulary
 
 DRAWS = 1_000
 SEED = 20_211  # of the null, not of anything a person chooses: figures of two runs can be compared
@@ -67,18 +67,16 @@ def normal_draws(vocabulary: Vocabulary, count: int, seed: int, *, report: Repor
     """Vectors from N(μ, Σ), (count, d) float64: x = μ + (E − μ)ᵀ g / √V with g standard normal, which needs no factorisation of Σ."""
     rng = np.random.default_rng(seed)
     drawn = np.zeros((count, vocabulary.width))
-    for start in range(0, len(vocabulary), ROWS_AT_A_TIME):
-        rows = vocabulary.embeddings[start : start + ROWS_AT_A_TIME] - vocabulary.mean.astype(np.float32)
+    for start, rows in vocabulary.blocks():
         weights = rng.standard_normal((count, len(rows)), dtype=np.float32)
-        drawn += weights @ rows
+        drawn += weights @ (rows - vocabulary.mean.astype(np.float32))
         report(start / len(vocabulary), f"drawing random vectors like the words of {vocabulary.model}")
     return vocabulary.mean + drawn / np.sqrt(len(vocabulary))
 
 
 def uniform_draws(vocabulary: Vocabulary, count: int, seed: int) -> np.ndarray:
     """μ + u, u uniform on the unit sphere, (count, d) float64."""
-    directions = np.random.default_rng(seed).standard_normal((count, vocabulary.width))
-    return vocabulary.mean + directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return vocabulary.mean + unit_rows(np.random.default_rng(seed).standard_normal((count, vocabulary.width)))
 
 
 def tightness(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
@@ -90,9 +88,7 @@ def tightness(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     k = ids.shape[1]
     if k < 2:
         return np.full(len(ids), np.nan)
-    rows = vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean
-    norms = np.linalg.norm(rows, axis=2, keepdims=True)
-    units = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    units = unit_rows(vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean)
     total = (units.sum(axis=1) ** 2).sum(axis=1)  # of all pairs, each word with itself among them
     return (total - (units**2).sum(axis=(1, 2))) / (k * (k - 1))
 

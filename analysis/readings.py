@@ -8,7 +8,6 @@ of neighbours then says how it was initialised and nothing of what it learned. A
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,12 @@ from scipy.stats import false_discovery_control
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest
+from analysis.neighbours import nearest, unit_rows
 from analysis.null import Null, null_of
 from analysis.vocabulary import Vocabulary
 
-COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
-READING_COLUMNS = [
+START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
+COLUMNS = [
     "prompt",
     "position",
     "norm",
@@ -41,7 +40,6 @@ READING_COLUMNS = [
 LEVEL = 0.05
 RECOVERED = " (recovered)"
 
-Verdict = Literal["learned", "echo", "near a word", "unreadable"]
 VERDICTS: dict[str, str] = {
     "learned": "nearer to a word than chance allows and not to the one it started from, or moved along a word",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
@@ -79,7 +77,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     table["p_learned"] = np.nan
     if prompt.initial is None:
         table["verdict"] = np.where(near, "near a word", "unreadable")
-        return table[READING_COLUMNS]
+        return table[COLUMNS]
     delta_ids, p_learned = _learned_directions(prompt, vocabulary, null)
     table["delta_token"] = pd.array([vocabulary.tokens[i] for i in delta_ids], dtype="string")
     table["p_learned"] = p_learned
@@ -90,7 +88,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
     recovered = prompt.metadata.get("initial") == "recovered"
     table["verdict"] = [value + RECOVERED if recovered and value != "unreadable" else value for value in verdict]
-    return table[READING_COLUMNS]
+    return table[COLUMNS]
 
 
 def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> SoftPrompt:
@@ -149,7 +147,6 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
     prompt.check_width(vocabulary.width, vocabulary.model)
     n = len(prompt)
     ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
-    norms = np.linalg.norm(prompt.embeddings.astype(np.float64), axis=1)
     initial_token, echo, drift = [None] * n, [None] * n, np.full(n, np.nan)
     if prompt.initial is not None:
         initial_ids, _ = nearest(prompt.initial, vocabulary, top_k=1)
@@ -160,15 +157,15 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
         {
             "prompt": prompt.name,
             "position": np.arange(n),
-            "norm": norms,
-            "norm_ratio": norms / vocabulary.median_norm,
+            "norm": prompt.norms,
+            "norm_ratio": prompt.norms / vocabulary.median_norm,
             "nearest_token": [vocabulary.tokens[i] for i in ids[:, 0]],
             "score": scores[:, 0],
             "initial_token": pd.array(initial_token, dtype="string"),
             "echo": pd.array(echo, dtype="boolean"),
             "drift": drift,
         },
-        columns=COLUMNS,
+        columns=START_COLUMNS,
     )
 
 
@@ -180,7 +177,5 @@ def displacements(prompt: SoftPrompt) -> np.ndarray:
 def _learned_directions(prompt: SoftPrompt, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:
     """The token id nearest to each Δ (cosine of Δ with e − μ) and its p-value; a token that did not move has the p-value 1."""
     delta = displacements(prompt)
-    lengths = np.linalg.norm(delta, axis=1, keepdims=True)
-    units = np.divide(delta, lengths, out=np.zeros_like(delta), where=lengths > 0)
-    ids, scores = nearest(vocabulary.mean + units, vocabulary, top_k=1)
-    return ids[:, 0], np.where(lengths[:, 0] > 0, null.p_direction(scores[:, 0]), 1.0)
+    ids, scores = nearest(vocabulary.mean + unit_rows(delta), vocabulary, top_k=1)
+    return ids[:, 0], np.where(delta.any(axis=1), null.p_direction(scores[:, 0]), 1.0)

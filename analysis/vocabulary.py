@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.errors import ModelError, printable
-from analysis.folders import appears_whole, cache_folder
+from analysis.folders import appears_whole, cache_folder, read_json_object
 from analysis.models import ModelFiles, Report, no_report, resolve_model
 
 ROWS_AT_A_TIME = 8192
@@ -270,7 +270,7 @@ def _open_gguf(path: Path):
 def _open_folder(folder: Path):
     from safetensors import SafetensorError, safe_open
 
-    config = _json_object(folder / "config.json")
+    config = read_json_object(folder / "config.json", ModelError)
     raw_tokens, special, style, literal = _folder_tokens(folder)
     tokens, special = _printable_tokens(raw_tokens, special, style, literal)
     path, name = _embedding_file(folder)
@@ -292,22 +292,12 @@ def _open_folder(folder: Path):
     return tokens, special, shape, blocks()
 
 
-def _json_object(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"The file {path} is not JSON; copy or download it again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"The file {path} is not a JSON object; copy or download it again.")
-    return content
-
-
 def _embedding_file(folder: Path) -> tuple[Path, str]:
     from safetensors import SafetensorError, safe_open
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _json_object(index).get("weight_map") or {}
+        weight_map = read_json_object(index, ModelError).get("weight_map") or {}
         name = embedding_tensor_name(list(weight_map))
         path = folder / Path(weight_map[name]).name
         if not path.is_file():

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.adapters import SoftPrompt
-
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 ROW_HEIGHT = 26
 _PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
@@ -29,14 +27,17 @@ def drawn(token: str) -> str:
     return html.escape(shown(token), quote=False)
 
 
-def token_norms(prompt: SoftPrompt) -> go.Figure:
-    """A bar a virtual token, as long as its Euclidean norm; the parts of a prompt differ in colour and in the legend's words."""
-    norms = np.linalg.norm(prompt.embeddings.astype(np.float64), axis=1)
-    figure, start = go.Figure(), 0
-    for (part, rows), colour in zip(prompt.parts or (("", len(prompt)),), (BLUE, ORANGE), strict=False):
-        positions = np.arange(start, start + rows)
-        figure.add_bar(x=positions, y=norms[positions].astype(np.float32), name=part, marker_color=colour, showlegend=bool(part))
-        start += rows
+def token_norms(table: pd.DataFrame) -> go.Figure:
+    """A bar a virtual token, as long as its Euclidean norm; the parts of a prompt differ in colour and in the legend's words.
+
+    Parameters
+    ----------
+    table : of `analysis.inspection.token_norms`.
+    """
+    figure = go.Figure()
+    for (part, rows), colour in zip(table.groupby("part", sort=False), (BLUE, ORANGE), strict=False):
+        norms = rows["norm"].to_numpy(np.float32)
+        figure.add_bar(x=rows["position"].to_numpy(), y=norms, name=part, marker_color=colour, showlegend=bool(part))
     figure.update_traces(hovertemplate="virtual token %{x}<br>norm %{y:.3f}<extra></extra>")
     figure.update_layout(height=280, margin=_MARGIN, xaxis_title="virtual token", yaxis_title="norm", bargap=0.15)
     return figure

@@ -17,6 +17,8 @@ from analysis.vocabulary import Vocabulary, load_vocabulary
 from app.jobs import JobQueue
 from trained_prompts import store
 
+# The command line's options in a refusal, and what they are called on the pages.
+OPTIONS = {"--model": "“Vocabulary of” under “Filters and vocabulary”", "--init-text": "the text to start from"}
 _MIME = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json"}
 
 
@@ -29,12 +31,6 @@ def job_queue() -> JobQueue:
 def plain(text: str) -> str:
     """Text of a stranger's (a file's name, a message about it) as text: no Markdown, no picture, no link."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
-
-
-OPTIONS = {
-    "--model": "“Vocabulary of” under “Filters and vocabulary”",
-    "--init-text": "the text to start from",
-}  # the command line's, and a page's
 
 
 def refusal(error: InputError) -> None:

@@ -82,35 +82,17 @@ def byte_level_tokenizer():
 @pytest.fixture(scope="session")
 def tiny_llama(byte_level_tokenizer):
     """A Llama of random weights, 16 wide, with five more rows than its tokenizer has tokens."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(byte_level_tokenizer) + 5,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config)
+    return random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama.save_pretrained(folder)
-    byte_level_tokenizer.save_pretrained(folder)
-    return folder
+    return saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def sharded_llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sharded-llama"
-    tiny_llama.save_pretrained(folder, max_shard_size="20KB")
-    byte_level_tokenizer.save_pretrained(folder)
+    folder = saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "sharded-llama", max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder
 
@@ -125,6 +107,23 @@ def prompt_file(tmp_path):
         return path
 
     return save
+
+
+def random_llama(tokenizer, **sizes):
+    """A Llama of random weights, always the same for the same sizes, with five more rows than its tokenizer has tokens."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer) + 5, tie_word_embeddings=False, **heads, **sizes))
+
+
+def saved(model, tokenizer, folder: Path, **options) -> Path:
+    """The folder of a model and its tokenizer, as save_pretrained writes them."""
+    model.save_pretrained(folder, **options)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def embedding_rows(model) -> np.ndarray:

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import platformdirs
 
-from analysis.adapters import LoraAdapter, load_adapter, upload
+from analysis.adapters import load_adapter, upload
 from analysis.errors import InputError, printable
 from analysis.folders import APP_NAME, appears_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
@@ -159,7 +159,7 @@ def keep(files: Sequence[tuple[str, bytes]], name: str) -> Path:
         with appears_whole(path) as partial:
             adapter = load_adapter(upload.place(files, partial), name=name)
             description = {
-                "kind": "lora" if isinstance(adapter, LoraAdapter) else adapter.kind,
+                "kind": adapter.kind,
                 "format": adapter.source.format,
                 "sha256": adapter.source.sha256,
                 "files": [printable(file_name)[:200] for file_name, _ in files],

@@ -14,14 +14,11 @@ from analysis.adapters.tensors import Entry
 from analysis.errors import AdapterError
 
 # What others call the tensor, by the end of its name, surest first.
+_ATTRIBUTE = r"(?:\.weight|\.default)?"
+_OTHERS = ("soft_prompt", "soft_prompts", "learned_embedding", "soft_embeds", "prompt_embedding", "soft_embedding")
 PROMPT_NAMES = (
-    "prompt_embeddings",
-    "soft_prompt",
-    "soft_prompts",
-    "learned_embedding",
-    "soft_embeds",
-    "prompt_embedding",
-    "soft_embedding",
+    rf"prompt_embeddings{_ATTRIBUTE}|prompt_encoder\.[^.]+\.embedding\.weight",  # PEFT's, saved by it or by hand
+    *(name + _ATTRIBUTE for name in _OTHERS),
 )
 _RAW_PEFT = re.compile(r"(?:.*\.)?prompt_encoder\.[^.]+\.embedding\.weight")
 _REENCODED = re.compile(r"prompt_encoder\.[^.]+\.(?:mlp_head|lstm_head|transform)\.")
@@ -96,11 +93,8 @@ def _prompt_tensor(opened: Opened) -> str:
             "save it with PEFT's save_pretrained."
         )
     trained = {name: entry for name, entry in tensors.floats().items() if not _OPTIMIZER.search(name)}
-    raw = [name for name in trained if _RAW_PEFT.fullmatch(name)]
     for ending in PROMPT_NAMES:
-        named = [name for name in trained if re.search(rf"(?:^|\.){ending}(?:\.weight|\.default)?$", name)] + (
-            raw if ending == PROMPT_NAMES[0] else []
-        )
+        named = [name for name in trained if re.search(rf"(?:^|\.)(?:{ending})$", name)]
         if len(named) == 1:
             return named[0]
     for is_one in (_is_matrix, _is_vector):

@@ -128,5 +128,9 @@ class LoraAdapter:
     textual_inversion: SoftPrompt | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        return "lora"
+
     def __len__(self) -> int:
         return len(self.modules)

@@ -71,7 +71,7 @@ def reads(opened: Opened) -> bool:
 
 
 def read(opened: Opened, name: str) -> LoraAdapter:
-    tensors, config = opened.tensors, opened.config
+    tensors = opened.tensors
     found: dict[str, _Module] = {}
     used = set()
     for tensor, module, part, family in _matches(opened):
@@ -99,17 +99,17 @@ def read(opened: Opened, name: str) -> LoraAdapter:
             module.parts.get("magnitude"),
         )
     family, _ = Counter(module.family for module in complete.values()).most_common(1)[0]
-    source = opened.source(next(iter(complete.values())).parts["A"], kind="" if config is not None else f"LoRA ({family})")
+    source = opened.source(next(iter(complete.values())).parts["A"], kind=f"LoRA ({family})" if opened.config is None else "")
     return LoraAdapter(
         name,
         modules,
         base_model=_base_model(opened),
-        method=_method(config or scaling.config, modules),
+        method=_method(scaling.config, modules),
         source=source,
-        metadata=config if config is not None else tensors.metadata,
+        metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
         textual_inversion=textual_inversion.read(opened, f"{name} (words)") if new_words else None,
-        notes=(*scaling.notes(), *_notes(opened, config or scaling.config, rest)),
+        notes=(*scaling.notes(), *_notes(opened, scaling.config, rest)),
     )
 
 
@@ -135,11 +135,12 @@ class _Scaling:
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
-        self.config = opened.config if opened.config is not None else _config_in_metadata(opened.tensors.metadata)
-        self.root_of_rank = bool((self.config or {}).get("use_rslora"))
+        found = _config_in_metadata(opened.tensors.metadata) if opened.config is None else opened.config
+        self.known, self.config = found is not None, found or {}
+        self.root_of_rank = bool(self.config.get("use_rslora"))
         self.rank_differs: list[str] = []
         self.without: list[str] = []
-        if self.config is not None:
+        if self.known:
             self._alpha = _by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
             self._rank = _by_pattern(self.config, "rank_pattern", "r", 8, opened)
 
@@ -149,7 +150,7 @@ class _Scaling:
             entry = self.opened.tensors.entries[alpha_name]
             is_number = entry.values == 1 and entry.dtype in FLOATS | _WHOLE
             alpha = float(self.opened.tensors[alpha_name].reshape(-1)[0]) if is_number else None
-        elif self.config is not None:
+        elif self.known:
             alpha = self._alpha(path)
             if rank and self._rank(path) != rank:
                 self.rank_differs.append(path)
@@ -235,27 +236,27 @@ def _base_model(opened: Opened) -> str | None:
     return named if isinstance(named, str) and named else None
 
 
-def _method(config: dict | None, modules: dict[str, LoraFactors]) -> str:
+def _method(config: dict, modules: dict[str, LoraFactors]) -> str:
     variations = []
-    if any(factors.magnitude_name for factors in modules.values()) or (config or {}).get("use_dora"):
+    if any(factors.magnitude_name for factors in modules.values()) or config.get("use_dora"):
         variations.append("DoRA")
-    if (config or {}).get("use_rslora"):
+    if config.get("use_rslora"):
         variations.append("rsLoRA")
-    start = str((config or {}).get("init_lora_weights", "")).lower()
+    start = str(config.get("init_lora_weights", "")).lower()
     variations += [label for label in ("PiSSA", "OLoRA", "CorDA", "LoftQ", "EVA") if start.startswith(label.lower())]
     return f"LORA ({', '.join(variations)})" if variations else "LORA"
 
 
-def _notes(opened: Opened, config: dict | None, rest: list[str]) -> list[str]:
+def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
     notes = []
     if opened.config is None and any(name.startswith("base_model.model.") for name in opened.tensors):
         notes.append("PEFT weights without adapter_config.json")
-    start = str((config or {}).get("init_lora_weights", "")).lower()
+    start = str(config.get("init_lora_weights", "")).lower()
     if start.startswith(("pissa", "olora", "corda")):
         notes.append("started from the base weights' own directions: B·A holds those too, not the change alone")
-    if (config or {}).get("use_dora"):
+    if config.get("use_dora"):
         notes.append("DoRA: the update is B·A and a change of magnitude")
-    if (config or {}).get("target_parameters"):
+    if config.get("target_parameters"):
         notes.append("some modules are parameters of several experts, whose factors stand in one")
     if rest:
         notes.append(f"also holds {len(rest)} tensors that are kept whole, the first {rest[0]}: listed, not analysed")

@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 
 from analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
 from analysis.adapters.soft_prompt import Source
 from analysis.adapters.tensors import Tensors
 from analysis.errors import AdapterError
+from analysis.folders import read_json_object
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -65,8 +67,9 @@ def open_adapter(path: Path) -> Opened:
     """
     if path.is_dir():
         return _open_folder(path)
-    tensors = open_file(path)
-    if tensors is not None:
+    reader = format_of(path)
+    if reader is not None:
+        tensors = reader.read(path)
         beside = path.parent / CONFIG
         # The weights of a PEFT folder, given by their own name: the config says what they are.
         config = read_json(beside) if path.name in WEIGHTS and beside.is_file() else None
@@ -84,12 +87,9 @@ def open_adapter(path: Path) -> Opened:
     raise AdapterError(_unknown(path))
 
 
-def open_file(path: Path) -> Tensors | None:
-    """The tensors of a file, or None where its content is of no known format."""
-    for reader in FORMATS:
-        if reader.reads(path):
-            return reader.read(path)
-    return None
+def format_of(path: Path) -> ModuleType | None:
+    """The module that reads a file with such a content, or None where it is of no known format."""
+    return next((reader for reader in FORMATS if reader.reads(path)), None)
 
 
 def read_json(path: Path) -> dict:
@@ -102,13 +102,7 @@ def read_json(path: Path) -> dict:
     """
     if path.stat().st_size > MAX_JSON:
         raise AdapterError(f"The file {path} has {path.stat().st_size:,} bytes; an adapter's config has a few hundred.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"The file {path} is not JSON; copy or download it again.") from error
-    if not isinstance(content, dict):
-        raise AdapterError(f"The file {path} is not a JSON object; copy or download it again.")
-    return content
+    return read_json_object(path, AdapterError)
 
 
 def _open_folder(folder: Path) -> Opened:
@@ -126,12 +120,13 @@ def _open_folder(folder: Path) -> Opened:
     tensor, meta = (folder / name for name in KOBOLD)
     if tensor.is_file() and meta.is_file():
         return Opened(folder, _known_file(tensor), metadata=read_json(meta), container="folder")
-    known = [path for path in _files(folder) if path.name != INITIAL and any(reader.reads(path) for reader in FORMATS)]
+    known = {path: reader for path in _files(folder) if path.name != INITIAL and (reader := format_of(path)) is not None}
     if len(known) == 1:
-        return Opened(folder, _known_file(known[0]), initial=_initial(folder), container="folder")
+        ((path, reader),) = known.items()
+        return Opened(folder, reader.read(path), initial=_initial(folder), container="folder")
     if known:
         raise AdapterError(
-            f"The folder {folder} holds {len(known)} files with tensors ({_listed(known)}) and no {CONFIG}; give one of them by its name."
+            f"The folder {folder} holds {len(known)} files with tensors ({_listed(list(known))}) and no {CONFIG}; give one of them by its name."
         )
     inside = [path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))[:3]]
     if inside:
@@ -147,10 +142,10 @@ def _open_folder(folder: Path) -> Opened:
 
 
 def _known_file(path: Path) -> Tensors:
-    tensors = open_file(path)
-    if tensors is None:
+    reader = format_of(path)
+    if reader is None:
         raise AdapterError(_unknown(path))
-    return tensors
+    return reader.read(path)
 
 
 def _initial(folder: Path) -> Tensors | None:

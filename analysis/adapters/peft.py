@@ -10,7 +10,7 @@ import numpy as np
 from analysis.adapters import lora_names
 from analysis.adapters.lora import LoraAdapter
 from analysis.adapters.opening import CONFIG, INITIAL, Opened
-from analysis.adapters.soft_prompt import SoftPrompt, checked_floats, prompt_rows
+from analysis.adapters.soft_prompt import MAX_VALUES, SoftPrompt, checked_floats, prompt_rows
 from analysis.errors import AdapterError
 
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING")
@@ -84,7 +84,7 @@ def _task_factors(opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
         )
     columns, rows = (entry.shape for entry in factors)
     fits = len(columns) == len(rows) == 3 and columns[0] == rows[0] and columns[2] == rows[1] and (columns[1], rows[2]) == shape
-    if not fits or columns[0] * shape[0] * shape[1] > 2**24:
+    if not fits or columns[0] * shape[0] * shape[1] > MAX_VALUES:
         raise AdapterError(
             f"The task factors in {tensors.path} have the shapes {columns} and {rows}, which do not go with a prompt of {shape}."
         )
@@ -100,9 +100,5 @@ def _notes(config: dict, method: str, rows: np.ndarray) -> tuple[str, ...]:
             return (f"{what}: {layers} layers of 2 × {rows.shape[1] // (2 * layers)}",)
         return (what,)
     if method == "MULTITASK_PROMPT_TUNING":
-        return (
-            f"rows shared by {config.get('num_tasks') or 'several'} tasks; the model receives them times each task's factors".replace(
-                "  ", " "
-            ),
-        )
+        return (f"rows shared by {config.get('num_tasks') or 'several'} tasks; the model receives them times each task's factors",)
     return ()

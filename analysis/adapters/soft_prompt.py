@@ -77,6 +77,11 @@ class SoftPrompt:
     def width(self) -> int:
         return self.embeddings.shape[1]
 
+    @property
+    def norms(self) -> np.ndarray:
+        """(n,) float64, the Euclidean norms of the rows."""
+        return np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
+
     def at_start(self) -> SoftPrompt:
         """The same prompt before training; its initial values must be known."""
         return replace(self, embeddings=self.initial)

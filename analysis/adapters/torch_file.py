@@ -13,9 +13,19 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from analysis.adapters.pickles import DAMAGED, MAX_PICKLE, MAX_STEPS, TOO_MANY, ForeignPickleError, PickleError, Storage, check_pickle
+from analysis.adapters.pickles import (
+    DAMAGED,
+    MAX_PICKLE,
+    MAX_STEPS,
+    OBJECTS,
+    TOO_MANY,
+    ForeignPickleError,
+    PickleError,
+    Storage,
+    check_pickle,
+)
 from analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
-from analysis.adapters.zip_file import archive_names, read_directory
+from analysis.adapters.zip_file import archive_names, open_archive
 from analysis.errors import AdapterError
 
 MAX_DEPTH = 32
@@ -66,25 +76,27 @@ def read(path: Path) -> Tensors:
 
 def _check_archive(path: Path, size: int) -> None:
     """PyTorch stores its records as they are: packed ones, or more of them than the file holds, are somebody's trick."""
-    listed = read_directory(path)
-    records = {record.filename.lower(): record for record in listed}  # torch looks for them so
-    check_count(sum("/data/" in name for name in records), path)
-    if (
-        len(records) != len(listed)
-        or any(record.compress_type != zipfile.ZIP_STORED for record in records.values())
-        or sum(record.file_size for record in records.values()) > size
-    ):
-        raise AdapterError(f"The file {path} holds packed or overlapping records, which torch.save never writes; save it again.")
-    longest = max((record.file_size for name, record in records.items() if "/data/" not in name), default=0)
-    if longest > MAX_PICKLE:
-        raise AdapterError(
-            f"The description of the tensors in {path} has {longest:,} bytes, at most {MAX_PICKLE:,} are read; save it again."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
+        listed = archive.infolist()
+        records = {record.filename.lower(): record for record in listed}  # torch looks for them so
+        check_count(sum("/data/" in name for name in records), path)
+        if (
+            len(records) != len(listed)
+            or any(record.compress_type != zipfile.ZIP_STORED for record in records.values())
+            or sum(record.file_size for record in records.values()) > size
+        ):
+            raise AdapterError(f"The file {path} holds packed or overlapping records, which torch.save never writes; save it again.")
+        longest = max((record.file_size for name, record in records.items() if "/data/" not in name), default=0)
+        if longest > MAX_PICKLE:
+            raise AdapterError(
+                f"The description of the tensors in {path} has {longest:,} bytes, at most {MAX_PICKLE:,} are read; save it again."
+            )
+        try:
             pickles = {name: archive.read(record) for name, record in records.items() if name.endswith("data.pkl")}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise AdapterError(f"The file {path} starts like one of torch.save but is damaged ({error}); copy or download it again.") from error
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise AdapterError(
+                f"The file {path} starts like one of torch.save but is damaged ({error}); copy or download it again."
+            ) from error
     if len(pickles) != 1:
         raise AdapterError(f"The file {path} holds {len(pickles)} pickles where torch.save writes one; save it again.")
     ((name, content),) = pickles.items()
@@ -142,7 +154,7 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
         if line.startswith("Unsupported operand"):
-            return "it holds Python objects, not tensors alone"
+            return OBJECTS
         if line.startswith(("Unsupported", "Trying to", "Can only", "GLOBAL")) or "GLOBAL" in line:
             return line.split(". ")[0][:160].rstrip(".")
     return (lines[0][:120].rstrip(".") if lines and "weights_only" not in lines[0] else type(error).__name__) or type(error).__name__

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from analysis.adapters.opening import CONFIG, FORMATS, HALVES, INITIAL, KOBOLD, WEIGHTS
+from analysis.adapters.opening import CONFIG, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
 from analysis.errors import AdapterError, printable
 
 MAX_BYTES = 256 * 2**20
@@ -87,8 +87,7 @@ def _role(path: Path, content: bytes) -> str | None:
             return CONFIG if isinstance(parsed, dict) and "peft_type" in parsed else None
         except (ValueError, RecursionError):
             return None
-    for reader in FORMATS:
-        if reader.reads(path):
-            names = set(reader.read(path))
-            return INITIAL if names == {"initial"} else WEIGHTS[0]
-    return None
+    reader = format_of(path)
+    if reader is None:
+        return None
+    return INITIAL if set(reader.read(path)) == {"initial"} else WEIGHTS[0]

@@ -28,13 +28,14 @@ def reads(path: Path) -> bool:
 def archive_names(path: Path) -> list[str]:
     """The names in a zip, none where it cannot be read as one."""
     try:
-        return [record.filename for record in read_directory(path)]
+        with open_archive(path) as archive:
+            return archive.namelist()
     except AdapterError:
         return []
 
 
-def read_directory(path: Path) -> list[zipfile.ZipInfo]:
-    """The entries of a zip.
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """A zip, opened; its directory was checked before it was read.
 
     Raises
     ------
@@ -44,13 +45,13 @@ def read_directory(path: Path) -> list[zipfile.ZipInfo]:
     check_file(path)
     _check_directory(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
+        archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError, EOFError) as error:
         raise AdapterError(f"The file {path} starts like a zip but cannot be read as one ({error}); download it again.") from error
-    if any("\0" in record.orig_filename for record in records):  # zipfile cuts a name there, and torch does not
+    if any("\0" in record.orig_filename for record in archive.infolist()):  # zipfile cuts a name there, and torch does not
+        archive.close()
         raise AdapterError(f"The file {path} starts like a zip but a name in it is damaged; download it again.")
-    return records
+    return archive
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -59,21 +60,21 @@ def unpack(path: Path, folder: Path) -> None:
     Raises
     ------
     AdapterError
-        A name is absolute or leaves the folder, an entry is a link, encrypted or packed in an unusual way, two have the same name, or there is more than an
-        adapter needs.
+        A name is absolute or leaves the folder, an entry is a link, encrypted or packed in an unusual way, two have the same name, or
+        there is more than an adapter needs.
     """
-    records = [record for record in read_directory(path) if not record.filename.endswith("/")]  # is_dir asks for a last letter
-    for record in records:
-        _check_name(record, path)
-    records = [record for record in records if not _is_litter(record.filename)]
-    unpacked = sum(record.file_size for record in records)
-    if len(records) > MAX_FILES or unpacked > MAX_UNPACKED:
-        raise AdapterError(
-            f"The zip {path} would unpack to {len(records):,} files of {unpacked:,} bytes together, at most {MAX_FILES:,} and {MAX_UNPACKED:,} are; "
-            "unpack it yourself if you trust it, and give the folder."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
+        records = [record for record in archive.infolist() if not record.filename.endswith("/")]  # is_dir asks for a last letter
+        for record in records:
+            _check_name(record, path)
+        records = [record for record in records if not _is_litter(record.filename)]
+        unpacked = sum(record.file_size for record in records)
+        if len(records) > MAX_FILES or unpacked > MAX_UNPACKED:
+            raise AdapterError(
+                f"The zip {path} would unpack to {len(records):,} files of {unpacked:,} bytes together, at most {MAX_FILES:,} and {MAX_UNPACKED:,} are; "
+                "unpack it yourself if you trust it, and give the folder."
+            )
+        try:
             for i, record in enumerate(records):
                 name = PurePosixPath(record.filename).name
                 target = folder / (name if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name) else f"file-{i}")
@@ -81,10 +82,10 @@ def unpack(path: Path, folder: Path) -> None:
                     raise AdapterError(f"The zip {path} holds several files called {target.name}; give one adapter at a time.")
                 with archive.open(record) as packed, target.open("wb") as file:
                     shutil.copyfileobj(_Bounded(packed, record.file_size), file, 2**20)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, AdapterError):
+        except AdapterError:
             raise
-        raise AdapterError(f"The zip {path} cannot be unpacked ({error}); download it again.") from error
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise AdapterError(f"The zip {path} cannot be unpacked ({error}); download it again.") from error
 
 
 class _Bounded:

@@ -70,10 +70,11 @@ with widgets.in_words():
                 "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
             )
         ]
-    if not named_model and not widgets.own_model(key):
+    known_model = named_model or widgets.own_model(key)
+    if not known_model:
         widgets.ask_to_fetch(prompt)
     with widgets.progress() as report:
-        model = named_model or widgets.own_model(key) or default_model(prompt.base_model, prompt.width, report=report)
+        model = known_model or default_model(prompt.base_model, prompt.width, report=report)
     vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)

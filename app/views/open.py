@@ -1,13 +1,15 @@
 """A file of somebody else's: what is in it, what was checked, and the way to the pages that read it."""
 
 import os
+from collections.abc import Callable
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from analysis.adapters.upload import MAX_BYTES, label, load_uploaded
 from analysis.errors import InputError
-from analysis.inspection import describe, modules, receipt
+from analysis.inspection import modules, notes_on, receipt, token_norms
 from app import charts, widgets
 from app.allowed import VARIABLE, allowed_folders, allowed_path
 from trained_prompts import store
@@ -22,55 +24,48 @@ st.title("Open a file")
 st.markdown(f"{FORMATS} A file is only parsed, never run: a pickle that holds more than tensors is refused.")
 
 
-def from_upload() -> tuple[SoftPrompt | LoraAdapter, list[tuple[str, bytes]]] | None:
-    """What the person dropped here, read once for each choice of files."""
-    chosen = st.file_uploader(
+def read_once(slot: str, asked: object, read: Callable[[], SoftPrompt | LoraAdapter]) -> tuple[SoftPrompt | LoraAdapter, list[str]]:
+    """What `read` answers and the notes on it, for which all of a LoRA is read: again only when something else is asked for."""
+    if st.session_state.get(slot, (None,))[0] != asked:
+        with st.spinner("Reading"):
+            adapter = read()
+            st.session_state[slot] = (asked, adapter, notes_on(adapter))
+    return st.session_state[slot][1:]
+
+
+def choose_files() -> list[UploadedFile]:
+    """What the person dropped here."""
+    return st.file_uploader(
         f"A file, all files of one adapter, or a zip; up to {MAX_BYTES // 2**20} MB",
         accept_multiple_files=True,
         help="It is kept for this session, and on the disk only if you save it.",
     )
-    if not chosen:
-        return None
-    files = [(file.name, file.getvalue()) for file in chosen]
-    asked = tuple(file.file_id for file in chosen)
-    if st.session_state.get("upload_read", (None,))[0] != asked:
-        with st.spinner("Reading"):
-            st.session_state["upload_read"] = (asked, load_uploaded(files))
-    return st.session_state["upload_read"][1], files
 
 
-def from_path() -> SoftPrompt | LoraAdapter | None:
-    """What stands at a path of this machine, under the folders that were allowed."""
+def choose_path() -> str | None:
+    """A path of this machine, under the folders that were allowed."""
     folders = allowed_folders()
     if not folders:
         st.caption(
             f"To open files of this machine by their path, start the dashboard with the folders allowed: `{VARIABLE}=/my/adapters make app`."
         )
         return None
-    text = st.text_input(
+    return st.text_input(
         "Or a path on this machine",
         key="path",
         bind="query-params",
         placeholder="a file or folder",
         help="In " + ", ".join(map(str, folders)),
     )
-    if not text:
-        return None
-    path = allowed_path(text)
-    asked = (str(path), path.stat().st_mtime_ns)
-    if st.session_state.get("path_read", (None,))[0] != asked:
-        with st.spinner(f"Reading {path.name}"):
-            st.session_state["path_read"] = (asked, load_adapter(path))
-    return st.session_state["path_read"][1]
 
 
-def show_receipt(adapter: SoftPrompt | LoraAdapter, facts: dict) -> None:
+def show_receipt(adapter: SoftPrompt | LoraAdapter, notes: list[str]) -> None:
     st.subheader("What was checked")
     table = receipt(adapter)
     st.table(table.assign(found=table["found"].map(widgets.plain)).set_index("check"))  # its cells wrap, and take text for Markdown
-    if facts["notes"]:
+    if notes:
         st.subheader("What to know about it")
-        st.markdown("\n".join(f"- {widgets.plain(note)}" for note in facts["notes"].split("; ")))
+        st.markdown("\n".join(f"- {widgets.plain(note)}" for note in notes))
 
 
 def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
@@ -83,8 +78,7 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
         widgets.download_buttons(table, f"{adapter.name}-modules")
     else:
         st.subheader("The length of its virtual tokens")
-        norms = charts.token_norms(adapter)
-        st.plotly_chart(norms, key="norms", alt=f"Euclidean norms of {len(adapter)} virtual tokens.")
+        st.plotly_chart(charts.token_norms(token_norms(adapter)), key="norms", alt=f"Euclidean norms of {len(adapter)} virtual tokens.")
 
 
 def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, bytes]] | None) -> None:
@@ -109,30 +103,31 @@ def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, by
 
 
 left, right = st.columns([3, 2], gap="large")
+with left:
+    chosen = choose_files()
+with right:
+    text = choose_path()
 adapter, files = None, None
 try:
-    with left:
-        uploaded = from_upload()
-        if uploaded is not None:
-            adapter, files = uploaded
-    with right:
-        at_path = from_path()
-        if adapter is None:
-            adapter = at_path
+    if chosen:
+        files = [(file.name, file.getvalue()) for file in chosen]
+        adapter, notes = read_once("upload_read", [file.file_id for file in chosen], lambda: load_uploaded(files))
+    elif text:
+        path = allowed_path(text)
+        adapter, notes = read_once("path_read", (path, path.stat().st_mtime_ns), lambda: load_adapter(path))
 except InputError as error:
     widgets.refusal(error)
 
 if adapter is not None:
     key = widgets.open_adapter(adapter)
-    facts = describe(adapter)
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} virtual tokens, {adapter.width} wide"
     st.success(
-        f"{widgets.plain(adapter.name)}: {KINDS[facts['kind']]}, {shape}, {adapter.source.dtype}, {widgets.plain(adapter.source.format)}.",
+        f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}, {shape}, {adapter.source.dtype}, {widgets.plain(adapter.source.format)}.",
         icon=":material/check_circle:",
     )
     offer(key, adapter, files)
     for column, show in zip(
-        st.columns([1, 1], gap="large"), (lambda: show_receipt(adapter, facts), lambda: show_content(adapter)), strict=True
+        st.columns([1, 1], gap="large"), (lambda: show_receipt(adapter, notes), lambda: show_content(adapter)), strict=True
     ):
         with column:
             show()

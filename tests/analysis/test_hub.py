@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from analysis import hub as hub_models
-from tests.conftest import REPOSITORY, embedding_rows, names_in
+from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEXT_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -251,37 +251,19 @@ def rows_of(went: dict) -> np.ndarray:
 @pytest.fixture(scope="module")
 def wide_llama(byte_level_tokenizer):
     """A Llama of 33 MB, 5 MB of them input embeddings, so that two percent of those are more than a header."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(byte_level_tokenizer) + 5,
-        hidden_size=4096,
-        intermediate_size=512,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config)
+    return random_llama(byte_level_tokenizer, hidden_size=4096, intermediate_size=512, num_hidden_layers=1, head_dim=8)
 
 
 @pytest.fixture(scope="module")
 def wide_folder(wide_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "wide"
-    wide_llama.save_pretrained(folder)
-    byte_level_tokenizer.save_pretrained(folder)
+    folder = saved(wide_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "wide")
     assert "model.safetensors" in names_in(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def wide_sharded_folder(wide_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "wide-sharded"
-    wide_llama.save_pretrained(folder, max_shard_size="16MB")
-    byte_level_tokenizer.save_pretrained(folder)
+    folder = saved(wide_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "wide-sharded", max_shard_size="16MB")
     assert len(list(folder.glob("*.safetensors"))) > 2
     return folder
 

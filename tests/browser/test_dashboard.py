@@ -160,6 +160,7 @@ def test_the_two_files_of_an_encoder_decoder_are_one_prompt_of_two_parts_that_ca
     page.goto("/neighbours?prompt=kept-pair&k=3")
     loaded(page)
     page.get_by_role("radio", name="decoder").click()
+    expect(page.get_by_text("kept-pair (decoder): encoder and decoder")).to_be_visible()  # the line that says where the figures come from
     loaded(page)
     assert pd.read_csv(io.BytesIO(download(page, "CSV")))["prompt"].unique().tolist() == ["kept-pair (decoder)"]
 
