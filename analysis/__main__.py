@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | prepare`."""
+"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | prepare`."""
 
 from __future__ import annotations
 
@@ -159,15 +159,33 @@ def clusters(
 
 
 @app.command()
+def similarity(
+    paths: Annotated[list[Path], typer.Argument(help="Two or more soft prompts of one model, of any lengths.", metavar="PATH PATH...")],
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance: unrelated prompts have high cosines too."""
+    check_out(out)
+    from analysis.similarity import similarity as compare
+
+    with progress_bar() as report:
+        prompts, vocabulary = _read(paths, model, None, report)
+        table = compare(prompts, vocabulary, report=report)
+    emit(table, form, out)
+
+
+@app.command()
 def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m") -> None:
-    """Make a model and its vocabulary ready, once; the other commands do it when they need to."""
+    """Make a model, its vocabulary and the null ready, once; the other commands do it when they need to."""
     from analysis.models import is_prepared, prepare_model
+    from analysis.null import null_of
     from analysis.vocabulary import load_vocabulary
 
     with progress_bar() as report:
         if not is_prepared(model):
             prepare_model(model, report=report)
-        load_vocabulary(model, report=report)
+        null_of(load_vocabulary(model, report=report), report=report)
 
 
 def _read(paths: list[Path], model: str | None, initial: str | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:

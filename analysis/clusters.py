@@ -94,7 +94,7 @@ def find_clusters(
     for value, known, what in ((method, get_args(Method), "method"), (space, get_args(Space), "space")):
         if value not in known:
             raise InputError(f"The {what} {value!r} is not known; choose one of {', '.join(known)}.")
-    points = np.concatenate([_points(prompt, vocabulary, space) for prompt in prompts]) if prompts else np.empty((0, vocabulary.width))
+    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts]) if prompts else np.empty((0, vocabulary.width))
     n = len(points)
     if not 3 <= n <= MOST_POINTS:
         raise InputError(f"Clusters are looked for among 3 to {MOST_POINTS:,} virtual tokens, and these are {n:,}; give other prompts.")
@@ -135,7 +135,14 @@ def find_clusters(
     return Clustering(clusters, members, _agreement(members, tasks or {}), points)
 
 
-def _points(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.ndarray:
+def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.ndarray:
+    """The unit vectors that are clustered, (n, d) float64: of P − μ, or of P − P⁰ in the displacement space.
+
+    Raises
+    ------
+    InputError
+        The widths differ, or displacements are asked for of a prompt whose initial values are unknown.
+    """
     prompt.check_width(vocabulary.width, vocabulary.model)
     if space == "displacement" and prompt.initial is None:
         raise InputError(

@@ -24,7 +24,7 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the table on standard output.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead: .csv, .parquet or .json.", dir_okay=False)]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead: .csv, .parquet, .json or .md.", dir_okay=False)]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own]")
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,15 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-WRITERS = {"csv": to_csv, "parquet": to_parquet, "json": to_json}
+def to_markdown(table: pd.DataFrame) -> bytes:
+    """A pipe table as GitHub renders it: for a note, a paper's draft or an issue. Numbers have four digits; text is shown, never interpreted."""
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name]) for name in table.columns]
+    lines = [list(map(_markdown_cell, table.columns)), ["---:" if right else "---" for right in numeric]]
+    lines += [[_markdown_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines).encode("utf-8")
+
+
+WRITERS = {"csv": to_csv, "parquet": to_parquet, "json": to_json, "md": to_markdown}
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -43,7 +52,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     InputError
-        The ending is none of .csv, .parquet and .json, or the file cannot be written.
+        The ending is none of .csv, .parquet, .json and .md, or the file cannot be written.
     """
     content = writer_for(path)(table)
     try:
@@ -61,7 +70,7 @@ def writer_for(path: Path):
     """
     writer = WRITERS.get(path.suffix.lower().lstrip("."))
     if writer is None:
-        raise InputError(f"{path.name} does not end in .csv, .parquet or .json; the ending chooses the format.")
+        raise InputError(f"{path.name} does not end in .csv, .parquet, .json or .md; the ending chooses the format.")
     return writer
 
 
@@ -70,6 +79,15 @@ def _disarmed(value):
         return value
     value = value.replace("\r", "\\r")  # the writer quotes a line feed but not this one, and readers take it for the row's end
     return "'" + value if value.lstrip(" ").startswith(_FORMULA_STARTS) else value
+
+
+def _markdown_cell(value) -> str:
+    value = _plain(value)
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", text).replace("\n", " ").replace("\r", " ")
+    return "␣" + text[1:] if text.startswith(" ") else text  # the space that starts a word stays visible
 
 
 def _plain(value):

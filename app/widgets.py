@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -12,14 +14,19 @@ import streamlit as st
 from analysis import export
 from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from analysis.errors import InputError
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, is_at_hand, is_hub_id, is_prepared
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app.jobs import JobQueue
 from trained_prompts import store
 
 # The command line's options in a refusal, and what they are called on the pages.
 OPTIONS = {"--model": "“Vocabulary of” under “Filters and vocabulary”", "--init-text": "the text to start from"}
-_MIME = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json"}
+_FORMS = {
+    "csv": ("CSV", "text/csv"),
+    "parquet": ("Parquet", "application/vnd.apache.parquet"),
+    "json": ("JSON", "application/json"),
+    "md": ("Markdown", "text/markdown"),
+}
 
 
 @st.cache_resource
@@ -110,6 +117,81 @@ def ask_to_fetch(prompt: SoftPrompt) -> None:
     st.stop()
 
 
+def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
+    """The model whose vocabulary a prompt is read against: the one named on the page, a run's own, or the file's word, asking before anything is fetched.
+
+    Raises
+    ------
+    InputError
+        No model goes with the prompt.
+    """
+    known = named or own_model(key)
+    if known:
+        return known
+    ask_to_fetch(prompt)
+    with progress() as report:
+        return default_model(prompt.base_model, prompt.width, report=report)
+
+
+def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:
+    """Ask for prompts of one model, remembered in the link, and read them and its vocabulary; the rest of the page is left out where that fails.
+
+    Of a file of several prompts each is one of its own. Names are made distinct.
+    """
+    keys = prompt_choices()
+    if not keys:
+        st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
+        st.stop()
+    missing = [key for key in st.query_params.get_all("prompts") if key not in keys]
+    if missing:
+        st.warning(
+            f"The link asks for {plain(', '.join(missing))}, which is not here: a run that was deleted, or a file opened in another session.",
+            icon=":material/link_off:",
+        )
+        st.query_params["prompts"] = [key for key in st.query_params.get_all("prompts") if key in keys]
+    shipped = [key for key in keys if key not in opened() and own_model(key) == EMBEDDED_MODEL]
+    picked = st.multiselect(
+        label, keys, default=shipped or keys[:1], format_func=prompt_label, key="prompts", bind="query-params", placeholder="pick prompts"
+    )
+    if len(picked) < at_least:
+        st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
+        st.stop()
+    prompts: list[SoftPrompt] = []
+    with in_words():
+        models = {}
+        for key in picked:
+            prompt = load_prompt(key)
+            prompt.check_is_embeddings()
+            models[model_for(key, prompt)] = prompt.name
+            prompts += prompt.split()
+        if len(models) > 1:
+            named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
+            raise InputError(
+                f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
+            )
+        return _distinct(prompts), vocabulary(next(iter(models)))
+
+
+def _distinct(prompts: list[SoftPrompt]) -> list[SoftPrompt]:
+    taken: dict[str, int] = {}
+    result = []
+    for prompt in prompts:
+        taken[prompt.name] = taken.get(prompt.name, 0) + 1
+        result.append(prompt if taken[prompt.name] == 1 else replace(prompt, name=f"{prompt.name} ({taken[prompt.name]})"))
+    return result
+
+
+def content_of(prompts: list[SoftPrompt]) -> tuple:
+    """What tells these prompts from any others, for the key of what is computed from them."""
+    return tuple(
+        (
+            prompt.name,
+            hashlib.sha256(prompt.embeddings.tobytes() + (b"" if prompt.initial is None else prompt.initial.tobytes())).hexdigest(),
+        )
+        for prompt in prompts
+    )
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _read_run(path: str, changed: int) -> SoftPrompt:
     return load_soft_prompt(path)
@@ -132,19 +214,20 @@ def progress() -> Iterator[Report]:
 
 
 def download_buttons(table: pd.DataFrame, name: str) -> None:
-    """CSV, Parquet and JSON of a table, made when clicked: the same bytes as the command line's."""
+    """CSV, Parquet, JSON and Markdown of a table, made when clicked: the same bytes as the command line's."""
     file_name = re.sub(r"[^\w.-]+", "-", name)
     with st.container(horizontal=True):
         for form, writer in export.WRITERS.items():
+            label, mime = _FORMS[form]
             st.download_button(
-                form.upper() if form != "parquet" else "Parquet",
+                label,
                 data=lambda writer=writer: writer(table),
                 file_name=f"{file_name}.{form}",
-                mime=_MIME[form],
+                mime=mime,
                 on_click="ignore",
                 icon=":material/download:",
                 key=f"download-{name}-{form}",
-                help=f"{len(table):,} rows as {form}",
+                help=f"{len(table):,} rows as {label}",
             )
 
 
@@ -153,10 +236,16 @@ def table_height(rows: int) -> int | str:
     return "content" if rows <= 16 else 560
 
 
-def provenance(prompt: SoftPrompt, model: str) -> None:
+def provenance(prompts: list[SoftPrompt], model: str) -> None:
     """Where the figures of a page come from."""
-    where = f"{prompt.source.format}, {prompt.source.dtype}, sha256 {prompt.source.sha256[:12]}…" if prompt.source else "made here"
-    st.caption(f"{plain(prompt.name)}: {where} · vocabulary of {model} · searches are exact")
+    files = {
+        f"{plain(prompt.name)}: {prompt.source.format}, {prompt.source.dtype}, sha256 {prompt.source.sha256[:12]}…"
+        for prompt in prompts
+        if prompt.source
+    }
+    shown = sorted(files)[:3]
+    more = [f"{len(files) - 3} more files"] if len(files) > 3 else []
+    st.caption(" · ".join([*shown, *more, f"vocabulary of {model}", "searches are exact"]))
 
 
 def model_note() -> None:

@@ -307,6 +307,23 @@ def read_description(path: Path) -> dict:
     return json.loads((path / "run.json").read_text(encoding="utf-8"))
 
 
+def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where a run's virtual tokens were while it was trained: steps (s,) int64 and embeddings (s, n, d) float32; None where it was not kept.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name is in the store.
+    """
+    path = find(name) / "trajectory.safetensors"
+    if not path.is_file():
+        return None
+    from safetensors.numpy import load_file
+
+    kept = load_file(path)
+    return kept["steps"], kept["embeddings"].astype(np.float32)
+
+
 def own_model(name: str) -> str | None:
     """The model that a run was trained on; None for a kept file, whose word is a stranger's.
 

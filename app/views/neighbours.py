@@ -3,7 +3,6 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.models import default_model
 from analysis.neighbours import METRICS, neighbours
 from analysis.readings import start_and_now
 from app import charts, widgets
@@ -70,11 +69,7 @@ with widgets.in_words():
                 "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
             )
         ]
-    known_model = named_model or widgets.own_model(key)
-    if not known_model:
-        widgets.ask_to_fetch(prompt)
-    with widgets.progress() as report:
-        model = known_model or default_model(prompt.base_model, prompt.width, report=report)
+    model = widgets.model_for(key, prompt, named_model)
     vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
@@ -170,4 +165,4 @@ with st.expander("All rows", icon=":material/table_rows:"):
     st.dataframe(table, hide_index=True)
     st.dataframe(tokens, hide_index=True)
     widgets.download_buttons(tokens, f"{prompt.name}-tokens")
-widgets.provenance(prompt, model)
+widgets.provenance([prompt], model)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import InputError
-from analysis.export import to_csv, to_json, to_parquet, write_table
+from analysis.export import to_csv, to_json, to_markdown, to_parquet, write_table
 from tests.conftest import names_in
 
 AWKWARD = [" word", "слово", "中文", 'quote " and, comma', "😀", "", "NaN", "null", "ﷺ", "don't"]
@@ -86,7 +86,7 @@ def test_the_ending_chooses_the_format(tmp_path, table):
 
 @pytest.mark.parametrize("name", ["table.xlsx", "table", "csv"])
 def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path, table, name):
-    with pytest.raises(InputError, match=r"\.csv, \.parquet or \.json"):
+    with pytest.raises(InputError, match=r"\.csv, \.parquet, \.json or \.md"):
         write_table(table, tmp_path / name)
     assert names_in(tmp_path) == []
 
@@ -106,3 +106,18 @@ def test_a_place_that_cannot_be_written_to_is_refused_in_one_sentence(tmp_path, 
     with pytest.raises(InputError, match="cannot be written") as refusal:
         write_table(table, tmp_path / name)
     assert "\n" not in str(refusal.value)
+
+
+def test_markdown_is_one_table_whatever_the_cells_hold():
+    cells = pd.DataFrame(
+        {"token": [" word", "a|b", "<b>*x*</b>", "two\nlines", None], "score": [0.123456, 1.0, np.nan, -2.5e-9, 3.0], "n": [1, 2, 3, 4, 5]}
+    )
+    lines = to_markdown(cells).decode("utf-8").splitlines()
+    assert lines[:2] == ["| token | score | n |", "| --- | ---: | ---: |"]
+    assert lines[2:] == [
+        "| ␣word | 0.1235 | 1 |",
+        "| a\\|b | 1 | 2 |",
+        "| \\<b\\>\\*x\\*\\</b\\> |  | 3 |",
+        "| two lines | -2.5e-09 | 4 |",
+        "|  | 3 | 5 |",
+    ]

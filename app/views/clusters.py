@@ -1,0 +1,256 @@
+"""Clusters of virtual tokens within and across prompts, on the map of the vocabulary: which of them can be believed."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.clusters import find_clusters, is_real, points_of
+from analysis.neighbours import nearest
+from analysis.projection import AXES, PROJECTIONS, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
+from analysis.readings import readings
+from app import charts, widgets
+from app.background import computed
+from trained_prompts import store
+
+METHODS = {"hdbscan": "HDBSCAN", "agglomerative": "agglomerative", "kmeans": "k-means"}
+SPACES = {"position": "where tokens are", "displacement": "what training added"}
+COLOURS = ["cluster", "prompt", "task", "verdict", "norm"]
+WORDS = 5  # near each token
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers as a link holds them: 0-4,9."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def numbers_in(text: str, below: int) -> list[int]:
+    """What `ranges` wrote; what is no range, or out of bounds, is left out."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (not last or last.isdecimal()):
+            found += range(int(first), min(int(last or first), below - 1) + 1)
+    return [number for number in found if number < below]
+
+
+def settings() -> tuple[str, str, str, str, int]:
+    first, second, third, fourth, fifth = st.columns([3, 3, 4, 2, 2], vertical_alignment="bottom")
+    space = first.segmented_control(
+        "Cluster", list(SPACES), format_func=SPACES.get, default="position", required=True, key="space", bind="query-params",
+        help="Positions echo how prompts were initialised; what training added (P − P⁰) is free of that, where the initial values are known.",
+    )  # fmt: skip
+    method = second.segmented_control(
+        "by", list(METHODS), format_func=METHODS.get, default="hdbscan", required=True, key="method", bind="query-params",
+        help="HDBSCAN leaves out tokens that belong nowhere. The other two put every token in a cluster; their number is that of the best silhouette.",
+    )  # fmt: skip
+    colour = third.segmented_control("Colour", COLOURS, default="cluster", required=True, key="colour", bind="query-params")
+    projection = fourth.segmented_control(
+        "Map", list(PROJECTIONS), format_func=str.upper, default="umap", required=True, key="map", bind="query-params"
+    )
+    dimensions = fifth.segmented_control(
+        "in", ["2", "3"], format_func=lambda text: f"{text}-D", default="2", required=True, key="dimensions", bind="query-params"
+    )
+    return space, method, colour, projection, int(dimensions)
+
+
+def headline(clusters: pd.DataFrame, tokens: int) -> None:
+    real = is_real(clusters)
+    if not len(clusters):
+        st.info(f"There are no clusters among these {tokens:,} virtual tokens.", icon=":material/blur_off:")
+    elif not real.any():
+        st.info(
+            f"{len(clusters)} found, and none can be believed: each is either not found again when tokens are left out, or no tighter than what "
+            "the same method finds among random vectors.",
+            icon=":material/blur_off:",
+        )
+    else:
+        names = "; ".join(f"{row.cluster}: {widgets.plain(row.label)}" for row in clusters[real].head(4).itertuples())
+        st.success(
+            f"{int(real.sum())} of {len(clusters)} clusters are found again and tighter than chance ({names}{' …' if real.sum() > 4 else ''}).",
+            icon=":material/verified:",
+        )
+
+
+st.title("Clusters")
+st.markdown("Do virtual tokens, within a prompt or across prompts, lie together, and is that more than chance and initialisation?")
+prompts, vocabulary = widgets.pick_prompts("Prompts")
+space, method, colour, projection, dimensions = settings()
+runs = store.list_runs().set_index("name")["task"]
+tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in runs.index}
+content = (vocabulary.model, widgets.content_of(prompts))
+
+with widgets.in_words():
+    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts])
+    found = computed(
+        ("clusters", content, space, method),
+        "the clusters",
+        lambda report: find_clusters(prompts, vocabulary, method=method, space=space, tasks=tasks, report=report),
+    )
+    on = computed(
+        ("map", vocabulary.model, str(vocabulary.cache), projection, dimensions),
+        f"the map of {vocabulary.model}'s {len(vocabulary):,} words, made once",
+        lambda report: vocabulary_map(vocabulary, projection=projection, dimensions=dimensions, report=report),
+    )
+    verdicts = None
+    if colour == "verdict":
+        verdicts = computed(
+            ("verdicts", content),
+            "the verdicts",
+            lambda report: pd.concat([readings(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
+        )
+if found is not None:
+    headline(found.clusters, len(points))
+
+ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)
+words = [[vocabulary.tokens[i] for i in row] for row in ids]
+tokens = pd.DataFrame(
+    {
+        "prompt": np.repeat([prompt.name for prompt in prompts], [len(prompt) for prompt in prompts]),
+        "position": np.concatenate([np.arange(len(prompt)) for prompt in prompts]),
+        "words": [
+            " · ".join(f"{charts.shown(word)} {score:.2f}" for word, score in zip(row, values, strict=True))
+            for row, values in zip(words, scores, strict=True)
+        ],
+        "norm": np.concatenate([prompt.norms for prompt in prompts]),
+    }
+)
+tokens["task"] = tokens["prompt"].map(tasks).fillna("unknown").astype(str)
+if found is not None and len(found.clusters):
+    tokens["cluster"] = [f"{i}: {found.clusters['label'][i]}" if i >= 0 else "no cluster" for i in found.members["cluster"]]
+if verdicts is not None:
+    tokens["verdict"] = verdicts["verdict"].to_numpy()
+by = colour if colour in tokens else "prompt"  # what is still being computed comes as soon as it is there
+
+link = st.query_params.get("selected", "")
+chosen: list[int] = numbers_in(link, len(tokens))
+if on is not None:
+    at = place(points, on, vocabulary)
+    axes = list(AXES[: on.dimensions])
+    tokens[axes] = at
+    near_ids = np.unique(ids[:, :3])
+    near_ids = near_ids[np.isin(near_ids, on.ids)]
+    near = pd.DataFrame(on.places[np.searchsorted(on.ids, near_ids)], columns=axes).assign(token=[vocabulary.tokens[i] for i in near_ids])
+    first_link = st.session_state.setdefault(f"first-link-{content}-{space}", link)  # the map is not redrawn for what was selected on it
+    figure = charts.token_map(
+        tokens, on.places, landmarks(on, vocabulary), near, by=by, selected=set(numbers_in(first_link, len(tokens))) if first_link else None
+    )
+    alt = f"Map of {len(on.ids):,} words by {projection.upper()} in {on.dimensions} dimensions, with {len(tokens)} virtual tokens of {len(prompts)} prompts by {by}."
+    if on.dimensions == 2:
+        event = st.plotly_chart(
+            figure,
+            key=f"map-{projection}",
+            on_select="rerun",
+            selection_mode=("points", "box", "lasso"),
+            config={"scrollZoom": True},
+            alt=alt,
+        )
+        picked = [int(point["customdata"]) for point in event["selection"]["points"] if "customdata" in point]
+        if event["selection"]["points"] or st.session_state.get("selected-before"):
+            chosen = sorted(set(picked))
+        st.session_state["selected-before"] = bool(picked)
+    else:
+        st.plotly_chart(figure, key=f"map-{projection}-3d", alt=alt)
+    sample = f" · a random {len(on.ids):,} of its {len(vocabulary):,} words" if len(on.ids) < len(vocabulary) else ""
+    st.caption(
+        f"Trustworthiness of the map (k = 15; 1 is faithful, about 0.5 is chance): {on.trustworthiness:.2f} among words, "
+        f"{trustworthiness(points, at):.2f} among these virtual tokens{sample}. Scroll to zoom, drag to move; lasso, box or a click selects tokens"
+        f"{' in 2-D' if on.dimensions == 3 else ''}. A token near no word stands amid the words that it is least far from."
+    )
+if chosen:
+    st.query_params["selected"] = ranges(chosen)
+elif "selected" in st.query_params:
+    del st.query_params["selected"]
+
+if found is not None:
+    st.subheader("Clusters")
+    if len(found.clusters):
+        shown = found.clusters.assign(believed=np.where(is_real(found.clusters), "✔ yes", "✘ no"))
+        rows = st.dataframe(
+            shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability"]],
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="multi-row",
+            key="cluster-rows",
+            column_config={
+                "believed": st.column_config.TextColumn(
+                    help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05)"
+                ),
+                "prompts": st.column_config.NumberColumn(help="In how many prompts its members are"),
+                "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
+                "tightness_p": st.column_config.NumberColumn(
+                    format="%.3f", help="Share of random sets in which the method finds a cluster as tight"
+                ),
+                "stability": st.column_config.NumberColumn(format="%.2f", help="Mean Jaccard of its best match in 100 resamples"),
+            },
+            alt="The clusters: label, size, tightness with its p-value, and stability.",
+        )["selection"]["rows"]
+        widgets.download_buttons(found.clusters, f"clusters-{method}-{space}")
+        if rows:
+            wanted = found.clusters["cluster"].iloc[rows]
+            chosen = sorted({*chosen, *np.flatnonzero(found.members["cluster"].isin(wanted))})
+    else:
+        st.caption("No cluster, so no table.")
+    nmi = "; ".join(
+        f"with the {row._1}: {row.nmi:.2f} (n {row.n})" for row in found.agreement.itertuples(index=False) if row.nmi == row.nmi
+    )
+    if nmi:
+        st.caption(f"Agreement of the clusters (normalised mutual information, 0 to 1) {nmi}.")
+
+st.subheader(f"{len(chosen)} selected virtual tokens" if chosen else f"All {len(tokens)} virtual tokens")
+members = tokens if found is None else tokens.assign(cluster=found.members["cluster"], probability=found.members["probability"])
+members = members.iloc[chosen] if chosen else members
+order = ["prompt", "position", "cluster", "probability", "verdict", "words", "task", "norm"]
+st.dataframe(
+    members[[name for name in order if name in members]],
+    hide_index=True,
+    column_config={
+        "words": st.column_config.TextColumn(
+            "nearest words", width="large", help="With their centred cosines; ␣ marks the space that starts a word"
+        ),
+        "norm": st.column_config.NumberColumn(format="%.2f"),
+        "probability": st.column_config.NumberColumn("strength", format="%.2f", help="HDBSCAN's strength of the membership"),
+    },
+    height=widgets.table_height(len(members)),
+    alt="The virtual tokens with their clusters and nearest words.",
+)
+if found is not None:
+    widgets.download_buttons(found.members.iloc[chosen] if chosen else found.members, f"members-{method}-{space}")
+if len(chosen) == 1 and on is not None:
+    truth = map_neighbours(points[chosen[0]], at[chosen[0]], on, vocabulary)
+    both = int(((truth["true_rank"] < 15) & (truth["map_rank"] < 15)).sum())
+    st.caption(f"Of its 15 nearest words, {both} are among the 15 nearest on the map.")
+    st.dataframe(truth, hide_index=True, alt="The words nearest to this token in truth and on the map.")
+
+trained = [prompt for prompt in prompts if prompt.name in runs.index and store.read_trajectory(prompt.name) is not None]
+if trained and on is not None:
+    st.subheader("While it was trained")
+    names = [prompt.name for prompt in trained]
+    name = st.selectbox(
+        "Prompt", names, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
+    )
+    if name is not None:
+        steps, embeddings = store.read_trajectory(name)
+        start: np.ndarray = vocabulary.mean
+        if space == "displacement":  # nothing had been added at the first step
+            start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
+        moved = (embeddings - start).reshape(-1, vocabulary.width)
+        word_ids, _ = nearest(vocabulary.mean + moved, vocabulary, top_k=1)
+        frames = pd.DataFrame(place(moved, on, vocabulary), columns=axes).assign(
+            step=np.repeat(steps, embeddings.shape[1]),
+            position=np.tile(np.arange(embeddings.shape[1]), len(steps)),
+            word=[vocabulary.tokens[i] for i in word_ids[:, 0]],
+        )
+        st.plotly_chart(
+            charts.trajectory_map(frames, on.places, landmarks(on, vocabulary)),
+            key=f"played-{projection}-{dimensions}",
+            config={"scrollZoom": True},
+            alt=f"The {embeddings.shape[1]} virtual tokens of {name} on the map, over {steps[-1]} steps of training.",
+        )
+        widgets.download_buttons(frames, f"{name}-on-the-map")
+widgets.provenance(prompts, vocabulary.model)

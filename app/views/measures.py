@@ -1,0 +1,457 @@
+"""Every measure that the explorer shows: its formula, how to read it, where it comes from and what it does not show."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import streamlit as st
+
+GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt")
+ALL = "All"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes
+    ----------
+    sentences : what it measures, how to read a high or low value, what it is compared with.
+    formula : LaTeX, in the symbols of `LEGEND` and those that it defines itself.
+    not_shown : how the sentence "What it does not show: …" goes on.
+    """
+
+    group: str
+    name: str
+    sentences: tuple[str, str, str]
+    formula: str
+    source: str
+    not_shown: str
+
+    @property
+    def anchor(self) -> str:
+        """Where a link leads: `measures#centred-cosine`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+LEGEND = r"""
+$E$ ($V \times d$): the input embeddings of the vocabulary, a row $e$ for each of its $V$ words (tokens, to be exact), $d$ numbers wide ·
+$\mu$: their mean row · $\Sigma$: their covariance · $P$ ($n \times d$): a prompt of $n$ virtual tokens, a row $P_i$ or $p$ each ·
+$P^0$: what $P$ was before training · $\Delta = P - P^0$: the displacements · $A, B$: two prompts, their rows $a_i, b_j$ · $c(p, e)$: centred cosine ·
+$w(p)$: the word nearest to $p$ by it · $\hat{x} = x / \lVert x \rVert$ · $\#$: the number of.
+A cosine with a vector of length zero counts as 0.
+"""
+
+LESTER = "Lester, Al-Rfou and Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*"
+KHASHABI = "Khashabi et al. 2022, *Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts*, on readings that mislead"
+DAVISON = "Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2"
+SPOT = "Vu et al. 2022, *SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer*"
+
+MEASURES = (
+    # --- Neighbours ---
+    Measure(
+        "Neighbours",
+        "Centred cosine",
+        (
+            "The angle between a virtual token and a word after the vocabulary's mean row has been taken off both.",
+            "1 is the same direction, 0 a right angle and −1 the opposite direction.",
+            "It is compared with the best scores of 1,000 random vectors, which on the embedded model are 0.28 in the median and above 0.53 for one in twenty.",
+        ),
+        r"c(p, e) = \frac{(p - \mu) \cdot (e - \mu)}{\lVert p - \mu \rVert \, \lVert e - \mu \rVert}",
+        "Mu and Viswanath 2018, *All-but-the-Top: Simple and Effective Postprocessing for Word Representations*; only its removal of the mean.",
+        "a meaning. Some word is always the nearest, and every random vector has one.",
+    ),
+    Measure(
+        "Neighbours",
+        "Cosine",
+        (
+            "The angle between a virtual token and a word as they stand, with nothing taken off.",
+            "1 is the same direction, but a fairly high value is usual, since all rows of a vocabulary share a direction: on the embedded model the mean row is 2.2 long and the median row 3.2.",
+            "It is best compared with the centred cosine of the same token, whose list of words differs where the shared direction decides.",
+        ),
+        r"\cos(p, e) = \frac{p \cdot e}{\lVert p \rVert \, \lVert e \rVert}",
+        f"A textbook measure; prompts are read by it in {LESTER}.",
+        "that a token and a word have anything in common but the direction that all words share.",
+    ),
+    Measure(
+        "Neighbours",
+        "CSLS",
+        (
+            "Twice the centred cosine, less how crowded the surroundings of the token and of the word are.",
+            "Above 0 the two are closer to each other than to their ten nearest words on average, below 0 less close, and words that are near to everything lose rank.",
+            "It is compared with the mean centred cosine to the ten nearest words on either side, and those of a word leave out the word itself.",
+        ),
+        r"""\begin{gathered}
+        \operatorname{csls}(p, e) = 2\,c(p, e) - r_E(p) - r(e) \\
+        r_E(p) = \tfrac{1}{10} \sum_{e' \in N_{10}(p)} c(p, e') \qquad r(e) = \tfrac{1}{10} \sum_{e' \in N_{10}(e),\, e' \neq e} c(e, e')
+        \end{gathered}""",
+        "Conneau et al. 2018, *Word Translation Without Parallel Data*, section 2.3; here both neighbourhoods are of words of the one vocabulary.",
+        "that the best word is a real reading. It puts the words in a fairer order, and a random vector still has a first one.",
+    ),
+    Measure(
+        "Neighbours",
+        "Dot product",
+        (
+            "How far a word's row reaches along the virtual token, times the token's length.",
+            "A high value means that the word points the token's way, that its row is long, or both.",
+            "It can be compared among the words of one token only, because it grows with the token's own length.",
+        ),
+        r"\operatorname{dot}(p, e) = p \cdot e",
+        "A textbook measure, of no one paper.",
+        "that a word is close. A long row can stand before a shorter one that points more nearly the same way.",
+    ),
+    Measure(
+        "Neighbours",
+        "Euclidean distance",
+        (
+            "The straight distance from a virtual token to a word, with a minus sign so that higher is nearer.",
+            "0 is the word itself, and a very negative value says that the token is far from that word in direction, in length or in both.",
+            "It is compared with the distances of the other words, and is best read beside the norm ratio.",
+        ),
+        r"\operatorname{euclidean}(p, e) = -\lVert p - e \rVert",
+        "A textbook measure, of no one paper.",
+        "the direction of a long token. Where a token is ten times as long as the words, all of them are about as far away as it is long.",
+    ),
+    # --- Readings ---
+    Measure(
+        "Readings",
+        "Norm ratio",
+        (
+            "The length of a virtual token, counted in lengths of an ordinary word.",
+            "1 is as long as the median word, and trained tokens often have left the words far behind, some by ten times.",
+            "It is compared with the median length of the vocabulary's rows.",
+        ),
+        r"\text{norm\_ratio}_i = \frac{\lVert P_i \rVert}{\operatorname{median}_e \lVert e \rVert}",
+        "The explorer's own; no paper.",
+        "that a long token matters more to the model. A large learning rate alone makes tokens long, and length says nothing of direction.",
+    ),
+    Measure(
+        "Readings",
+        "Chance: p and q",
+        (
+            "How often a vector that means nothing, drawn with the vocabulary's own mean and covariance, has a nearest word as near as the token's.",
+            "A low `p_chance` says that so near a word is rare by chance, and `q_chance` is the same after correction for the number of tokens in the prompt, with 0.05 as the limit.",
+            "It is compared with the best centred cosines of 1,000 such draws, so that no p-value can be below 1/1,001.",
+        ),
+        r"""\begin{gathered}
+        s_i = \max_e c(P_i, e) \qquad x_b \sim \mathcal{N}(\mu, \Sigma) \qquad p_i = \frac{1 + \#\{b : \max_e c(x_b, e) \ge s_i\}}{1 + 1000} \\
+        q_{(i)} = \min_{j \ge i} \min\!\left(1, \tfrac{n}{j}\, p_{(j)}\right) \quad \text{for } p_{(1)} \le \dots \le p_{(n)}
+        \end{gathered}""",
+        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*.",
+        "that the word was learned. A token that started as a word and hardly moved passes this test too.",
+    ),
+    Measure(
+        "Readings",
+        "Echo and drift",
+        (
+            "Whether a token's nearest word is still the one nearest to its initial value (`echo`), and how far the token has moved since (`drift`).",
+            "An echo's nearest word tells how the prompt was started, and a drift of 0 means that the token never moved.",
+            "Both are compared with the token's own initial value, and the pages also give the drift in lengths of an ordinary word.",
+        ),
+        r"\text{echo}_i = \bigl[\, w(P_i) = w(P^0_i) \,\bigr] \qquad \text{drift}_i = \lVert \Delta_i \rVert",
+        f"The explorer's own; starting prompts from vocabulary rows is of {LESTER}.",
+        "that the token learned nothing. In *sentiment-words-1* all ten tokens are echoes, and the prompt has learned its task; nor does a long drift show that the movement was of use.",
+    ),
+    Measure(
+        "Readings",
+        "Learned direction",
+        (
+            "The word that a token's displacement points at (`delta_token`), and how often a direction that means nothing points as closely at some word (`p_learned`).",
+            "A low p-value says that the token moved along a word, a high one that no word can be read from its movement.",
+            "It is compared with 1,000 directions drawn like the words and 1,000 drawn uniformly, of which the larger p-value counts, and a token that did not move gets 1.",
+        ),
+        r"""\begin{gathered}
+        s_i = \max_e c(\mu + \Delta_i,\, e) \qquad p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right) \\
+        p_i^{\text{null}} = \frac{1 + \#\{b : \max_e c(\mu + u_b,\, e) \ge s_i\}}{1 + 1000}, \quad u_b \sim \text{null}
+        \end{gathered}""",
+        f"The explorer's own; the p-values by {DAVISON}.",
+        "that a token without a readable direction learned nothing. What is learned may lie in a direction that no single token shows, or that is no word.",
+    ),
+    Measure(
+        "Readings",
+        "Verdict",
+        (
+            "One word for a virtual token, made of chance, echo and learned direction.",
+            "`learned` is near to a word that it did not start from or has moved along another word, `echo` is still at its start with nothing else to be read, `unreadable` is neither; without initial values it is `near a word` or `unreadable`.",
+            "The rule was tried on planted data: of tokens with nothing in them at most 5 % may be called learned, and of words with noise of half their length at least 95 % must be found.",
+        ),
+        r"""\text{verdict}_i = \begin{cases}
+        \text{learned} & \text{if } q_i < 0.05 \text{ and not echo}_i \\
+        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \text{ and } w(\mu + \Delta_i) \ne w(P^0_i) \\
+        \text{echo} & \text{else, if echo}_i \\
+        \text{unreadable} & \text{else}
+        \end{cases}""",
+        f"The explorer's own, with the correction of Benjamini and Hochberg 1995 for both q; see {KHASHABI}.",
+        "what a token does in the model. An unreadable token may carry the task, and a learned word may have no part in it.",
+    ),
+    Measure(
+        "Readings",
+        "Recovered initial values",
+        (
+            "A guess at lost initial values: each token's nearest word stands in for what it started from.",
+            "It is made only where more than half of the tokens have `q_chance` under 0.05, and refused otherwise.",
+            "It is compared with nothing, as the true start is not at hand, so every verdict that rests on it is marked “recovered”.",
+        ),
+        r"\widehat{P}^0_i = E_{w(P_i)} \quad \text{if } \#\{i : q_i < 0.05\} > \tfrac{n}{2}",
+        "The explorer's own; no paper.",
+        "that the tokens started there. With recovered values every token is an echo by construction, and for one that started elsewhere the displacement is wrong as well.",
+    ),
+    Measure(
+        "Readings",
+        "Tightness of neighbours",
+        (
+            "How much the nearest words of one virtual token resemble each other, as the mean centred cosine of their pairs.",
+            "A high value means words close together, as spellings of one word are, and near 0 they have no more in common than any words.",
+            "It is compared with the ten nearest words of 1,000 random vectors, whose tightness on the embedded model is 0.45 in the median and between 0.06 and 0.80 for 95 % of them.",
+        ),
+        r"\text{tightness} = \frac{2}{k(k-1)} \sum_{a < b \le k} c(e_a, e_b), \qquad e_1, \dots, e_k \text{ the } k \text{ words nearest to } P_i",
+        f"{LESTER}, section 7, which speaks of tight semantic clusters.",
+        "that the token means what its neighbours share. The nearest words of any vector resemble each other, as all of them are near to that vector.",
+    ),
+    # --- Task direction ---
+    Measure(
+        "Task direction",
+        "Concentration",
+        (
+            "How far the displacements of a prompt's tokens, or of several prompts' on one task, point the same way.",
+            "1 means that all of them moved in one direction, and *n* directions that have nothing in common give about $1/\\sqrt{n}$.",
+            "`concentration_p` compares it with 1,000 sets in which each displacement keeps its line but is turned round at random.",
+        ),
+        r"""\begin{gathered}
+        D = \frac{1}{n} \sum_{i=1}^{n} \widehat{\Delta}_i \qquad \text{concentration} = \lVert D \rVert \\
+        p = \frac{1 + \#\bigl\{b : \bigl\lVert \tfrac{1}{n} \sum_i \varepsilon_{bi} \widehat{\Delta}_i \bigr\rVert \ge \lVert D \rVert\bigr\}}{1 + 1000}, \quad \varepsilon_{bi} = \pm 1
+        \end{gathered}""",
+        f"The explorer's own; the p-value by {DAVISON}. Here *n* counts the tokens that moved, of all the prompts.",
+        "that the direction does the work: readable is not causal. On 300 sentences *sentiment* kept its accuracy of 0.81 with the direction taken out of every token, and with it alone had 0.75, against 0.74 at the start. Nor does it tell the task from other causes that push all tokens one way.",
+    ),
+    Measure(
+        "Task direction",
+        "Rank of the task words",
+        (
+            "Where the task's label or target words stand when the whole vocabulary is sorted by its cosine with the task direction *D* (`words_median_rank`).",
+            "0 is the first word of all, and half the size of the vocabulary is what words that have nothing to do with it would have.",
+            "`words_p` compares it with the median ranks of 10,000 draws of as many words, each from the same tenth of the token ids as the word that it replaces.",
+        ),
+        r"""\begin{gathered}
+        \operatorname{rank}(e) = \text{place of } e \text{ by } c(\mu + D,\, e), \text{ from } 0 \qquad m = \operatorname{median}_{e \in W} \operatorname{rank}(e) \\
+        p = \frac{1 + \#\{b : \operatorname{median}_{e \in W_b} \operatorname{rank}(e) \le m\}}{1 + 10000}
+        \end{gathered}""",
+        f"The explorer's own; the p-value by {DAVISON}.",
+        "as much as a small p-value seems to say. The draws take words to be independent, but forms of a word and related words stand close together and rise together, so with many of them the p-value is too small.",
+    ),
+    # --- Clusters ---
+    Measure(
+        "Clusters",
+        "Clustering methods",
+        (
+            "Three ways to put virtual tokens into groups by the direction of their centred positions or of their displacements.",
+            "HDBSCAN looks for dense places and leaves tokens out, while agglomerative clustering and k-means put every token somewhere, in the number of groups from 2 to 20 with the best mean silhouette.",
+            "A group counts as real only when it passes both tests below, stability of 0.6 or more and `tightness_p` under 0.05.",
+        ),
+        r"""\begin{gathered}
+        z_i = \widehat{P_i - \mu} \;\text{ or }\; \widehat{\Delta}_i \qquad \delta(i, j) = 1 - z_i \cdot z_j \\
+        \text{HDBSCAN: } \max\{\kappa_5(i), \kappa_5(j), \delta(i, j)\} \qquad
+        \text{agglomerative: } \operatorname{mean}_{i \in A,\, j \in B} \delta(i, j) \\
+        \text{k-means: } \min \sum_C \sum_{i \in C} \lVert z_i - \bar z_C \rVert^2 \qquad \text{silhouette: } \frac{b_i - a_i}{\max(a_i, b_i)}
+        \end{gathered}""",
+        "Campello, Moulavi and Sander 2013, *Density-Based Clustering Based on Hierarchical Density Estimates*; Sokal and Michener 1958, "
+        "*A Statistical Method for Evaluating Systematic Relationships* (average linkage); Lloyd 1982, *Least Squares Quantization in PCM* (k-means); "
+        "Rousseeuw 1987, *Silhouettes*. κ₅ is the distance to the fifth nearest token, itself counted (fewer where there are too few tokens); "
+        "aᵢ and bᵢ are the mean distances to the token's own group and to the next one.",
+        "that there are groups in the data. A method that is told to divide tokens divides noise as well.",
+    ),
+    Measure(
+        "Clusters",
+        "Cluster label",
+        (
+            "The three words that are most frequent among the ten nearest words of a cluster's members, and rare elsewhere.",
+            "A word comes first when it is near to many members here and to few tokens outside, and forms that differ by capitals or by the space before them count as one word.",
+            "Each word's share in the cluster is weighed against its weight over all tokens, those in no cluster included.",
+        ),
+        r"""\begin{gathered}
+        \text{importance}(t, C) = \frac{f_{t,C}}{\sum_{t'} f_{t',C}} \, \log\!\left(1 + \frac{A}{\sum_{C'} f_{t,C'}}\right) \\
+        f_{t,C} = \sum_{i \in C}\; \sum_{e \in N_{10}(\mu + z_i),\; e \text{ a form of } t} \max\bigl(0,\, c(\mu + z_i, e)\bigr)
+        \end{gathered}""",
+        "Grootendorst 2022, *BERTopic: Neural Topic Modeling with a Class-Based TF-IDF Procedure*, section 3.3; a neighbour counts as much as its centred cosine. "
+        "*A* is the mean total weight of a cluster, the tokens in none being one more.",
+        "what the cluster is about. A cluster of random vectors gets three words as well.",
+    ),
+    Measure(
+        "Clusters",
+        "Cluster tightness",
+        (
+            "How alike the members of one cluster are, as the mean cosine of their pairs.",
+            "1 means that all of them point the same way, and a low `tightness_p` says that the same method finds no cluster as tight among random vectors.",
+            "It is compared with the tightest cluster in each of 99 sets of vectors drawn like the words and 99 drawn uniformly, of which the larger p-value counts, so that none is below 0.01.",
+        ),
+        r"""\begin{gathered}
+        \text{tightness}(C) = \frac{2}{|C|(|C| - 1)} \sum_{i < j \in C} z_i \cdot z_j \\
+        p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} \text{tightness}(C') \ge \text{tightness}(C)\}}{1 + 99}
+        \end{gathered}""",
+        f"The explorer's own; the p-value by {DAVISON}. A random set has as many vectors as there are tokens, 400 at most.",
+        "why the members are alike. Tokens that were started from the same words are a tight cluster before any training.",
+    ),
+    Measure(
+        "Clusters",
+        "Cluster stability",
+        (
+            "Whether a cluster is found again when some of the tokens are left out.",
+            "1 means that it always comes back whole, and below 0.6 the page calls it unstable.",
+            "Each cluster is compared with its best match in 100 bootstrap resamples, on the tokens that were drawn, and a token drawn twice counts once.",
+        ),
+        r"\text{stability}(C) = \frac{1}{100} \sum_{b=1}^{100} \max_{C' \in b} \frac{|C_b \cap C'|}{|C_b \cup C'|}, \qquad C_b = \{i \in C : i \text{ drawn in } b\}",
+        "Hennig 2007, *Cluster-Wise Assessment of Cluster Stability*, section 3.",
+        "that a cluster is more than chance. Vectors drawn like the embedded model's words fall into two heaps, at the two ends of its strongest direction, and every resample finds them again.",
+    ),
+    Measure(
+        "Clusters",
+        "Agreement (NMI)",
+        (
+            "How much the clusters tell of which prompt, or which task, a token belongs to.",
+            "1 means that they are the same division and 0 that one says nothing of the other.",
+            "The clusters are compared with the names of the prompts and with the tasks, over the tokens that are in a cluster.",
+        ),
+        r"\text{nmi} = \frac{I(C; G)}{\tfrac{1}{2}\,\bigl(H(C) + H(G)\bigr)}, \qquad I \text{ mutual information},\; H \text{ entropy},\; G \text{ prompt or task}",
+        "Vinh, Epps and Bailey 2010, *Information Theoretic Measures for Clusterings Comparison*; here with the arithmetic mean, as in scikit-learn.",
+        "agreement beyond chance. It is not corrected for chance and rises with the number of clusters, the more so for few tokens; nor does it see the tokens that were left out.",
+    ),
+    # --- Maps ---
+    Measure(
+        "Maps",
+        "PCA map",
+        (
+            "The vocabulary and the virtual tokens along the two or three directions in which the words differ most.",
+            "Points far apart on the map are far apart in truth, but points close together may differ in all the other directions.",
+            "Words and tokens are laid out by one linear rule that was made from the words alone, so a token can be compared with any word.",
+        ),
+        r"y = A^{\top} \bigl(\widehat{x - \mu} - \bar z\bigr), \qquad \bar z = \operatorname{mean}_e \widehat{e - \mu}",
+        "Pearson 1901, *On Lines and Planes of Closest Fit to Systems of Points in Space*. *A* holds the leading principal axes of the words, two or three. Of vocabularies above 60,000 words a random 60,000 are taken.",
+        "most of the space. Two or three directions of hundreds carry a small part of what tells words apart, and a token without part in them stands in the middle.",
+    ),
+    Measure(
+        "Maps",
+        "UMAP map",
+        (
+            "The vocabulary laid out so that each word stays near the fifteen nearest to it, by cosine among the fifty leading principal components.",
+            "Points close together are often neighbours in truth; how often, the trustworthiness beside the map says.",
+            "A virtual token does not change the map: it stands at the weighted mean of its fifteen nearest words' places, and a table sets its neighbours on the map against its true ones.",
+        ),
+        r"""\begin{gathered}
+        y_p = \frac{\sum_{j=1}^{15} v_j\, y_{e_j}}{\sum_{j=1}^{15} v_j} \qquad v_j = \exp\!\left(-\frac{\delta_j - \rho}{\sigma}\right) \\
+        \delta_j = 1 - c(p, e_j) \qquad \rho = \min_j \delta_j \qquad \sigma \text{ such that } \sum_j v_j = \log_2 15
+        \end{gathered}""",
+        "McInnes, Healy and Melville 2018, *UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction*, section 3.1 for the weights.",
+        "distances between groups far apart, the sizes of groups or their shapes, which change with the seed. A token far from every word looks as if it lay amid them, since it can stand nowhere else.",
+    ),
+    Measure(
+        "Maps",
+        "Trustworthiness",
+        (
+            "How far the neighbours of a point on the map are its neighbours in truth, at *k* = 15.",
+            "1 means that all of them are, and a map drawn at random has about 0.5.",
+            "The fifteen nearest on the map are compared with the ranks by cosine in the full space, over 3,000 of the words, and an intruder costs the more the farther off it truly is.",
+        ),
+        r"T(k) = 1 - \frac{2}{m k (2m - 3k - 1)} \sum_{i=1}^{m} \sum_{j \in M_k(i)} \max\bigl(0,\, r(i, j) - k\bigr)",
+        "Venna and Kaski 2001, *Neighborhood Preservation in Nonlinear Projection Methods: An Experimental Study*, as in scikit-learn. "
+        "*m* is the number of points, *M*ₖ(*i*) the *k* nearest to *i* on the map, *r*(*i*, *j*) the rank of *j* among the true neighbours of *i*, from 1.",
+        "true neighbours that the map has torn apart, since only intruders are counted. It is a mean as well: around one token the map may be much worse.",
+    ),
+    # --- Prompt against prompt ---
+    Measure(
+        "Prompt against prompt",
+        "Pooled cosine",
+        (
+            "The cosine of two prompts' mean rows.",
+            "1 means that the means point the same way, and a fairly high value is usual, since vectors like a model's words share a direction and taking means brings it out.",
+            "It is compared with the chance band, the middle 95 % of 200 pairs of random prompts of the same lengths.",
+        ),
+        r"\text{pooled\_cosine} = \cos(\bar a, \bar b), \qquad \bar a = \tfrac{1}{n_A} \sum_i a_i,\quad \bar b = \tfrac{1}{n_B} \sum_j b_j",
+        f"{SPOT}.",
+        "likeness beyond the common direction, unless it lies above the band. Prompts with quite different tokens can have the same mean.",
+    ),
+    Measure(
+        "Prompt against prompt",
+        "Mean cosine",
+        (
+            "The mean cosine over all pairs of a token of one prompt and a token of the other.",
+            "A high value means that tokens of the two point roughly one way, but even a prompt against itself stays below 1 unless all its tokens do.",
+            "It is compared with the chance band of random prompts of the same lengths, as nothing is centred and the common direction counts in every pair.",
+        ),
+        r"\text{mean\_cosine} = \frac{1}{n_A n_B} \sum_{i=1}^{n_A} \sum_{j=1}^{n_B} \cos(a_i, b_j)",
+        f"{SPOT}, section 3.2.",
+        "whether any token of one has a counterpart in the other. Ten perfect matches can be lost among ninety pairs that have nothing in common.",
+    ),
+    Measure(
+        "Prompt against prompt",
+        "Matched cosine",
+        (
+            "The mean cosine when each token of the shorter prompt is given a partner of its own in the other, in the best way there is.",
+            "1 means that every token has an exact counterpart in direction, and the longer the other prompt is, the better matches there are by chance alone.",
+            "It is compared with the chance band of random prompts of the same lengths, and *z* counts how far it is beyond them.",
+        ),
+        r"\text{matched\_cosine} = \max_{\pi} \frac{1}{m} \sum_{i=1}^{m} \cos\bigl(a_i, b_{\pi(i)}\bigr), \qquad m = n_A \le n_B,\; \pi \text{ one-to-one}",
+        "The explorer's own use of the assignment problem: Kuhn 1955, *The Hungarian Method for the Assignment Problem*.",
+        "that the prompts work alike. The order of tokens, which the model does see, is left out of account, and so are their lengths.",
+    ),
+    Measure(
+        "Prompt against prompt",
+        "CKA",
+        (
+            "Whether the matched tokens lie to each other in one prompt as their partners do in the other, whatever way the whole is turned.",
+            "1 means the same arrangement up to rotation, size and shift, and 0 none in common.",
+            "It has to be compared with the chance band: two matched pairs always give 1, and few tokens in a wide space give much whatever they are.",
+        ),
+        r"""\text{cka} = \frac{\langle K, L \rangle}{\lVert K \rVert_F \, \lVert L \rVert_F}, \qquad
+        K = \tilde A \tilde A^{\top},\; L = \tilde B \tilde B^{\top}""",
+        "Kornblith et al. 2019, *Similarity of Neural Network Representations Revisited*, section 3; there rows are paired by being of the same example, here by the matching. *Ã* and *B̃* are the matched rows less their means.",
+        "that the two stand in the same place: a prompt and the same prompt turned into other directions score 1. One very long token can decide the value.",
+    ),
+    Measure(
+        "Prompt against prompt",
+        "Mean principal angle",
+        (
+            "How far the tokens of two prompts span the same subspace, as the mean cosine of its principal angles (`principal_angle_mean`).",
+            "1 means that one span contains the other, and 0 that they are at right angles.",
+            "It is compared with the chance band, since longer prompts fill more of the space and overlap more by chance.",
+        ),
+        r"\text{principal\_angle\_mean} = \frac{1}{r} \sum_{k=1}^{r} \sigma_k\bigl(Q_A Q_B^{\top}\bigr), \qquad r = \min(\operatorname{rank} A, \operatorname{rank} B)",
+        "Björck and Golub 1973, *Numerical Methods for Computing Angles Between Linear Subspaces*. "
+        "The rows of *Q* are an orthonormal basis of a prompt's tokens, σₖ the singular values.",
+        "where in its span a prompt's tokens are, or how long: a direction in which they hardly differ counts as much as the strongest.",
+    ),
+    Measure(
+        "Prompt against prompt",
+        "z",
+        (
+            "How many standard deviations the matched cosine of the centred rows lies above that of random prompts.",
+            "About 0 is what unrelated prompts have, above 4 or so is more than chance, and below 0 is less alike than random prompts are.",
+            "Each of the two prompts is compared with 200 random ones of the other's length, rows drawn like the words, and the smaller z counts; it is left out beyond 250 tokens.",
+        ),
+        r"z = \min\left( \frac{m(A, B) - \operatorname{mean}_r m(A, R_r)}{\operatorname{sd}_r m(A, R_r)},\ \frac{m(A, B) - \operatorname{mean}_r m(R'_r, B)}{\operatorname{sd}_r m(R'_r, B)} \right), \quad m \text{ the matched } c(a_i, b_j)",
+        "The explorer's own; the standard deviation is corrected for the finite pool of draws after Cochran 1977, *Sampling Techniques*, section 2.6.",
+        "that the tasks are alike. Two prompts that started from the same words score high whatever they learned, and prompts made of real words score a little above those of random draws: 3 is no evidence.",
+    ),
+)
+
+
+def draw(measure: Measure) -> None:
+    with st.container(border=True):
+        st.subheader(measure.name, anchor=measure.anchor)
+        st.markdown(" ".join(measure.sentences))
+        st.latex(measure.formula)
+        st.markdown(f"**What it does not show:** {measure.not_shown}")
+        st.caption(f"Source: {measure.source}")
+
+
+st.title("Measures")
+st.markdown("Each figure that the explorer shows, with its formula, the paper that it comes from, and what it does not show.")
+with st.container(border=True):
+    st.markdown(f"**Symbols.** {LEGEND}")
+picked = st.segmented_control("Show", (ALL, *GROUPS), default=ALL, required=True, key="group", bind="query-params")
+for group in GROUPS:
+    if picked in (ALL, group):
+        st.header(group)
+        for measure in MEASURES:
+            if measure.group == group:
+                draw(measure)
