@@ -172,8 +172,10 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
     -------
     token_id, token, and the place: x, y and, of a map of three dimensions, z.
     """
-    words = on.ids[allowed_tokens(vocabulary, whole_words=True)[on.ids]]
-    words = words[[len(vocabulary.tokens[i].strip()) >= LANDMARK_LETTERS for i in words]][:LANDMARKS_FROM]  # ids run with frequency
+    beginnings = {token[:end] for token in vocabulary.tokens for end in range(LANDMARK_LETTERS + 1, len(token))}
+    words = on.ids[allowed_tokens(vocabulary, whole_words=True)[on.ids]]  # fragments too, such as " activ", but those begin other tokens
+    told = [len(vocabulary.tokens[i].strip()) >= LANDMARK_LETTERS and vocabulary.tokens[i] not in beginnings for i in words]
+    words = words[told][:LANDMARKS_FROM]  # ids run with frequency
     places = on.places[np.searchsorted(on.ids, words)]
     apart = np.linalg.norm(on.places.std(axis=0)) / 2
     chosen: list[int] = []

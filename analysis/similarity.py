@@ -23,7 +23,7 @@ from analysis.vocabulary import Vocabulary
 COLUMNS = ["prompt_a", "prompt_b", "pooled_cosine", "mean_cosine", "matched_cosine", "cka", "principal_angle_mean", "z"]
 MEASURES = COLUMNS[2:]
 CHANCE_COLUMNS = ["measure", "mean", "low", "high"]
-MATCHED_COLUMNS = ["position_a", "position_b", "cosine", "nearest_a", "nearest_b"]
+MATCHED_COLUMNS = ["position_a", "position_b", "cosine", "nearest_a", "nearest_b", "same_start"]
 
 RANDOM_PAIRS = 200
 SEED = 20_214  # of the random pairs, not of anything a person chooses: figures of two runs can be compared
@@ -117,7 +117,7 @@ def matched(a: SoftPrompt, b: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFram
     Returns
     -------
     One row a pair, by position_a: position_a, position_b (from 0), cosine (plain), nearest_a, nearest_b (each token's nearest word by the
-    centred cosine).
+    centred cosine), same_start (whether both started from the same values, so that they may share nothing else; missing where either is unknown).
 
     Raises
     ------
@@ -136,6 +136,7 @@ def matched(a: SoftPrompt, b: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFram
             "cosine": cosines[position_a, position_b],
             "nearest_a": [vocabulary.tokens[i] for i in ids_a[:, 0]],
             "nearest_b": [vocabulary.tokens[i] for i in ids_b[:, 0]],
+            "same_start": pd.array(_same_start(a, b, position_a, position_b), dtype="boolean"),
         },
         columns=MATCHED_COLUMNS,
     )
@@ -255,6 +256,12 @@ def _principal_angle_mean(a: np.ndarray, b: np.ndarray) -> float:
     if not len(a) or not len(b):
         return float("nan")
     return float(np.clip(np.linalg.svd(a @ b.T, compute_uv=False), 0.0, 1.0).mean())
+
+
+def _same_start(a: SoftPrompt, b: SoftPrompt, of_a: np.ndarray, of_b: np.ndarray) -> list[bool | None]:
+    if a.initial is None or b.initial is None:
+        return [None] * len(of_a)
+    return np.isclose(a.initial[of_a], b.initial[of_b], rtol=1e-3, atol=1e-6).all(axis=1).tolist()
 
 
 # --- Chance ----------------------------------------------------------------------------------------------------------

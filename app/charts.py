@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.readings import RECOVERED
+
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"
 ROW_HEIGHT = 26
@@ -39,6 +41,11 @@ def shown(token: str) -> str:
 def drawn(token: str) -> str:
     """A token for a chart: plotly would take `<b>` for markup."""
     return html.escape(shown(token), quote=False)
+
+
+def verdict_label(verdict: str) -> str:
+    """A verdict with the shape that stands for it on the map."""
+    return f"{VERDICT_MARKS[verdict.removesuffix(RECOVERED)][2]} {verdict}"
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -183,7 +190,7 @@ def _marks(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
     shapes = CATEGORY_SHAPES[dimensions]
     marks, place = {}, 0
     for group in groups:
-        verdict = VERDICT_MARKS.get(group.removesuffix(" (recovered)"))
+        verdict = VERDICT_MARKS.get(group.removesuffix(RECOVERED))
         if verdict is not None:
             marks[group] = (verdict[0], verdict[1] if verdict[1] in (*shapes, "x") else "circle")
         elif group in UNGROUPED:
@@ -268,6 +275,7 @@ def trajectory_map(frames: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFr
     style = {
         "mode": "markers+text",
         "textposition": "top center",
+        "textfont": {"size": 12, "color": VERMILION},
         "marker": {"size": 10 if flat else 5, "color": ORANGE, "symbol": "circle"},
     }
     _add_points(figure, steps[0], name="now", text=labels(steps[0]), hoverinfo="text", **style)
@@ -287,6 +295,9 @@ def trajectory_map(frames: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFr
         updatemenus=[
             {
                 "type": "buttons",
+                "showactive": False,
+                "bgcolor": "#E8E8E8",
+                "font": {"color": "#111111"},
                 "direction": "left",
                 "x": 0,
                 "y": -0.08,
@@ -333,7 +344,7 @@ def _parts(tokens: pd.DataFrame, by: str, dimensions: int):
         }
         yield None, tokens, marker
         return
-    groups = list(dict.fromkeys(tokens[by]))
+    groups = sorted(set(tokens[by]), key=lambda group: (group in UNGROUPED, _leading_number(group), group))
     marks = _marks(groups, dimensions)
     for group in groups:
         colour, shape = marks[group]
@@ -344,16 +355,97 @@ def _parts(tokens: pd.DataFrame, by: str, dimensions: int):
         )
 
 
+def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> go.Figure:
+    """Every prompt against every other, alike ones side by side, with the tree that joins them.
+
+    Parameters
+    ----------
+    square : of `analysis.similarity.matrix`.
+    links : of `analysis.similarity.tree`, its leaves in the order of `square`.
+    """
+    from scipy.cluster.hierarchy import dendrogram
+
+    drawn_tree = dendrogram(links, no_plot=True)
+    order = drawn_tree["leaves"]
+    square = square.iloc[order, order]
+    names = [html.escape(name, quote=False) for name in square.index]
+    values = square.to_numpy(np.float32)
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=np.arange(len(names)),
+            y=np.arange(len(names)),
+            text=np.where(np.isnan(values), "", np.char.mod("%.2f" if measure != "z" else "%.1f", values)) if len(names) <= 20 else None,
+            texttemplate="%{text}" if len(names) <= 20 else None,
+            textfont={"color": "#111111"},
+            colorscale=_PALE_BLUES,
+            colorbar={"title": measure},
+            customdata=[[f"{a}<br>{b}" for b in names] for a in names],
+            hovertemplate="%{customdata}<br>" + measure + " %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+            xgap=1,
+            ygap=1,
+        )
+    )
+    for across, up in zip(drawn_tree["dcoord"], drawn_tree["icoord"], strict=True):  # scipy's leaves stand at 5, 15, 25, …
+        figure.add_scatter(
+            x=np.array(across, np.float32), y=(np.array(up, np.float32) - 5) / 10, mode="lines", line={"color": GREY, "width": 1.5},
+            hoverinfo="skip", showlegend=False, xaxis="x2",
+        )  # fmt: skip
+    places = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "zeroline": False}
+    figure.update_layout(
+        height=200 + ROW_HEIGHT * len(names),
+        margin=_MARGIN | {"b": 90},
+        xaxis={**places, "domain": [0, 0.78], "tickangle": -40},
+        yaxis={**places, "autorange": "reversed"},
+        xaxis2={"domain": [0.8, 1], "title": "1 − matched cosine", "showgrid": False, "zeroline": False},
+    )
+    return figure
+
+
+def against_chance(values: pd.Series, chance: pd.DataFrame) -> go.Figure:
+    """Each measure of two prompts as a dot, beside the band in which 95 % of unrelated prompts lie.
+
+    Parameters
+    ----------
+    values : by measure.
+    chance : of `analysis.similarity.chance`.
+    """
+    figure = go.Figure()
+    known = chance[chance["mean"].notna()]
+    figure.add_bar(
+        x=(known["high"] - known["low"]).to_numpy(np.float32), y=known["measure"], base=known["low"].to_numpy(np.float32), orientation="h", width=0.5,
+        marker={"color": GREY, "opacity": 0.35}, name="unrelated prompts, 95 %", hovertemplate="%{y}<br>%{base:.3f} to %{x:.3f}<extra>unrelated</extra>",
+    )  # fmt: skip
+    shown_values = values[chance["measure"]]
+    figure.add_scatter(
+        x=shown_values.to_numpy(np.float32), y=chance["measure"], mode="markers+text", text=[f"{value:.2f}" for value in shown_values], textposition="top center",
+        marker={"size": 12, "color": BLUE, "symbol": "diamond"}, name="these two", hovertemplate="%{y}: %{x:.3f}<extra>these two</extra>",
+    )  # fmt: skip
+    figure.update_layout(height=320, margin=_MARGIN, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def _leading_number(text: str) -> int:
+    number = text.split(":")[0]
+    return int(number) if number.isdecimal() else -1
+
+
 def _add_words(figure: go.Figure, words: np.ndarray, landmarks: pd.DataFrame) -> None:
     if words.shape[1] == 2:
         figure.add_scattergl(
             x=words[:, 0], y=words[:, 1], mode="markers", marker={"size": 2.5, "color": GREY, "opacity": 0.25}, hoverinfo="skip",
             name=f"{len(words):,} words"
         )  # fmt: skip
-        figure.add_scatter(
-            x=landmarks["x"].to_numpy(np.float32), y=landmarks["y"].to_numpy(np.float32), mode="text", text=[token.strip() for token in landmarks["token"]],
-            textfont={"size": 11}, hoverinfo="skip", showlegend=False
-        )  # fmt: skip
+        for row in landmarks.itertuples():  # not a text trace: those lie under the points
+            figure.add_annotation(
+                x=row.x,
+                y=row.y,
+                text=html.escape(row.token.strip(), quote=False),
+                showarrow=False,
+                font={"size": 11},
+            )
         return
     figure.add_scatter3d(
         x=words[:, 0], y=words[:, 1], z=words[:, 2], mode="markers", marker={"size": 1, "color": GREY, "opacity": 0.15}, hoverinfo="skip", name=f"{len(words):,} words"

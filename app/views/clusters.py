@@ -1,19 +1,22 @@
 """Clusters of virtual tokens within and across prompts, on the map of the vocabulary: which of them can be believed."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.clusters import find_clusters, is_real, points_of
+from analysis.clusters import Method, Space, find_clusters, is_real, points_of
+from analysis.models import Report
 from analysis.neighbours import nearest
-from analysis.projection import AXES, PROJECTIONS, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
+from analysis.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
 from analysis.readings import readings
+from analysis.vocabulary import Vocabulary
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import store
 
-METHODS = {"hdbscan": "HDBSCAN", "agglomerative": "agglomerative", "kmeans": "k-means"}
-SPACES = {"position": "where tokens are", "displacement": "what training added"}
+DIMENSIONS = {"2-D": 2, "3-D": 3}
 COLOURS = ["cluster", "prompt", "task", "verdict", "norm"]
 WORDS = 5  # near each token
 
@@ -39,24 +42,33 @@ def numbers_in(text: str, below: int) -> list[int]:
     return [number for number in found if number < below]
 
 
+def remember(key: str, numbers: list[int]) -> None:
+    """Keep a selection in the link."""
+    if numbers:
+        st.query_params[key] = ranges(numbers)
+    elif key in st.query_params:
+        del st.query_params[key]
+
+
 def settings() -> tuple[str, str, str, str, int]:
-    first, second, third, fourth, fifth = st.columns([3, 3, 4, 2, 2], vertical_alignment="bottom")
-    space = first.segmented_control(
-        "Cluster", list(SPACES), format_func=SPACES.get, default="position", required=True, key="space", bind="query-params",
-        help="Positions echo how prompts were initialised; what training added (P − P⁰) is free of that, where the initial values are known.",
-    )  # fmt: skip
-    method = second.segmented_control(
-        "by", list(METHODS), format_func=METHODS.get, default="hdbscan", required=True, key="method", bind="query-params",
-        help="HDBSCAN leaves out tokens that belong nowhere. The other two put every token in a cluster; their number is that of the best silhouette.",
-    )  # fmt: skip
-    colour = third.segmented_control("Colour", COLOURS, default="cluster", required=True, key="colour", bind="query-params")
-    projection = fourth.segmented_control(
-        "Map", list(PROJECTIONS), format_func=str.upper, default="umap", required=True, key="map", bind="query-params"
-    )
-    dimensions = fifth.segmented_control(
-        "in", ["2", "3"], format_func=lambda text: f"{text}-D", default="2", required=True, key="dimensions", bind="query-params"
-    )
-    return space, method, colour, projection, int(dimensions)
+    with st.container(horizontal=True, gap="large"):
+        space = st.segmented_control(
+            "Cluster", list(get_args(Space)), default="position", required=True, key="space", bind="query-params",
+            help="Positions echo how prompts were initialised. Displacements, what training added (P − P⁰), are free of that; they need the initial values.",
+        )  # fmt: skip
+        method = st.segmented_control(
+            "by", list(get_args(Method)), default="hdbscan", required=True, key="method", bind="query-params",
+            help="HDBSCAN leaves out tokens that belong nowhere. The other two put every token in a cluster; their number is that of the best silhouette.",
+        )  # fmt: skip
+        colour = st.segmented_control("Colour", COLOURS, default="cluster", required=True, key="colour", bind="query-params")
+        projection = st.segmented_control("Map", list(PROJECTIONS), default="umap", required=True, key="map", bind="query-params")
+        dimensions = st.segmented_control("in", list(DIMENSIONS), default="2-D", required=True, key="dimensions", bind="query-params")
+    return space, method, colour, projection, DIMENSIONS[dimensions]
+
+
+def drawn_map(vocabulary: Vocabulary, projection: str, dimensions: int, report: Report) -> tuple[VocabularyMap, pd.DataFrame]:
+    on = vocabulary_map(vocabulary, projection=projection, dimensions=dimensions, report=report)
+    return on, landmarks(on, vocabulary)
 
 
 def headline(clusters: pd.DataFrame, tokens: int) -> None:
@@ -92,10 +104,10 @@ with widgets.in_words():
         "the clusters",
         lambda report: find_clusters(prompts, vocabulary, method=method, space=space, tasks=tasks, report=report),
     )
-    on = computed(
+    made = computed(
         ("map", vocabulary.model, str(vocabulary.cache), projection, dimensions),
         f"the map of {vocabulary.model}'s {len(vocabulary):,} words, made once",
-        lambda report: vocabulary_map(vocabulary, projection=projection, dimensions=dimensions, report=report),
+        lambda report: drawn_map(vocabulary, projection, dimensions, report),
     )
     verdicts = None
     if colour == "verdict":
@@ -129,7 +141,8 @@ by = colour if colour in tokens else "prompt"  # what is still being computed co
 
 link = st.query_params.get("selected", "")
 chosen: list[int] = numbers_in(link, len(tokens))
-if on is not None:
+if made is not None:
+    on, signs = made
     at = place(points, on, vocabulary)
     axes = list(AXES[: on.dimensions])
     tokens[axes] = at
@@ -138,7 +151,7 @@ if on is not None:
     near = pd.DataFrame(on.places[np.searchsorted(on.ids, near_ids)], columns=axes).assign(token=[vocabulary.tokens[i] for i in near_ids])
     first_link = st.session_state.setdefault(f"first-link-{content}-{space}", link)  # the map is not redrawn for what was selected on it
     figure = charts.token_map(
-        tokens, on.places, landmarks(on, vocabulary), near, by=by, selected=set(numbers_in(first_link, len(tokens))) if first_link else None
+        tokens, on.places, signs, near, by=by, selected=set(numbers_in(first_link, len(tokens))) if first_link else None
     )
     alt = f"Map of {len(on.ids):,} words by {projection.upper()} in {on.dimensions} dimensions, with {len(tokens)} virtual tokens of {len(prompts)} prompts by {by}."
     if on.dimensions == 2:
@@ -162,49 +175,49 @@ if on is not None:
         f"{trustworthiness(points, at):.2f} among these virtual tokens{sample}. Scroll to zoom, drag to move; lasso, box or a click selects tokens"
         f"{' in 2-D' if on.dimensions == 3 else ''}. A token near no word stands amid the words that it is least far from."
     )
-if chosen:
-    st.query_params["selected"] = ranges(chosen)
-elif "selected" in st.query_params:
-    del st.query_params["selected"]
+remember("selected", chosen)
 
-if found is not None:
+if found is not None and len(found.clusters):
     st.subheader("Clusters")
-    if len(found.clusters):
-        shown = found.clusters.assign(believed=np.where(is_real(found.clusters), "✔ yes", "✘ no"))
-        rows = st.dataframe(
-            shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability"]],
-            hide_index=True,
-            on_select="rerun",
-            selection_mode="multi-row",
-            key="cluster-rows",
-            column_config={
-                "believed": st.column_config.TextColumn(
-                    help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05)"
-                ),
-                "prompts": st.column_config.NumberColumn(help="In how many prompts its members are"),
-                "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
-                "tightness_p": st.column_config.NumberColumn(
-                    format="%.3f", help="Share of random sets in which the method finds a cluster as tight"
-                ),
-                "stability": st.column_config.NumberColumn(format="%.2f", help="Mean Jaccard of its best match in 100 resamples"),
-            },
-            alt="The clusters: label, size, tightness with its p-value, and stability.",
-        )["selection"]["rows"]
-        widgets.download_buttons(found.clusters, f"clusters-{method}-{space}")
-        if rows:
-            wanted = found.clusters["cluster"].iloc[rows]
-            chosen = sorted({*chosen, *np.flatnonzero(found.members["cluster"].isin(wanted))})
-    else:
-        st.caption("No cluster, so no table.")
-    nmi = "; ".join(
-        f"with the {row._1}: {row.nmi:.2f} (n {row.n})" for row in found.agreement.itertuples(index=False) if row.nmi == row.nmi
-    )
+    shown = found.clusters.assign(believed=np.where(is_real(found.clusters), "✔ yes", "✘ no"))
+    rows = st.dataframe(
+        shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability"]],
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=f"rows-{content}-{space}-{method}",
+        selection_default={"selection": {"rows": numbers_in(st.query_params.get("clusters", ""), len(shown))}},
+        column_config={
+            "believed": st.column_config.TextColumn(
+                help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05)"
+            ),
+            "prompts": st.column_config.NumberColumn(help="In how many prompts its members are"),
+            "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
+            "tightness_p": st.column_config.NumberColumn(
+                format="%.3f", help="Share of random sets in which the method finds a cluster as tight"
+            ),
+            "stability": st.column_config.NumberColumn(format="%.2f", help="Mean Jaccard of its best match in 100 resamples"),
+        },
+        alt="The clusters: label, size, tightness with its p-value, and stability.",
+    )["selection"]["rows"]
+    widgets.download_buttons(found.clusters, f"clusters-{method}-{space}")
+    remember("clusters", rows)
+    if rows:
+        wanted = found.clusters["cluster"].iloc[rows]
+        chosen = sorted({*chosen, *np.flatnonzero(found.members["cluster"].isin(wanted))})
+    agreement = found.agreement[found.agreement["nmi"].notna()]
+    nmi = "; ".join(f"with the {row['with']}: {row['nmi']:.2f} (n {row['n']})" for row in agreement.to_dict("records"))
     if nmi:
         st.caption(f"Agreement of the clusters (normalised mutual information, 0 to 1) {nmi}.")
 
 st.subheader(f"{len(chosen)} selected virtual tokens" if chosen else f"All {len(tokens)} virtual tokens")
-members = tokens if found is None else tokens.assign(cluster=found.members["cluster"], probability=found.members["probability"])
+members = (
+    tokens
+    if found is None or not len(found.clusters)
+    else tokens.assign(cluster=found.members["cluster"], probability=found.members["probability"])
+)
 members = members.iloc[chosen] if chosen else members
+members = members.dropna(axis="columns", how="all")  # only HDBSCAN has a strength of membership
 order = ["prompt", "position", "cluster", "probability", "verdict", "words", "task", "norm"]
 st.dataframe(
     members[[name for name in order if name in members]],
@@ -221,14 +234,14 @@ st.dataframe(
 )
 if found is not None:
     widgets.download_buttons(found.members.iloc[chosen] if chosen else found.members, f"members-{method}-{space}")
-if len(chosen) == 1 and on is not None:
+if len(chosen) == 1 and made is not None:
     truth = map_neighbours(points[chosen[0]], at[chosen[0]], on, vocabulary)
     both = int(((truth["true_rank"] < 15) & (truth["map_rank"] < 15)).sum())
     st.caption(f"Of its 15 nearest words, {both} are among the 15 nearest on the map.")
     st.dataframe(truth, hide_index=True, alt="The words nearest to this token in truth and on the map.")
 
 trained = [prompt for prompt in prompts if prompt.name in runs.index and store.read_trajectory(prompt.name) is not None]
-if trained and on is not None:
+if trained and made is not None:
     st.subheader("While it was trained")
     names = [prompt.name for prompt in trained]
     name = st.selectbox(
@@ -247,7 +260,7 @@ if trained and on is not None:
             word=[vocabulary.tokens[i] for i in word_ids[:, 0]],
         )
         st.plotly_chart(
-            charts.trajectory_map(frames, on.places, landmarks(on, vocabulary)),
+            charts.trajectory_map(frames, on.places, signs),
             key=f"played-{projection}-{dimensions}",
             config={"scrollZoom": True},
             alt=f"The {embeddings.shape[1]} virtual tokens of {name} on the map, over {steps[-1]} steps of training.",

@@ -215,6 +215,11 @@ def test_tokens_are_matched_one_to_one_and_named(vocabulary, rng):
     assert table["nearest_a"].tolist() == [" w500", " w600", " w800", " w900"]
     ids, _ = nearest(shorter.embeddings, vocabulary, top_k=1)
     assert table["nearest_b"].tolist() == [vocabulary.tokens[ids[i, 0]] for i in table["position_b"]]
+    assert table["same_start"].isna().all()
+    started = matched(
+        replace(longer, initial=rows + 1), replace(shorter, initial=np.r_["0", rows[order[:2]] + 1, rows[order[2:]]]), vocabulary
+    )
+    assert started.set_index("position_b")["same_start"].sort_index().tolist() == [True, True, False, False]
     back = matched(shorter, longer, vocabulary)
     assert back["position_a"].tolist() == [0, 1, 2, 3] and back["position_b"].tolist() == order.tolist()
     one, other = prompt_of(rng.standard_normal((6, 64))), prompt_of(rng.standard_normal((8, 64)))
