@@ -427,6 +427,57 @@ def against_chance(values: pd.Series, chance: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def null_histogram(null: np.ndarray, score: float, *, of: str) -> go.Figure:
+    """What random vectors score, with one virtual token's score on it.
+
+    Parameters
+    ----------
+    null : the best scores of the vocabulary's random vectors.
+    of : what the score is of, in a few words.
+    """
+    figure = go.Figure(
+        go.Histogram(
+            x=null.astype(np.float32),
+            nbinsx=40,
+            marker_color=GREY,
+            opacity=0.6,
+            name=f"{len(null):,} random vectors",
+            hovertemplate="%{x}: %{y}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=score, line={"color": VERMILION, "width": 3}, annotation_text=f"{of}: {score:.2f}", annotation_position="top")
+    figure.update_layout(
+        height=260, margin=_MARGIN | {"t": 45}, xaxis_title="best centred cosine with a word", yaxis_title="random vectors", bargap=0.05
+    )
+    figure.update_xaxes(range=[min(0.0, float(null.min()), score) - 0.02, 1.02])
+    return figure
+
+
+def direction_bars(table: pd.DataFrame, tested: set[int]) -> go.Figure:
+    """The words that a task direction points at, the nearest on top; the task's own words are marked by colour and by a star.
+
+    Parameters
+    ----------
+    table : of `analysis.direction.direction`.
+    tested : token ids of the task's words.
+    """
+    own = table["token_id"].isin(tested).to_numpy()
+    figure = go.Figure(
+        go.Bar(
+            x=table["score"].to_numpy(np.float32),
+            y=[f"{row.rank:,}: {drawn(row.token)}{' ★' if mine else ''}" for row, mine in zip(table.itertuples(), own, strict=True)],
+            orientation="h",
+            marker_color=np.where(own, GREEN, BLUE_LIGHT),
+            hovertemplate="%{y}<br>score %{x:.4f}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        height=90 + ROW_HEIGHT * len(table), margin=_MARGIN, xaxis_title="cosine with the shared direction", showlegend=False
+    )
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
+
+
 def _leading_number(text: str) -> int:
     number = text.split(":")[0]
     return int(number) if number.isdecimal() else -1

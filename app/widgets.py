@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pandas as pd
@@ -170,6 +170,28 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
         return _distinct(prompts), vocabulary(next(iter(models)))
+
+
+def prompts_at_hand(model: str) -> list[SoftPrompt]:
+    """Every prompt of a model in the gallery, among the person's own and in the files opened; one that cannot be read is left out."""
+    prompts: list[SoftPrompt] = []
+    for key in prompt_choices():
+        with suppress(InputError):
+            if said_model(key) == model:
+                prompts += load_prompt(key).split()
+    return _distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
+
+
+def said_model(key: str) -> str | None:
+    """The model that a prompt says it was trained on, nothing fetched; None where it says none, or a path, which is not followed in a stranger's file."""
+    try:
+        known = own_model(key)
+        said = known or load_prompt(key).base_model
+    except InputError:
+        return None
+    if said in EMBEDDED_ALIASES:
+        return EMBEDDED_MODEL
+    return said if known or (said is not None and is_hub_id(said)) else None
 
 
 def _distinct(prompts: list[SoftPrompt]) -> list[SoftPrompt]:

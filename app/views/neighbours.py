@@ -1,11 +1,16 @@
-"""The nearest vocabulary words of each virtual token, beside what the token was initialised from."""
+"""What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
 import pandas as pd
 import streamlit as st
 
+from analysis.direction import direction, word_ids
 from analysis.neighbours import METRICS, neighbours
-from analysis.readings import start_and_now
+from analysis.null import null_of
+from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
 from app import charts, widgets
+from app.background import computed
+from trained_prompts import store
+from trained_prompts.tasks import TASKS
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 METRIC_HELP = {
@@ -73,8 +78,86 @@ with widgets.in_words():
     vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
+    if prompt.initial is None and st.toggle(
+        "Take the nearest words for the initial values", key="recover", bind="query-params",
+        help="The file does not hold the values that training started from. Where most tokens are nearer to a word than chance allows, these words may serve; what rests on them is marked “recovered”.",
+    ):  # fmt: skip
+        with widgets.progress() as report:
+            prompt = recover_initial(prompt, vocabulary, report=report)
     tokens = start_and_now(prompt, vocabulary)
+    verdicts = computed(
+        ("verdicts", vocabulary.model, widgets.content_of([prompt]), prompt.metadata.get("initial")),
+        "the verdicts",
+        lambda report: readings(prompt, vocabulary, report=report),
+    )
 
+known = prompt.initial is not None
+
+
+def p_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
+def show_direction() -> None:
+    """What the displacements have in common, of this prompt or of all on its task: the first thing to know of a prompt."""
+    runs = store.list_runs().set_index("name")["task"]
+    task = runs.get(key)
+    st.subheader("What the tokens moved towards, together")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        several = []
+        if task is not None:
+            several = [
+                other for other in widgets.prompts_at_hand(vocabulary.model) if runs.get(other.name) == task and other.initial is not None
+            ]
+        which = "this prompt"
+        if len(several) > 1:
+            which = st.segmented_control(
+                "Displacements of", ["this prompt", f"all {len(several)} of {task}"], default="this prompt", required=True, key=f"of-{task}"
+            )
+        named = st.text_input(
+            "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
+            help="Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
+        )  # fmt: skip
+    words = [word for word in named.split(",") if word.strip()] or (TASKS[task].answer_words() if task in TASKS else [])
+    chosen = several if which != "this prompt" else [prompt]
+    with widgets.in_words():
+        table = computed(
+            ("direction", vocabulary.model, widgets.content_of(chosen), tuple(words)),
+            "the shared direction",
+            lambda report: direction(chosen, vocabulary, words=words, top_k=12, report=report),
+        )
+        tested = set(word_ids(vocabulary, words).tolist())
+    if table is None:
+        return
+    first = table.iloc[0]
+    shared, named_by = first["concentration_p"] < LEVEL, first["words_p"] < LEVEL
+    whose = "This prompt's tokens" if which == "this prompt" else f"The tokens of {len(chosen)} prompts"
+    concentration = f"concentration {first['concentration']:.2f}, {p_words(first['concentration_p'])}"
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {len(vocabulary):,}, {p_words(first['words_p'])}"
+    top = ", ".join(f"“{widgets.plain(token.strip())}”" for token in table["token"].head(4))
+    said = (
+        f"{whose} moved along one direction ({concentration})" if shared else f"{whose} share no direction beyond chance ({concentration})"
+    )
+    if len(tested):
+        said += f"; the {'task’s answer' if not named else 'tested'} words {'are' if named_by else 'are not'} at its top beyond chance ({ranks})"
+    if shared:
+        said += f". It points at {top}."
+        st.success(said, icon=":material/explore:")
+    else:
+        st.info(f"{said}. The words below are what a random direction would show.", icon=":material/blur_off:")
+    alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
+    st.plotly_chart(charts.direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
+    st.caption(
+        f"{'★ marks the tested words; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
+        "That a direction can be read does not mean that the model acts on it."
+    )
+    widgets.download_buttons(table, f"{prompt.name}-direction")
+
+
+if known:
+    show_direction()
+
+st.subheader("Each token")
 facts = st.columns(4)
 facts[0].metric("Virtual tokens", len(prompt), help=f"{prompt.width} wide")
 facts[1].metric(
@@ -82,7 +165,6 @@ facts[1].metric(
     f"{tokens['norm_ratio'].median():.1f} ×",
     help="Median norm of the virtual tokens over that of the vocabulary's rows: 1 × is as long as an ordinary word",
 )
-known = prompt.initial is not None
 facts[2].metric(
     "Still nearest to their start",
     f"{int(tokens['echo'].sum())} of {len(tokens)}" if known else "unknown",
@@ -93,6 +175,13 @@ facts[3].metric(
     f"{tokens['drift'].median() / vocabulary.median_norm:.1f} ×" if known else "unknown",
     help="Median distance from the initial value, in lengths of an ordinary word's row",
 )
+if verdicts is not None:
+    counts = verdicts["verdict"].value_counts()
+    st.markdown(
+        "&emsp;".join(
+            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[verdict.removesuffix(RECOVERED)]}" for verdict, count in counts.items()
+        )
+    )
 
 if not known:
     st.warning(
@@ -105,46 +194,86 @@ elif tokens["echo"].any():
         "their nearest words tell how the prompt started, not what it learned.",
         icon=":material/repeat:",
     )
-else:
-    st.info(
-        "No virtual token is nearest to what it started from. That alone does not make a reading real: any random vector has nearest words too.",
-        icon=":material/info:",
-    )
 
 
 def grid(table: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
-    """A virtual token a row: where it started, how far it moved, and its nearest words with their scores."""
+    """A virtual token a row: its verdict, where it started, how far it moved, and its nearest words with their scores."""
     cells = [f"{charts.shown(token)}  {score:.2f}" for token, score in zip(table["token"], table["score"], strict=True)]
     words = table.assign(cell=cells).pivot(index="position", columns="rank", values="cell").add_prefix("rank ")
-    start = tokens.set_index("position")[["initial_token", "echo", "drift", "norm_ratio"]]
+    start = tokens.set_index("position")[["initial_token", "drift", "norm_ratio"]]
     start["initial_token"] = start["initial_token"].map(charts.shown, na_action="ignore")
-    start["echo"] = start["echo"].map({True: "= start", False: "moved on"})
-    return start.join(words)
+    if verdicts is not None:
+        start.insert(0, "verdict", verdicts["verdict"].map(charts.verdict_label).to_numpy())
+    return start.join(words).reset_index()
 
 
-st.subheader("A virtual token a row")
+def pick_row() -> None:
+    rows = st.session_state[f"grid-{key}"]["selection"]["rows"]
+    if rows:
+        st.session_state["token"] = rows[0]
+
+
 st.dataframe(
     grid(table, tokens),
+    hide_index=True,
     column_config={
         "position": st.column_config.NumberColumn("token", pinned=True),
+        "verdict": st.column_config.TextColumn(pinned=True, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())),
         "initial_token": st.column_config.TextColumn("started from", help="The word nearest to the initial value", pinned=True),
-        "echo": st.column_config.TextColumn("now", help="Whether the nearest word is still that of the start", pinned=True),
         "drift": st.column_config.NumberColumn(format="%.2f", help="Distance from the initial value"),
         "norm_ratio": st.column_config.NumberColumn("norm", format="%.2f ×", help="Norm over the vocabulary's median norm"),
     },
+    key=f"grid-{key}",
+    on_select=pick_row,
+    selection_mode="single-row",
     height=widgets.table_height(len(prompt)),
-    alt="For each virtual token the word it started from, how far it moved, and its nearest words with scores.",
+    alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
 )
-st.caption("␣ marks the space that starts a word.")
+st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
 widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}")
-
-st.subheader("Heat map")
-st.plotly_chart(
-    charts.neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
-)
+if verdicts is not None:
+    st.caption("The verdicts, with all their evidence:")
+    widgets.download_buttons(verdicts, f"{prompt.name}-readings")
 
 st.subheader("One token")
 position = st.select_slider("Virtual token", list(range(len(prompt))), key="token", bind="query-params") if len(prompt) > 1 else 0
+
+
+def show_evidence(row: pd.Series) -> None:
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        verdict = row["verdict"].removesuffix(RECOVERED)
+        st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
+        word = widgets.plain(charts.shown(row["nearest_token"]))
+        lines = [
+            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_words(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
+        ]
+        if known:
+            start = widgets.plain(charts.shown(row["initial_token"]))
+            lines.append(
+                f"**Start.** It started at “{start}”"
+                + (" and is still nearest to it" if row["echo"] else " and is nearest to another word now")
+                + f"; drift {row['drift']:.2f}, where an ordinary word is {vocabulary.median_norm:.2f} long."
+            )
+            learned = widgets.plain(charts.shown(row["delta_token"]))
+            lines.append(
+                f"**Learned direction.** It moved most nearly along “{learned}”; {p_words(row['p_learned'])}"
+                + (", which is chance." if row["p_learned"] >= LEVEL else ", before the correction for the number of tokens.")
+            )
+        else:
+            lines.append("**Start.** Unknown, so nothing can be said of echoes and of what was learned.")
+        st.markdown("\n\n".join(lines))
+    with right:
+        null = null_of(vocabulary).drawn
+        st.plotly_chart(
+            charts.null_histogram(null, row["score"], of=f"token {position}"),
+            key="null",
+            alt=f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}.",
+        )
+
+
+if verdicts is not None:
+    show_evidence(verdicts.iloc[position])
 rows = {"Near to now": table[table["position"] == position]}
 if known:
     with widgets.in_words():
@@ -161,8 +290,12 @@ for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items
 if not known:
     st.caption("This file does not hold the values that training started from.")
 
+st.subheader("Heat map")
+st.plotly_chart(
+    charts.neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
+)
+
 with st.expander("All rows", icon=":material/table_rows:"):
     st.dataframe(table, hide_index=True)
-    st.dataframe(tokens, hide_index=True)
-    widgets.download_buttons(tokens, f"{prompt.name}-tokens")
+    st.dataframe(tokens if verdicts is None else verdicts, hide_index=True)
 widgets.provenance([prompt], model)

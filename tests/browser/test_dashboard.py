@@ -31,9 +31,10 @@ def command_line_csv(*arguments: str) -> bytes:
     ).stdout
 
 
-def download(page: Page, label: str, index: int = 0) -> bytes:
+def download(page: Page, label: str, table: str = "") -> bytes:
+    """What the button of that label gives, of the table whose file's name holds these words; of the first table without them."""
     with page.expect_download() as event:
-        page.get_by_role("button", name=label, exact=True).nth(index).click()
+        page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first.click()
     return event.value.path().read_bytes()
 
 
@@ -69,19 +70,19 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
     loaded(page)
     assert "prompt=browser-run" in page.url
-    expect(page.get_by_role("heading", name="A virtual token a row")).to_be_visible()
-    assert download(page, "CSV") == command_line_csv("neighbours", str(runs_folder / "browser-run"), "--top-k", "8")
+    expect(page.get_by_role("heading", name="Each token")).to_be_visible()
+    assert download(page, "CSV", "neighbours") == command_line_csv("neighbours", str(runs_folder / "browser-run"), "--top-k", "8")
 
 
 def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
     page.goto("/neighbours?prompt=sentiment-words-1&metric=euclidean&k=5")
     loaded(page)
     shipped = str(REPOSITORY / "trained_prompts" / "gallery" / "sentiment-words-1")
-    for label, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("JSON", "json")):
+    for label, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("JSON", "json"), ("Markdown", "md")):
         out = tmp_path / f"table.{ending}"
         arguments = ["neighbours", shipped, "--metric", "euclidean", "--top-k", "5", "--out", str(out)]
         subprocess.run([sys.executable, "-m", "analysis", *arguments], cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
-        assert download(page, label) == out.read_bytes(), label
+        assert download(page, label, "neighbours") == out.read_bytes(), label
 
 
 def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
@@ -132,7 +133,7 @@ def test_a_persons_own_file_is_opened_with_a_receipt_and_read(page, embedded_voc
     expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
     loaded(page)
     expect(page.get_by_text("The initial values of this prompt are unknown")).to_be_visible()
-    nearest = pd.read_csv(io.BytesIO(download(page, "CSV"))).iloc[0]
+    nearest = pd.read_csv(io.BytesIO(download(page, "CSV", "neighbours"))).iloc[0]
     assert (nearest["prompt"], nearest["token_id"], nearest["token"]) == ("planted", good, " good")
     assert nearest["score"] == pytest.approx(1.0)
 
@@ -162,7 +163,7 @@ def test_the_two_files_of_an_encoder_decoder_are_one_prompt_of_two_parts_that_ca
     page.get_by_role("radio", name="decoder").click()
     expect(page.get_by_text("kept-pair (decoder): encoder and decoder")).to_be_visible()  # the line that says where the figures come from
     loaded(page)
-    assert pd.read_csv(io.BytesIO(download(page, "CSV")))["prompt"].unique().tolist() == ["kept-pair (decoder)"]
+    assert pd.read_csv(io.BytesIO(download(page, "CSV", "neighbours")))["prompt"].unique().tolist() == ["kept-pair (decoder)"]
 
 
 def test_the_files_of_a_lora_are_listed_by_module(page, tmp_path):
@@ -205,7 +206,7 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page
     loaded(other)
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("nothing is saved yet")).to_be_visible(timeout=60_000)
-    expect(other.get_by_role("heading", name="A virtual token a row")).to_be_visible()
+    expect(other.get_by_role("heading", name="Each token")).to_be_visible()
     expect(other.get_by_test_id("stAlertContentError")).to_have_count(0)
     context.close()
     assert not (runs_folder / "stopped-run").exists()
@@ -214,7 +215,7 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
     context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard, color_scheme="dark")
     narrow = context.new_page()
-    for path in ("/", "/open", "/neighbours?prompt=sentiment-words-1", "/train"):
+    for path in ("/", "/open", "/neighbours?prompt=sentiment-words-1", "/clusters", "/compare", "/search", "/train", "/measures"):
         narrow.goto(path)
         loaded(narrow)
         assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
