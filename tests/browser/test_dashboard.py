@@ -31,7 +31,7 @@ def command_line_csv(*arguments: str) -> bytes:
     ).stdout
 
 
-def download(page: Page, label: str, table: str = "") -> bytes:
+def download(page: Page, label: str, table: str = "st-key") -> bytes:
     """What the button of that label gives, of the table whose file's name holds these words; of the first table without them."""
     with page.expect_download() as event:
         page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first.click()
