@@ -1,17 +1,23 @@
 """What is called learned was planted, what is called an echo is one, and chance is called chance."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 from scipy.stats import false_discovery_control, kstest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
 from analysis.null import normal_draws, null_of, p_values, tightness, uniform_draws
 from analysis.readings import readings, recover_initial
 from analysis.vocabulary import Vocabulary
+from tests.conftest import EMBEDDED
 
 
 def prompt_of(rows, initial=None) -> SoftPrompt:
@@ -28,11 +34,6 @@ def made_vocabulary(kind: str) -> Vocabulary:
     return Vocabulary.from_embeddings([f" w{i}" for i in range(len(rows))], rows.astype(np.float32), model=kind)
 
 
-@pytest.fixture(scope="module", params=["embedded", "isotropic", "anisotropic"])
-def vocabulary(request, embedded_vocabulary):
-    return embedded_vocabulary if request.param == "embedded" else made_vocabulary(request.param)
-
-
 def noise_like(rows, size, rng):
     """Noise whose length is `size` times that of each row."""
     noise = rng.standard_normal(rows.shape)
@@ -45,32 +46,62 @@ def words(vocabulary, count, rng):
     return vocabulary.embeddings[rng.choice(usual, count, replace=False)].astype(np.float64)
 
 
-@pytest.mark.slow
-def test_of_500_unreadable_tokens_few_are_called_learned(vocabulary):
-    start = normal_draws(vocabulary, 500, seed=7)
-    now = normal_draws(vocabulary, 500, seed=8)
-    for prompt in (prompt_of(now, start.astype(np.float32)), prompt_of(now)):
-        verdicts = readings(prompt, vocabulary)["verdict"]
-        assert verdicts.isin(["learned", "near a word"]).mean() <= 0.05
+# --- Planted truth, through the command line, on three vocabularies ---
+
+
+@pytest.fixture(params=[EMBEDDED, "isotropic", "anisotropic"])
+def model(request, tmp_path):
+    """What --model is given, and the vocabulary that it stands for: the embedded one, or a folder of a made-up one."""
+    if request.param == EMBEDDED:
+        return EMBEDDED, request.getfixturevalue("embedded_vocabulary")
+    request.getfixturevalue("own_cache")
+    made = made_vocabulary(request.param)
+    tokenizer = Tokenizer(WordLevel({f"w{i}": i for i in range(len(made))}, unk_token="w0"))
+    folder = tmp_path / request.param
+    folder.mkdir()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": made.width}))
+    save_file({"model.embed_tokens.weight": made.embeddings}, folder / "model.safetensors")
+    return folder, made
+
+
+@pytest.fixture
+def verdicts(command, prompt_file, model):
+    """`readings` of these rows on the command line: the verdict of each token."""
+
+    def read(rows, initial=None) -> pd.Series:
+        start = [] if initial is None else ["--initial", prompt_file(np.asarray(initial, np.float32), "start")]
+        outcome = command("readings", prompt_file(np.asarray(rows, np.float32)), "--model", model[0], "--format", "json", *start)
+        assert outcome.status == 0, outcome.err
+        return pd.DataFrame(json.loads(outcome.out))["verdict"]
+
+    return read
 
 
 @pytest.mark.slow
-def test_of_500_planted_words_nearly_all_are_found(vocabulary):
+def test_of_500_unreadable_tokens_few_are_called_learned(verdicts, model):
+    start, now = (normal_draws(model[1], 500, seed=seed) for seed in (7, 8))
+    assert verdicts(now, start).isin(["learned"]).mean() <= 0.05
+    assert verdicts(now).isin(["near a word"]).mean() <= 0.05
+
+
+@pytest.mark.slow
+def test_of_500_planted_words_nearly_all_are_found(verdicts, model):
     rng = np.random.default_rng(9)
-    planted = words(vocabulary, 500, rng)
-    start = normal_draws(vocabulary, 500, seed=10).astype(np.float32)
-    prompt = prompt_of(planted + noise_like(planted - vocabulary.mean, 0.5, rng), start)
-    assert (readings(prompt, vocabulary)["verdict"] == "learned").mean() >= 0.95
+    planted = words(model[1], 500, rng)
+    now = planted + noise_like(planted - model[1].mean, 0.5, rng)
+    assert (verdicts(now, normal_draws(model[1], 500, seed=10)) == "learned").mean() >= 0.95
+    assert (verdicts(now) == "near a word").mean() >= 0.95
 
 
 @pytest.mark.slow
-def test_of_500_vocabulary_rows_that_drifted_a_little_nearly_all_are_called_echo(vocabulary):
+def test_of_500_vocabulary_rows_that_drifted_a_little_nearly_all_are_called_echo(verdicts, model):
     rng = np.random.default_rng(11)
-    rows = words(vocabulary, 500, rng)
-    prompt = prompt_of(rows + noise_like(rows - vocabulary.mean, 0.3, rng), rows.astype(np.float32))
-    first, again = readings(prompt, vocabulary), readings(prompt, vocabulary)
-    assert (first["verdict"] == "echo").mean() >= 0.95
-    pd.testing.assert_frame_equal(first, again)
+    rows = words(model[1], 500, rng)
+    now = rows + noise_like(rows - model[1].mean, 0.3, rng)
+    first, again = verdicts(now, rows), verdicts(now, rows)
+    assert (first == "echo").mean() >= 0.95
+    assert first.equals(again)
 
 
 @pytest.mark.slow
