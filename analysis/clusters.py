@@ -46,7 +46,7 @@ class Clustering:
     ----------
     clusters : one row a cluster, the largest first: cluster (from 0), label (the words most frequent among the members' neighbours and
         distinctive of this cluster), size, prompts (in how many its members are), tightness (mean cosine of the members' pairs),
-        tightness_p (share of random sets in which the method finds a cluster as tight), stability (mean Jaccard of its best matches over
+        tightness_p (share of random sets in which the method finds a cluster as tight; both missing for a cluster of one token), stability (mean Jaccard of its best matches over
         bootstrap resamples). See `is_real`.
     members : one row a virtual token: prompt, position, cluster (-1 for none), probability (HDBSCAN's strength of membership, else
         missing), nearest_token (in the position space the nearest word; in the displacement space the one nearest to the drift's direction).
@@ -116,7 +116,7 @@ def find_clusters(
             "size": np.bincount(labels[labels >= 0], minlength=found),
             "prompts": [len(set(owners[labels == i])) for i in range(found)],
             "tightness": tightness,
-            "tightness_p": np.max([p_values(np.sort(runs), tightness) for runs in null], axis=0) if found else np.empty(0),
+            "tightness_p": _tightness_p(null, tightness),
             "stability": stability,
         },
         columns=COLUMNS,
@@ -267,6 +267,14 @@ def _null_tightness(null: Null, vocabulary: Vocabulary, n: int, found: int, meth
             tightest = [_tightness(distances, labels == i) for i in range(labels.max(initial=-1) + 1)]
             result[kind, run] = np.nanmax([-1.0, *tightest])
     return result
+
+
+def _tightness_p(null: np.ndarray, tightness: np.ndarray) -> np.ndarray:
+    """The larger p-value of each cluster's tightness, against either kind of random vectors; nan for a cluster of one token, which has none."""
+    if not len(tightness):
+        return np.empty(0)
+    p = np.max([p_values(np.sort(runs), tightness) for runs in null], axis=0)
+    return np.where(np.isnan(tightness), np.nan, p)
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def show_direction() -> None:
         f"{whose} moved along one direction ({concentration})" if shared else f"{whose} share no direction beyond chance ({concentration})"
     )
     if len(tested):
-        said += f"; the {'task’s answer' if not named else 'tested'} words {'are' if named_by else 'are not'} at its top beyond chance ({ranks})"
+        whose_words = "task’s answer words" if not named else "tested words"
+        said += f"; the {whose_words} rank {'higher on it than chance' if named_by else 'no higher on it than chance'} ({ranks})"
     if shared:
         said += f". It points at {top}."
         st.success(said, icon=":material/explore:")

@@ -82,6 +82,18 @@ def test_displacements_are_clustered_apart_from_where_they_started(embedded_voca
         find_clusters([prompt_of(rows)], embedded_vocabulary, space="displacement")
 
 
+@pytest.mark.parametrize("method", ["agglomerative", "kmeans"])
+def test_a_token_by_itself_is_no_cluster_to_believe(embedded_vocabulary, method):
+    rng = np.random.default_rng(5)
+    pair = rng.standard_normal(576)
+    rows = embedded_vocabulary.mean + np.stack([pair, pair + 0.1 * rng.standard_normal(576), *rng.standard_normal((3, 576))])
+    clusters = find_clusters([prompt_of(rows)], embedded_vocabulary, method=method).clusters
+    alone = clusters["size"] == 1
+    assert alone.any()
+    assert clusters.loc[alone, ["tightness", "tightness_p"]].isna().all(axis=None)
+    assert not is_real(clusters)[alone].any()
+
+
 def test_the_same_seed_gives_the_same_clusters(embedded_vocabulary):
     rows, _ = planted(embedded_vocabulary, 3)
     first, again = (find_clusters([prompt_of(rows[:60])], embedded_vocabulary, seed=4).clusters for _ in range(2))
