@@ -85,8 +85,8 @@ def test_displacements_are_clustered_apart_from_where_they_started(embedded_voca
 @pytest.mark.parametrize("method", ["agglomerative", "kmeans"])
 def test_a_token_by_itself_is_no_cluster_to_believe(embedded_vocabulary, method):
     rng = np.random.default_rng(5)
-    pair = rng.standard_normal(576)
-    rows = embedded_vocabulary.mean + np.stack([pair, pair + 0.1 * rng.standard_normal(576), *rng.standard_normal((3, 576))])
+    pairs = np.repeat(rng.standard_normal((3, 576)), 2, axis=0) + 0.1 * rng.standard_normal((6, 576))
+    rows = embedded_vocabulary.mean + np.vstack([pairs, rng.standard_normal(576)])
     clusters = find_clusters([prompt_of(rows)], embedded_vocabulary, method=method).clusters
     alone = clusters["size"] == 1
     assert alone.any()
