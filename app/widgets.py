@@ -15,7 +15,9 @@ from analysis import export
 from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from analysis.errors import InputError
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, default_model, is_at_hand, is_hub_id, is_prepared
+from analysis.readings import RECOVERED, VERDICTS
 from analysis.vocabulary import Vocabulary, load_vocabulary
+from app import charts
 from app.jobs import JobQueue
 from trained_prompts import store
 
@@ -251,6 +253,18 @@ def download_buttons(table: pd.DataFrame, name: str) -> None:
                 key=f"download-{name}-{form}",
                 help=f"{len(table):,} rows as {label}",
             )
+
+
+def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool = False):
+    """The cells and the column of verdicts: each in words, with its shape and its colour."""
+    cells = verdicts.map(lambda verdict: [charts.verdict_label(verdict)])
+    labels = {
+        charts.verdict_label(verdict): charts.VERDICT_MARKS[verdict.removesuffix(RECOVERED)][0] + "60" for verdict in verdicts.unique()
+    }  # pale: the words stay readable
+    column = st.column_config.MultiselectColumn(
+        label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())
+    )  # fmt: skip
+    return cells.to_numpy(), column
 
 
 def table_height(rows: int) -> int | str:

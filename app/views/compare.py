@@ -88,23 +88,22 @@ with right:
         same_start=pairs["same_start"].map({True: "same", False: "other"}),
     )
     order = ["position_a", "nearest_a", "cosine", "nearest_b", "position_b", "same_start"]
+    columns = {}
     if verdicts is not None:
-        shown["verdict_a"], shown["verdict_b"] = (
-            table["verdict"].map(charts.verdict_label).to_numpy()[shown[position]]
-            for table, position in zip(verdicts, ("position_a", "position_b"), strict=True)
-        )
+        for half, table_of in zip("ab", verdicts, strict=True):
+            taken = table_of["verdict"].iloc[shown[f"position_{half}"]]
+            shown[f"verdict_{half}"], columns[f"verdict_{half}"] = widgets.verdict_column(taken)
         order = ["position_a", "nearest_a", "verdict_a", "cosine", "nearest_b", "position_b", "verdict_b", "same_start"]
     st.dataframe(
         shown[order],
         hide_index=True,
-        column_config={
+        column_config=columns
+        | {
             "position_a": st.column_config.NumberColumn("token", help=f"Of {name_a}"),
             "nearest_a": st.column_config.TextColumn("near to", help="The nearest word by centred cosine"),
-            "verdict_a": st.column_config.TextColumn("verdict"),
             "cosine": st.column_config.ProgressColumn("cosine", format="%.2f", min_value=0.0, max_value=1.0),
             "nearest_b": st.column_config.TextColumn("near to"),
             "position_b": st.column_config.NumberColumn("token", help=f"Of {name_b}"),
-            "verdict_b": st.column_config.TextColumn("verdict"),
             "same_start": st.column_config.TextColumn("start", help="Whether both started from the same values"),
         },
         height=widgets.table_height(len(pairs)),

@@ -204,7 +204,7 @@ def grid(table: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     start = tokens.set_index("position")[["initial_token", "drift", "norm_ratio"]]
     start["initial_token"] = start["initial_token"].map(charts.shown, na_action="ignore")
     if verdicts is not None:
-        start.insert(0, "verdict", verdicts["verdict"].map(charts.verdict_label).to_numpy())
+        start.insert(0, "verdict", verdict_cells)
     return start.join(words).reset_index()
 
 
@@ -214,12 +214,13 @@ def pick_row() -> None:
         st.session_state["token"] = rows[0]
 
 
+verdict_cells, verdict_column = (None, None) if verdicts is None else widgets.verdict_column(verdicts["verdict"], pinned=True)
 st.dataframe(
     grid(table, tokens),
     hide_index=True,
     column_config={
         "position": st.column_config.NumberColumn("token", pinned=True),
-        "verdict": st.column_config.TextColumn(pinned=True, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())),
+        "verdict": verdict_column,
         "initial_token": st.column_config.TextColumn("started from", help="The word nearest to the initial value", pinned=True),
         "drift": st.column_config.NumberColumn(format="%.2f", help="Distance from the initial value"),
         "norm_ratio": st.column_config.NumberColumn("norm", format="%.2f ×", help="Norm over the vocabulary's median norm"),
