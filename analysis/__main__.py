@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | prepare`."""
+"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | prepare`."""
 
 from __future__ import annotations
 
@@ -172,6 +172,52 @@ def similarity(
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, None, report)
         table = compare(prompts, vocabulary, report=report)
+    emit(table, form, out)
+
+
+@app.command()
+def spectra(
+    path: Annotated[Path, typer.Argument(help="A LoRA: a file, a folder or a zip.")],
+    base: Annotated[
+        str | None, typer.Option(help="Compare with this model's weights too: smollm2-135m, a hub id, a folder or a .gguf file.")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="Compare with another LoRA instead: which directions the two share.")] = None,
+    truncate: Annotated[
+        float | None, typer.Option(help="Keep the fewest ranks that hold this share of each module's energy, for instance 0.95.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="The new folder that --truncate writes PEFT's files to.")] = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """The rank spectrum of every module of a LoRA: how many of its ranks it really uses."""
+    check_out(out)
+    from analysis.adapters import load_lora
+
+    if sum(option is not None for option in (base, against, truncate)) > 1:
+        raise InputError("Give one of --base, --against and --truncate at a time.")
+    if (truncate is None) != (save is None):
+        raise InputError("--truncate and --save go together: the share of the energy, and the new folder for the smaller LoRA.")
+    adapter = load_lora(path)
+    with progress_bar() as report:
+        if against is not None:
+            from analysis.subspaces import against as compare
+
+            table = compare(adapter, load_lora(against), report=report)
+        elif truncate is not None:
+            from analysis.truncation import truncate as cut
+
+            table = cut(adapter, truncate, save, report=report)
+        else:
+            from analysis.spectra import health
+            from analysis.spectra import spectra as all_spectra
+
+            table = all_spectra(adapter, report=report)
+            for row in health(adapter, table).itertuples():
+                print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
+            if base is not None:
+                from analysis.base_weights import against_base
+
+                table = table.merge(against_base(adapter, base, report=report), on="module")
     emit(table, form, out)
 
 

@@ -80,6 +80,7 @@ def prompt_of(adapter: SoftPrompt | LoraAdapter) -> SoftPrompt | None:
 def prompt_choices() -> list[str]:
     """The keys of every prompt at hand: opened files first, then the person's kept files and runs, then the gallery."""
     runs, kept = store.list_runs(), store.list_kept()
+    runs = runs[runs["method"] != "lora"]
     yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
     files = [key for key, adapter in opened().items() if prompt_of(adapter) is not None]
     return [*files, *kept[kept["kind"] != "lora"]["name"], *yours, *runs[runs["origin"] == "gallery"]["name"]]

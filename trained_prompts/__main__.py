@@ -41,11 +41,17 @@ def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
 def train(
     task: Annotated[str, typer.Option(help="See `tasks`.")],
     name: Annotated[str, typer.Option(help="What the run is called; a name is used once.")],
-    method: Annotated[str, typer.Option(help="prompt-tuning")] = "prompt-tuning",
-    tokens: Annotated[int, typer.Option(help="Virtual tokens.")] = 10,
+    method: Annotated[str, typer.Option(help="prompt-tuning or lora.")] = "prompt-tuning",
+    tokens: Annotated[int, typer.Option(help="Virtual tokens, of prompt tuning.")] = 10,
+    rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
+    alpha: Annotated[float | None, typer.Option(help="Of LoRA. [default: twice the rank]")] = None,
+    rslora: Annotated[bool, typer.Option("--rslora", help="Scale LoRA by alpha/√rank instead of alpha/rank.")] = False,
+    targets: Annotated[str, typer.Option(help="Modules that LoRA changes in every layer, with commas between them.")] = "q_proj,v_proj",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Adam's rate at the first step; it falls linearly to zero.")] = 0.05,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: 0.05, of LoRA 0.001]")
+    ] = None,
     init: Annotated[str, typer.Option(help="sample-vocab (rows of frequent words), text or random.")] = "sample-vocab",
     init_text: Annotated[str | None, typer.Option(help="The text whose words `--init text` starts from.")] = None,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
@@ -55,13 +61,14 @@ def train(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Train a soft prompt, evaluate it on held-out examples before and after, and keep the run."""
+    """Train a soft prompt or a LoRA, evaluate it on held-out examples before and after, and keep the run."""
     check_out(out)
     from trained_prompts.trainer import TrainingConfig
 
     config = TrainingConfig(
         task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, init=init, init_text=init_text, seed=seed,
+        rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
     )  # fmt: skip
     emit(_train_and_keep(config, name, limit, into), form, out)
 
@@ -80,7 +87,7 @@ def gallery() -> None:
 
 @app.command()
 def evaluate(
-    prompt: Annotated[str, typer.Argument(help="The name of a run, or the path of a soft prompt.", metavar="NAME|PATH")],
+    prompt: Annotated[str, typer.Argument(help="The name of a run, or the path of a soft prompt or a LoRA.", metavar="NAME|PATH")],
     task: Annotated[str, typer.Option(help="See `tasks`.")],
     limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the prompt's own]")] = None,
@@ -92,22 +99,28 @@ def evaluate(
     from trained_prompts.tasks import get_task
 
     get_task(task)
-    from analysis.adapters import load_soft_prompt
-    from analysis.models import default_model, load_model
+    from analysis.adapters import LoraAdapter, load_adapter
+    from analysis.models import EMBEDDED_WIDTH, default_model, load_model
     from trained_prompts import store
-    from trained_prompts.evaluation import compare_with_bare_model
+    from trained_prompts.evaluation import compare_lora, compare_with_bare_model
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
         path = store.adapter_path(prompt)
         model = model or store.own_model(prompt)
-    soft_prompt = load_soft_prompt(path)
-    soft_prompt.check_is_one()
+    adapter = load_adapter(path)
     with progress_bar() as report:
-        model = model or default_model(soft_prompt.base_model, soft_prompt.width, report=report)
-        language_model = load_model(model, report=report)
-        soft_prompt.check_width(language_model[0].get_input_embeddings().weight.shape[1], model)
-        table = compare_with_bare_model(soft_prompt, task, language_model=language_model, limit=limit, report=report)
+        if isinstance(adapter, LoraAdapter):
+            model = model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report)
+            language_model = load_model(model, report=report)
+            table = compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
+        else:
+            adapter.check_is_one()
+            adapter.check_is_embeddings()
+            model = model or default_model(adapter.base_model, adapter.width, report=report)
+            language_model = load_model(model, report=report)
+            adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model)
+            table = compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
     emit(table, form, out)
 
 

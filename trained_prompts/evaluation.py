@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -53,7 +54,14 @@ def evaluate(
 
 
 def evaluate_run(recording: Recording, *, language_model, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
-    """Held-out scores before and after training: rows `no prompt`, `initial values` and `trained`."""
+    """Held-out scores before and after training: rows `no prompt`, `initial values` (of a prompt) and `trained`; of a LoRA as it is kept, in 16 bits."""
+    if recording.weights is not None:
+        from trained_prompts.lora import applied_weights, config_of
+
+        return _with_and_without(
+            applied_weights(language_model[0], config_of(recording.config), recording.weights),
+            "trained", recording.config.task, language_model, limit, report,
+        )  # fmt: skip
     prompts = [("no prompt", None), ("initial values", recording.initial), ("trained", recording.embeddings)]
     return _evaluate_all(prompts, recording.config.task, language_model, limit, report)
 
@@ -65,6 +73,25 @@ def compare_with_bare_model(
     initial = [] if prompt.initial is None else [("initial values", prompt.initial)]
     prompts = [("no prompt", None), *initial, (prompt.name, prompt.embeddings)]
     return _evaluate_all(prompts, task, language_model, limit, report)
+
+
+def compare_lora(
+    folder: Path, name: str, task: str, *, language_model, limit: int | None = None, report: Report = no_report
+) -> pd.DataFrame:
+    """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
+    from trained_prompts.lora import applied
+
+    return _with_and_without(applied(language_model[0], folder), name, task, language_model, limit, report)
+
+
+def _with_and_without(applied, name: str, task: str, language_model, limit, report) -> pd.DataFrame:
+    bare = _bare_model(task, language_model, limit, lambda share, doing: report(share / 2, f"{doing}: no prompt"))
+    with applied:
+        scores = evaluate(
+            name, None, task, language_model=language_model, limit=limit,
+            report=lambda share, doing: report(0.5 + share / 2, f"{doing}: {name}"),
+        )  # fmt: skip
+    return pd.concat([bare, scores], ignore_index=True)
 
 
 def _evaluate_all(prompts, task, language_model, limit, report) -> pd.DataFrame:

@@ -24,7 +24,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,14 +65,21 @@ class Recording:
             self.initial = step.embeddings
         else:
             self._losses.append((step.step, step.loss, step.learning_rate, step.seconds))
-        if step.step % self._every == 0:
+        if step.embeddings is not None and step.step % self._every == 0:
             self._snapshots[step.step] = step.embeddings.astype(np.float16)
         self.last = step
 
     @property
-    def embeddings(self) -> np.ndarray:
-        """(n, d) float32, the virtual tokens as they are now."""
+    def embeddings(self) -> np.ndarray | None:
+        """(n, d) float32, the virtual tokens as they are now; None for LoRA."""
         return self.last.embeddings
+
+    @property
+    def weights(self) -> dict[str, np.ndarray] | None:
+        """The factors of a LoRA as they are now, float16 as they are kept and scored; None for a prompt."""
+        if self.last.weights is None:
+            return None
+        return {name: array.astype(np.float16) for name, array in self.last.weights.items()}
 
     @property
     def steps_done(self) -> int:
@@ -240,7 +246,7 @@ def find(name: str) -> Path:
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 
-    Columns: name, origin (gallery, yours), task, model, tokens, init, steps, seed, no_prompt, start, accuracy, low, high (held-out
+    Columns: name, origin (gallery, yours), task, model, method (prompt-tuning, lora), tokens and init (of a prompt), rank (of a LoRA), steps, seed, no_prompt, start, accuracy, low, high (held-out
     accuracy without a prompt, with the initial values, with the trained ones, and its 95 % interval), n, norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
     """
     rows = []
@@ -257,7 +263,9 @@ def list_runs() -> pd.DataFrame:
         "origin",
         "task",
         "model",
+        "method",
         "tokens",
+        "rank",
         "init",
         "steps",
         "seed",
@@ -271,19 +279,26 @@ def list_runs() -> pd.DataFrame:
         "created",
         "path",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"tokens": "Int64", "rank": "Int64", "norm_ratio": "float64", "start": "float64"})
 
 
 def gallery_markdown() -> str:
-    """The table of the prompts that ship, as README.md holds it."""
+    """The tables of the prompts and the LoRAs that ship, as README.md holds them."""
+    shipped = list_runs().query("origin == 'gallery'")
     lines = [
         "| prompt | task | initialised from | norm against the vocabulary | no prompt | start | trained | 95 % interval | n |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in list_runs().query("origin == 'gallery'").itertuples():
+    for row in shipped[shipped["method"] != "lora"].itertuples():
         lines.append(
             f"| {row.name} | {row.task} | {row.init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {row.start:.3f} | {row.accuracy:.3f} "
             f"| {row.low:.3f} to {row.high:.3f} | {row.n} |"
+        )
+    lines += ["", "| LoRA | task | rank | without | trained | 95 % interval | n |", "|---|---|---|---|---|---|---|"]
+    for row in shipped[shipped["method"] == "lora"].sort_values(["task", "rank"], ascending=[False, True]).itertuples():
+        lines.append(
+            f"| {row.name} | {row.task} | {row.rank} | {row.no_prompt:.3f} | {row.accuracy:.3f} | {row.low:.3f} to {row.high:.3f} | {row.n} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -340,13 +355,16 @@ def _row(origin: str, path: Path) -> dict:
     run = json.loads(path.read_text(encoding="utf-8"))
     scores = run["scores"]
     trained = scores.get("trained", {})
+    lora = _is_lora(run["config"])
     return {
         "name": path.parent.name,
         "origin": origin,
         "task": run["config"]["task"],
         "model": run["model"]["name"],
-        "tokens": run["config"]["tokens"],
-        "init": run["config"]["init"],
+        "method": run["config"].get("method", "prompt-tuning"),
+        "tokens": None if lora else run["config"]["tokens"],
+        "rank": run["config"]["rank"] if lora else None,
+        "init": None if lora else run["config"]["init"],
         "steps": run["steps_done"],
         "seed": run["config"]["seed"],
         "no_prompt": scores.get("no prompt", {}).get("accuracy"),
@@ -355,10 +373,14 @@ def _row(origin: str, path: Path) -> dict:
         "low": trained.get("low"),
         "high": trained.get("high"),
         "n": trained.get("n"),
-        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"],
+        "norm_ratio": None if lora else run["norms"]["median"] / run["norms"]["vocabulary_median"],
         "created": run["created"],
         "path": str(path.parent),
     }
+
+
+def _is_lora(config: dict) -> bool:
+    return config.get("method") == "lora"
 
 
 def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
@@ -368,18 +390,25 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
     return {
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": asdict(config) | {"model": _lasting(config.model)},
+        "config": config.described() | {"model": _lasting(config.model)},
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
         "scores": {prompt: {key: by_prompt.loc[prompt, key].item() for key in wanted} for prompt in by_prompt.index},
-        "norms": {
-            "median": float(np.median(np.linalg.norm(recording.embeddings, axis=1))),
-            "initial_median": float(np.median(np.linalg.norm(recording.initial, axis=1))),
-            "vocabulary_median": load_vocabulary(config.model).median_norm,
-        },
+        **_norms(recording),
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }
+
+
+def _norms(recording: Recording) -> dict:
+    if recording.embeddings is None:
+        return {}
+    norms = {
+        "median": float(np.median(np.linalg.norm(recording.embeddings, axis=1))),
+        "initial_median": float(np.median(np.linalg.norm(recording.initial, axis=1))),
+        "vocabulary_median": load_vocabulary(recording.config.model).median_norm,
+    }
+    return {"norms": norms}
 
 
 def _lasting(model: str) -> str:
@@ -389,6 +418,23 @@ def _lasting(model: str) -> str:
 
 
 def _write(recording: Recording, description: dict, folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    if recording.config.method == "lora":
+        from trained_prompts import lora
+
+        lora_config = lora.config_of(recording.config)
+        lora_config.base_model_name_or_path, lora_config.inference_mode = _lasting(recording.config.model), True
+        lora_config.save_pretrained(folder)
+        save_file(recording.weights, folder / "adapter_model.safetensors")
+    else:
+        _write_prompt(recording, folder)
+    recording.losses().to_csv(folder / "losses.csv", index=False, lineterminator="\n")
+    (folder / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(description), encoding="utf-8")
+
+
+def _write_prompt(recording: Recording, folder: Path) -> None:
     from peft import PromptTuningConfig, TaskType
     from safetensors.numpy import save_file
     from transformers import AutoConfig
@@ -407,24 +453,28 @@ def _write(recording: Recording, description: dict, folder: Path) -> None:
     save_file({"initial": recording.initial}, folder / "initial.safetensors")
     steps, embeddings = recording.trajectory()
     save_file({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
-    recording.losses().to_csv(folder / "losses.csv", index=False, lineterminator="\n")
-    (folder / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_card(description), encoding="utf-8")
 
 
 def _card(run: dict) -> str:
     config = run["config"]
+    of_method = (
+        {"method": "lora", "rank": config["rank"], "alpha": config["alpha"], "targets": ",".join(config["targets"])}
+        if _is_lora(config)
+        else {"tokens": config["tokens"], "init": config["init"], "init-text": config["init_text"]}
+    )
     options = {
-        "task": config["task"], "model": config["model"], "tokens": config["tokens"], "init": config["init"], "init-text": config["init_text"],
-        "steps": config["steps"], "batch-size": config["batch_size"], "learning-rate": config["learning_rate"], "seed": config["seed"],
-        "name": run["name"],
+        "task": config["task"], "model": config["model"], **of_method, "steps": config["steps"], "batch-size": config["batch_size"],
+        "learning-rate": config["learning_rate"], "seed": config["seed"], "name": run["name"],
     }  # fmt: skip
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    if config.get("rslora"):
+        words.append("--rslora")
     command = shlex.join(["python", "-m", "trained_prompts", "train", *words])
+    what = f"LoRA of rank {config['rank']}" if _is_lora(config) else f"soft prompt of {config['tokens']} virtual tokens"
     lines = [
         f"# {run['name']}",
         "",
-        f"A soft prompt of {config['tokens']} virtual tokens for {run['model']['name']}, trained on the task *{config['task']}*"
+        f"A {what} for {run['model']['name']}, trained on the task *{config['task']}*"
         f" for {run['steps_done']} of {config['steps']} steps in {run['seconds_training']:.0f} s on {run['created'][:10]}.",
         "",
         "| held-out | accuracy | 95 % interval | loss | n |",

@@ -19,7 +19,7 @@ from analysis.adapters.opening import open_adapter
 from analysis.adapters.soft_prompt import SoftPrompt, Source
 from analysis.errors import AdapterError, printable
 
-__all__ = ["AdapterError", "LoraAdapter", "LoraFactors", "SoftPrompt", "Source", "load_adapter", "load_soft_prompt"]
+__all__ = ["AdapterError", "LoraAdapter", "LoraFactors", "SoftPrompt", "Source", "load_adapter", "load_lora", "load_soft_prompt"]
 
 READERS = (peft, lora_names, textual_inversion, bare)  # asked in this order; the last reads or says what is missing
 
@@ -72,4 +72,20 @@ def load_soft_prompt(path: str | Path, *, name: str | None = None) -> SoftPrompt
         return adapter.textual_inversion
     raise AdapterError(
         f"The adapter {adapter.name} is a LoRA of {len(adapter)} modules and holds no virtual tokens; inspect says what is in it."
+    )
+
+
+def load_lora(path: str | Path, *, name: str | None = None) -> LoraAdapter:
+    """`load_adapter` for callers that can only use a LoRA.
+
+    Raises
+    ------
+    AdapterError
+        As `load_adapter`, or it is a soft prompt.
+    """
+    adapter = load_adapter(path, name=name)
+    if isinstance(adapter, LoraAdapter):
+        return adapter
+    raise AdapterError(
+        f"The adapter {adapter.name} is a soft prompt of {len(adapter)} virtual tokens and no LoRA; give neighbours or readings this one."
     )

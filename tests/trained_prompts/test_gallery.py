@@ -6,11 +6,14 @@ import pytest
 from analysis.adapters import load_adapter
 from tests.conftest import REPOSITORY
 from trained_prompts import store
-from trained_prompts.evaluation import evaluate
+from trained_prompts.evaluation import compare_lora, evaluate
 from trained_prompts.gallery import RECIPES
+from trained_prompts.lora import applied
 from trained_prompts.store import GALLERY, list_runs
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
+LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]
+PROMPTS = [name for name in SHIPPED if name not in LORAS]
 
 
 def test_two_tasks_by_two_initialisations_ship():
@@ -22,16 +25,16 @@ def test_two_tasks_by_two_initialisations_ship():
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_prompt_was_made_by_its_recipe_and_beats_no_prompt(name):
+def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
     run = store.read_description(GALLERY / name)
-    assert run["config"] == json.loads(json.dumps(vars(RECIPES[name])))
+    assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
     assert run["steps_done"] == RECIPES[name].steps
     assert run["scores"]["trained"]["accuracy"] > run["scores"]["no prompt"]["accuracy"]
     assert run["scores"]["trained"]["n"] == {"sentiment": 1066, "capitals": 60}[run["config"]["task"]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", PROMPTS)
 def test_peft_loads_a_shipped_prompt_and_the_model_answers_with_it(name, embedded_model):
     import torch
     from peft import PeftModel
@@ -49,13 +52,36 @@ def test_peft_loads_a_shipped_prompt_and_the_model_answers_with_it(name, embedde
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("capitals")])
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name.startswith("capitals")])
 def test_the_score_on_a_card_can_be_measured_again(name, embedded_model):
     score = store.read_description(GALLERY / name)["scores"]["trained"]
     row = evaluate(name, load_adapter(GALLERY / name).embeddings, "capitals", language_model=embedded_model).iloc[0]
     # One answer may tip over on another processor; the loss is the sharper measure.
     assert abs(row["accuracy"] - score["accuracy"]) <= 1.01 / score["n"]
     assert row["loss"] == pytest.approx(score["loss"], abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LORAS)
+def test_a_shipped_lora_is_read_loaded_by_peft_and_scores_what_its_card_says(name, embedded_model):
+    from peft import PeftModel
+
+    model, tokenizer = embedded_model
+    adapter = load_adapter(GALLERY / name)
+    assert {factors.rank for factors in adapter.modules.values()} == {RECIPES[name].rank} and len(adapter) == 60
+    inputs = tokenizer("Country: Japan\nCapital:", return_tensors="pt")
+    with applied(model, GALLERY / name):
+        ours = model(**inputs).logits
+    peft_model = PeftModel.from_pretrained(model, GALLERY / name)
+    try:
+        assert abs(peft_model(**inputs).logits - ours).max() < 1e-4
+    finally:
+        peft_model.unload()
+    task, kept = RECIPES[name].task, store.read_description(GALLERY / name)["scores"]["trained"]
+    if task == "capitals":
+        row = compare_lora(GALLERY / name, name, task, language_model=embedded_model).set_index("prompt").loc[name]
+        assert abs(row["accuracy"] - kept["accuracy"]) <= 1.01 / kept["n"]
+        assert row["loss"] == pytest.approx(kept["loss"], abs=1e-3)
 
 
 def test_the_readmes_table_is_the_gallerys():

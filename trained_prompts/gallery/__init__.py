@@ -1,4 +1,4 @@
-"""The soft prompts that ship: how each was made. `make gallery` trains those whose folder is missing here."""
+"""The soft prompts and LoRAs that ship: how each was made. `make gallery` trains those whose folder is missing here."""
 
 from trained_prompts.trainer import TrainingConfig
 
@@ -13,4 +13,6 @@ RECIPES = {
     "capitals-text-1": TrainingConfig(
         task="capitals", init="text", init_text="Name the capital city of the country.", seed=1, learning_rate=0.02
     ),
+    **{f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, seed=1) for rank in (2, 4, 8, 16, 64)},
+    "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, seed=1),
 }

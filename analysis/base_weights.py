@@ -1,0 +1,159 @@
+"""A LoRA against the weights that it changes: how large it is beside them, and whether it adds directions that they do not have.
+
+One weight is in memory at a time. Its SVD is computed once and kept, since it is the same for every LoRA of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import LoraAdapter
+from analysis.adapters.lora import LoraFactors
+from analysis.errors import InputError, ModelError
+from analysis.folders import cache_folder, read_json_object, write_whole
+from analysis.models import Report, no_report, prepare_model
+from analysis.spectra import DEAD, finite_factors, singular_vectors
+
+COLUMNS = ["module", "relative_norm", "amplification", "intruders"]
+TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
+EPSILON = 0.5  # an intruder's best cosine with a singular vector of W is under it
+_VERSION = 1  # raise it when the content of a kept SVD changes
+
+
+def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report) -> pd.DataFrame:
+    """Each module of a LoRA beside the weight of the model that it changes.
+
+    Returns
+    -------
+    One row a module: module, relative_norm ‖ΔW‖_F / ‖W‖_F, amplification ‖ΔW‖_F / ‖UᵀWV‖_F with U and V the singular vectors of ΔW in use (Hu et al.
+    2021, section 7.3), intruders (how many of the ten leading left singular vectors of W + ΔW have no left singular vector of W within a cosine of
+    0.5: Shuttleworth et al. 2024). The last two are missing where the module was never trained; of a weight-decomposed LoRA (DoRA), whose update is
+    not B A alone, they are those of B A.
+
+    Raises
+    ------
+    InputError
+        The model cannot be had, or a module is not in it or has another shape there.
+    """
+    folder = prepare_model(model, report=report)
+    weights = _tensor_files(folder)
+    rows = []
+    for i, (module, factors) in enumerate(adapter.modules.items()):
+        report(i / len(adapter.modules), f"{module} beside its weight")
+        name = f"{module}.weight"
+        if name not in weights:
+            raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on with --base.")
+        weight = _read(weights[name], name)
+        if weight.shape != (factors.out_features, factors.in_features):
+            raise InputError(
+                f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
+                "name the model that it was trained on with --base."
+            )
+        rows.append((module, *compared(factors, weight, base_svd(weight))))
+    report(1.0, "ready")
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"intruders": "Int64"})
+
+
+def compared(factors: LoraFactors, weight: np.ndarray, svd: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float, int | None]:
+    """relative_norm, amplification and intruders of one module; see `against_base`."""
+    u, values, vt = singular_vectors(factors)
+    norm = float(np.linalg.norm(values))
+    relative = norm / float(np.linalg.norm(weight))
+    if norm == 0:
+        return relative, float("nan"), None
+    used = values > DEAD * values[0]
+    projected = float(np.linalg.norm(u[:, used].T @ weight.astype(np.float64) @ vt[used].T))
+    return relative, norm / projected if projected else float("inf"), intruder_dimensions(factors, svd)
+
+
+def intruder_dimensions(factors: LoraFactors, svd: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:
+    """How many of the ten leading left singular vectors of W + ΔW are near to none of W's own.
+
+    In the bases of W = U₀ S₀ V₀ᵀ, extended by what B and Aᵀ hold beside them, W + ΔW is diag(S₀) + (U₀ᵀB) s (A V₀): an operator of O(k r) work, whose ten
+    leading left singular vectors hold the cosines with U₀ as their entries.
+    """
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    u_0, s_0, vt_0 = (array.astype(np.float64) for array in svd)
+    a, b = finite_factors(factors)
+    left, right = _coordinates(b, u_0), _coordinates(a.T, vt_0.T)
+    k = len(s_0)
+    shape = (len(left), len(right))
+    count = min(TOP, k)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        x = x.ravel()
+        result = factors.scaling * (left @ (right.T @ x))
+        result[:k] += s_0 * x[:k]
+        return result
+
+    def backward(y: np.ndarray) -> np.ndarray:
+        y = y.ravel()
+        result = factors.scaling * (right @ (left.T @ y))
+        result[:k] += s_0 * y[:k]
+        return result
+
+    if count >= min(shape):  # svds finds fewer than all
+        vectors = np.linalg.svd(np.stack([forward(column) for column in np.eye(shape[1])], axis=1))[0][:, :count]
+    else:
+        start = np.zeros(min(shape))
+        start[:count] = 1.0  # near to the answer, and the same each time
+        vectors = svds(LinearOperator(shape, forward, backward, dtype=np.float64), k=count, v0=start, tol=1e-10)[0]
+    return int((np.abs(vectors[:k]).max(axis=0) < EPSILON).sum())
+
+
+def _coordinates(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """The columns in an orthonormal basis that is extended, where they do not lie in its span, by an orthonormal basis of the rest."""
+    inside = basis.T @ columns
+    if basis.shape[0] == basis.shape[1]:
+        return inside
+    rest = columns - basis @ inside
+    rest -= basis @ (basis.T @ rest)  # once more: what rounding left
+    return np.vstack([inside, np.linalg.qr(rest, mode="r")])
+
+
+def base_svd(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U₀ (out, k), S₀ (k,) and V₀ᵀ (k, in) of a weight, float32, k = min(out, in); kept in the cache by the weight's content."""
+    digest = hashlib.sha256(repr((_VERSION, weight.shape)).encode() + np.ascontiguousarray(weight).tobytes()).hexdigest()[:32]
+    path = cache_folder() / "base-svd" / f"{digest}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            return kept["u"], kept["s"], kept["vt"]
+    u, s, vt = (array.astype(np.float32) for array in np.linalg.svd(weight.astype(np.float64), full_matrices=False))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, u=u, s=s, vt=vt)
+    write_whole(path, buffer.getvalue())
+    return u, s, vt
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """Which file of a model's folder holds each tensor, by the tensor's name."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = read_json_object(index, ModelError).get("weight_map") or {}
+        return {name: folder / Path(file).name for name, file in weight_map.items()}
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                found |= dict.fromkeys(file.keys(), path)
+        except SafetensorError as error:
+            raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
+    return found
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    """One tensor, (out, in) float32."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:  # torch reads bfloat16, numpy does not
+        tensor = file.get_tensor(name).float().numpy()
+    return tensor.reshape(len(tensor), -1)
