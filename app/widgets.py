@@ -145,13 +145,12 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
     if not keys:
         st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
         st.stop()
-    missing = [key for key in st.query_params.get_all("prompts") if key not in keys]
+    missing = [label for label in st.query_params.get_all("prompts") if label not in map(prompt_label, keys)]  # the link holds labels
     if missing:
         st.warning(
             f"The link asks for {plain(', '.join(missing))}, which is not here: a run that was deleted, or a file opened in another session.",
             icon=":material/link_off:",
         )
-        st.query_params["prompts"] = [key for key in st.query_params.get_all("prompts") if key in keys]
     shipped = [key for key in keys if key not in opened() and own_model(key) == EMBEDDED_MODEL]
     picked = st.multiselect(
         label, keys, default=shipped or keys[:1], format_func=prompt_label, key="prompts", bind="query-params", placeholder="pick prompts"

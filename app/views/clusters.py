@@ -1,5 +1,6 @@
 """Clusters of virtual tokens within and across prompts, on the map of the vocabulary: which of them can be believed."""
 
+import re
 from typing import get_args
 
 import numpy as np
@@ -33,13 +34,14 @@ def ranges(numbers: list[int]) -> str:
 
 
 def numbers_in(text: str, below: int) -> list[int]:
-    """What `ranges` wrote; what is no range, or out of bounds, is left out."""
-    found: list[int] = []
+    """What `ranges` wrote, ascending and each once; what is no range, or out of bounds, is left out."""
+    found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (not last or last.isdecimal()):
-            found += range(int(first), min(int(last or first), below - 1) + 1)
-    return [number for number in found if number < below]
+        match = re.fullmatch(r"([0-9]{1,15})(?:-([0-9]{1,15}))?", part)
+        if match is not None:
+            first, last = int(match[1]), int(match[2] or match[1])
+            found.update(range(first, min(last, below - 1) + 1))
+    return sorted(found)
 
 
 def remember(key: str, numbers: list[int]) -> None:

@@ -26,12 +26,13 @@ def page(own_runs):
 def test_the_gallery_lists_every_prompt_that_ships(page):
     driver = page("gallery")
     assert not driver.exception
-    shipped = store.list_runs()["name"].tolist()
+    runs = store.list_runs()
+    shipped = runs.loc[runs["method"] != "lora", "name"].tolist()
     assert driver.selectbox(key="pick").options == shipped
 
 
 def test_a_link_restores_prompt_metric_and_number_of_words(page):
-    name = store.list_runs()["name"].iloc[-1]
+    name = "sentiment-words-1"
     driver = page("neighbours", prompt=name, metric="euclidean", k="3")
     assert not driver.exception
     assert driver.selectbox[0].value == name
@@ -83,3 +84,39 @@ def test_a_training_that_the_server_has_forgotten_is_explained(page):
     driver = page("train", job="gone")
     assert not driver.exception
     assert "not known any more" in driver.warning[0].value
+
+
+@pytest.mark.parametrize("name", ["clusters", "compare", "search", "measures"])
+def test_a_page_of_figures_opens_on_the_gallery(page, name):
+    driver = page(name)
+    assert not driver.exception
+    assert not driver.error
+
+
+def test_clusters_of_a_prompt_that_is_not_there_warns_and_goes_on_with_the_others(page):
+    driver = page("clusters", prompts=["nosuchprompt", "sentiment-words-1"])
+    assert not driver.exception
+    assert "nosuchprompt" in driver.warning[0].value.replace("\\", "")
+    assert driver.multiselect(key="prompts").value == ["sentiment-words-1"]
+
+
+def test_one_prompt_cannot_be_compared(page):
+    driver = page("compare", prompts=["sentiment-words-1"])
+    assert not driver.exception
+    assert "Pick 2 or more prompts" in driver.info[0].value
+
+
+@pytest.mark.parametrize(
+    ("selected", "heading"),
+    [
+        ("3-5", "3 selected virtual tokens"),
+        ("9,2-3,2", "3 selected virtual tokens"),  # a token named twice is one token
+        ("0-999999999999,abc,-3", "10 selected virtual tokens"),  # no more than there are
+        ("5-3,10,-1,--,1-2-3, ,²", "All 10 virtual tokens"),
+        ("9" * 5000, "All 10 virtual tokens"),  # more digits than Python turns into a number
+    ],
+)
+def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, selected, heading):
+    driver = page("clusters", prompts=["sentiment-words-1"], selected=selected)
+    assert not driver.exception
+    assert heading in [subheader.value for subheader in driver.subheader]

@@ -21,7 +21,8 @@ CHROMIUMS = (
 )
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
-    "--disable-gpu",
+    "--use-angle=swiftshader",  # maps are drawn by WebGL, here in software
+    "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
