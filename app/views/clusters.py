@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.adapters import SoftPrompt
 from analysis.clusters import Method, Space, find_clusters, is_real, points_of
 from analysis.models import Report
 from analysis.neighbours import nearest
@@ -68,9 +69,19 @@ def settings() -> tuple[str, str, str, str, int]:
     return space, method, colour, projection, DIMENSIONS[dimensions]
 
 
-def drawn_map(vocabulary: Vocabulary, projection: str, dimensions: int, report: Report) -> tuple[VocabularyMap, pd.DataFrame]:
+def nearest_words(prompts: list[SoftPrompt], vocabulary: Vocabulary, space: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The unit vectors that are clustered, and the ids and scores of the words nearest to each."""
+    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts])
+    return points, *nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)
+
+
+def drawn_map(
+    vocabulary: Vocabulary, projection: str, dimensions: int, points: np.ndarray, report: Report
+) -> tuple[VocabularyMap, pd.DataFrame, np.ndarray, float]:
+    """The map, the words to write on it, the tokens' places, and how far these can be trusted."""
     on = vocabulary_map(vocabulary, projection=projection, dimensions=dimensions, report=report)
-    return on, landmarks(on, vocabulary)
+    at = place(points, on, vocabulary)
+    return on, landmarks(on, vocabulary), at, trustworthiness(points, at)
 
 
 def headline(clusters: pd.DataFrame, tokens: int) -> None:
@@ -100,16 +111,18 @@ tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in 
 content = (vocabulary.model, widgets.content_of(prompts))
 
 with widgets.in_words():
-    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts])
+    points, ids, scores = (
+        computed(("points", content, space), "the nearest words", lambda report: nearest_words(prompts, vocabulary, space)) or st.stop()
+    )
     found = computed(
         ("clusters", content, space, method),
         "the clusters",
         lambda report: find_clusters(prompts, vocabulary, method=method, space=space, tasks=tasks, report=report),
     )
     made = computed(
-        ("map", vocabulary.model, str(vocabulary.cache), projection, dimensions),
+        ("map", vocabulary.model, str(vocabulary.cache), projection, dimensions, content, space),
         f"the map of {vocabulary.model}'s {len(vocabulary):,} words, made once",
-        lambda report: drawn_map(vocabulary, projection, dimensions, report),
+        lambda report: drawn_map(vocabulary, projection, dimensions, points, report),
     )
     verdicts = None
     if colour == "verdict":
@@ -121,7 +134,6 @@ with widgets.in_words():
 if found is not None:
     headline(found.clusters, len(points))
 
-ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)
 words = [[vocabulary.tokens[i] for i in row] for row in ids]
 tokens = pd.DataFrame(
     {
@@ -144,8 +156,7 @@ by = colour if colour in tokens else "prompt"  # what is still being computed co
 link = st.query_params.get("selected", "")
 chosen: list[int] = numbers_in(link, len(tokens))
 if made is not None:
-    on, signs = made
-    at = place(points, on, vocabulary)
+    on, signs, at, trusted = made
     axes = list(AXES[: on.dimensions])
     tokens[axes] = at
     near_ids = np.unique(ids[:, :3])
@@ -174,7 +185,7 @@ if made is not None:
     sample = f" · a random {len(on.ids):,} of its {len(vocabulary):,} words" if len(on.ids) < len(vocabulary) else ""
     st.caption(
         f"Trustworthiness of the map (k = 15; 1 is faithful, about 0.5 is chance): {on.trustworthiness:.2f} among words, "
-        f"{trustworthiness(points, at):.2f} among these virtual tokens{sample}. Scroll to zoom, drag to move; lasso, box or a click selects tokens"
+        f"{trusted:.2f} among these virtual tokens{sample}. Scroll to zoom, drag to move; lasso, box or a click selects tokens"
         f"{' in 2-D' if on.dimensions == 3 else ''}. A token near no word stands amid the words that it is least far from."
     )
 remember("selected", chosen)
