@@ -1,0 +1,85 @@
+"""A LoRA beside its weights: by hand, and by two dense SVDs of the formed sum."""
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.adapters import load_lora
+from analysis.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions
+from analysis.errors import InputError
+from analysis.spectra import singular_vectors
+from tests.analysis.test_spectra import gaussian, lora_file
+from trained_prompts.store import GALLERY
+
+
+def dense_intruders(weight, update, top=10, epsilon=0.5):
+    """Shuttleworth et al. 2024 as they write it."""
+    before = torch.linalg.svd(torch.from_numpy(weight).double(), full_matrices=False).U
+    after = torch.linalg.svd(torch.from_numpy(weight + update).double(), full_matrices=False).U[:, :top]
+    return int(((before.T @ after).abs().max(dim=0).values < epsilon).sum())
+
+
+@pytest.mark.parametrize(("out", "inp", "rank"), [(60, 60, 4), (90, 40, 6), (40, 90, 6), (7, 5, 3), (12, 30, 12)])
+@pytest.mark.parametrize("strength", [0.01, 1.0, 5.0])
+def test_intruders_are_those_of_two_dense_decompositions(tmp_path, own_cache, out, inp, rank, strength):
+    rng = np.random.default_rng(rank)
+    q, p = (np.linalg.qr(rng.standard_normal((n, min(out, inp))))[0] for n in (out, inp))
+    weight = (q * np.geomspace(10, 0.1, min(out, inp)) @ p.T).astype(np.float32)
+    a, b = gaussian(out, inp, rank, rng)
+    factors = lora_file(tmp_path / "a.safetensors", {"m": (a, strength * b)}).modules["m"]
+    update = factors.B.astype(np.float64) @ factors.A
+    assert intruder_dimensions(factors, base_svd(weight)) == dense_intruders(weight, update)
+
+
+def test_strong_updates_intrude_and_weak_ones_do_not(tmp_path, own_cache):
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((80, 60)).astype(np.float32)
+    a, b = gaussian(80, 60, 4, rng)
+    weak, strong = (lora_file(tmp_path / f"{s}.safetensors", {"m": (a, s * b)}).modules["m"] for s in (1e-4, 1.0))
+    assert intruder_dimensions(weak, base_svd(weight)) == 0
+    assert intruder_dimensions(strong, base_svd(weight)) == 4
+
+
+def test_the_decomposition_of_a_weight_is_kept_by_its_content(own_cache):
+    weight = np.random.default_rng(2).standard_normal((20, 12)).astype(np.float32)
+    u, s, vt = base_svd(weight)
+    assert np.allclose(u * s @ vt, weight, atol=1e-5)
+    assert len(list((own_cache / "base-svd").iterdir())) == 1
+    assert all(np.array_equal(x, y) for x, y in zip(base_svd(weight), (u, s, vt), strict=True))
+    base_svd(weight + 1)
+    assert len(list((own_cache / "base-svd").iterdir())) == 2
+
+
+def test_another_models_lora_is_refused(tmp_path, llama_folder):
+    adapter = lora_file(tmp_path / "a.safetensors", {"model.layers.9.self_attn.q_proj": gaussian(16, 16, 2, np.random.default_rng(3))})
+    with pytest.raises(InputError, match="has no weight"):
+        against_base(adapter, str(llama_folder))
+    adapter = lora_file(tmp_path / "b.safetensors", {"model.layers.0.self_attn.q_proj": gaussian(16, 8, 2, np.random.default_rng(3))})
+    with pytest.raises(InputError, match=r"\(16, 16\).*\(16, 8\)"):
+        against_base(adapter, str(llama_folder))
+
+
+@pytest.mark.slow
+def test_a_trained_lora_of_the_embedded_model_is_measured_as_dense_linear_algebra_measures_it(embedded_model):
+    adapter = load_lora(GALLERY / "sentiment-lora-8")
+    table = against_base(adapter, "smollm2-135m").set_index("module")
+    assert ["module", *table.columns] == COLUMNS
+    assert len(table) == 60
+    parts = dict(embedded_model[0].named_modules())
+    for module in list(adapter.modules)[::7]:
+        factors, weight = adapter.modules[module], parts[module].weight.numpy()
+        update = factors.scaling * factors.B.astype(np.float64) @ factors.A
+        row = table.loc[module]
+        assert row["relative_norm"] == pytest.approx(np.linalg.norm(update) / np.linalg.norm(weight), rel=1e-5)
+        u, _, vt = np.linalg.svd(update)
+        r = int((singular_vectors(factors)[1] > 1e-6 * singular_vectors(factors)[1][0]).sum())
+        expected = np.linalg.norm(update) / np.linalg.norm(u[:, :r].T @ weight @ vt[:r].T)
+        assert row["amplification"] == pytest.approx(expected, rel=1e-4)
+        assert row["intruders"] == dense_intruders(weight.astype(np.float64), update)
+
+
+@pytest.mark.slow
+def test_the_command_line_adds_the_columns(command):
+    outcome = command("spectra", GALLERY / "capitals-lora-8", "--base", "smollm2-135m", "--format", "csv")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[0].endswith(",spike,singular_values,relative_norm,amplification,intruders")
