@@ -11,6 +11,7 @@ pages = [
     st.Page("views/clusters.py", title="Clusters", icon=":material/scatter_plot:"),
     st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("views/search.py", title="Search", icon=":material/search:"),
+    st.Page("views/spectra.py", title="LoRA spectra", icon=":material/equalizer:"),
     st.Page("views/train.py", title="Train", icon=":material/model_training:"),
     st.Page("views/measures.py", title="Measures", icon=":material/menu_book:"),
 ]

@@ -13,6 +13,7 @@ import streamlit as st
 
 from analysis import export
 from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
+from analysis.adapters import load_lora as read_lora
 from analysis.errors import InputError
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.readings import RECOVERED, VERDICTS
@@ -84,6 +85,22 @@ def prompt_choices() -> list[str]:
     yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
     files = [key for key, adapter in opened().items() if prompt_of(adapter) is not None]
     return [*files, *kept[kept["kind"] != "lora"]["name"], *yours, *runs[runs["origin"] == "gallery"]["name"]]
+
+
+def lora_choices() -> list[str]:
+    """The keys of every LoRA at hand, in the order of `prompt_choices`."""
+    runs, kept = store.list_runs(), store.list_kept()
+    runs = runs[runs["method"] == "lora"]
+    yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
+    files = [key for key, adapter in opened().items() if isinstance(adapter, LoraAdapter)]
+    shipped = runs[runs["origin"] == "gallery"].sort_values(["task", "rank"], ascending=[False, True])["name"]
+    return [*files, *kept[kept["kind"] == "lora"]["name"], *yours, *shipped]
+
+
+def load_lora(key: str) -> LoraAdapter:
+    if key in opened():
+        return opened()[key]
+    return read_lora(store.adapter_path(key))
 
 
 def prompt_label(key: str) -> str:

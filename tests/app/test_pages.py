@@ -1,10 +1,13 @@
 """Each page through Streamlit's own test driver; what only a browser shows is in tests/browser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.adapters import load_soft_prompt
+from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY
 from trained_prompts import store
 
@@ -120,3 +123,28 @@ def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, selected, heading
     driver = page("clusters", prompts=["sentiment-words-1"], selected=selected)
     assert not driver.exception
     assert heading in [subheader.value for subheader in driver.subheader]
+
+
+def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(page):
+    driver = page("spectra", lora="sentiment-lora-8", other="sentiment-lora-16", keep="0.9")
+    assert not driver.exception
+    assert not driver.error
+    assert driver.selectbox(key="lora").value == "sentiment-lora-8"
+    assert driver.metric[0].value == "60"
+    assert any("rank-one spike" in warning.value for warning in driver.warning)
+    assert any("of 480 ranks" in text.value for text in driver.markdown)
+    assert any("60 modules are in both" in text.value for text in driver.markdown)
+
+
+def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path):
+    rng = np.random.default_rng(0)
+    adapter = lora_file(tmp_path / "style.safetensors", {"model.layers.0.self_attn.q_proj": gaussian(8, 8, 2, rng)})
+    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+    driver.session_state["opened"] = {"file-style": replace(adapter, base_model=str(tmp_path))}
+    driver.switch_page("views/spectra.py")
+    driver.query_params["lora"] = "style (your file)"
+    driver.query_params["base"] = "true"
+    driver.run()
+    assert not driver.exception
+    assert not driver.error
+    assert driver.toggle(key="base").disabled

@@ -215,7 +215,17 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
     context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard, color_scheme="dark")
     narrow = context.new_page()
-    for path in ("/", "/open", "/neighbours?prompt=sentiment-words-1", "/clusters", "/compare", "/search", "/train", "/measures"):
+    for path in (
+        "/",
+        "/open",
+        "/neighbours?prompt=sentiment-words-1",
+        "/clusters",
+        "/compare",
+        "/search",
+        "/spectra",
+        "/train",
+        "/measures",
+    ):
         narrow.goto(path)
         loaded(narrow)
         assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path

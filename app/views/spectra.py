@@ -1,0 +1,198 @@
+"""What a LoRA really uses of its ranks: spectra by layer, health, one module, another LoRA beside it, its base weights, and a smaller copy."""
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.adapters import LoraAdapter
+from analysis.base_weights import against_base
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from analysis.spectra import MEASURES, energies, health, rank_pattern, spectra, summary, values_of
+from analysis.subspaces import against, subspace_similarity
+from analysis.truncation import truncate
+from app import charts, widgets
+from app.background import computed
+
+BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
+
+
+def long_form(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a singular value: module, layer, projection, rank (from 1), value, energy."""
+    parts = []
+    for _, row in table.iterrows():
+        values = values_of(row)
+        parts.append(
+            pd.DataFrame({"module": row["module"], "layer": row["layer"], "projection": row["projection"], "rank": np.arange(1, len(values) + 1), "value": values, "energy": energies(values)})
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def zipped(adapter: LoraAdapter, energy: float) -> bytes:
+    """The truncated adapter's PEFT files in a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        truncate(adapter, energy, Path(folder) / "cut")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for path in sorted((Path(folder) / "cut").iterdir()):
+                file.write(path, path.name)
+        return buffer.getvalue()
+
+
+st.title("LoRA spectra")
+st.markdown(
+    "A LoRA of rank r need not use r ranks. What it learned stands in the singular values of its updates ΔW = s · B A, module by module."
+)
+keys = widgets.lora_choices()
+if not keys:
+    st.info("There is no LoRA at hand: open one on the Open page.", icon=":material/info:")
+    st.stop()
+asked = st.query_params.get("lora")
+if asked is not None and asked not in map(widgets.prompt_label, keys):
+    st.warning(f"The link asks for {widgets.plain(asked)}, which is not here. Pick another.", icon=":material/link_off:")
+key = st.selectbox("LoRA", keys, format_func=widgets.prompt_label, key="lora", bind="query-params")
+with widgets.in_words():
+    adapter = widgets.load_lora(key)
+    table = computed(("spectra", adapter.source.sha256), "the spectra", lambda report: spectra(adapter, report=report))
+if table is None:
+    st.stop()
+trained = table[table["spectral_norm"] > 0]
+found = health(adapter, table)
+
+facts = st.columns(4)
+facts[0].metric("Modules", len(table), help=f"{len(table) - len(trained)} of them never trained")
+facts[1].metric("Rank", "–".join(map(str, sorted({table["rank"].min(), table["rank"].max()}))))
+facts[2].metric(
+    "Ranks for 90 % of the energy",
+    f"{trained['rank_90'].median():.0f}" if len(trained) else "none",
+    help="The median of the trained modules",
+)
+facts[3].metric(
+    "Effective rank",
+    f"{trained['effective_rank'].median():.1f}" if len(trained) else "none",
+    help="exp of the spectrum's entropy (Roy & Vetterli 2007); the median",
+)
+if "DoRA" in adapter.method:
+    st.warning("This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A.", icon=":material/info:")
+problems = found[found["problem"] != "as the file says"]
+if len(problems):
+    counts = "; ".join(f"{problem}: {count} of {len(table)} modules" for problem, count in problems["problem"].value_counts().items())
+    st.warning(f"{counts}.", icon=":material/health_and_safety:")
+else:
+    st.success("Every module was trained, none is a single spike, and no rank is dead.", icon=":material/health_and_safety:")
+for note in found.loc[found["problem"] == "as the file says", "says"]:
+    st.caption(widgets.plain(note))
+with st.expander("Health, module by module", icon=":material/health_and_safety:"):
+    st.dataframe(found, hide_index=True)
+    widgets.download_buttons(found, f"{adapter.name}-health")
+
+st.subheader("By layer")
+projections = list(dict.fromkeys(table["projection"]))
+projection = st.segmented_control("Projection", projections, default=projections[0], required=True, key="projection", bind="query-params")
+lines = long_form(trained[trained["projection"] == projection]) if (trained["projection"] == projection).any() else None
+if lines is None:
+    st.info("No module of this projection was ever trained.", icon=":material/info:")
+else:
+    left, right = st.columns(2, gap="large")
+    left.plotly_chart(
+        charts.spectrum_lines(lines, cumulative=False), key="values", alt=f"Singular values of the {projection} modules, log scale."
+    )
+    right.plotly_chart(charts.spectrum_lines(lines, cumulative=True), key="energy", alt=f"Cumulative energy of the {projection} modules.")
+    st.caption("Darker is nearer to the input.")
+
+with widgets.in_words():
+    beside = None
+    own = widgets.own_model(key)
+    base = own or (
+        EMBEDDED_MODEL if adapter.base_model in (None, *EMBEDDED_ALIASES) else None
+    )  # a model that a stranger's file names is not followed
+    asked_for = st.toggle(
+        f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
+        help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
+    )  # fmt: skip
+    if asked_for and base is not None:
+        beside = computed(
+            ("base", adapter.source.sha256, base),
+            "the comparison with the weights",
+            lambda report: against_base(adapter, base, report=report),
+        )
+shown = table if beside is None else table.merge(beside, on="module")
+measure = st.selectbox(
+    "Measure",
+    [*MEASURES, *(BASE_MEASURES if beside is not None else [])],
+    index=MEASURES.index("effective_rank"),
+    key="measure",
+    bind="query-params",
+)
+st.plotly_chart(charts.layer_map(shown, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
+st.dataframe(shown.drop(columns="singular_values"), hide_index=True, height=300, alt="A module a row, with its measures.")
+widgets.download_buttons(shown, f"{adapter.name}-spectra")
+with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
+    for by in ("layer", "projection"):
+        st.dataframe(summary(table, by), hide_index=True)
+        widgets.download_buttons(summary(table, by), f"{adapter.name}-by-{by}")
+
+st.subheader("A smaller copy")
+energy = st.slider("Share of each module's energy to keep", 0.50, 1.00, 0.95, 0.01, key="keep", bind="query-params")
+pattern = rank_pattern(table, energy)
+if pattern:
+    kept, whole = sum(pattern.values()), int(table["rank"].sum())
+    lost = np.sqrt(
+        sum((values_of(row)[pattern[row["module"]] :] ** 2).sum() for _, row in trained.iterrows()) / (trained["frobenius_norm"] ** 2).sum()
+    )
+    st.markdown(f"**{kept:,} of {whole:,} ranks**, with a relative error of **{lost:.1%}** (Frobenius, all modules together).")
+    with st.container(horizontal=True):
+        st.download_button(
+            "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
+            on_click="ignore", icon=":material/download:", key="truncated",
+        )  # fmt: skip
+        with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
+            st.code(json.dumps(pattern, indent=1), language="json", height=300)
+
+st.subheader("Beside another LoRA")
+others = [other for other in keys if other != key]
+other_key = st.selectbox(
+    "The other", others, index=None, format_func=widgets.prompt_label, key="other", bind="query-params", placeholder="pick one"
+)
+if other_key is not None:
+    with widgets.in_words():
+        other = widgets.load_lora(other_key)
+        compared = computed(
+            ("against", adapter.source.sha256, other.source.sha256), "the comparison", lambda report: against(adapter, other, report=report)
+        )
+    if compared is not None:
+        both = compared[compared["in"] == "both"]
+        st.markdown(
+            f"**{len(both)} modules are in both**; the median cosine of their updates is {both['cosine'].median():.2f}, that of their output directions' angles "
+            f"{both['angle_out'].median():.2f} where random directions have {both['angle_out_random'].median():.2f}, and of their input directions' {both['angle_in'].median():.2f} "
+            f"(random: {both['angle_in_random'].median():.2f})."
+        )
+        left, right = st.columns(2, gap="large")
+        left.markdown("**Output directions**")
+        left.plotly_chart(
+            charts.angles_by_layer(compared, "out"), key="angles-out", alt="Principal angles of the output directions by layer."
+        )
+        right.markdown("**Input directions**")
+        right.plotly_chart(
+            charts.angles_by_layer(compared, "in"), key="angles-in", alt="Principal angles of the input directions by layer."
+        )
+        widgets.download_buttons(compared, f"{adapter.name}-{other.name}")
+        common = both.loc[both["angle_out"].notna(), "module"].tolist()
+        if common:
+            module = st.selectbox("φ(i, j) of the module", common, key="module", bind="query-params")
+            side = st.segmented_control("Directions", ["out", "in"], default="out", required=True, key="side", bind="query-params")
+            phi = subspace_similarity(adapter.modules[module], other.modules[module], side=side)
+            left, right = st.columns(2, gap="large")
+            left.markdown("**These two**")
+            left.plotly_chart(charts.subspace_map(phi, "phi"), key="phi", alt=f"Subspace similarity of {module}.")
+            right.markdown("**Two random updates**")
+            right.plotly_chart(charts.subspace_map(phi, "phi_random"), key="phi-random", alt="The same of random updates.")
+            widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi")
+st.caption(
+    f"{widgets.plain(adapter.name)}: {adapter.source.format}, {adapter.source.dtype}, sha256 {adapter.source.sha256[:12]}… · ΔW is never formed"
+)
