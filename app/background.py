@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import streamlit as st
@@ -19,7 +19,7 @@ from analysis.errors import InputError
 from analysis.models import Report
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
-AT_ONCE = 2
+AT_ONCE = 4  # a person who changes a setting leaves the old computation behind; the new one need not wait for it
 PATIENCE = 1.0  # seconds before progress is shown at all: most results are there by then
 _Result = TypeVar("_Result")
 
@@ -32,7 +32,7 @@ class _Work:
     """One computation: where it is, and what came of it."""
 
     def __init__(self, compute: Callable[[Report], object], pool: ThreadPoolExecutor) -> None:
-        self.share, self.doing = 0.0, "waiting for other work"
+        self.share, self.doing = 0.0, "starting"
         self.stop = threading.Event()
         self.future: Future = pool.submit(compute, self._report)
 
@@ -90,7 +90,7 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result]) -> _Re
         return work.future.result(timeout=PATIENCE if work.share == 0.0 else 0.0)
     except TimeoutError:
         _show_progress(key, what, work)
-    except _StoppedError:
+    except (_StoppedError, CancelledError):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.warning(f"Stopped before {what} were ready.", icon=":material/stop_circle:")
             if st.button("Start again", key=f"again-{key}", icon=":material/restart_alt:"):
@@ -115,5 +115,6 @@ def _show_progress(key: tuple, what: str, work: _Work) -> None:
             st.progress(work.share, text=f"{what[0].upper()}{what[1:]}: {work.doing}")
             if st.button("Stop", key=f"stop-{key}", icon=":material/stop:"):
                 work.stop.set()
+                work.future.cancel()  # where it has not begun
 
     watched()

@@ -162,7 +162,9 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
     if not keys:
         st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
         st.stop()
-    missing = [label for label in st.query_params.get_all("prompts") if label not in map(prompt_label, keys)]  # the link holds labels
+    missing = [
+        label for label in st.query_params.get_all("prompts") if label and label not in map(prompt_label, keys)
+    ]  # the link holds labels
     if missing:
         st.warning(
             f"The link asks for {plain(', '.join(missing))}, which is not here: a run that was deleted, or a file opened in another session.",

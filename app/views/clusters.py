@@ -69,10 +69,16 @@ def settings() -> tuple[str, str, str, str, int]:
     return space, method, colour, projection, DIMENSIONS[dimensions]
 
 
-def nearest_words(prompts: list[SoftPrompt], vocabulary: Vocabulary, space: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nearest_words(
+    prompts: list[SoftPrompt], vocabulary: Vocabulary, space: str, report: Report
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The unit vectors that are clustered, and the ids and scores of the words nearest to each."""
-    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts])
-    return points, *nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)
+    parts = []
+    for i, prompt in enumerate(prompts):
+        report(i / len(prompts), prompt.name)
+        points = points_of(prompt, vocabulary, space)
+        parts.append((points, *nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)))
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
 def drawn_map(
@@ -112,7 +118,8 @@ content = (vocabulary.model, widgets.content_of(prompts))
 
 with widgets.in_words():
     points, ids, scores = (
-        computed(("points", content, space), "the nearest words", lambda report: nearest_words(prompts, vocabulary, space)) or st.stop()
+        computed(("points", content, space), "the nearest words", lambda report: nearest_words(prompts, vocabulary, space, report))
+        or st.stop()
     )
     found = computed(
         ("clusters", content, space, method),
@@ -121,7 +128,7 @@ with widgets.in_words():
     )
     made = computed(
         ("map", vocabulary.model, str(vocabulary.cache), projection, dimensions, content, space),
-        f"the map of {vocabulary.model}'s {len(vocabulary):,} words, made once",
+        f"the tokens on the map of {vocabulary.model}'s {len(vocabulary):,} words",
         lambda report: drawn_map(vocabulary, projection, dimensions, points, report),
     )
     verdicts = None

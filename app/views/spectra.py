@@ -13,6 +13,8 @@ import streamlit as st
 from analysis.adapters import LoraAdapter
 from analysis.base_weights import against_base
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from analysis.readings import LEVEL
+from analysis.residual import residual_directions
 from analysis.spectra import MEASURES, energies, health, rank_pattern, spectra, summary, values_of
 from analysis.subspaces import against, subspace_similarity
 from analysis.truncation import truncate
@@ -111,6 +113,7 @@ with widgets.in_words():
     base = own or (
         EMBEDDED_MODEL if adapter.base_model in (None, *EMBEDDED_ALIASES) else None
     )  # a model that a stranger's file names is not followed
+    has_vocabulary = base is not None
     asked_for = st.toggle(
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
         help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
@@ -124,11 +127,12 @@ with widgets.in_words():
 shown = table if beside is None else table.merge(beside, on="module")
 measure = st.selectbox(
     "Measure",
-    [*MEASURES, *(BASE_MEASURES if beside is not None else [])],
+    [*MEASURES, *(BASE_MEASURES if asked_for and base is not None else [])],
     index=MEASURES.index("effective_rank"),
     key="measure",
     bind="query-params",
 )
+measure = measure if measure in shown else "effective_rank"  # while the comparison is being computed
 st.plotly_chart(charts.layer_map(shown, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
 st.dataframe(shown.drop(columns="singular_values"), hide_index=True, height=300, alt="A module a row, with its measures.")
 widgets.download_buttons(shown, f"{adapter.name}-spectra")
@@ -136,6 +140,32 @@ with st.expander("Summed up by layer and by projection", icon=":material/functio
     for by in ("layer", "projection"):
         st.dataframe(summary(table, by), hide_index=True)
         widgets.download_buttons(summary(table, by), f"{adapter.name}-by-{by}")
+
+st.subheader("What its directions say")
+if not has_vocabulary:
+    st.info("The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:")
+else:
+    with widgets.in_words():
+        vocabulary = widgets.vocabulary(base)
+        said = computed(
+            ("directions", adapter.source.sha256, base),
+            "the words near its directions",
+            lambda report: residual_directions(adapter, vocabulary, report=report),
+        )
+    if said is not None:
+        near = said[said["q"] < LEVEL]
+        line = f"{len(near)} of {len(said)} directions and opposites are nearer to a word than chance allows"
+        if len(near):
+            words = ", ".join(f"“{widgets.plain(token.strip())}”" for token in near.sort_values("p")["token"].drop_duplicates().head(8))
+            st.success(f"{line}: {words}.", icon=":material/verified:")
+        else:
+            st.info(f"{line}: what this LoRA changes in the residual stream is no word.", icon=":material/blur_off:")
+        with st.expander("Direction by direction", icon=":material/table_rows:"):
+            st.dataframe(said.assign(token=said["token"].map(charts.shown)), hide_index=True)
+            widgets.download_buttons(said, f"{adapter.name}-directions")
+        st.caption(
+            "The two leading singular vectors of each module, on the side of the residual stream; the layers' norms are left out of account."
+        )
 
 st.subheader("A smaller copy")
 energy = st.slider("Share of each module's energy to keep", 0.50, 1.00, 0.95, 0.01, key="keep", bind="query-params")
