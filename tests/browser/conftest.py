@@ -72,7 +72,8 @@ def dashboard(runs_folder, allowed_folder, tmp_path_factory):
         log.seek(0)
         written = log.read()
         log.close()
-    assert "Traceback" not in written, written
+    # Of this project's own code: Streamlit's server may itself stumble over a browser that closes.
+    assert not any(f"{REPOSITORY / room}/" in written for room in ("app", "analysis", "trained_prompts")), written
 
 
 @pytest.fixture(scope="session")

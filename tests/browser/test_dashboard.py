@@ -33,6 +33,7 @@ def command_line_csv(*arguments: str) -> bytes:
 
 def download(page: Page, label: str, table: str = "st-key") -> bytes:
     """What the button of that label gives, of the table whose file's name holds these words; of the first table without them."""
+    loaded(page)  # a page that is drawn again breaks a download off
     with page.expect_download() as event:
         page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first.click()
     return event.value.path().read_bytes()

@@ -72,7 +72,7 @@ def test_tasks_can_be_written_as_a_file(command, tmp_path):
         (["train", "--task", "capitals", "--name", "x", "--limit", "0"], "--limit"),
         (["train", "--task", "capitals", "--name", "x", "--seed", "-1"], "seed"),
         (["evaluate", "x" * 5000, "--task", "capitals"], "No prompt is called"),
-        (["tasks", "--out", "table.txt"], ".csv, .parquet or .json"),
+        (["tasks", "--out", "table.txt"], ".csv, .parquet, .json or .md"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(command, own_runs, arguments, says):

@@ -1,0 +1,116 @@
+"""The spectra of a LoRA's modules from their factors, beside what else could be used: all 64 modules of q and v in 32 layers, 4096 × 4096, rank 16.
+
+Ours reads nothing: the factors are in memory for all contestants, and a row of its own says what reading the file costs. The dense and PEFT rows are
+measured on one module and multiplied by 64, as the table says. `add_weighted_adapter(combination_type="svd")` forms and decomposes ΔW of a module;
+`reduce_intruder_dimension` decomposes the weight before and after. The factored product is what a person would write: an SVD of B, one of A, and one of
+the small matrix between them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from analysis.adapters import load_lora
+from analysis.base_weights import base_svd, intruder_dimensions
+from analysis.spectra import measures, singular_values
+from tests.benchmarks.measure import median_and_range, ratio, take_turns, text_table
+
+MODULES, SIDE, RANK, ROUNDS = 64, 4096, 16, 5
+OURS = "singular values and measures, ours"
+READ = "reading the file (64 modules, float16)"
+
+
+def tables() -> Iterator[str]:
+    """The spectra, then the intruder dimensions of one module."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lora.safetensors"
+        _write(path)
+        adapter = load_lora(path)
+        held = [_Held(factors) for factors in adapter.modules.values()]
+        a, b = (torch.from_numpy(array) for array in (held[0].A, held[0].B))
+        whole = {
+            OURS: lambda: [measures(singular_values(factors), RANK) for factors in held],
+            READ: lambda: [(factors.A, factors.B) for factors in load_lora(path).modules.values()],
+            "three SVDs of the factors": lambda: [_factored(torch.from_numpy(f.A), torch.from_numpy(f.B)) for f in held],
+            "torch.svd_lowrank(B @ A, 16)": lambda: torch.svd_lowrank(b @ a, RANK),
+        }
+        seconds = take_turns(whole, rounds=ROUNDS, subject="spectra")
+        seconds["torch.svd_lowrank(B @ A, 16)"] = [MODULES * x for x in seconds["torch.svd_lowrank(B @ A, 16)"]]
+        dense = {
+            "torch.linalg.svdvals(B @ A)": lambda: torch.linalg.svdvals(b @ a),
+            'add_weighted_adapter(combination_type="svd")': _peft_svd(),
+        }
+        slow = take_turns(dense, rounds=1, subject="spectra, dense")
+        seconds |= {name: [MODULES * x for x in values] for name, values in slow.items()}
+        rows = [[name, *median_and_range(values), ratio(seconds, name, OURS)] for name, values in seconds.items()]
+        share = statistics.median(seconds[READ]) / (statistics.median(seconds[READ]) + statistics.median(seconds[OURS]))
+        yield text_table(
+            f"the spectra of {MODULES} modules, {SIDE} × {SIDE}, rank {RANK}",
+            ["", "median", "range", "against ours"],
+            rows,
+            f"svd_lowrank, svdvals and PEFT on one module, times {MODULES}; the last two in one round. Reading is {share:.0%} of reading and computing.",
+        )
+        yield _intruders(held[0])
+
+
+def _intruders(factors) -> str:
+    weight = np.random.default_rng(1).standard_normal((SIDE, SIDE)).astype(np.float32) / 64
+    svd = base_svd(weight)
+    update = torch.from_numpy(factors.B @ factors.A)
+    base = torch.from_numpy(weight)
+
+    def dense() -> int:  # PEFT's reduce_intruder_dimension decomposes the same two matrices
+        before, after = torch.linalg.svd(base, full_matrices=False).U, torch.linalg.svd(base + update, full_matrices=False).U
+        return int(((before.T @ after[:, :10]).abs().max(dim=0).values < 0.5).sum())
+
+    ours = "intruders, ours, the weight's SVD cached"
+    seconds = take_turns({ours: lambda: intruder_dimensions(factors, svd)}, rounds=ROUNDS, subject="intruders")
+    seconds |= take_turns({"two dense SVDs": dense}, rounds=1, subject="intruders, dense")
+    rows = [[name, *median_and_range(values), ratio(seconds, name, ours)] for name, values in seconds.items()]
+    return text_table(
+        f"intruder dimensions of one module, {SIDE} × {SIDE}", ["", "median", "range", "against ours"], rows, "Dense in one round."
+    )
+
+
+class _Held:
+    """A module's factors in memory."""
+
+    def __init__(self, factors) -> None:
+        self.A, self.B, self.scaling, self.rank = factors.A, factors.B, factors.scaling, factors.rank
+        self.a_name, self.b_name, self.tensors = factors.a_name, factors.b_name, factors.tensors
+        self.out_features, self.in_features = factors.out_features, factors.in_features
+
+
+def _write(path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for i in range(MODULES):
+        name = f"base_model.model.model.layers.{i // 2}.self_attn.{'qv'[i % 2]}_proj"
+        tensors[f"{name}.lora_A.weight"] = torch.randn(RANK, SIDE, generator=generator).half()
+        tensors[f"{name}.lora_B.weight"] = torch.randn(SIDE, RANK, generator=generator).half() / 64
+    save_file(tensors, path)
+
+
+def _factored(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    _, s_b, v_b = torch.linalg.svd(b, full_matrices=False)
+    u_a, s_a, _ = torch.linalg.svd(a, full_matrices=False)
+    return torch.linalg.svd((s_b[:, None] * v_b) @ (u_a * s_a), full_matrices=False).S
+
+
+def _peft_svd():
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(
+        torch.nn.Sequential(torch.nn.Linear(SIDE, SIDE, bias=False)), LoraConfig(r=RANK, target_modules=["0"], init_lora_weights=False)
+    )
+    model.add_adapter("other", LoraConfig(r=RANK, target_modules=["0"]))  # of zeros: a single adapter PEFT would not decompose
+    count = iter(range(100))
+    return lambda: model.add_weighted_adapter(["default", "other"], [1.0, 1.0], f"svd{next(count)}", combination_type="svd", svd_rank=RANK)
