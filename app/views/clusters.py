@@ -153,7 +153,7 @@ tokens = pd.DataFrame(
         "norm": np.concatenate([prompt.norms for prompt in prompts]),
     }
 )
-tokens["task"] = tokens["prompt"].map(tasks).fillna("unknown").astype(str)
+tokens["task"] = [tasks.get(name, "unknown") for name in tokens["prompt"]]
 if found is not None and len(found.clusters):
     tokens["cluster"] = [f"{i}: {found.clusters['label'][i]}" if i >= 0 else "no cluster" for i in found.members["cluster"]]
 if verdicts is not None:
