@@ -211,6 +211,10 @@ if other_key is not None:
         right.plotly_chart(
             charts.angles_by_layer(compared, "in"), key="angles-in", alt="Principal angles of the input directions by layer."
         )
+        st.caption(
+            "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
+            "them whatever they learned. Output directions begin at nothing, so what they share was learned."
+        )
         widgets.download_buttons(compared, f"{adapter.name}-{other.name}")
         common = both.loc[both["angle_out"].notna(), "module"].tolist()
         if common:
