@@ -99,7 +99,7 @@ def find_clusters(
     if not 3 <= n <= MOST_POINTS:
         raise InputError(f"Clusters are looked for among 3 to {MOST_POINTS:,} virtual tokens, and these are {n:,}; give other prompts.")
     distances = _cosine_distances(points)
-    labels, probabilities = _cluster(distances, points, method, seed)
+    labels, probabilities = _cluster(distances, points, method, seed, report=report)
     report(0.1, "looking for clusters")
     ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=NEIGHBOURS)
     found = labels.max(initial=-1) + 1
@@ -163,7 +163,7 @@ def _cosine_distances(points: np.ndarray) -> np.ndarray:
 
 
 def _cluster(
-    distances: np.ndarray, points: np.ndarray, method: Method, seed: int, *, smallest: int = SMALLEST
+    distances: np.ndarray, points: np.ndarray, method: Method, seed: int, *, smallest: int = SMALLEST, report: Report = no_report
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels from 0, the largest cluster first, -1 for no cluster; and the strength of each membership."""
     if method == "hdbscan":
@@ -172,14 +172,17 @@ def _cluster(
         size = min(smallest, len(distances) - 1)
         fitted = HDBSCAN(min_cluster_size=max(2, size), min_samples=size, metric="precomputed", copy=True).fit(distances)
         return _largest_first(fitted.labels_), fitted.probabilities_
-    labels = _by_silhouette(distances, points, method, seed)
+    labels = _by_silhouette(distances, points, method, seed, report)
     return _largest_first(labels), np.full(len(labels), np.nan)
 
 
-def _by_silhouette(distances: np.ndarray, points: np.ndarray, method: Method, seed: int) -> np.ndarray:
+def _by_silhouette(distances: np.ndarray, points: np.ndarray, method: Method, seed: int, report: Report) -> np.ndarray:
     from sklearn.metrics import silhouette_score
 
-    candidates = [_told_number(distances, points, method, k, seed, starts=4) for k in range(2, min(MOST_CLUSTERS, len(distances) - 1) + 1)]
+    candidates = []
+    for k in range(2, min(MOST_CLUSTERS, len(distances) - 1) + 1):
+        report(0.1 * k / MOST_CLUSTERS, f"trying {k} clusters")
+        candidates.append(_told_number(distances, points, method, k, seed, starts=4))
     usable = [labels for labels in candidates if 1 < len(np.unique(labels)) < len(labels)]
     if not usable:
         return np.zeros(len(distances), dtype=np.int64)

@@ -117,3 +117,15 @@ def test_what_cannot_be_read_safely_is_refused_in_one_sentence(pattern, word):
         assert str(error.value) == note
         assert note.isprintable()
         assert note.endswith(".")
+
+
+def test_every_module_of_the_lora_has_the_spectrum_of_its_formed_update():
+    from analysis.spectra import spectra, values_of
+
+    adapter = load_adapter(CORPUS / LORA)
+    table = spectra(adapter)
+    assert table["module"].tolist() == list(adapter.modules)
+    for (_, row), factors in zip(table.iterrows(), adapter.modules.values(), strict=True):
+        formed = torch.from_numpy(factors.scaling * factors.B.astype(np.float64) @ factors.A)
+        expected = torch.linalg.svdvals(formed).numpy()[: factors.rank]
+        assert np.abs(values_of(row) - expected).max() <= 1e-6 * expected[0]

@@ -1,5 +1,6 @@
 """Each page through Streamlit's own test driver; what only a browser shows is in tests/browser."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,16 @@ from trained_prompts import store
 pytestmark = pytest.mark.slow
 
 
+def settled(driver: AppTest) -> AppTest:
+    """The page once nothing is being computed beside it."""
+    driver.run()
+    deadline = time.monotonic() + 120
+    while driver.get("progress") and time.monotonic() < deadline:
+        time.sleep(0.2)
+        driver.run()
+    return driver
+
+
 @pytest.fixture
 def page(own_runs):
     def open_page(name: str, **query) -> AppTest:
@@ -21,7 +32,7 @@ def page(own_runs):
         driver.switch_page(f"views/{name}.py")
         for key, value in query.items():
             driver.query_params[key] = value
-        return driver.run()
+        return settled(driver)
 
     return open_page
 
@@ -144,7 +155,7 @@ def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path)
     driver.switch_page("views/spectra.py")
     driver.query_params["lora"] = "style (your file)"
     driver.query_params["base"] = "true"
-    driver.run()
+    settled(driver)
     assert not driver.exception
     assert not driver.error
     assert driver.toggle(key="base").disabled

@@ -66,17 +66,31 @@ def _intruders(factors) -> str:
     update = torch.from_numpy(factors.B @ factors.A)
     base = torch.from_numpy(weight)
 
-    def dense() -> int:  # PEFT's reduce_intruder_dimension decomposes the same two matrices
+    def dense() -> int:
         before, after = torch.linalg.svd(base, full_matrices=False).U, torch.linalg.svd(base + update, full_matrices=False).U
         return int(((before.T @ after[:, :10]).abs().max(dim=0).values < 0.5).sum())
 
     ours = "intruders, ours, the weight's SVD cached"
     seconds = take_turns({ours: lambda: intruder_dimensions(factors, svd)}, rounds=ROUNDS, subject="intruders")
-    seconds |= take_turns({"two dense SVDs": dense}, rounds=1, subject="intruders, dense")
+    seconds |= take_turns(
+        {"two dense SVDs": dense, "PEFT's reduce_intruder_dimension": _peft_intruders(base)}, rounds=1, subject="intruders, dense"
+    )
     rows = [[name, *median_and_range(values), ratio(seconds, name, ours)] for name, values in seconds.items()]
     return text_table(
         f"intruder dimensions of one module, {SIDE} × {SIDE}", ["", "median", "range", "against ours"], rows, "Dense in one round."
     )
+
+
+def _peft_intruders(weight: torch.Tensor):
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(SIDE, SIDE, bias=False)
+    layer.weight.data = weight.clone()
+    model = get_peft_model(torch.nn.Sequential(layer), LoraConfig(r=RANK, target_modules=["0"], init_lora_weights=False))
+    count = iter(range(100))
+    return lambda: reduce_intruder_dimension(model, new_adapter_name=f"reduced{next(count)}", logging_sink=None)
 
 
 class _Held:
