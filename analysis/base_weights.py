@@ -17,7 +17,7 @@ from analysis.adapters.lora import LoraFactors
 from analysis.errors import InputError, ModelError
 from analysis.folders import cache_folder, read_json_object, write_whole
 from analysis.models import Report, no_report, prepare_model
-from analysis.spectra import DEAD, finite_factors, singular_vectors
+from analysis.spectra import finite_factors, ranks_in_use, singular_vectors
 
 COLUMNS = ["module", "relative_norm", "amplification", "intruders"]
 TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
@@ -66,8 +66,8 @@ def compared(factors: LoraFactors, weight: np.ndarray, svd: tuple[np.ndarray, np
     relative = norm / float(np.linalg.norm(weight))
     if norm == 0:
         return relative, float("nan"), None
-    used = values > DEAD * values[0]
-    projected = float(np.linalg.norm(u[:, used].T @ weight.astype(np.float64) @ vt[used].T))
+    used = ranks_in_use(values)
+    projected = float(np.linalg.norm(u[:, :used].T @ weight.astype(np.float64) @ vt[:used].T))
     return relative, norm / projected if projected else float("inf"), intruder_dimensions(factors, svd)
 
 

@@ -75,7 +75,7 @@ def task_direction(
     rng = np.random.default_rng(SEED)
     signs = rng.choice(np.array([-1.0, 1.0]), size=(SIGN_FLIPS, len(units)))
     flipped = np.sort(np.linalg.norm(signs @ units / len(units), axis=1))
-    scores = _cosines(mean, vocabulary, report)
+    scores = word_cosines(mean, vocabulary, report=report)
     order = np.lexsort((np.arange(len(scores)), -scores))
     ranks = np.empty(len(scores), dtype=np.int64)
     ranks[order] = np.arange(len(scores))
@@ -167,8 +167,8 @@ def _unit_displacements(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary) -
     return unit_rows(delta[moved])
 
 
-def _cosines(direction: np.ndarray, vocabulary: Vocabulary, report: Report) -> np.ndarray:
-    """The cosine of a direction with every e − μ, in float64; a row of no length scores 0."""
+def word_cosines(direction: np.ndarray, vocabulary: Vocabulary, *, report: Report = no_report) -> np.ndarray:
+    """The cosine of a direction (d,) with every e − μ, (V,) float64; a row of no length scores 0."""
     unit = unit_rows(direction)
     scores = np.empty(len(vocabulary))
     for start, rows in vocabulary.blocks():

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from analysis.direction import word_cosines
 from analysis.errors import InputError
 from analysis.folders import write_whole
 from analysis.models import Report, no_report
@@ -144,11 +145,7 @@ def map_neighbours(point: np.ndarray, at: np.ndarray, on: VocabularyMap, vocabul
     A row a word that is among the fifteen nearest by cosine or on the map: token_id, token, score (centred cosine), true_rank and map_rank (both
     from 0, among the words on the map), by true_rank.
     """
-    point = unit_rows(np.asarray(point, dtype=np.float64))
-    cosines = np.zeros(len(vocabulary))
-    for start, rows in vocabulary.blocks():
-        cosines[start : start + len(rows)] = rows @ point - vocabulary.mean @ point
-    cosines = np.divide(cosines, vocabulary.centred_norms, out=np.zeros_like(cosines), where=vocabulary.centred_norms > 0)[on.ids]
+    cosines = word_cosines(point, vocabulary)[on.ids]
     true_rank = _ranks(-cosines)
     map_rank = _ranks(np.linalg.norm(on.places - at, axis=1))
     rows = np.flatnonzero((true_rank < NEIGHBOURS) | (map_rank < NEIGHBOURS))

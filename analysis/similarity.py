@@ -225,7 +225,7 @@ def _five(a: _Space, b: _Space) -> tuple[float, float, float, float, float]:
     of_a, of_b = _assignment(cosines)
     pooled = _cosines(unit_rows(a.rows.mean(axis=0)), unit_rows(b.rows.mean(axis=0)))
     matched_cosine = float(cosines[of_a, of_b].mean())
-    return float(pooled), float(cosines.mean()), matched_cosine, _cka(a.rows[of_a], b.rows[of_b]), _principal_angle_mean(a.basis, b.basis)
+    return float(pooled), float(cosines.mean()), matched_cosine, _cka(a.rows[of_a], b.rows[of_b]), principal_angle_mean(a.basis, b.basis)
 
 
 def _cosines(units: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -251,8 +251,8 @@ def _cka(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip((grams[0] * grams[1]).sum() / (np.linalg.norm(grams[0]) * np.linalg.norm(grams[1])), 0.0, 1.0))
 
 
-def _principal_angle_mean(a: np.ndarray, b: np.ndarray) -> float:
-    """The mean cosine of the principal angles between the spans of two orthonormal bases; nan where one is empty."""
+def principal_angle_mean(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean cosine of the principal angles between the spans of two orthonormal bases, the rows of each (Björck and Golub 1973); nan where one is empty."""
     if not len(a) or not len(b):
         return float("nan")
     return float(np.clip(np.linalg.svd(a @ b.T, compute_uv=False), 0.0, 1.0).mean())

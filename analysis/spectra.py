@@ -139,6 +139,16 @@ def summary(table: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[by, "modules", *MEASURES])
 
 
+def long_form(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `spectra` with a row a singular value: module, layer, projection, rank (from 1), value, energy (the cumulative share)."""
+    parts = []
+    for _, row in table.iterrows():
+        values = values_of(row)
+        columns = {"rank": np.arange(1, len(values) + 1), "value": values, "energy": energies(values)}
+        parts.append(pd.DataFrame({name: row[name] for name in ("module", "layer", "projection")} | columns))
+    return pd.concat(parts, ignore_index=True)
+
+
 def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
     """What a person should know before they trust or ship this LoRA.
 
@@ -157,7 +167,7 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
         if row.spectral_norm == 0:
             rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
             continue
-        dead = row.rank - int((values > DEAD * values[0]).sum())
+        dead = row.rank - ranks_in_use(values)
         if dead:
             rows.append(
                 (row.module, "dead ranks", f"{dead} of {row.rank} ranks do nothing (under {DEAD:g} of the largest singular value).")
@@ -211,8 +221,7 @@ def measures(values: np.ndarray, rank: int) -> dict[str, float]:
     total = float(energy.sum())
     if total == 0.0:
         return dict.fromkeys(MEASURES, 0.0) | ({"entropy": float("nan")} if rank == 1 else {})
-    share, linear = energy / total, values / values.sum()
-    cumulative = np.cumsum(share)
+    share, linear, cumulative = energy / total, values / values.sum(), energies(values)
     return {
         "frobenius_norm": math.sqrt(total),
         "spectral_norm": float(values[0]),
@@ -248,6 +257,11 @@ def energies(values: np.ndarray) -> np.ndarray:
     """The cumulative share of Σσ² in the first 1, 2, … singular values; zeros where all are zero."""
     total = float((values**2).sum())
     return np.cumsum(values**2) / total if total else np.zeros(len(values))
+
+
+def ranks_in_use(values: np.ndarray) -> int:
+    """How many of the singular values, descending, are more than the rounding of 16-bit factors; none where all are zero."""
+    return int((values > DEAD * values[0]).sum())
 
 
 def values_of(row: pd.Series) -> np.ndarray:

@@ -11,7 +11,8 @@ from analysis.adapters import LoraAdapter
 from analysis.adapters.lora import LoraFactors
 from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.spectra import DEAD, finite_factors, place_of, singular_vectors
+from analysis.similarity import principal_angle_mean
+from analysis.spectra import finite_factors, place_of, ranks_in_use, singular_vectors
 
 COLUMNS = [
     "module",
@@ -111,16 +112,16 @@ def _compared(a: LoraFactors, b: LoraFactors, rng: np.random.Generator) -> dict[
         return result
     result["cosine"] = _cosine(a, b)
     for side in get_args(Side):
-        result[f"angle_{side}"] = _angle(first[side], second[side])
+        result[f"angle_{side}"] = principal_angle_mean(first[side], second[side])
         drawn = (_random(len(rows), rows.shape[1], rng) for rows in (first[side], second[side]))
-        result[f"angle_{side}_random"] = _angle(*drawn)
+        result[f"angle_{side}_random"] = principal_angle_mean(*drawn)
     return result
 
 
 def _directions(factors: LoraFactors) -> dict[str, np.ndarray]:
     """The singular vectors in use, as rows: (k, out) and (k, in)."""
     u, values, vt = singular_vectors(factors)
-    k = int((values > DEAD * values[0]).sum()) if values[0] > 0 else 0
+    k = ranks_in_use(values)
     return {"out": u[:, :k].T, "in": vt[:k]}
 
 
@@ -133,10 +134,6 @@ def _cosine(a: LoraFactors, b: LoraFactors) -> float:
 
     norm = np.sqrt(inner(a_1, b_1, a_1, b_1) * inner(a_2, b_2, a_2, b_2))
     return float(np.sign(a.scaling * b.scaling) * inner(a_1, b_1, a_2, b_2) / norm)
-
-
-def _angle(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.clip(np.linalg.svd(first @ second.T, compute_uv=False), 0.0, 1.0).mean())
 
 
 def _phi(first: np.ndarray, second: np.ndarray) -> np.ndarray:

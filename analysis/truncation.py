@@ -14,7 +14,7 @@ from analysis.adapters.lora import LoraFactors
 from analysis.errors import InputError
 from analysis.folders import appears_whole
 from analysis.models import Report, no_report
-from analysis.spectra import check_energy, energies, fewest, singular_vectors
+from analysis.spectra import check_energy, energies, fewest, rank_pattern, singular_vectors, values_of
 
 COLUMNS = ["module", "rank", "kept", "relative_error"]
 
@@ -42,22 +42,18 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     """
     check_energy(energy)
     _check_can_be_copied(adapter)
-    rows, patterns, total, lost = [], {}, 0.0, 0.0
+    spectra_of, patterns = {}, {}
     try:
         with appears_whole(folder) as partial:
             tensors = {}
             for i, (module, factors) in enumerate(adapter.modules.items()):
                 report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
                 u, values, vt = singular_vectors(factors)
-                squares = values**2
-                if not squares.sum():
-                    rows.append((module, factors.rank, 0, float("nan")))
+                spectra_of[module] = factors.rank, values
+                if not values[0]:
                     continue
-                kept = fewest(energies(values), energy)
+                patterns[module] = kept = fewest(energies(values), energy)
                 tensors |= _named(module, factors, u[:, :kept] * np.sqrt(values[:kept]), np.sqrt(values[:kept])[:, None] * vt[:kept])
-                patterns[module] = kept
-                rows.append((module, factors.rank, kept, math.sqrt(squares[kept:].sum() / squares.sum())))
-                total, lost = total + squares.sum(), lost + squares[kept:].sum()
             if not tensors:
                 raise InputError(f"No module of {adapter.name} was ever trained, so there is nothing to keep.")
             _save(tensors, patterns, adapter.base_model, partial)
@@ -66,8 +62,29 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     except OSError as error:
         raise InputError(f"The truncated adapter cannot be written to {folder}: {error.strerror or error}.") from error
     report(1.0, "ready")
+    return _losses(spectra_of, patterns)
+
+
+def planned(table: pd.DataFrame, energy: float) -> pd.DataFrame:
+    """What `truncate` would keep and lose, from the table of `analysis.spectra.spectra`: the same columns, nothing written.
+
+    Raises
+    ------
+    InputError
+        The share is out of range.
+    """
+    return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, rank_pattern(table, energy))
+
+
+def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, int]) -> pd.DataFrame:
+    """The table of `truncate`, from each module's rank and singular values and the ranks kept of those that were trained."""
+    rows, total, lost = [], 0.0, 0.0
+    for module, (rank, values) in spectra_of.items():
+        squares, kept = values**2, patterns.get(module, 0)
+        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept else float("nan")))
+        total, lost = total + squares.sum(), lost + squares[kept:].sum()
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total)]
+    table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total) if total else float("nan")]
     return table
 
 

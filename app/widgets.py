@@ -80,27 +80,37 @@ def prompt_of(adapter: SoftPrompt | LoraAdapter) -> SoftPrompt | None:
 
 def prompt_choices() -> list[str]:
     """The keys of every prompt at hand: opened files first, then the person's kept files and runs, then the gallery."""
-    runs, kept = store.list_runs(), store.list_kept()
-    runs = runs[runs["method"] != "lora"]
-    yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
-    files = [key for key, adapter in opened().items() if prompt_of(adapter) is not None]
-    return [*files, *kept[kept["kind"] != "lora"]["name"], *yours, *runs[runs["origin"] == "gallery"]["name"]]
+    return _choices([key for key, adapter in opened().items() if prompt_of(adapter) is not None], lora=False)
 
 
 def lora_choices() -> list[str]:
     """The keys of every LoRA at hand, in the order of `prompt_choices`."""
+    return _choices([key for key, adapter in opened().items() if isinstance(adapter, LoraAdapter)], lora=True)
+
+
+def _choices(files: list[str], *, lora: bool) -> list[str]:
     runs, kept = store.list_runs(), store.list_kept()
-    runs = runs[runs["method"] == "lora"]
-    yours = runs[runs["origin"] == "yours"].sort_values("created", ascending=False)["name"]
-    files = [key for key, adapter in opened().items() if isinstance(adapter, LoraAdapter)]
-    shipped = runs[runs["origin"] == "gallery"].sort_values(["task", "rank"], ascending=[False, True])["name"]
-    return [*files, *kept[kept["kind"] == "lora"]["name"], *yours, *shipped]
+    runs, kept = runs[(runs["method"] == "lora") == lora], kept[(kept["kind"] == "lora") == lora]
+    yours, shipped = runs[runs["origin"] == "yours"], runs[runs["origin"] == "gallery"]
+    if lora:
+        shipped = shipped.sort_values(["task", "rank"], ascending=[False, True])
+    return [*files, *kept["name"], *yours.sort_values("created", ascending=False)["name"], *shipped["name"]]
+
+
+def prompt_keys() -> list[str]:
+    """`prompt_choices`; where there is none, what to do, and the rest of the page is left out."""
+    keys = prompt_choices()
+    if not keys:
+        st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
+        st.stop()
+    return keys
 
 
 def load_lora(key: str) -> LoraAdapter:
     if key in opened():
         return opened()[key]
-    return read_lora(store.adapter_path(key))
+    path = store.adapter_path(key)
+    return _read_lora(str(path), path.stat().st_mtime_ns)
 
 
 def prompt_label(key: str) -> str:
@@ -158,10 +168,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
 
     Of a file of several prompts each is one of its own. Names are made distinct.
     """
-    keys = prompt_choices()
-    if not keys:
-        st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
-        st.stop()
+    keys = prompt_keys()
     missing = [
         label for label in st.query_params.get_all("prompts") if label and label not in map(prompt_label, keys)
     ]  # the link holds labels
@@ -238,6 +245,11 @@ def content_of(prompts: list[SoftPrompt]) -> tuple:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _read_run(path: str, changed: int) -> SoftPrompt:
     return load_soft_prompt(path)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _read_lora(path: str, changed: int) -> LoraAdapter:
+    return read_lora(path)
 
 
 def vocabulary(model: str) -> Vocabulary:

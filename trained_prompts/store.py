@@ -322,20 +322,28 @@ def read_description(path: Path) -> dict:
     return json.loads((path / "run.json").read_text(encoding="utf-8"))
 
 
-def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where a run's virtual tokens were while it was trained: steps (s,) int64 and embeddings (s, n, d) float32; None where it was not kept.
+def has_trajectory(name: str) -> bool:
+    """Whether `read_trajectory` has something to read.
 
     Raises
     ------
     InputError
         Nothing of that name is in the store.
     """
-    path = find(name) / "trajectory.safetensors"
-    if not path.is_file():
-        return None
+    return (find(name) / "trajectory.safetensors").is_file()
+
+
+def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where a run's virtual tokens were while it was trained: steps (s,) int64 and embeddings (s, n, d) float32.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name is in the store.
+    """
     from safetensors.numpy import load_file
 
-    kept = load_file(path)
+    kept = load_file(find(name) / "trajectory.safetensors")
     return kept["steps"], kept["embeddings"].astype(np.float32)
 
 

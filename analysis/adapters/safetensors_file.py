@@ -27,30 +27,27 @@ def reads(path: Path) -> bool:
 
 def read(path: Path) -> Tensors:
     size = check_file(path)
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
-            raise AdapterError(
-                f"The header of {path} has {length:,} bytes and an adapter's at most {MAX_HEADER:,}; the file is damaged or not an adapter."
-            )
-        header = file.read(length)
+    file = path.open("rb")  # kept open, since a zip's unpacked file goes before its tensors are asked for
+    length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise AdapterError(
+            f"The header of {path} has {length:,} bytes and an adapter's at most {MAX_HEADER:,}; the file is damaged or not an adapter."
+        )
+    header = file.read(length)
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = path.open("rb")  # kept open, since a zip's unpacked file goes before its tensors are asked for
         opened = safe_open(path, framework="pt")  # checks that offsets lie within the file, do not overlap and leave no hole
         names = list(opened.keys())
         check_count(len(names), path)
-        offsets = {
-            name: entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__"
-        }  # as checked just now
+        described = json.loads(header)  # as safetensors has checked it just now
         entries = {}
         for name in names:
             part = opened.get_slice(name)
             entries[name] = Entry(
                 tuple(part.get_shape()),
                 _DTYPES.get(part.get_dtype(), part.get_dtype()),
-                _reader(opened, file, name, part, path, 8 + length, offsets[name]),
+                _reader(opened, file, name, part, path, 8 + length, described[name]["data_offsets"]),
             )
         metadata = opened.metadata() or {}
     except (SafetensorError, TypeError, RuntimeError, OSError, ValueError, KeyError) as error:

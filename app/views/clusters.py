@@ -90,6 +90,21 @@ def drawn_map(
     return on, landmarks(on, vocabulary), at, trustworthiness(points, at)
 
 
+def played(name: str, on: VocabularyMap, vocabulary: Vocabulary, space: str) -> pd.DataFrame:
+    """Where a run's tokens were on the map while it was trained: step, position, x, y(, z), word."""
+    steps, embeddings = store.read_trajectory(name)
+    start: np.ndarray = vocabulary.mean
+    if space == "displacement":  # nothing had been added at the first step
+        start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
+    moved = (embeddings - start).reshape(-1, vocabulary.width)
+    word_ids, _ = nearest(vocabulary.mean + moved, vocabulary, top_k=1)
+    return pd.DataFrame(place(moved, on, vocabulary), columns=list(AXES[: on.dimensions])).assign(
+        step=np.repeat(steps, embeddings.shape[1]),
+        position=np.tile(np.arange(embeddings.shape[1]), len(steps)),
+        word=[vocabulary.tokens[i] for i in word_ids[:, 0]],
+    )
+
+
 def headline(clusters: pd.DataFrame, tokens: int) -> None:
     real = is_real(clusters)
     if not len(clusters):
@@ -260,30 +275,23 @@ if len(chosen) == 1 and made is not None:
     st.caption(f"Of its 15 nearest words, {both} are among the 15 nearest on the map.")
     st.dataframe(truth, hide_index=True, alt="The words nearest to this token in truth and on the map.")
 
-trained = [prompt for prompt in prompts if prompt.name in runs.index and store.read_trajectory(prompt.name) is not None]
+trained = [prompt.name for prompt in prompts if prompt.name in runs.index and store.has_trajectory(prompt.name)]
 if trained and made is not None:
     st.subheader("While it was trained")
-    names = [prompt.name for prompt in trained]
     name = st.selectbox(
-        "Prompt", names, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
+        "Prompt", trained, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
     )
-    if name is not None:
-        steps, embeddings = store.read_trajectory(name)
-        start: np.ndarray = vocabulary.mean
-        if space == "displacement":  # nothing had been added at the first step
-            start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
-        moved = (embeddings - start).reshape(-1, vocabulary.width)
-        word_ids, _ = nearest(vocabulary.mean + moved, vocabulary, top_k=1)
-        frames = pd.DataFrame(place(moved, on, vocabulary), columns=axes).assign(
-            step=np.repeat(steps, embeddings.shape[1]),
-            position=np.tile(np.arange(embeddings.shape[1]), len(steps)),
-            word=[vocabulary.tokens[i] for i in word_ids[:, 0]],
-        )
+    frames = name and computed(
+        ("trajectory", name, content, space, projection, dimensions),
+        "the training on the map",
+        lambda report: played(name, on, vocabulary, space),
+    )
+    if frames is not None:
         st.plotly_chart(
             charts.trajectory_map(frames, on.places, signs),
             key=f"played-{projection}-{dimensions}",
             config={"scrollZoom": True},
-            alt=f"The {embeddings.shape[1]} virtual tokens of {name} on the map, over {steps[-1]} steps of training.",
+            alt=f"The {frames['position'].nunique()} virtual tokens of {name} on the map, over {frames['step'].max()} steps of training.",
         )
         widgets.download_buttons(frames, f"{name}-on-the-map")
 widgets.provenance(prompts, vocabulary.model)

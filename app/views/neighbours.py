@@ -22,10 +22,7 @@ METRIC_HELP = {
 }
 
 st.title("Nearest words")
-keys = widgets.prompt_choices()
-if not keys:
-    st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
-    st.stop()
+keys = widgets.prompt_keys()
 asked = st.query_params.get("prompt")
 if asked is not None and asked not in keys:
     st.warning(
@@ -94,7 +91,7 @@ with widgets.in_words():
 known = prompt.initial is not None
 
 
-def p_words(p: float) -> str:
+def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
 
 
@@ -132,8 +129,8 @@ def show_direction() -> None:
     first = table.iloc[0]
     shared, named_by = first["concentration_p"] < LEVEL, first["words_p"] < LEVEL
     whose = "This prompt's tokens" if which == "this prompt" else f"The tokens of {len(chosen)} prompts"
-    concentration = f"concentration {first['concentration']:.2f}, {p_words(first['concentration_p'])}"
-    ranks = f"median rank {first['words_median_rank']:,.0f} of {len(vocabulary):,}, {p_words(first['words_p'])}"
+    concentration = f"concentration {first['concentration']:.2f}, {p_text(first['concentration_p'])}"
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {len(vocabulary):,}, {p_text(first['words_p'])}"
     top = ", ".join(f"“{widgets.plain(token.strip())}”" for token in table["token"].head(4))
     said = (
         f"{whose} moved along one direction ({concentration})" if shared else f"{whose} share no direction beyond chance ({concentration})"
@@ -248,7 +245,7 @@ def show_evidence(row: pd.Series) -> None:
         st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
         word = widgets.plain(charts.shown(row["nearest_token"]))
         lines = [
-            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_words(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
+            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_text(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
         ]
         if known:
             start = widgets.plain(charts.shown(row["initial_token"]))
@@ -259,7 +256,7 @@ def show_evidence(row: pd.Series) -> None:
             )
             learned = widgets.plain(charts.shown(row["delta_token"]))
             lines.append(
-                f"**Learned direction.** It moved most nearly along “{learned}”; {p_words(row['p_learned'])}"
+                f"**Learned direction.** It moved most nearly along “{learned}”; {p_text(row['p_learned'])}"
                 + (", which is chance." if row["p_learned"] >= LEVEL else ", before the correction for the number of tokens.")
             )
         else:

@@ -15,10 +15,7 @@ st.title("Search")
 st.markdown(
     "Which virtual tokens, in whose prompts, resemble a word, or a virtual token? Every prompt at hand is searched: the gallery, your runs, your files."
 )
-keys = widgets.prompt_choices()
-if not keys:
-    st.info("There is no prompt to search yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
-    st.stop()
+keys = widgets.prompt_keys()
 asked = st.segmented_control("Resembling", ["a word", "a virtual token"], default="a word", required=True, key="by", bind="query-params")
 with widgets.in_words():
     if asked == "a word":

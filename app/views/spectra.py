@@ -6,8 +6,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
 from analysis.adapters import LoraAdapter
@@ -15,24 +13,13 @@ from analysis.base_weights import against_base
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from analysis.readings import LEVEL
 from analysis.residual import residual_directions
-from analysis.spectra import MEASURES, energies, health, rank_pattern, spectra, summary, values_of
+from analysis.spectra import MEASURES, health, long_form, rank_pattern, spectra, summary
 from analysis.subspaces import against, subspace_similarity
-from analysis.truncation import truncate
+from analysis.truncation import planned, truncate
 from app import charts, widgets
 from app.background import computed
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
-
-
-def long_form(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a singular value: module, layer, projection, rank (from 1), value, energy."""
-    parts = []
-    for _, row in table.iterrows():
-        values = values_of(row)
-        parts.append(
-            pd.DataFrame({"module": row["module"], "layer": row["layer"], "projection": row["projection"], "rank": np.arange(1, len(values) + 1), "value": values, "energy": energies(values)})
-        )  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
 
 
 def zipped(adapter: LoraAdapter, energy: float) -> bytes:
@@ -96,10 +83,11 @@ with st.expander("Health, module by module", icon=":material/health_and_safety:"
 st.subheader("By layer")
 projections = list(dict.fromkeys(table["projection"]))
 projection = st.segmented_control("Projection", projections, default=projections[0], required=True, key="projection", bind="query-params")
-lines = long_form(trained[trained["projection"] == projection]) if (trained["projection"] == projection).any() else None
-if lines is None:
+of_projection = trained[trained["projection"] == projection]
+if not len(of_projection):
     st.info("No module of this projection was ever trained.", icon=":material/info:")
 else:
+    lines = long_form(of_projection)
     left, right = st.columns(2, gap="large")
     left.plotly_chart(
         charts.spectrum_lines(lines, cumulative=False), key="values", alt=f"Singular values of the {projection} modules, log scale."
@@ -109,11 +97,9 @@ else:
 
 with widgets.in_words():
     beside = None
-    own = widgets.own_model(key)
-    base = own or (
-        EMBEDDED_MODEL if adapter.base_model in (None, *EMBEDDED_ALIASES) else None
-    )  # a model that a stranger's file names is not followed
-    has_vocabulary = base is not None
+    base = widgets.own_model(key)
+    if base is None and adapter.base_model in (None, *EMBEDDED_ALIASES):  # another model that a stranger's file names is not followed
+        base = EMBEDDED_MODEL
     asked_for = st.toggle(
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
         help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
@@ -138,11 +124,12 @@ st.dataframe(shown.drop(columns="singular_values"), hide_index=True, height=300,
 widgets.download_buttons(shown, f"{adapter.name}-spectra")
 with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
     for by in ("layer", "projection"):
-        st.dataframe(summary(table, by), hide_index=True)
-        widgets.download_buttons(summary(table, by), f"{adapter.name}-by-{by}")
+        summed = summary(table, by)
+        st.dataframe(summed, hide_index=True)
+        widgets.download_buttons(summed, f"{adapter.name}-by-{by}")
 
 st.subheader("What its directions say")
-if not has_vocabulary:
+if base is None:
     st.info("The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:")
 else:
     with widgets.in_words():
@@ -169,20 +156,18 @@ else:
 
 st.subheader("A smaller copy")
 energy = st.slider("Share of each module's energy to keep", 0.50, 1.00, 0.95, 0.01, key="keep", bind="query-params")
-pattern = rank_pattern(table, energy)
-if pattern:
-    kept, whole = sum(pattern.values()), int(table["rank"].sum())
-    lost = np.sqrt(
-        sum((values_of(row)[pattern[row["module"]] :] ** 2).sum() for _, row in trained.iterrows()) / (trained["frobenius_norm"] ** 2).sum()
+if len(trained):
+    whole = planned(table, energy).iloc[-1]
+    st.markdown(
+        f"**{whole['kept']:,} of {whole['rank']:,} ranks**, with a relative error of **{whole['relative_error']:.1%}** (Frobenius, all modules together)."
     )
-    st.markdown(f"**{kept:,} of {whole:,} ranks**, with a relative error of **{lost:.1%}** (Frobenius, all modules together).")
     with st.container(horizontal=True):
         st.download_button(
             "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
             on_click="ignore", icon=":material/download:", key="truncated",
         )  # fmt: skip
         with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
-            st.code(json.dumps(pattern, indent=1), language="json", height=300)
+            st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", height=300)
 
 st.subheader("Beside another LoRA")
 others = [other for other in keys if other != key]

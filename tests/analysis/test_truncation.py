@@ -8,7 +8,8 @@ import torch
 
 from analysis.adapters import load_lora
 from analysis.errors import InputError
-from analysis.truncation import truncate
+from analysis.spectra import spectra
+from analysis.truncation import planned, truncate
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import random_llama
 
@@ -61,6 +62,9 @@ def test_each_module_keeps_the_fewest_ranks_and_the_error_is_that_of_the_formed_
         lost, total = lost + (error * np.linalg.norm(update)) ** 2, total + np.linalg.norm(update) ** 2
     assert table.loc["all", "relative_error"] == pytest.approx(np.sqrt(lost / total), rel=1e-4)
     assert table.loc["all", "kept"] == table["kept"][:-1].sum() < table.loc["all", "rank"]
+    foreseen = planned(spectra(whole), 0.9).set_index("module")
+    assert foreseen["kept"].tolist() == table["kept"].tolist()
+    assert foreseen["relative_error"].to_numpy() == pytest.approx(table["relative_error"].to_numpy(), rel=1e-4)
     config = json.loads((small / "adapter_config.json").read_text())
     assert config["rank_pattern"] == table["kept"][:-1].to_dict() == config["alpha_pattern"]
     assert not torch.allclose(logits(tiny_llama, small), logits(tiny_llama, tiny_lora), atol=1e-5)

@@ -11,15 +11,11 @@ The analyses run in this process, after one call that is not counted; the null a
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +70,13 @@ def tables() -> Iterator[str]:
 
 def _in_the_browser(vocabulary: Vocabulary) -> str:
     drawn, selected, frames = [], [], []
-    with tempfile.TemporaryDirectory() as folder, _dashboard(Path(folder)) as address, _browser() as browser:
+    from tests.browser.conftest import headless_chromium, served
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder) / "server.log", SOFT_PROMPT_EXPLORER_RUNS=str(Path(folder) / "runs")) as address,
+        headless_chromium() as browser,
+    ):
         path = Path(folder, "planted.npy")
         np.save(path, _planted(vocabulary, TOKENS))
         with tqdm(total=1 + ROUNDS + SELECTIONS + PANS, desc="dashboard", file=sys.stderr) as bar:
@@ -110,50 +112,6 @@ def _in_the_browser(vocabulary: Vocabulary) -> str:
         rows,
         f"{ROUNDS} pages, {SELECTIONS} selections, {PANS} drags. Drawn by {renderer}.",
     )
-
-
-@contextmanager
-def _dashboard(folder: Path) -> Iterator[str]:
-    """The address of a dashboard with no runs but the gallery's."""
-    from tests.browser.conftest import free_port
-
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port), "--server.headless", "true"]
-    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(folder / "runs")}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise RuntimeError("The dashboard did not start.") from None
-                    time.sleep(0.1)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
-
-
-@contextmanager
-def _browser():
-    import shutil
-
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.conftest import CHROMIUM_ARGUMENTS, CHROMIUMS
-
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if executable is None:
-        raise RuntimeError("The benchmark of the dashboard needs Chromium; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 def _at_rest(page) -> None:

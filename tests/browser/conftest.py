@@ -7,8 +7,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.conftest import REPOSITORY
 
@@ -47,45 +51,58 @@ def allowed_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("allowed")
 
 
+@contextmanager
+def served(log: Path, **environment: str) -> Iterator[str]:
+    """The address of a dashboard that runs as long as the block, what it writes in a file."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    with log.open("w") as file:
+        server = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=file, stderr=file)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "the dashboard did not start"
+                    time.sleep(0.1)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+@contextmanager
+def headless_chromium() -> Iterator[Browser]:
+    """A browser that runs as long as the block."""
+    from playwright.sync_api import sync_playwright
+
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    assert executable, "a browser is needed: Chromium; on Debian: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def dashboard(runs_folder, allowed_folder, tmp_path_factory):
     """The address of a running dashboard whose runs go to a folder of its own."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("log") / "server.log").open("w+")
-    arguments = ["streamlit", "run", "app/main.py", "--server.port", str(port)]
-    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder), "SOFT_PROMPT_EXPLORER_FOLDERS": str(allowed_folder)}
-    server = subprocess.Popen([sys.executable, "-m", *arguments], cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the dashboard did not start"
-                time.sleep(0.1)
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    folders = {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder), "SOFT_PROMPT_EXPLORER_FOLDERS": str(allowed_folder)}
+    with served(log, **folders) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        log.seek(0)
-        written = log.read()
-        log.close()
+    written = log.read_text()
     # Of this project's own code: Streamlit's server may itself stumble over a browser that closes.
     assert not any(f"{REPOSITORY / room}/" in written for room in ("app", "analysis", "trained_prompts")), written
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    from playwright.sync_api import sync_playwright
-
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    assert executable, "the browser tests need Chromium; on Debian: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+    with headless_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
