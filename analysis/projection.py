@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -235,7 +237,7 @@ def _umap(components: np.ndarray, dimensions: int, report: Report) -> np.ndarray
     index.add(units)
     cosines, neighbours = index.search(units, NEIGHBOURS)
     progress = {"disable": False, "file": _Percentage(report), "bar_format": "{percentage}", "mininterval": 0.3}
-    with warnings.catch_warnings():
+    with _tqdm_unlocked_on_error(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="precomputed_knn", module="umap")  # that no further points can be added by its own means
         fitted = umap.UMAP(
             n_components=dimensions,
@@ -248,6 +250,19 @@ def _umap(components: np.ndarray, dimensions: int, report: Report) -> np.ndarray
             tqdm_kwds=progress,
         ).fit(units)
     return fitted.embedding_
+
+
+@contextmanager
+def _tqdm_unlocked_on_error() -> Iterator[None]:
+    """Let go of tqdm's lock where the file that a bar writes to raised: `refresh` then keeps it, and no other bar would ever be drawn again."""
+    from tqdm import tqdm
+
+    try:
+        yield
+    except BaseException:
+        with suppress(AssertionError, RuntimeError):  # raised elsewhere, so that this thread does not hold it
+            tqdm.get_lock().release()
+        raise
 
 
 class _Percentage(io.StringIO):

@@ -1,5 +1,7 @@
 """A map says where words and tokens stand, the same each time, and how far it can be trusted."""
 
+import io
+import threading
 import time
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as reference
+from tqdm.auto import tqdm
 
 from analysis import projection
 from analysis.errors import InputError
@@ -130,3 +133,8 @@ def test_whoever_watches_can_stop_it_before_the_layout_ends(heaps):
     with pytest.raises(StoppedError):
         vocabulary_map(large, report=report)
     assert seen[-1][0] < 0.9, (seen, time.perf_counter() - began)
+    # tqdm's own lock is not left behind: a bar in another thread can still be drawn.
+    drawn = threading.Thread(target=lambda: tqdm(range(1), file=io.StringIO()).close(), daemon=True)
+    drawn.start()
+    drawn.join(timeout=10)
+    assert not drawn.is_alive()
