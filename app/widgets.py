@@ -90,7 +90,8 @@ def lora_choices() -> list[str]:
 
 def _choices(files: list[str], *, lora: bool) -> list[str]:
     runs, kept = store.list_runs(), store.list_kept()
-    runs, kept = runs[(runs["method"] == "lora") == lora], kept[(kept["kind"] == "lora") == lora]
+    runs = runs[runs["method"].isin(["lora"] if lora else ["prompt-tuning", "p-tuning"])]
+    kept = kept[(kept["kind"] == "lora") == lora]
     yours, shipped = runs[runs["origin"] == "yours"], runs[runs["origin"] == "gallery"]
     if lora:
         shipped = shipped.sort_values(["task", "rank"], ascending=[False, True])

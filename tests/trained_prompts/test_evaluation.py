@@ -34,7 +34,7 @@ def test_labels_of_one_and_of_several_tokens_are_scored_as_one_by_one(toy_task, 
     row = evaluate("it", prompt, "toy", language_model=(model, tokenizer)).iloc[0]
     assert list(row.index) == COLUMNS
     assert row["n"] == 4
-    assert row["accuracy"] == np.mean(scores.argmax(axis=1) == truth)
+    assert row["score"] == np.mean(scores.argmax(axis=1) == truth)
     assert row["loss"] == pytest.approx(np.mean([-scores[i, t] / n for i, (t, n) in enumerate(zip(truth, lengths, strict=True))]), abs=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_sentiment_is_scored_as_plain_transformers_calls_score_it(embedded_model
     table = task.examples("held-out").head(12)
     chosen = [task.labels[int(np.argmax(label_scores(model, tokenizer, prompt, text, task.labels)))] for text in table["text"]]
     row = evaluate("it", prompt, "sentiment", language_model=embedded_model, limit=12).iloc[0]
-    assert row["accuracy"] == np.mean(np.array(chosen) == table["target"].to_numpy())
+    assert row["score"] == np.mean(np.array(chosen) == table["target"].to_numpy())
 
 
 @pytest.mark.slow
@@ -60,11 +60,11 @@ def test_a_free_answer_counts_when_greedy_generation_writes_it(embedded_model):
         right += written.startswith(target) and not written[len(target) : len(target) + 1].isalnum()
     row = evaluate("it", None, "capitals", language_model=embedded_model, limit=20).iloc[0]
     assert 0 < right < 20
-    assert row["accuracy"] == right / 20
+    assert row["score"] == right / 20
 
 
 def test_the_interval_is_wilsons(toy_task, toy_config):
     row = evaluate("it", None, "toy", language_model=load_model(toy_config.model, device="cpu")).iloc[0]
-    n, p, z = 4, row["accuracy"], 1.959963984540054
+    n, p, z = 4, row["score"], 1.959963984540054
     centre, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert (row["low"], row["high"]) == (pytest.approx(centre - half), pytest.approx(centre + half))

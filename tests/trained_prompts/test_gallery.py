@@ -29,7 +29,7 @@ def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
     run = store.read_description(GALLERY / name)
     assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
     assert run["steps_done"] == RECIPES[name].steps
-    assert run["scores"]["trained"]["accuracy"] > run["scores"]["no prompt"]["accuracy"]
+    assert run["scores"]["trained"]["score"] > run["scores"]["no prompt"]["score"]
     assert run["scores"]["trained"]["n"] == {"sentiment": 1066, "capitals": 60}[run["config"]["task"]]
 
 
@@ -57,7 +57,7 @@ def test_the_score_on_a_card_can_be_measured_again(name, embedded_model):
     score = store.read_description(GALLERY / name)["scores"]["trained"]
     row = evaluate(name, load_adapter(GALLERY / name).embeddings, "capitals", language_model=embedded_model).iloc[0]
     # One answer may tip over on another processor; the loss is the sharper measure.
-    assert abs(row["accuracy"] - score["accuracy"]) <= 1.01 / score["n"]
+    assert abs(row["score"] - score["score"]) <= 1.01 / score["n"]
     assert row["loss"] == pytest.approx(score["loss"], abs=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_a_shipped_lora_is_read_loaded_by_peft_and_scores_what_its_card_says(nam
     task, kept = RECIPES[name].task, store.read_description(GALLERY / name)["scores"]["trained"]
     if task == "capitals":
         row = compare_lora(GALLERY / name, name, task, language_model=embedded_model).set_index("prompt").loc[name]
-        assert abs(row["accuracy"] - kept["accuracy"]) <= 1.01 / kept["n"]
+        assert abs(row["score"] - kept["score"]) <= 1.01 / kept["n"]
         assert row["loss"] == pytest.approx(kept["loss"], abs=1e-3)
 
 

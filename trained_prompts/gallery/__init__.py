@@ -2,10 +2,21 @@
 
 from trained_prompts.trainer import TrainingConfig
 
+# Six tasks by three seeds, each seed with another length or start; the rate at which each task was found to learn.
+_RATES = {"sentiment": 0.05, "capitals": 0.02, "antonyms": 0.02, "plural": 0.02, "past-tense": 0.02, "number-words-french": 0.02}
+_SEEDS: dict[str, dict] = {
+    "words-1": {"init": "sample-vocab", "seed": 1},
+    "words-2": {"init": "sample-vocab", "seed": 2, "tokens": 20},
+    "random-3": {"init": "random", "seed": 3},
+}
+
 RECIPES = {
-    "sentiment-words-1": TrainingConfig(task="sentiment", init="sample-vocab", seed=1),
+    **{
+        f"{task}-{name}": TrainingConfig(task=task, learning_rate=rate, **settings)
+        for task, rate in _RATES.items()
+        for name, settings in _SEEDS.items()
+    },
     "sentiment-random-1": TrainingConfig(task="sentiment", init="random", seed=1),
-    "capitals-words-1": TrainingConfig(task="capitals", init="sample-vocab", seed=1, learning_rate=0.02),
     "capitals-random-1": TrainingConfig(task="capitals", init="random", seed=1, learning_rate=0.02),
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1

@@ -1,0 +1,109 @@
+"""A run from its settings to its folder: trained with checkpoints, gone on with where it was broken off, scored and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import InputError
+from analysis.models import Report, no_report
+from trained_prompts import store
+from trained_prompts.evaluation import evaluate_run
+from trained_prompts.memory import PeakMemory
+from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep, train
+
+CHECKPOINT_SECONDS = 2.0
+
+
+def record(
+    config: TrainingConfig, name: str, *, language_model, folder: Path | None = None, report: Report = no_report
+) -> Iterator[tuple[store.Recording, TrainingStep]]:
+    """Train under a name, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
+
+    Yields the recording and the step just added to it: at once the last step of the run that is gone on with, if there is one. When the loss is no number,
+    the recording has gone back to the last good state before the error is raised.
+
+    Raises
+    ------
+    InputError
+        What `trainer.train` raises; or an unfinished run of that name has other settings, or its checkpoint cannot be written.
+    DivergedError
+        The loss is no number.
+    """
+    path = store.checkpoint_path(name, folder)
+    recording, state = store.Recording(config), None
+    if path.is_file():
+        recording, state = store.Recording.from_checkpoint(config, path)
+        yield recording, recording.last
+    written = time.monotonic()
+    with PeakMemory() as memory:
+        try:
+            for step in train(config, language_model=language_model, resume=state, report=report):
+                recording.add(step)
+                if (
+                    step.checkpoint is not None
+                    and step.step
+                    and (time.monotonic() - written > CHECKPOINT_SECONDS or step.step == config.steps)
+                ):
+                    recording.write_checkpoint(path)
+                    written = time.monotonic()
+                recording.peak_memory = memory.bytes
+                yield recording, step
+        except DivergedError:
+            recording.step_back()
+            raise
+
+
+def run(
+    config: TrainingConfig,
+    name: str,
+    *,
+    language_model,
+    limit: int | None = None,
+    folder: Path | None = None,
+    watch: Callable[[TrainingStep], None] = lambda step: None,
+    report: Report = no_report,
+) -> pd.DataFrame:
+    """Train, score on held-out examples, and keep under a name; answers the scores of `evaluation.evaluate_run`.
+
+    Parameters
+    ----------
+    limit : the first so many held-out examples; all when None.
+    folder : where the run is kept, when not among the person's own.
+    watch : called with every step.
+
+    Raises
+    ------
+    InputError
+        As `record`. Where the loss became no number, what was learned before is kept first, and the sentence says so.
+    """
+    store.check_name(name, folder)
+    diverged: DivergedError | None = None
+    recording = store.Recording(config)
+    try:
+        for made, step in record(config, name, language_model=language_model, folder=folder, report=report):
+            recording = made
+            watch(step)
+    except DivergedError as error:
+        if recording.steps_done == 0:
+            forget(name, folder)
+            raise
+        diverged = error
+    scores = evaluate_run(recording, language_model=language_model, limit=limit, report=report)
+    path = store.save(recording, name, scores, folder=folder)
+    forget(name, folder)
+    if diverged is not None:
+        raise InputError(f"{diverged} What it had learned after step {recording.steps_done} is kept in {path}.") from diverged
+    return scores
+
+
+def forget(name: str, folder: Path | None = None) -> None:
+    """Remove what an unfinished run has kept to go on with."""
+    path = store.checkpoint_path(name, folder)
+    with suppress(OSError):  # not there; or other runs are unfinished
+        path.unlink()
+        path.parent.rmdir()

@@ -1,0 +1,146 @@
+"""Grids of runs: many settings of one task, on one machine or on a cluster, by the same call.
+
+A cell is one run under a name that says what is particular to it. A finished cell is a folder as `store.save` writes it, and is not trained again; one
+that was broken off goes on from its checkpoint. So a sweep that was killed goes on where it was. Cells that share a process share one frozen model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+
+from analysis.errors import InputError
+from analysis.models import Report, load_model, no_report
+from trained_prompts import runs, store
+from trained_prompts.trainer import TrainingConfig
+
+Engine = Literal["loky", "dask", "ray"]
+AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary
+_INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
+
+
+def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfig]:
+    """Every combination of the axes' values, by names such as `tokens-5-seed-1`.
+
+    Parameters
+    ----------
+    base : the settings that all cells share.
+    axes : values by a name of `AXES`; an axis of one value is not in the names.
+
+    Raises
+    ------
+    InputError
+        A value is not possible, or an axis is not known.
+    """
+    for axis in axes:
+        if axis not in AXES:
+            raise InputError(f"A sweep cannot vary {axis!r}; it can vary {', '.join(AXES)}.")
+    varied = [axis for axis, values in axes.items() if len(values) > 1]
+    cells = {}
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        label = "-".join(f"{axis.replace('_', '-')}-{changes[axis]}" for axis in varied)
+        # α and the learning rate are derived where nobody named them, so they are derived anew for each cell.
+        derived = {"alpha": None} if "rank" in changes and base.alpha == 2.0 * base.rank else {}
+        cells[re.sub(r"[^A-Za-z0-9._-]", "-", label) or "only"] = replace(base, **changes, **derived)
+    return cells
+
+
+def sweep(
+    cells: dict[str, TrainingConfig], folder: Path, *, engine: Engine = "loky", workers: int = 1, scheduler: str | None = None,
+    limit: int | None = None, report: Report = no_report,
+) -> pd.DataFrame:  # fmt: skip
+    """Train and score every cell that `folder` does not hold yet.
+
+    Parameters
+    ----------
+    cells : of `grid`.
+    folder : where the cells' runs are kept; on a cluster, one that all machines see.
+    engine : joblib's backend: `loky`, processes of this machine; `dask`, the workers of a scheduler, or of one made here; `ray`.
+    workers : how many cells at once, at least 1.
+    scheduler : the address of a Dask or Ray cluster; None makes one on this machine.
+    limit : the first so many held-out examples; all when None.
+
+    Returns
+    -------
+    The rows of `store.list_runs` of all cells, with the column origin holding the folder's name. A cell that failed has a row with its name, and
+    what went wrong in the column error.
+
+    Raises
+    ------
+    InputError
+        The engine is not installed, or not known.
+    """
+    from joblib import Parallel, delayed
+
+    if engine not in get_args(Engine):
+        raise InputError(f"No engine is called {engine!r}; the engines are {', '.join(get_args(Engine))}.")
+    if workers < 1:
+        raise InputError(f"A sweep has 1 or more workers, not {workers}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = {name: config for name, config in cells.items() if not (folder / name / "run.json").is_file()}
+    failed: dict[str, str] = {}
+    report((len(cells) - len(waiting)) / len(cells), f"{len(cells) - len(waiting)} of {len(cells)} cells were finished before")
+    with _backend(engine, workers, scheduler):
+        jobs = (delayed(_cell)(name, config, folder, limit) for name, config in waiting.items())
+        as_they_end = {} if engine == "ray" else {"return_as": "generator_unordered"}
+        for done, (name, error) in enumerate(Parallel(**as_they_end)(jobs), start=len(cells) - len(waiting) + 1):
+            if error is not None:
+                failed[name] = error
+            report(done / len(cells), f"{done} of {len(cells)} cells")
+    table = store.list_folder(folder, folder.name)
+    table = table[table["name"].isin(cells)].assign(error=None)
+    missing = pd.DataFrame([{"name": name, "origin": folder.name, "error": error} for name, error in failed.items()])
+    return pd.concat([table, missing], ignore_index=True) if len(missing) else table
+
+
+def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) -> tuple[str, str | None]:
+    """One cell's name, and what went wrong with it, if anything."""
+    try:
+        runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
+    except InputError as error:
+        return name, str(error)
+    return name, None
+
+
+@lru_cache(maxsize=1)
+def _model(name: str) -> tuple:
+    """The frozen model of this process."""
+    return load_model(name)
+
+
+@contextmanager
+def _backend(engine: Engine, workers: int, scheduler: str | None) -> Iterator[None]:
+    from joblib import parallel_config
+
+    try:
+        if engine == "dask":
+            from distributed import Client, LocalCluster
+
+            with (
+                Client(scheduler)
+                if scheduler
+                else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+                Client(cluster) if not scheduler else cluster,
+                parallel_config("dask"),
+            ):
+                yield
+            return
+        if engine == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+
+            ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
+            register_ray()
+    except ModuleNotFoundError as error:
+        raise InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.") from error
+    with parallel_config(engine, n_jobs=workers):
+        yield
