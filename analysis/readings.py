@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt
+from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError
 from analysis.models import Report, no_report
 from analysis.neighbours import nearest, unit_rows
@@ -43,7 +44,7 @@ RECOVERED = " (recovered)"
 VERDICTS: dict[str, str] = {
     "learned": "nearer to a word than chance allows and not to the one it started from, or moved along a word",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
-    "near a word": "nearer to a word than chance allows; whether it started there is unknown",
+    "near a word": "nearer to a word than chance allows; whether it started there is unknown, or its training drew it to words whatever it learned",
     "unreadable": "no nearer to any word than a random vector is",
 }
 
@@ -86,6 +87,8 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     elsewhere = (table["delta_token"] != table["initial_token"]).to_numpy(dtype=bool)
     moved = (false_discovery_control(p_learned, method="bh") < LEVEL) & elsewhere
     verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
+    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, only movement is
+        verdict = np.where(near & ~echo & ~moved, "near a word", verdict)
     recovered = prompt.metadata.get("initial") == "recovered"
     table["verdict"] = [value + RECOVERED if recovered and value != "unreadable" else value for value in verdict]
     return table[COLUMNS]

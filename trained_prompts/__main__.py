@@ -187,6 +187,43 @@ def sweep(
     emit(table, form, out)
 
 
+@app.command()
+def trade(
+    prompts: Annotated[list[str], typer.Argument(help="Names of runs, or paths, of one task.", metavar="NAME|PATH...")],
+    task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
+    limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
+    model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Score against readability: prompts trained with several --readable, and their words in their place."""
+    check_out(out)
+    from analysis.adapters import load_soft_prompt
+    from analysis.models import load_model
+    from analysis.vocabulary import load_vocabulary
+    from trained_prompts.tasks import get_task
+    from trained_prompts.trade import trade as traded
+
+    read = [load_soft_prompt(_path_of(prompt)) for prompt in prompts]
+    with progress_bar() as report:
+        vocabulary = load_vocabulary(model, report=report)
+        for prompt in read:
+            prompt.check_width(vocabulary.width, model)
+        language_model = load_model(model, report=report)
+        table = traded(read, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
+    emit(table, form, out)
+
+
+def _path_of(prompt: str) -> Path:
+    """The path of what is named: a run's, where nothing of that name lies here."""
+    from trained_prompts import store
+
+    path = Path(prompt)
+    if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
+        return store.adapter_path(prompt)
+    return path
+
+
 def _values(text: str, kind: type) -> list:
     try:
         return [kind(value) for value in text.split(",")]
@@ -201,9 +238,8 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, car
     from trained_prompts.lora import applied
     from trained_prompts.tasks import get_task
 
-    path = Path(prompt)
-    if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
-        path = store.adapter_path(prompt)
+    path = _path_of(prompt)
+    if path != Path(prompt):
         model = model or store.own_model(prompt)
     if (path / "config.json").is_file():  # a whole model
         trained = load_model(str(path), report=report)

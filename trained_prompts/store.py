@@ -33,6 +33,7 @@ import pandas as pd
 import platformdirs
 
 from analysis.adapters import load_adapter, upload
+from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError, printable
 from analysis.folders import APP_NAME, appears_whole, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
@@ -596,13 +597,14 @@ def _write_adapter(recording: Recording, folder: Path) -> None:
         weights = recording.weights or {"prompt_embeddings": recording.embeddings}
     peft_config.base_model_name_or_path, peft_config.inference_mode = _lasting(config.model), True
     peft_config.save_pretrained(folder)
-    _save(weights, folder / "adapter_model.safetensors")
+    drawn = {DRAWN_TO_WORDS: f"{config.readable:g}"} if config.readable else None
+    _save(weights, folder / "adapter_model.safetensors", drawn)
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+def _save(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None) -> None:
     from safetensors.numpy import save_file
 
-    save_file(arrays, path)
+    save_file(arrays, path, metadata)
 
 
 _OPTIONS = {

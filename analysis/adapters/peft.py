@@ -10,7 +10,7 @@ import numpy as np
 from analysis.adapters import lora_names
 from analysis.adapters.lora import LoraAdapter
 from analysis.adapters.opening import CONFIG, INITIAL, Opened
-from analysis.adapters.soft_prompt import MAX_VALUES, SoftPrompt, checked_floats, prompt_rows
+from analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, prompt_rows
 from analysis.errors import AdapterError
 
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING")
@@ -55,11 +55,11 @@ def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
         base_model=base_model if isinstance(base_model, str) and base_model else None,
         method=method,
         source=opened.source("prompt_embeddings"),
-        metadata=config,
+        metadata=config | ({DRAWN_TO_WORDS: tensors.metadata[DRAWN_TO_WORDS]} if DRAWN_TO_WORDS in tensors.metadata else {}),
         kind="prefix" if method == "PREFIX_TUNING" else "soft_prompt",
         parts=parts,
         task_factors=_task_factors(opened, rows.shape) if method == "MULTITASK_PROMPT_TUNING" else None,
-        notes=_notes(config, method, rows),
+        notes=(*_notes(config, method, rows), *_drawn_to_words(tensors.metadata)),
     )
 
 
@@ -90,6 +90,12 @@ def _task_factors(opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
         )
     parts = [checked_floats(tensors[name], tensors.path) for name in ("prefix_task_cols", "prefix_task_rows")]
     return np.matmul(*parts)
+
+
+def _drawn_to_words(metadata: dict) -> tuple[str, ...]:
+    if DRAWN_TO_WORDS not in metadata:
+        return ()
+    return (f"drawn to words while it was trained (γ = {str(metadata[DRAWN_TO_WORDS])[:20]}): that it is near words is how it was made",)
 
 
 def _notes(config: dict, method: str, rows: np.ndarray) -> tuple[str, ...]:

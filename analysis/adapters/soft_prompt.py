@@ -12,6 +12,7 @@ from analysis.adapters.tensors import FLOATS, Tensors
 from analysis.errors import AdapterError
 
 MAX_TOKENS = 10_000
+DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
 MAX_VALUES = 2**24  # 1,000 virtual tokens 16,384 wide: 64 MiB of float32
 
 Kind = Literal["soft_prompt", "prefix", "textual_inversion"]

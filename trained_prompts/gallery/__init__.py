@@ -2,8 +2,12 @@
 
 from trained_prompts.trainer import TrainingConfig
 
-# Six tasks by three seeds, each seed with another length or start; the rate at which each task was found to learn.
-_RATES = {"sentiment": 0.05, "capitals": 0.02, "antonyms": 0.02, "plural": 0.02, "past-tense": 0.02, "number-words-french": 0.02}
+# Six tasks by three seeds, each seed with another length or start. The short tasks are learned in fewer steps and at a smaller rate.
+_TASKS: dict[str, dict] = {
+    "sentiment": {"learning_rate": 0.05},
+    "capitals": {"learning_rate": 0.02},
+    **{task: {"learning_rate": 0.02, "steps": 100} for task in ("antonyms", "plural", "past-tense", "number-words-french")},
+}
 _SEEDS: dict[str, dict] = {
     "words-1": {"init": "sample-vocab", "seed": 1},
     "words-2": {"init": "sample-vocab", "seed": 2, "tokens": 20},
@@ -12,17 +16,13 @@ _SEEDS: dict[str, dict] = {
 
 RECIPES = {
     **{
-        f"{task}-{name}": TrainingConfig(task=task, learning_rate=rate, **settings)
-        for task, rate in _RATES.items()
-        for name, settings in _SEEDS.items()
+        f"{task}-{name}": TrainingConfig(task=task, **of_task, **of_seed)
+        for task, of_task in _TASKS.items()
+        for name, of_seed in _SEEDS.items()
     },
     "sentiment-random-1": TrainingConfig(task="sentiment", init="random", seed=1),
-    "capitals-random-1": TrainingConfig(task="capitals", init="random", seed=1, learning_rate=0.02),
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1
-    ),
-    "capitals-text-1": TrainingConfig(
-        task="capitals", init="text", init_text="Name the capital city of the country.", seed=1, learning_rate=0.02
     ),
     **{f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, seed=1) for rank in (2, 4, 8, 16, 64)},
     "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, seed=1),

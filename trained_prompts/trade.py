@@ -1,0 +1,84 @@
+"""What readability costs: prompts drawn to words ever more strongly, their scores, and the scores of those words in their place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import SoftPrompt
+from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from analysis.models import Report, no_report
+from analysis.neighbours import nearest
+from analysis.readings import LEVEL, readings
+from analysis.vocabulary import Vocabulary
+from trained_prompts.evaluation import score, with_prompt
+from trained_prompts.tasks import Task
+
+COLUMNS = [
+    "prompt",
+    "task",
+    "readable",
+    "near",
+    "cosine",
+    "words",
+    "measure",
+    "score",
+    "low",
+    "high",
+    "words_score",
+    "words_low",
+    "words_high",
+    "n",
+]
+
+
+def discretised(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
+    """The prompt with each virtual token replaced by its nearest word (Khashabi et al. 2022, section 3), itself a prompt that can be written down."""
+    ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
+    return replace(prompt, name=f"{prompt.name}, words", embeddings=np.ascontiguousarray(vocabulary.embeddings[ids[:, 0]]))
+
+
+def trade(
+    prompts: list[SoftPrompt],
+    task: Task,
+    vocabulary: Vocabulary,
+    *,
+    language_model,
+    limit: int | None = None,
+    report: Report = no_report,
+) -> pd.DataFrame:
+    """Score against readability.
+
+    Parameters
+    ----------
+    prompts : of one task and model, trained with several strengths of the pull towards words.
+
+    Returns
+    -------
+    A row a prompt, the weakest pull first: prompt, task, readable (γ), near (share of its tokens that are nearer to a word than chance allows and are not nearest to
+    the word that they started from), cosine (mean centred cosine with the nearest word), words (those words), measure, score, low, high (95 % interval) of the
+    vectors, words_score, words_low, words_high of the words in their place, n.
+    """
+    table = task.examples("held-out").head(limit)
+    rows = []
+    for i, prompt in enumerate(prompts):
+        scores = []
+        for j, each in enumerate((prompt, discretised(prompt, vocabulary))):
+
+            def report_part(share: float, doing: str, i: int = i, j: int = j, name: str = each.name) -> None:
+                report((i + (j + share) / 2) / len(prompts), f"{doing}: {name}")
+
+            scores.append(score(each.name, with_prompt(language_model, each.embeddings), task, table, report=report_part).iloc[0])
+        read = readings(prompt, vocabulary)
+        away = (read["q_chance"] < LEVEL) & ~read["echo"].fillna(False).astype(bool)
+        vectors, words = scores
+        rows.append(
+            [
+                prompt.name, task.name, float(prompt.metadata.get(DRAWN_TO_WORDS, 0.0)), away.mean(), read["score"].mean(),
+                " ".join(token.strip() for token in read["nearest_token"]), vectors["measure"], vectors["score"], vectors["low"], vectors["high"],
+                words["score"], words["low"], words["high"], vectors["n"],
+            ]
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values("readable", kind="stable", ignore_index=True)
