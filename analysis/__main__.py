@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -219,6 +220,8 @@ def spectra(
 
                 table = table.merge(against_base(adapter, base, report=report), on="module")
     emit(table, form, out)
+    if save is not None:
+        print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)
 
 
 @app.command()

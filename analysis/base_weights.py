@@ -14,12 +14,12 @@ import pandas as pd
 
 from analysis.adapters import LoraAdapter
 from analysis.adapters.lora import LoraFactors
-from analysis.errors import InputError, ModelError
+from analysis.errors import AdapterError, InputError, ModelError
 from analysis.folders import cache_folder, read_json_object, write_whole
 from analysis.models import Report, no_report, prepare_model
 from analysis.spectra import finite_factors, ranks_in_use, singular_vectors
 
-COLUMNS = ["module", "relative_norm", "amplification", "intruders"]
+COLUMNS = ["module", "relative_norm", "amplification", "intruders", "magnitude_change"]
 TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
 EPSILON = 0.5  # an intruder's best cosine with a singular vector of W is under it
 _VERSION = 1  # raise it when the content of a kept SVD changes
@@ -32,31 +32,38 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     -------
     One row a module: module, relative_norm ‖ΔW‖_F / ‖W‖_F, amplification ‖ΔW‖_F / ‖UᵀWV‖_F with U and V the singular vectors of ΔW in use (Hu et al.
     2021, section 7.3), intruders (how many of the ten leading left singular vectors of W + ΔW have no left singular vector of W within a cosine of
-    0.5: Shuttleworth et al. 2024). The last two are missing where the module was never trained; of a weight-decomposed LoRA (DoRA), whose update is
-    not B A alone, they are those of B A.
+    0.5: Shuttleworth et al. 2024). These two are missing where the module was never trained. Of a weight-decomposed LoRA (DoRA: Liu et al. 2024), whose
+    update is not B A alone, all three are those of B A, and magnitude_change is how far the lengths m that it gives to the rows of W have gone from those
+    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA.
 
     Raises
     ------
     InputError
         The model cannot be had, or a module is not in it or has another shape there.
+    AdapterError
+        A factor or the magnitudes hold NaN or infinity.
     """
-    folder = prepare_model(model, report=report)
-    weights = _tensor_files(folder)
+    files = _tensor_files(prepare_model(model, report=report))
     rows = []
-    for i, (module, factors) in enumerate(adapter.modules.items()):
+    for i, module in enumerate(adapter.modules):
         report(i / len(adapter.modules), f"{module} beside its weight")
-        name = f"{module}.weight"
-        if name not in weights:
-            raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on with --base.")
-        weight = _read(weights[name], name)
-        if weight.shape != (factors.out_features, factors.in_features):
-            raise InputError(
-                f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
-                "name the model that it was trained on with --base."
-            )
-        rows.append((module, *compared(factors, weight, base_svd(weight))))
+        rows.append((module, *_beside_its_weight(adapter, module, model, files)))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS).astype({"intruders": "Int64"})
+
+
+def _beside_its_weight(adapter: LoraAdapter, module: str, model: str, files: dict[str, Path]) -> tuple[float, float, int | None, float]:
+    """The row of one module in `against_base`. Its weight is let go before the next one is read."""
+    factors, name = adapter.modules[module], f"{module}.weight"
+    if name not in files:
+        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on with --base.")
+    weight = _read(files[name], name)
+    if weight.shape != (factors.out_features, factors.in_features):
+        raise InputError(
+            f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
+            "name the model that it was trained on with --base."
+        )
+    return (*compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight))
 
 
 def compared(factors: LoraFactors, weight: np.ndarray, svd: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float, int | None]:
@@ -69,6 +76,26 @@ def compared(factors: LoraFactors, weight: np.ndarray, svd: tuple[np.ndarray, np
     used = ranks_in_use(values)
     projected = float(np.linalg.norm(u[:, :used].T @ weight.astype(np.float64) @ vt[:used].T))
     return relative, norm / projected if projected else float("inf"), intruder_dimensions(factors, svd)
+
+
+def magnitude_change(factors: LoraFactors, weight: np.ndarray) -> float:
+    """mean |m − ‖W‖| / mean ‖W‖, with ‖W‖ the lengths of the rows of W, where a weight-decomposed LoRA's m begins (Liu et al. 2024); nan without m.
+
+    Raises
+    ------
+    AdapterError
+        m is not of the weight's rows, or holds NaN or infinity.
+    """
+    magnitude = factors.magnitude
+    if magnitude is None:
+        return float("nan")
+    if len(magnitude) != len(weight) or not np.isfinite(magnitude).all():
+        raise AdapterError(
+            f"The magnitudes {factors.magnitude_name} in {factors.tensors.path} are not {len(weight)} finite numbers, one for each row of the weight; "
+            "the file is damaged, or from a trainer that keeps them otherwise than PEFT."
+        )
+    lengths = np.linalg.norm(weight.astype(np.float64), axis=1)
+    return float(np.abs(magnitude - lengths).mean() / lengths.mean())
 
 
 def intruder_dimensions(factors: LoraFactors, svd: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:

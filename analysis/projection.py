@@ -84,7 +84,7 @@ def vocabulary_map(
         raise InputError(f"A map has 2 or 3 dimensions, not {dimensions}.")
     if len(vocabulary) < 2 * NEIGHBOURS:
         raise InputError(f"A map needs at least {2 * NEIGHBOURS} words, and {vocabulary.model} has {len(vocabulary)}.")
-    path = vocabulary.cache / f"map-v{_VERSION}-{projection}-{dimensions}d.npz" if vocabulary.cache is not None else None
+    path = _kept_at(vocabulary, projection, dimensions)
     if path is not None and path.is_file():
         with np.load(path) as kept:
             return VocabularyMap(projection, kept["ids"], kept["places"], float(kept["trustworthiness"]), kept["centre"], kept["axes"])
@@ -93,6 +93,12 @@ def vocabulary_map(
         _keep(made, path)
     report(1.0, "ready")
     return made
+
+
+def map_is_made(vocabulary: Vocabulary, *, projection: Projection = "umap", dimensions: int = 2) -> bool:
+    """Whether `vocabulary_map` only has to read what was made before."""
+    path = _kept_at(vocabulary, projection, dimensions)
+    return path is not None and path.is_file()
 
 
 def place(points: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> np.ndarray:
@@ -185,6 +191,10 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
         apart *= 0.8
     table = pd.DataFrame({"token_id": words[chosen], "token": [vocabulary.tokens[i] for i in words[chosen]]})
     return table.join(pd.DataFrame(places[chosen], columns=list(AXES[: on.dimensions])))
+
+
+def _kept_at(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> Path | None:
+    return vocabulary.cache / f"map-v{_VERSION}-{projection}-{dimensions}d.npz" if vocabulary.cache is not None else None
 
 
 def _ranks(distances: np.ndarray) -> np.ndarray:

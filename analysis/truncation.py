@@ -41,7 +41,7 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
         The share is out of range, the folder exists, nothing was trained, or the adapter holds what a copy of its factors alone would lose.
     """
     check_energy(energy)
-    _check_can_be_copied(adapter)
+    check_can_be_copied(adapter)
     spectra_of, patterns = {}, {}
     try:
         with appears_whole(folder) as partial:
@@ -76,19 +76,14 @@ def planned(table: pd.DataFrame, energy: float) -> pd.DataFrame:
     return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, rank_pattern(table, energy))
 
 
-def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, int]) -> pd.DataFrame:
-    """The table of `truncate`, from each module's rank and singular values and the ranks kept of those that were trained."""
-    rows, total, lost = [], 0.0, 0.0
-    for module, (rank, values) in spectra_of.items():
-        squares, kept = values**2, patterns.get(module, 0)
-        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept else float("nan")))
-        total, lost = total + squares.sum(), lost + squares[kept:].sum()
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total) if total else float("nan")]
-    return table
+def check_can_be_copied(adapter: LoraAdapter) -> None:
+    """Refuse a LoRA of which `truncate` would lose something.
 
-
-def _check_can_be_copied(adapter: LoraAdapter) -> None:
+    Raises
+    ------
+    InputError
+        It holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors.
+    """
     if adapter.saved_modules:
         raise InputError(
             f"{adapter.name} also holds {len(adapter.saved_modules)} tensors that are kept whole ({adapter.saved_modules[0]}, …), which a truncated copy would lose."
@@ -99,6 +94,18 @@ def _check_can_be_copied(adapter: LoraAdapter) -> None:
         )
     if any("lora_embedding_" in factors.a_name for factors in adapter.modules.values()):
         raise InputError(f"{adapter.name} changes embeddings, whose factors PEFT keeps otherwise; they cannot be truncated here.")
+
+
+def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, int]) -> pd.DataFrame:
+    """The table of `truncate`, from each module's rank and singular values and the ranks kept of those that were trained."""
+    rows, total, lost = [], 0.0, 0.0
+    for module, (rank, values) in spectra_of.items():
+        squares, kept = values**2, patterns.get(module, 0)
+        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept else float("nan")))
+        total, lost = total + squares.sum(), lost + squares[kept:].sum()
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total) if total else float("nan")]
+    return table
 
 
 def _named(module: str, factors: LoraFactors, b: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:

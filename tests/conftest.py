@@ -116,7 +116,7 @@ def random_llama(tokenizer, **sizes):
 
     torch.manual_seed(0)
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer) + 5, tie_word_embeddings=False, **heads, **sizes))
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer) + 5, tie_word_embeddings=False, **heads | sizes))
 
 
 def saved(model, tokenizer, folder: Path, **options) -> Path:

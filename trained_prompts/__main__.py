@@ -90,13 +90,13 @@ def train(
 @app.command()
 def gallery() -> None:
     """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores)."""
-    from trained_prompts.gallery import RECIPES
+    from trained_prompts.gallery import HELD_OUT, RECIPES
     from trained_prompts.store import GALLERY
 
     for name, config in RECIPES.items():
         if not (GALLERY / name).exists():
             print(name, file=sys.stderr)
-            _train_and_keep(config, name, None, GALLERY)
+            _train_and_keep(config, name, HELD_OUT, GALLERY)
 
 
 @app.command()
@@ -125,7 +125,7 @@ def compare(
     task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps of each method that learns.")] = 150,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
+    limit: Annotated[int, typer.Option(help="Score on the first so many held-out examples.", min=1)] = 300,
     model: Annotated[str, typer.Option(help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     form: FormatOption = Format.table,
     out: OutOption = None,

@@ -17,7 +17,7 @@ from analysis.models import EMBEDDED_MODEL, Report, no_report
 from trained_prompts import runs, store
 from trained_prompts.evaluation import Adapted, bare, recorded, score
 from trained_prompts.memory import PeakMemory
-from trained_prompts.prompt_engineering import SHOTS, prompted
+from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
 from trained_prompts.tasks import Task, get_task
 from trained_prompts.trainer import TrainingConfig
 
@@ -42,14 +42,14 @@ class ComparisonConfig:
     Attributes
     ----------
     steps : of every method that learns, of eight examples each.
-    limit : the first so many held-out examples; all when None.
+    limit : the first so many held-out examples.
     """
 
     task: str
     model: str = EMBEDDED_MODEL
     steps: int = 150
     seed: int = 0
-    limit: int | None = None
+    limit: int = 300
 
     @property
     def key(self) -> str:
@@ -139,9 +139,10 @@ def _settings_in_words(training: TrainingConfig) -> str:
 
 def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int) -> Callable:
     def make(language_model, report: Report) -> dict:
-        table = prompted(task, template, shots=shots, limit=config.limit)
+        table = task.examples("held-out", template=template).head(config.limit)
         with PeakMemory() as memory:
-            scored = _scored(bare(language_model), task, table, report)
+            subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
+            scored = _scored(subject, task, table, report)
         return scored | {"trainable": 0, "seconds_training": 0.0, "peak_memory": memory.bytes, "seed": None}
 
     return make

@@ -42,11 +42,13 @@ class Adapted:
     ----------
     model : called with input_ids, attention_mask and logits_to_keep: the bare model, or PEFT's with a prompt, a prefix or a LoRA in it.
     virtual_tokens : positions that it puts in front of its input, and so of its logits.
+    prefix : positions that it has in front of its input in every layer, and that its logits do not show.
     """
 
     model: object
     tokenizer: object
     virtual_tokens: int = 0
+    prefix: int = 0
 
     def forward(self, **inputs):
         return self.model(**inputs, use_cache=False)
@@ -74,7 +76,7 @@ def with_prefix(language_model, rows: np.ndarray) -> Adapted:
     model, tokenizer = language_model
     peft_model = methods.in_peft(model, "prefix-tuning", len(rows))
     methods.set_rows(peft_model, rows)
-    return Adapted(peft_model, tokenizer)
+    return Adapted(peft_model, tokenizer, prefix=len(rows))
 
 
 @contextmanager
@@ -398,7 +400,7 @@ def _log_probabilities(examples, subject: Adapted, report: Report) -> Iterator[t
     from trained_prompts.batches import answer_logits, check_lengths
 
     model = subject.model
-    check_lengths(examples, subject.virtual_tokens, model.config)
+    check_lengths(examples, subject.virtual_tokens + subject.prefix, model.config)
     order = np.argsort([len(example.ids) for example in examples], kind="stable")
     for start in range(0, len(order), BATCH_SIZE):
         report(start / len(order), "evaluating on held-out examples")

@@ -43,21 +43,30 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
     import torch
     from peft import get_peft_model
 
-    frozen = [parameter.requires_grad for parameter in model.parameters()]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with learning_as_found(model):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            try:
+                peft_model = get_peft_model(model, lora_config)
+            except ValueError as error:
+                names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)})
+                raise InputError(
+                    f"The modules {', '.join(sorted(lora_config.target_modules))} are not all in the model; its linear ones are {', '.join(names)}."
+                ) from error
         try:
-            peft_model = get_peft_model(model, lora_config)
-        except ValueError as error:
-            names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)})
-            raise InputError(
-                f"The modules {', '.join(sorted(lora_config.target_modules))} are not all in the model; its linear ones are {', '.join(names)}."
-            ) from error
+            yield peft_model
+        finally:
+            peft_model.unload()
+
+
+@contextmanager
+def learning_as_found(model) -> Iterator[None]:
+    """PEFT takes every parameter of a model off those that learn; afterwards they learn or not as before."""
+    found = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        yield peft_model
+        yield
     finally:
-        peft_model.unload()
-        for parameter, learns in zip(model.parameters(), frozen, strict=True):
+        for parameter, learns in found:
             parameter.requires_grad_(learns)
 
 

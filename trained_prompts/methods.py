@@ -27,6 +27,7 @@ class Learner:
     model : what is called with input_ids, attention_mask and logits_to_keep.
     parameters : that learn.
     virtual_tokens : positions that the model puts in front of its input, and so of its logits.
+    prefix : positions that it has in front of its input in every layer, and that its logits do not show.
     embeddings : the virtual tokens as they are now, (n, d) float32, or None.
     weights : what PEFT saves of other methods, float32, or None.
     copy : of full fine-tuning, the model itself.
@@ -35,6 +36,7 @@ class Learner:
     model: object
     parameters: list
     virtual_tokens: int = 0
+    prefix: int = 0
     embeddings: Callable[[], np.ndarray | None] = lambda: None
     weights: Callable[[], dict[str, np.ndarray] | None] = lambda: None
     copy: object | None = None
@@ -60,7 +62,9 @@ def learner(config: TrainingConfig, model, tokenizer) -> Iterator[Learner]:
         trained = copy.deepcopy(model).requires_grad_(True)
         yield Learner(trained, list(trained.parameters()), copy=trained)
     else:
-        yield {"prompt-tuning": _prompt, "p-tuning": _p_tuning, "prefix-tuning": _prefix}[config.method](config, model, tokenizer)
+        put_in = {"prompt-tuning": _prompt, "p-tuning": _p_tuning, "prefix-tuning": _prefix}[config.method]
+        with lora.learning_as_found(model):
+            yield put_in(config, model, tokenizer)
 
 
 def prompt_config(method: str, tokens: int, model_config):
@@ -125,33 +129,33 @@ def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:
         from trained_prompts.readable import draw_to_words
 
         learned = draw_to_words(embedding, initial, vocabulary, config.readable)
-    return Learner(peft_model, [learned], config.tokens, lambda: _rows_of(peft_model))
+    return Learner(peft_model, [learned], config.tokens, embeddings=lambda: _rows_of(peft_model))
 
 
 def _p_tuning(config: TrainingConfig, model, tokenizer) -> Learner:
     peft_model = in_peft(model, "p-tuning", config.tokens, config.seed)
-    return Learner(peft_model, list(peft_model.prompt_encoder.parameters()), config.tokens, lambda: _rows_of(peft_model))
+    return Learner(peft_model, list(peft_model.prompt_encoder.parameters()), config.tokens, embeddings=lambda: _rows_of(peft_model))
 
 
 def _prefix(config: TrainingConfig, model, tokenizer) -> Learner:
+    from trained_prompts.trainer import initial_values
+
     peft_model = in_peft(model, "prefix-tuning", config.tokens, config.seed)
-    set_rows(peft_model, _prefix_start(config, model, tokenizer))
+    initial = initial_values(config, load_vocabulary(config.model), tokenizer)
+    set_rows(peft_model, keys_and_values(model, initial))  # Li and Liang 2021, section 7.4
     parameters = list(peft_model.prompt_encoder.parameters())
-    return Learner(peft_model, parameters, weights=lambda: {"prompt_embeddings": _rows_of(peft_model)})
+    return Learner(peft_model, parameters, prefix=config.tokens, weights=lambda: {"prompt_embeddings": _rows_of(peft_model)})
 
 
-def _prefix_start(config: TrainingConfig, model, tokenizer) -> np.ndarray:
-    """The keys and values that the model itself makes of the initial virtual tokens (Li and Liang 2021, section 7.4), a row a token.
+def keys_and_values(model, embeddings: np.ndarray) -> np.ndarray:
+    """What the model itself makes of (n, d) input embeddings, as a prefix (n, 2 × layers × width of the keys) that stands for them.
 
     A row holds, layer by layer, the keys of all heads and then the values, as PEFT cuts it up again.
     """
     import torch
 
-    from trained_prompts.trainer import initial_values
-
-    initial = initial_values(config, load_vocabulary(config.model), tokenizer)
     with torch.inference_mode():
-        inputs = torch.from_numpy(initial)[None].to(model.device, model.get_input_embeddings().weight.dtype)
+        inputs = torch.from_numpy(embeddings)[None].to(model.device, model.get_input_embeddings().weight.dtype)
         cache = model(inputs_embeds=inputs, use_cache=True).past_key_values
     parts = [part[0].transpose(0, 1).flatten(1).float().cpu() for layer in cache.layers for part in (layer.keys, layer.values)]
     return torch.cat(parts, dim=1).numpy()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import torch
 
+from trained_prompts.evaluation import Adapted, with_prefix
+from trained_prompts.methods import keys_and_values
 from trained_prompts.tasks import Task
 
 SHOTS = 4  # examples shown: those of Brown et al. 2020, section 2, with k = 4
 
 
-def prompted(task: Task, template: str, *, shots: int = 0, limit: int | None = None) -> pd.DataFrame:
-    """The held-out examples with a hand-written template, after `shots` training examples with their answers.
-
-    The shots are the first training examples, with labels in turn the first of each label, so that the same ones stand before every example.
-
-    Returns
-    -------
-    As `Task.examples`.
-    """
-    shown = task.examples("train", template=template)
+def shown_examples(task: Task, template: str, *, shots: int = SHOTS) -> str:
+    """Training examples with their answers in a template, one after the other: the first ones, with labels in turn the first of each label."""
+    table = task.examples("train", template=template)
     if task.labels:
-        shown = shown.assign(turn=shown.groupby("target").cumcount()).sort_values("turn", kind="stable")
-    before = "".join(f"{row.text}{row.target}\n\n" for row in shown.head(shots).itertuples())
-    table = task.examples("held-out", template=template).head(limit)
-    return table.assign(text=before + table["text"])
+        table = table.assign(turn=table.groupby("target").cumcount()).sort_values("turn", kind="stable")
+    return "".join(f"{row.text}{row.target}\n\n" for row in table.head(shots).itertuples())
+
+
+def with_text(language_model, text: str) -> Adapted:
+    """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does."""
+    model, tokenizer = language_model
+    ids = tokenizer(text).input_ids
+    embeddings = model.get_input_embeddings()
+    with torch.inference_mode():
+        rows = embeddings(torch.tensor(ids, device=model.device)).float().cpu().numpy()
+    return with_prefix(language_model, keys_and_values(model, rows))

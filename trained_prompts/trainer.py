@@ -190,8 +190,8 @@ def train(
     table, watched = task.for_training(watched=config.validate_every is not None)
     examples = encode(tokenizer, table["text"], table["target"])
     with learner(config, model, tokenizer) as learning:
-        check_lengths(examples, learning.virtual_tokens, model.config)
-        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens))
+        check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
+        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch)
         if resume is None:
             yield run.step_made(0, math.nan, config.learning_rate, 0.0)

@@ -6,20 +6,26 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from analysis.adapters import LoraAdapter
 from analysis.base_weights import against_base
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from analysis.errors import InputError
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, load_model
 from analysis.readings import LEVEL
 from analysis.residual import residual_directions
 from analysis.spectra import MEASURES, health, long_form, rank_pattern, spectra, summary
 from analysis.subspaces import against, subspace_similarity
-from analysis.truncation import planned, truncate
+from analysis.truncation import check_can_be_copied, planned, truncate
 from app import charts, widgets
 from app.background import computed
+from trained_prompts import store
+from trained_prompts.evaluation import compare_lora
+from trained_prompts.truncated import score_truncated
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
+MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
 
 
 def zipped(adapter: LoraAdapter, energy: float) -> bytes:
@@ -31,6 +37,73 @@ def zipped(adapter: LoraAdapter, energy: float) -> bytes:
             for path in sorted((Path(folder) / "cut").iterdir()):
                 file.write(path, path.name)
         return buffer.getvalue()
+
+
+def task_of(key: str) -> str | None:
+    """The task that a run of this machine was trained on; None for a stranger's file."""
+    if widgets.own_model(key) is None:
+        return None
+    return store.read_description(store.find(key))["config"]["task"]
+
+
+def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
+    """The smaller copy on the LoRA's own task, beside the whole one and the bare model, once the person asks for it."""
+    task, model = task_of(key), widgets.own_model(key)
+    if task is None:
+        st.caption("How well it still does is told of LoRAs that were trained here: of others the task is not known.")
+        return
+    asked = st.session_state.setdefault("asked_accuracy", set())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        limit = st.number_input(
+            "Held-out examples", 10, 2000, 200, step=50, width=180, key="examples", bind="query-params",
+            help="The first so many, or all where there are fewer. On two cores 200 sentences take about a minute for each of the three rows.",
+        )  # fmt: skip
+        wanted = (adapter.source.sha256, energy, int(limit))
+        if st.button(f"Score it on the task {widgets.plain(task)}", key="score", disabled=wanted in asked, icon=":material/play_arrow:"):
+            asked.add(wanted)
+            st.rerun()
+    if wanted not in asked:
+        return
+
+    def of_the_whole(report: Report) -> pd.DataFrame:
+        loaded = load_model(model, report=report)
+        return compare_lora(store.adapter_path(key), adapter.name, task, language_model=loaded, limit=int(limit), report=report)
+
+    def of_the_copy(report: Report) -> pd.DataFrame:
+        loaded = load_model(model, report=report)
+        return score_truncated(adapter, energy, task, language_model=loaded, limit=int(limit), report=report)
+
+    of_examples = (adapter.source.sha256, model, task, int(limit))
+    try:
+        whole = computed(("whole", *of_examples), "the scores of the bare model and of the whole LoRA", of_the_whole)
+        copy = None if whole is None else computed(("copy", *of_examples, energy), "the scores of the smaller copy", of_the_copy)
+    except InputError as error:
+        widgets.refusal(error)
+        return
+    if copy is not None:
+        show_scores(pd.concat([whole, copy], ignore_index=True).replace({"prompt": {"no prompt": "bare model"}}), adapter.name)
+
+
+def show_scores(scores: pd.DataFrame, name: str) -> None:
+    """The bare model, the whole LoRA and the smaller copy, a row each, and in words how their intervals lie."""
+    bare, whole, copy = scores.itertuples(index=False)
+    st.markdown(
+        f"On {copy.n:,} held-out examples the smaller copy has {copy.measure} **{copy.score:.3f}** ({copy.low:.3f} to {copy.high:.3f}). Its 95 % interval "
+        f"{lies(copy, whole)} that of the whole LoRA ({whole.score:.3f}) and {lies(copy, bare)} that of the bare model ({bare.score:.3f})."
+    )
+    st.dataframe(
+        scores.drop(columns=["task", "split"]),
+        hide_index=True,
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("score", "low", "high", "loss")}
+        | {"seconds": st.column_config.NumberColumn(format="%.0f")},
+        alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",
+    )
+    widgets.download_buttons(scores, f"{name}-smaller-scores")
+
+
+def lies(one, other) -> str:
+    """How the interval of one score lies to that of another."""
+    return "lies above" if one.low > other.high else "lies below" if one.high < other.low else "overlaps"
 
 
 st.title("LoRA spectra")
@@ -66,8 +139,9 @@ facts[3].metric(
     f"{trained['effective_rank'].median():.1f}" if len(trained) else "none",
     help="exp of the spectrum's entropy (Roy & Vetterli 2007); the median",
 )
-if "DoRA" in adapter.method:
-    st.warning("This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A.", icon=":material/info:")
+is_dora = "DoRA" in adapter.method
+if is_dora:
+    st.warning("This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A; beside the base weights, magnitude_change tells of the rest.", icon=":material/info:")
 problems = found[found["problem"] != "as the file says"]
 if len(problems):
     counts = "; ".join(f"{problem}: {count} of {len(table)} modules" for problem, count in problems["problem"].value_counts().items())
@@ -113,7 +187,7 @@ with widgets.in_words():
 shown = table if beside is None else table.merge(beside, on="module")
 measure = st.selectbox(
     "Measure",
-    [*MEASURES, *(BASE_MEASURES if asked_for and base is not None else [])],
+    [*MEASURES, *(BASE_MEASURES + MAGNITUDES * is_dora if asked_for and base is not None else [])],
     index=MEASURES.index("effective_rank"),
     key="measure",
     bind="query-params",
@@ -161,13 +235,22 @@ if len(trained):
     st.markdown(
         f"**{whole['kept']:,} of {whole['rank']:,} ranks**, with a relative error of **{whole['relative_error']:.1%}** (Frobenius, all modules together)."
     )
+    try:
+        check_can_be_copied(adapter)
+        refused = None
+    except InputError as error:
+        refused = str(error)
+        st.info(widgets.plain(refused), icon=":material/info:")
     with st.container(horizontal=True):
-        st.download_button(
-            "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
-            on_click="ignore", icon=":material/download:", key="truncated",
-        )  # fmt: skip
+        if refused is None:
+            st.download_button(
+                "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
+                on_click="ignore", icon=":material/download:", key="truncated",
+            )  # fmt: skip
         with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
             st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", height=300)
+    if refused is None:
+        accuracy(adapter, key, energy)
 
 st.subheader("Beside another LoRA")
 others = [other for other in keys if other != key]

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from analysis.adapters import load_lora
-from analysis.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions
-from analysis.errors import InputError
+from analysis.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
+from analysis.errors import AdapterError, InputError
 from analysis.spectra import singular_vectors
 from tests.analysis.test_spectra import gaussian, lora_file
 from trained_prompts.store import GALLERY
@@ -59,6 +60,40 @@ def test_another_models_lora_is_refused(tmp_path, llama_folder):
         against_base(adapter, str(llama_folder))
 
 
+def test_the_magnitudes_of_dora_begin_as_the_lengths_of_the_weights_rows(llama_folder, own_cache, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(llama_folder, dtype=torch.float32)
+    peft_model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"], use_dora=True, task_type="CAUSAL_LM"))
+    peft_model.save_pretrained(tmp_path / "fresh")
+    fresh = against_base(load_lora(tmp_path / "fresh"), str(llama_folder))
+    assert fresh["magnitude_change"].to_numpy() == pytest.approx(0.0, abs=1e-6)
+
+    part = "model.layers.1.mlp.down_proj"
+    layer = peft_model.base_model.model.get_submodule(part)
+    lengths = layer.get_base_layer().weight.detach().numpy().astype(np.float64)
+    lengths = np.sqrt((lengths**2).sum(axis=1))
+    with torch.no_grad():
+        layer.lora_magnitude_vector["default"].weight[:4] += torch.tensor([0.5, -0.5, 0.25, 0.0])
+    peft_model.save_pretrained(tmp_path / "changed")
+    changed = load_lora(tmp_path / "changed")
+    table = against_base(changed, str(llama_folder)).set_index("module")
+    assert table.loc[part, "magnitude_change"] == pytest.approx(1.25 / lengths.sum(), rel=1e-5)
+    assert table["magnitude_change"].drop(part).to_numpy() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_plain_lora_has_no_magnitudes_and_damaged_ones_are_refused(tmp_path):
+    weight = np.eye(6, dtype=np.float32)
+    a, b = gaussian(6, 6, 2, np.random.default_rng(4))
+    assert np.isnan(magnitude_change(lora_file(tmp_path / "plain.safetensors", {"m": (a, b)}).modules["m"], weight))
+    for i, magnitude in enumerate((torch.ones(5), torch.full((6,), torch.nan))):
+        factors = {"m.lora_A.weight": a, "m.lora_B.weight": b, "m.lora_magnitude_vector": magnitude}
+        save_file({f"base_model.model.{name}": tensor for name, tensor in factors.items()}, tmp_path / f"{i}.safetensors")
+        with pytest.raises(AdapterError, match="not 6 finite numbers"):
+            magnitude_change(load_lora(tmp_path / f"{i}.safetensors").modules["m"], weight)
+
+
 @pytest.mark.slow
 def test_a_trained_lora_of_the_embedded_model_is_measured_as_dense_linear_algebra_measures_it(embedded_model):
     adapter = load_lora(GALLERY / "sentiment-lora-8")
@@ -80,6 +115,6 @@ def test_a_trained_lora_of_the_embedded_model_is_measured_as_dense_linear_algebr
 
 @pytest.mark.slow
 def test_the_command_line_adds_the_columns(command):
-    outcome = command("spectra", GALLERY / "capitals-lora-8", "--base", "smollm2-135m", "--format", "csv")
+    outcome = command("spectra", GALLERY / "sentiment-lora-2", "--base", "smollm2-135m", "--format", "csv")
     assert outcome.status == 0
-    assert outcome.out.splitlines()[0].endswith(",spike,singular_values,relative_norm,amplification,intruders")
+    assert outcome.out.splitlines()[0].endswith(",spike,singular_values,relative_norm,amplification,intruders,magnitude_change")

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from analysis import hub as hub_models
+from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -462,6 +463,51 @@ def test_a_part_of_the_weights_is_never_taken_for_the_whole(hub, sharded_llama_f
     assert vocabulary["folder"] == str(snapshot)
     (whole,) = read([name], away_from_home(tmp_path, hub, offline=True), what="whole")
     assert "HF_HUB_OFFLINE" in whole["refusal"]
+
+
+# Measures a LoRA beside a hub model's weights, and says whether each weight was gone before the next one was read.
+MEASURER = """
+import sys, weakref
+from analysis import base_weights
+from analysis.adapters import load_lora
+
+read, seen = base_weights._read, []
+
+def watched(path, name):
+    assert not any(weight() is not None for weight in seen), f"another weight is still in memory when {name} is read"
+    weight = read(path, name)
+    seen.append(weakref.ref(weight))
+    return weight
+
+base_weights._read = watched
+table = base_weights.against_base(load_lora(sys.argv[1]), sys.argv[2])
+assert len(seen) == len(table)
+table.to_csv(sys.stdout, index=False, float_format="%.17g")
+"""
+
+
+@pytest.mark.slow
+def test_a_lora_is_measured_beside_the_weights_of_a_hub_model_as_beside_those_of_a_folder(hub, sharded_llama_folder, tmp_path):
+    hub.repositories["someone/llama"] = Repository(sharded_llama_folder)
+    rng = np.random.default_rng(0)
+    sizes = {"self_attn.q_proj": (16, 16), "mlp.up_proj": (32, 16), "mlp.down_proj": (16, 32)}
+    updates = {f"model.layers.{layer}.{part}": gaussian(*size, 2, rng) for layer in range(2) for part, size in sizes.items()}
+    lora_file(tmp_path / "lora.safetensors", updates)
+
+    def measured(model: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURER, tmp_path / "lora.safetensors", model],
+            cwd=REPOSITORY, env=away_from_home(tmp_path, hub), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    beside_the_hubs = measured("someone/llama")
+    assert beside_the_hubs.count("\n") == 1 + len(updates)
+    assert beside_the_hubs == measured(sharded_llama_folder)
+    hub.asked.clear()
+    assert beside_the_hubs == measured("someone/llama")
+    assert hub.asked == []
 
 
 # --- What this machine holds -----------------------------------------------------------------------------------------

@@ -114,5 +114,6 @@ def test_the_command_line_writes_it_and_refuses_half_an_order(command, tiny_lora
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith("module,rank,kept,relative_error\n")
     assert (tmp_path / "cut" / "adapter_model.safetensors").is_file()
+    assert f"python -m trained_prompts evaluate {tmp_path / 'cut'} --task TASK" in outcome.err
     for arguments in (["--truncate", "0.9"], ["--save", tmp_path / "x"], ["--truncate", "0.9", "--save", tmp_path / "x", "--base", "m"]):
         assert command("spectra", tiny_lora, *arguments).status == 2

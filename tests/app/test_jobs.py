@@ -1,11 +1,20 @@
+import itertools
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
+from analysis.adapters import load_soft_prompt
 from analysis.errors import InputError
+from analysis.models import load_model
+from analysis.projection import place, vocabulary_map
+from analysis.vocabulary import load_vocabulary
+from app import jobs
 from app.jobs import JobQueue
-from trained_prompts import store
+from trained_prompts import own_data, store
+from trained_prompts.trainer import train
 
 
 @pytest.fixture
@@ -19,6 +28,8 @@ def wait_for(queue: JobQueue, job_id: str, *states: str):
         job = queue.get(job_id)
         if job.state in states:
             return job
+        if not job.under_way:
+            break
         time.sleep(0.02)
     raise AssertionError(f"{job.state} ({job.doing}, {job.error}) instead of {states}")
 
@@ -29,26 +40,139 @@ def wait_for_step(queue: JobQueue, job_id: str, step: int):
         time.sleep(0.01)
 
 
-def test_a_finished_job_is_saved_with_its_scores(queue, toy_config):
+def kept_names(folder) -> list[str]:
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
+def unbroken(config) -> list:
+    return list(train(config, language_model=load_model(config.model)))
+
+
+def test_a_finished_job_is_saved_with_its_scores(queue, toy_config, own_runs):
     job = wait_for(queue, queue.submit(toy_config, "mine", limit=None), "saved")
     assert job.losses["step"].tolist() == [1, 2, 3, 4]
     assert job.scores["prompt"].tolist() == ["no prompt", "initial values", "trained"]
     assert job.words["position"].tolist() == [0, 1, 2]
-    assert job.words_step == 4
+    assert job.words["step"].unique().tolist() == [4]
     assert store.find(job.saved_as).is_dir()
+    assert not list(own_runs.glob(".*"))  # nothing to go on with is left
 
 
-def test_a_stopped_job_leaves_nothing_until_its_person_keeps_it(queue, toy_config, own_runs):
+@pytest.mark.parametrize(("method", "trainable"), [("prompt-tuning", 3 * 16), ("p-tuning", 3 * 16 + 3 * (16 * 16 + 16)), ("prefix-tuning", 3 * 64), ("lora", 2 * 2 * 2 * 32), ("full", 24_160)])  # fmt: skip
+def test_every_method_trains_and_saves_and_only_prompts_are_read(queue, toy_config, own_runs, method, trainable):
+    config = replace(toy_config, method=method, rank=2, alpha=None, learning_rate=None)
+    job = wait_for(queue, queue.submit(config, "mine", limit=None), "saved")
+    assert job.trainable == trainable
+    assert (job.looks is not None) == (method in ("prompt-tuning", "p-tuning"))
+    assert store.list_runs().set_index("name").loc["mine", "method"] == method
+    assert any((own_runs / "mine" / name).is_file() for name in ("adapter_model.safetensors", "model.safetensors"))
+
+
+def test_a_stopped_job_is_no_run_until_its_person_keeps_it(queue, toy_config, own_runs):
     job_id = queue.submit(replace(toy_config, steps=100_000), "mine", limit=None)
     wait_for_step(queue, job_id, 3)
     queue.stop(job_id)
     job = wait_for(queue, job_id, "stopped")
     assert 3 <= job.steps_done < 100_000
-    assert not list(own_runs.glob("*"))
+    assert not kept_names(own_runs)
+    assert queue.unfinished()[["name", "steps", "of_steps"]].to_numpy().tolist() == [["mine", job.steps_done, 100_000]]
 
+    queue.keep(job_id, "under-another-name")
+    wait_for(queue, job_id, "saved")
+    assert store.read_description(own_runs / "under-another-name")["steps_done"] == job.steps_done
+    assert not len(queue.unfinished())
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same server", "another server"])
+def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, restarted):
+    config = replace(toy_config, steps=300)
+    job_id = queue.submit(config, "mine", limit=None)
+    wait_for_step(queue, job_id, 3)
+    queue.stop(job_id)
+    stopped = wait_for(queue, job_id, "stopped")
+    assert stopped.can_go_on
+    assert stopped.steps_done < 300
+    if restarted:
+        queue = JobQueue()
+        row = queue.unfinished().iloc[0]
+        job_id = queue.submit(jobs.config_of(row["config"]), row["name"], limit=None)
+    else:
+        job_id = queue.resume(job_id)
+    assert not len(queue.unfinished())  # it is under way
+    job = wait_for(queue, job_id, "saved")
+    steps = unbroken(config)
+    np.testing.assert_array_equal(load_soft_prompt(own_runs / "mine").embeddings, steps[-1].embeddings)
+    assert job.losses["loss"].tolist() == [step.loss for step in steps[1:]]
+    assert job.looks["step"].iloc[0] == stopped.steps_done
+
+
+def test_an_unfinished_training_can_be_discarded_and_its_name_used_again(queue, toy_config, own_runs):
+    job_id = queue.submit(replace(toy_config, steps=100_000), "mine", limit=None)
+    wait_for_step(queue, job_id, 1)
+    queue.discard("mine")
+    assert queue.get(job_id).under_way  # what is under way is stopped first
+    queue.stop(job_id)
+    wait_for(queue, job_id, "stopped")
+    with pytest.raises(InputError, match="other settings"):
+        queue.submit(toy_config, "mine", limit=None)
+    queue.discard("mine")
+    assert queue.get(job_id) is None
+    assert not len(queue.unfinished())
+    wait_for(queue, queue.submit(toy_config, "mine", limit=None), "saved")
+
+
+@pytest.fixture
+def no_number_at_step_4(monkeypatch):
+    """A loss that is nan at the fourth step."""
+    cross_entropy, calls = torch.nn.functional.cross_entropy, itertools.count(1)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda *of: cross_entropy(*of) * (np.nan if next(calls) == 4 else 1))
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_state_to_keep(queue, toy_config, own_runs, no_number_at_step_4):
+    job_id = queue.submit(replace(toy_config, steps=50), "mine", limit=None)
+    job = wait_for(queue, job_id, "failed")
+    assert "smaller learning rate" in job.error
+    assert (job.can_be_kept, job.can_go_on) == (True, False)
+    assert job.steps_done == 2
+    assert job.losses["step"].tolist() == [1, 2]
+    assert job.words["step"].unique().tolist() == [2]
     queue.keep(job_id, "mine")
     wait_for(queue, job_id, "saved")
-    assert store.read_description(own_runs / "mine")["steps_done"] == job.steps_done
+    np.testing.assert_array_equal(load_soft_prompt(own_runs / "mine").embeddings, unbroken(replace(toy_config, steps=50))[2].embeddings)
+
+
+def test_of_full_fine_tuning_nothing_is_kept_where_the_loss_is_no_number(queue, toy_config, no_number_at_step_4):
+    config = replace(toy_config, method="full", steps=50, learning_rate=None)
+    job = wait_for(queue, queue.submit(config, "mine", limit=None), "failed")
+    assert (job.can_be_kept, job.can_go_on) == (False, False)
+
+
+def test_a_persons_own_examples_become_a_run(queue, toy_config, own_runs):
+    rows = "".join(f"{text},{target}\n" for text, target in [("the cat", "mat"), ("the mat", "cat")] * 12)
+    task = own_data.task_from_file(own_data.keep_uploaded("my examples.csv", b"input,target\n" + rows.encode()))
+    job = wait_for(queue, queue.submit(replace(toy_config, task=task.name, validate_every=2), "mine", limit=None), "saved")
+    assert job.losses["validation"].notna().tolist() == [False, True, False, True]
+    assert job.scores["n"].unique().tolist() == [10]
+    assert store.list_runs().set_index("name").loc["mine", "task"] == "own-my-examples"
+
+
+def test_the_tokens_stand_on_the_map_where_it_was_made_and_nowhere_where_it_was_not(queue, toy_config):
+    job = wait_for(queue, queue.submit(toy_config, "without", limit=None), "saved")
+    assert job.looks[["x", "y"]].isna().all(axis=None)
+    vocabulary = load_vocabulary(toy_config.model)
+    on = vocabulary_map(vocabulary)
+    job = wait_for(queue, queue.submit(toy_config, "with", limit=None), "saved")
+    rows = unbroken(toy_config)[-1].embeddings
+    np.testing.assert_allclose(job.words[["x", "y"]], place(rows - vocabulary.mean, on, vocabulary))
+
+
+def test_a_long_job_keeps_some_of_its_looks_the_first_and_the_last_among_them(queue, toy_config, monkeypatch):
+    monkeypatch.setattr(jobs, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "LOOK_SHARE", np.inf)
+    job = wait_for(queue, queue.submit(replace(toy_config, steps=100), "mine", limit=None), "saved")
+    looked = job.looks["step"].unique()
+    assert 20 < len(looked) <= jobs.KEPT_LOOKS + 1
+    assert (looked[0], looked[-1]) == (0, 100)
 
 
 def test_jobs_run_one_after_another_and_one_that_waits_can_be_stopped(queue, toy_config):
@@ -69,7 +193,7 @@ def test_a_failed_job_says_why_and_the_next_one_is_unaffected(queue, toy_config,
     after = queue.submit(toy_config, "after", limit=None)
     assert "tried" in wait_for(queue, failing, "failed").error
     assert wait_for(queue, after, "saved").saved_as == "after"
-    assert [path.name for path in own_runs.iterdir()] == ["after"]
+    assert kept_names(own_runs) == ["after"]
 
 
 def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs, monkeypatch):
@@ -78,7 +202,7 @@ def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs,
     job = wait_for(queue, job_id, "failed")
     assert "ZeroDivisionError" in job.error
     assert "\n" not in job.error
-    assert not list(own_runs.glob("*"))
+    assert not kept_names(own_runs)
 
 
 def test_a_training_whose_saving_fails_is_not_lost(queue, toy_config, own_runs, monkeypatch):
@@ -88,7 +212,7 @@ def test_a_training_whose_saving_fails_is_not_lost(queue, toy_config, own_runs, 
         assert wait_for(queue, job_id, "failed").can_be_kept
     queue.keep(job_id, "mended")
     assert wait_for(queue, job_id, "saved").saved_as == "mended"
-    assert [path.name for path in own_runs.iterdir()] == ["mended"]
+    assert [path.name for path in own_runs.iterdir()] == ["mended"]  # and nothing to go on with is left
 
 
 def test_a_name_that_waits_in_the_queue_is_taken(queue, toy_config):

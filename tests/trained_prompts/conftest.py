@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
+from analysis.models import load_model
+from trained_prompts import store
 from trained_prompts.tasks import TASKS, Task
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.trainer import TrainingConfig, train
 
 
 @pytest.fixture
@@ -36,3 +38,17 @@ def toy_task(monkeypatch) -> Task:
 @pytest.fixture
 def toy_config(toy_task, llama_folder, own_cache) -> TrainingConfig:
     return TrainingConfig(task="toy", model=str(llama_folder), tokens=3, steps=4, batch_size=4, init="random", learning_rate=0.1)
+
+
+@pytest.fixture
+def language_model(toy_config):
+    """The tiny model, this test's own, and its tokenizer."""
+    return load_model(toy_config.model, device="cpu")
+
+
+def trained(config: TrainingConfig, language_model, **options) -> store.Recording:
+    """What a run to its end leaves behind."""
+    recording = store.Recording(config)
+    for step in train(config, language_model=language_model, **options):
+        recording.add(step)
+    return recording

@@ -16,12 +16,31 @@ LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]
 PROMPTS = [name for name in SHIPPED if name not in LORAS]
 
 
-def test_two_tasks_by_two_initialisations_ship():
-    runs = list_runs().query("origin == 'gallery'")
-    assert {("sentiment", "sample-vocab"), ("sentiment", "random"), ("capitals", "sample-vocab"), ("capitals", "random")} <= set(
-        zip(runs["task"], runs["init"], strict=True)
-    )
+TASKS = {
+    "sentiment": 1066,
+    "capitals": 70,
+    "antonyms": 86,
+    "plural": 100,
+    "past-tense": 100,
+    "number-words-french": 100,
+}  # held-out examples
+
+
+def test_six_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_starts():
+    runs = list_runs().query("origin == 'gallery' and method == 'prompt-tuning' and readable == 0")
+    assert set(runs["task"]) == set(TASKS)
+    for task, of_task in runs.groupby("task"):
+        assert {1, 2, 3} <= set(of_task["seed"]), task
+        assert {10, 20} <= set(of_task["tokens"]), task
+        assert {"sample-vocab", "random"} <= set(of_task["init"]), task
     assert sum(path.stat().st_size for path in GALLERY.rglob("*")) < 25 * 2**20
+
+
+def test_three_prompts_that_were_drawn_to_words_ship_and_say_so():
+    drawn = list_runs().query("origin == 'gallery' and readable > 0")
+    assert len(drawn) >= 3
+    for name in drawn["name"]:
+        assert "drawn to words" in " ".join(load_adapter(GALLERY / name).notes)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -30,32 +49,31 @@ def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
     assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
     assert run["steps_done"] == RECIPES[name].steps
     assert run["scores"]["trained"]["score"] > run["scores"]["no prompt"]["score"]
-    assert run["scores"]["trained"]["n"] == {"sentiment": 1066, "capitals": 60}[run["config"]["task"]]
+    assert run["scores"]["trained"]["n"] == TASKS[run["config"]["task"]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROMPTS)
-def test_peft_loads_a_shipped_prompt_and_the_model_answers_with_it(name, embedded_model):
+def test_peft_loads_a_shipped_prompt_and_its_logits_are_those_of_the_rows_put_in_front_by_hand(name, embedded_model):
     import torch
     from peft import PeftModel
 
     model, tokenizer = embedded_model
+    rows = load_adapter(GALLERY / name).embeddings
     peft_model = PeftModel.from_pretrained(model, GALLERY / name)
-    np.testing.assert_array_equal(peft_model.get_prompt(batch_size=1)[0].detach().numpy(), load_adapter(GALLERY / name).embeddings)
-    task, text, answers = {
-        "sentiment": ("sentiment", "Review: a wonderful , moving film .\nSentiment:", (" positive",)),
-        "capitals": ("capitals", "Country: Japan\nCapital:", (" Tokyo",)),
-    }[store.read_description(GALLERY / name)["config"]["task"]]
+    np.testing.assert_array_equal(peft_model.get_prompt(batch_size=1)[0].detach().numpy(), rows)
+    ids = tokenizer("Review: a wonderful , moving film .\nSentiment:", return_tensors="pt")
     with torch.no_grad():
-        logits = peft_model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
-    assert tokenizer.decode([int(logits.argmax())]) in answers, task
+        by_hand = model(inputs_embeds=torch.cat([torch.from_numpy(rows)[None], model.get_input_embeddings()(ids.input_ids)], dim=1)).logits
+        assert abs(peft_model(**ids).logits - by_hand).max() < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PROMPTS if name.startswith("capitals")])
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name.endswith("words-1") and not name.startswith("sentiment")])
 def test_the_score_on_a_card_can_be_measured_again(name, embedded_model):
-    score = store.read_description(GALLERY / name)["scores"]["trained"]
-    row = evaluate(name, load_adapter(GALLERY / name).embeddings, "capitals", language_model=embedded_model).iloc[0]
+    run = store.read_description(GALLERY / name)
+    score = run["scores"]["trained"]
+    row = evaluate(name, load_adapter(GALLERY / name).embeddings, run["config"]["task"], language_model=embedded_model).iloc[0]
     # One answer may tip over on another processor; the loss is the sharper measure.
     assert abs(row["score"] - score["score"]) <= 1.01 / score["n"]
     assert row["loss"] == pytest.approx(score["loss"], abs=1e-3)

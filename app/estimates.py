@@ -1,0 +1,169 @@
+"""What a training will take, told before it starts: time and memory from runs that were made before, and the number of parameters that learn.
+
+Nothing is loaded and nothing is fetched. A step's work is taken to grow with the tokens that are read and with the model's parameters, so that a run of one
+method on one task says something of every other; the nearer the runs that it is taken from, the better the estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import hub
+from analysis.errors import InputError, ModelError
+from analysis.folders import read_json_object
+from analysis.gemma import GEMMA_MODEL
+from analysis.models import EMBEDDED_MODEL, EMBEDDED_WIDTH, is_hub_id, is_prepared, prepare_model
+from trained_prompts import store
+from trained_prompts.tasks import Task, get_task
+from trained_prompts.trainer import TrainingConfig
+
+CHARACTERS_A_TOKEN = 4
+FORWARD = 0.4  # of a step's work: its other part is the way back
+WRITING = 4  # times as much where answers are written token by token
+FULL = 2.5  # times a step's work where every weight learns
+EMBEDDED_PARAMETERS = 134_515_008  # known before it is unpacked
+# Measured on the embedded model: what Python and the libraries hold, and what a step keeps for the way back, by tokens and parameters.
+LIBRARIES, KEPT_A_TOKEN = 0.7e9, 0.009
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds : training, scores while it learns, and held-out scores.
+    memory : bytes held at most, the model with it.
+    basis : the runs that both are taken from, in words.
+    """
+
+    seconds: float
+    memory: float
+    basis: str
+
+
+def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
+    """What a run will take on this machine; None where the model's size is not known before it is loaded."""
+    parameters = _parameters(config.model)
+    past = _past_runs()
+    if parameters is None or not len(past):
+        return None
+    nearness = [
+        (row.origin == "yours", row.model == config.model, row.method == config.method, row.task == config.task) for row in past.itertuples()
+    ]
+    near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
+    task = get_task(config.task)
+    a_step = _work(config.method, config.batch_size, config.described().get("tokens", 0), task, parameters)
+    seconds = near["seconds_a_unit"].median() * a_step * (config.steps + _scoring_steps(config, task, limit))
+    (yours, same_model, same_method, _) = max(nearness)
+    measured = near["peak_memory"].median() if yours and same_model and same_method else math.nan
+    memory = _memory(config, task, parameters) if math.isnan(measured) else measured
+    which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
+    return Estimate(seconds, memory, which if yours else "runs that ship, made on two cores")
+
+
+def trainable_parameters(config: TrainingConfig) -> int | None:
+    """How many parameters learn; None where that depends on a model that is not unpacked yet, or not at hand."""
+    if config.method == "prompt-tuning" and config.model == EMBEDDED_MODEL:
+        return config.tokens * EMBEDDED_WIDTH
+    folder = _folder(config.model)
+    if folder is None:
+        return None
+    settings = _settings(folder)
+    width, layers, heads = (settings.get(name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    if config.method == "lora":
+        changed = [shape for name, shape in _shapes(folder).items() if name.split(".")[-2] in config.targets and len(shape) == 2]
+        return config.rank * sum(map(sum, changed)) or None
+    if config.method == "full":
+        return _parameters(config.model)
+    if not (width and layers and heads):
+        return None
+    if config.method == "prefix-tuning":
+        keys = settings.get("num_key_value_heads") or heads
+        return config.tokens * 2 * layers * keys * (settings.get("head_dim") or width // heads)
+    network = 3 * (width * width + width) if config.method == "p-tuning" else 0
+    return config.tokens * width + network
+
+
+def _past_runs() -> pd.DataFrame:
+    """A row a run whose time and model's size are known: origin, model, method, task, seconds_a_unit (of work), peak_memory (bytes)."""
+    rows = []
+    for run in store.list_runs().itertuples():
+        with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            made = store.read_description(Path(run.path))
+            config, parameters = made["config"], _parameters(run.model)
+            work = _work(run.method, config["batch_size"], config.get("tokens", 0), get_task(run.task), parameters)
+            memory = made.get("peak_memory_bytes") or math.nan
+            rows.append((run.origin, run.model, run.method, run.task, made["seconds_training"] / (run.steps * work), memory))
+    return pd.DataFrame(rows, columns=["origin", "model", "method", "task", "seconds_a_unit", "peak_memory"])
+
+
+def _work(method: str, batch_size: int, virtual_tokens: int, task: Task, parameters: int) -> float:
+    """Of one step, in a unit of no name."""
+    tokens = batch_size * (_tokens(task)[0] + virtual_tokens)
+    return tokens * parameters * (FULL if method == "full" else 1.0)
+
+
+def _scoring_steps(config: TrainingConfig, task: Task, limit: int) -> float:
+    """How many steps' work the scores are, those on held-out examples and those on training examples set aside."""
+    examples = min(limit, len(task.examples("held-out"))) * (3 if config.method in ("prompt-tuning", "p-tuning") else 2)
+    if config.validate_every:
+        examples += len(task.for_training(watched=True)[1]) * (1 + config.steps // config.validate_every)
+    forward = FORWARD * (WRITING if task.scored_by == "rouge" else 1.0) / (FULL if config.method == "full" else 1.0)
+    return examples / config.batch_size * forward
+
+
+def _memory(config: TrainingConfig, task: Task, parameters: int) -> float:
+    """A rule of thumb; a model that is trained whole is there as a copy, with its gradients and Adam's two moments."""
+    weights = 4 * parameters * (5 if config.method == "full" else 1)
+    longest = config.batch_size * (_tokens(task)[1] + config.described().get("tokens", 0))
+    return LIBRARIES + weights + KEPT_A_TOKEN * parameters * longest
+
+
+@lru_cache(maxsize=64)
+def _tokens(task: Task) -> tuple[float, float]:
+    """About how many tokens an example has in the mean, and at most."""
+    table = task.examples("train")
+    lengths = (table["text"].str.len() + table["target"].str.len()) / CHARACTERS_A_TOKEN
+    return float(lengths.mean()), float(lengths.max())
+
+
+def _parameters(model: str) -> int | None:
+    folder = _folder(model)
+    if folder is None:
+        return EMBEDDED_PARAMETERS if model == EMBEDDED_MODEL else None
+    return int(sum(np.prod(shape) for shape in _shapes(folder).values())) or None
+
+
+def _folder(model: str) -> Path | None:
+    """Where the model's weights are, unpacked; None where they are not. The hub is not asked."""
+    try:
+        if is_hub_id(model) and model not in (EMBEDDED_MODEL, GEMMA_MODEL):
+            return hub.whole_snapshot(model)
+        return prepare_model(model) if is_prepared(model) else None
+    except InputError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights by name, from the headers of its files."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    return shapes
+
+
+def _settings(folder: Path) -> dict:
+    settings = read_json_object(folder / "config.json", ModelError)
+    return settings.get("text_config") or settings

@@ -1,0 +1,37 @@
+"""What a LoRA still knows of its task when it is cut down to fewer ranks."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.adapters import LoraAdapter
+from analysis.models import Report, no_report
+from analysis.truncation import truncate
+from trained_prompts.evaluation import score, with_lora
+from trained_prompts.lora import applied
+from trained_prompts.tasks import get_task
+
+
+def score_truncated(
+    adapter: LoraAdapter, energy: float, task_name: str, *, language_model, limit: int | None = None, report: Report = no_report
+) -> pd.DataFrame:
+    """The held-out score of the smaller copy that `analysis.truncation.truncate` makes of a LoRA: one row, see `evaluation.score`.
+
+    Parameters
+    ----------
+    energy : the share of each module's energy that is kept, above 0 and at most 1.
+    language_model, limit : as those of `evaluation.compare_lora`, whose rows this one goes with.
+
+    Raises
+    ------
+    InputError
+        The LoRA cannot be cut or does not fit the model, or there is no such task.
+    """
+    task = get_task(task_name)
+    with tempfile.TemporaryDirectory() as folder:
+        truncate(adapter, energy, Path(folder) / "cut")
+        with with_lora(language_model, applied(language_model[0], Path(folder) / "cut")) as subject:
+            return score(f"{adapter.name} at {energy:.0%}", subject, task, task.examples("held-out").head(limit), report=report)
