@@ -30,6 +30,8 @@ VERDICT_MARKS = {
     "near a word": (BLUE, "diamond", "◆"),
     "unreadable": (GREY, "x", "✕"),
 }
+# Runs beside another: told by colour and by dash, and named in the legend.
+BESIDE_STYLES = [(VERMILION, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"), (BLUE_LIGHT, "longdashdot")]
 _PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
 _MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 
@@ -125,24 +127,117 @@ def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = 
     return figure
 
 
-def loss_curve(losses: pd.DataFrame, *, steps: int) -> go.Figure:
+def loss_curve(losses: pd.DataFrame, *, steps: int, beside: dict[str, pd.DataFrame] | None = None) -> go.Figure:
     """Each step's loss as a dot, and the mean of the last ten as a line.
 
     Parameters
     ----------
     losses : step, loss; one row a step.
     steps : where the axis ends.
+    beside : the losses of other runs by name: the mean of the last ten of each is a line with dashes of its own, named in the legend.
     """
-    smooth = losses["loss"].rolling(10, min_periods=1).mean()
     figure = go.Figure()
     figure.add_scatter(x=losses["step"], y=losses["loss"], mode="markers", name="this step", marker={"color": GREY, "size": 5})
+    smooth = _smooth(losses)
     figure.add_scatter(x=losses["step"], y=smooth, mode="lines", name="mean of the last ten", line={"color": BLUE, "width": 2.5})
-    figure.update_layout(
-        height=320, margin=_MARGIN, xaxis_title="step", yaxis_title="loss (nats a token)", legend={"orientation": "h", "y": 1.12}
-    )
-    figure.update_xaxes(range=[0, steps + 1])
-    figure.update_yaxes(rangemode="tozero")
+    for (name, other), style in zip((beside or {}).items(), BESIDE_STYLES, strict=False):
+        _add_named_line(figure, name, other["step"], _smooth(other), style)
+    _progress_layout(figure, steps, beside)
+    figure.update_yaxes(title="loss (nats a token)", rangemode="tozero")
     return figure
+
+
+def validation_curve(losses: pd.DataFrame, measure: str, *, steps: int, beside: dict[str, pd.DataFrame] | None = None) -> go.Figure:
+    """The score on examples set aside, as far as it was measured.
+
+    Parameters
+    ----------
+    losses : step, validation (nan where it was not measured).
+    measure : what the score is.
+    steps, beside : as of `loss_curve`; a run without such scores is left out.
+    """
+    figure = go.Figure()
+    scored = losses[losses["validation"].notna()]
+    figure.add_scatter(
+        x=scored["step"], y=scored["validation"], mode="lines+markers", name="this run", line={"color": BLUE, "width": 2.5}, marker={"size": 8},
+        hovertemplate="step %{x}: %{y:.3f}<extra></extra>",
+    )  # fmt: skip
+    for (name, other), style in zip((beside or {}).items(), BESIDE_STYLES, strict=False):
+        if "validation" in other:
+            known = other[other["validation"].notna()]
+            _add_named_line(figure, name, known["step"], known["validation"], style)
+    _progress_layout(figure, steps, beside)
+    figure.update_yaxes(title=measure, range=[0, 1.02])
+    return figure
+
+
+def verdict_counts(looks: pd.DataFrame, *, steps: int) -> go.Figure:
+    """How many virtual tokens had each verdict while they learned: a line a verdict, told by colour and by the shape of its marks.
+
+    Parameters
+    ----------
+    looks : step, verdict; one row a virtual token and look.
+    steps : where the axis ends.
+    """
+    counts = looks.groupby(["step", "verdict"]).size().unstack(fill_value=0)
+    figure = go.Figure()
+    for verdict in [verdict for verdict in VERDICT_MARKS if verdict in counts]:
+        colour, shape, _ = VERDICT_MARKS[verdict]
+        figure.add_scatter(
+            x=counts.index.to_numpy(), y=counts[verdict].to_numpy(), mode="lines+markers", name=verdict, line={"color": colour, "width": 2, "shape": "hv"},
+            marker={"symbol": shape, "size": 8}, hovertemplate="step %{x}: %{y} " + verdict + "<extra></extra>",
+        )  # fmt: skip
+    _progress_layout(figure, steps, None)
+    figure.update_yaxes(title="virtual tokens", rangemode="tozero", tickformat="d")
+    return figure
+
+
+def learning_map(looks: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFrame) -> go.Figure:
+    """Virtual tokens on the map of the vocabulary while they learn: the way of each so far, and where it is now, with its verdict and its nearest word.
+
+    Parameters
+    ----------
+    looks : step, position, x, y, nearest_token, verdict; the last step is now.
+    words, landmarks : see `token_map`.
+    """
+    figure = go.Figure()
+    _add_words(figure, words, landmarks)
+    for _, path in looks.groupby("position"):
+        _add_points(figure, path, mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", showlegend=False)
+    now = looks[looks["step"] == looks["step"].iloc[-1]]
+    for verdict, rows in now.groupby("verdict"):
+        colour, shape, _ = VERDICT_MARKS[verdict]
+        labels = [f"{row.position}: {drawn(row.nearest_token)}" for row in rows.itertuples()]
+        _add_points(
+            figure, rows, mode="markers+text", name=verdict, text=labels, textposition="top center", textfont={"size": 12, "color": VERMILION}, hoverinfo="text",
+            marker={"size": 10, "color": colour, "symbol": shape, "line": {"width": 1, "color": "#FFFFFF"}},
+        )  # fmt: skip
+    _map_layout(figure, flat=True)
+    figure.update_layout(height=460, uirevision="learning")  # what was zoomed to stays while the tokens move
+    return figure
+
+
+def _smooth(losses: pd.DataFrame) -> pd.Series:
+    return losses["loss"].rolling(10, min_periods=1).mean()
+
+
+def _add_named_line(figure: go.Figure, name: str, steps: pd.Series, values: pd.Series, style: tuple[str, str]) -> None:
+    if not len(steps):
+        return
+    colour, dash = style
+    label = html.escape(name, quote=False)
+    figure.add_scatter(
+        x=steps, y=values, mode="lines", name=label, line={"color": colour, "width": 2, "dash": dash},
+        hovertemplate="step %{x}: %{y:.3f}<extra>" + label + "</extra>",
+    )  # fmt: skip
+
+
+def _progress_layout(figure: go.Figure, steps: int, beside: dict[str, pd.DataFrame] | None) -> None:
+    longest = max([steps, *(int(other["step"].max()) for other in (beside or {}).values() if len(other))])
+    figure.update_layout(
+        height=300, margin=_MARGIN, xaxis_title="step", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}, showlegend=True
+    )
+    figure.update_xaxes(range=[0, longest + 1])
 
 
 def score_gains(runs: pd.DataFrame) -> go.Figure:
@@ -520,10 +615,13 @@ def layer_map(table: pd.DataFrame, measure: str) -> go.Figure:
         index="projection", columns="layer", values=measure, aggfunc="median", sort=False
     )
     square = square.sort_index(axis=1)
+    values = square.to_numpy(np.float32)
+    known = np.unique(values[np.isfinite(values)])
+    limits = {"zmin": 0.0, "zmax": float(known[0]) or 1.0} if len(known) == 1 else {}  # Plotly would centre the scale on the one value
     figure = go.Figure(
         go.Heatmap(
-            z=square.to_numpy(np.float32), x=["none" if layer < 0 else f"{layer:.0f}" for layer in square.columns], y=square.index.tolist(), colorscale="Cividis",
-            colorbar={"title": measure}, hovertemplate="layer %{x}, %{y}<br>" + measure + " %{z:.4g}<extra></extra>", xgap=1, ygap=1, hoverongaps=False,
+            z=values, x=["none" if layer < 0 else f"{layer:.0f}" for layer in square.columns], y=square.index.tolist(), colorscale="Cividis",
+            colorbar={"title": measure}, hovertemplate="layer %{x}, %{y}<br>" + measure + " %{z:.4g}<extra></extra>", xgap=1, ygap=1, hoverongaps=False, **limits,
         )
     )  # fmt: skip
     figure.update_layout(height=150 + 34 * len(square), margin=_MARGIN, xaxis_title="layer", yaxis_title="projection")
@@ -623,7 +721,7 @@ def score_by_trainable(table: pd.DataFrame) -> go.Figure:
     places[~trained] = none + np.linspace(-0.45, 0.45, max(2, (~trained).sum()))[: (~trained).sum()]
     _add_zero_shot_band(figure, table, upright=False)
     for method, rows in table.groupby("method", sort=False):
-        _add_method(figure, method, rows, x=10 ** places[rows.index], y=rows["score"], error_y=_interval(rows))
+        _add_method(figure, method, rows, x=rows["trainable"].where(trained, 10**places), y=rows["score"], error_y=_interval(rows))
     decades = range(decade, int(np.ceil(places.max())) + 1)
     figure.add_vline(x=10 ** (none + 0.7), line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_layout(height=420, margin=_MARGIN | {"t": 70}, xaxis_title="trainable parameters", legend=_ABOVE)
@@ -687,7 +785,7 @@ def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
         figure.add_scatter(
             x=rows[against], y=rows["score"], mode="markers" if against == "trainable" else "markers+lines", name=method, line={"color": colour, "width": 1, "dash": "dot"},
             marker={"symbol": f"{shape}-open", "size": 11, "color": colour, "line": {"width": 2}},
-            error_y={"type": "data", "array": rows["plus_minus"].fillna(0), "color": colour, "thickness": 1.5},
+            error_y={"type": "data", "array": rows["plus_minus"], "color": colour, "thickness": 1.5},
             customdata=[f"{row.model}, {row.printed}: {row.score:g}" + (f" ± {row.plus_minus:g}" if row.plus_minus == row.plus_minus else "") + f"<br>{_counted(row.trainable)} trainable of {_counted(row.total)}" + (f"<br>{row.note}" if row.note else "") for row in rows.itertuples()],
             hovertemplate="%{customdata}<extra>published</extra>",
         )  # fmt: skip

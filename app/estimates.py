@@ -56,7 +56,8 @@ def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
     if parameters is None or not len(past):
         return None
     nearness = [
-        (row.origin == "yours", row.model == config.model, row.method == config.method, row.task == config.task) for row in past.itertuples()
+        (row.origin == "yours", row.model == config.model, row.method == config.method, row.task == config.task)
+        for row in past.itertuples()
     ]
     near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
     task = get_task(config.task)

@@ -34,7 +34,7 @@ State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopp
 UNDER_WAY: tuple[State, ...] = ("queued", "preparing", "training", "evaluating")
 KEPT_JOBS = 20
 LOOK_EVERY_SECONDS = 1.5
-LOOK_SHARE = 0.1  # of the time, at most, goes into looking
+LOOK_SHARE = 0.2  # of the time, at most, goes into looking
 KEPT_LOOKS = 60  # beyond, every other one is let go
 ON_MAP = AXES[:2]
 
@@ -54,6 +54,7 @@ class Progress:
     saved_as : the run's name in the store, once saved.
     can_be_kept : whether a job that stopped or failed has learned something that `JobQueue.keep` can save.
     can_go_on : whether `JobQueue.resume` goes on where it stopped.
+    trained_as : the name that its checkpoint has, whatever name it is then kept under.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Progress:
     error: str | None = None
     can_be_kept: bool = False
     can_go_on: bool = False
+    trained_as: str = ""
 
     @property
     def under_way(self) -> bool:
@@ -98,7 +100,6 @@ class _StoppedError(Exception):
 class _Job:
     progress: Progress
     limit: int | None
-    trained_as: str  # the name that its checkpoint has, whatever name it is then kept under
     stop: threading.Event
     recording: store.Recording | None = None
 
@@ -106,7 +107,7 @@ class _Job:
     def ended(self) -> dict:
         """What is to be said of a job that stopped or failed."""
         learned = self.recording is not None and self.recording.steps_done > 0
-        return {"can_be_kept": learned, "can_go_on": store.checkpoint_path(self.trained_as).is_file()}
+        return {"can_be_kept": learned, "can_go_on": store.checkpoint_path(self.progress.trained_as).is_file()}
 
 
 def config_of(described: dict) -> TrainingConfig:
@@ -149,7 +150,7 @@ class JobQueue:
                 self._check_goes_on(config, name)
                 self._let_go(name)
             job_id = secrets.token_urlsafe(6)
-            job = _Job(Progress(job_id, name, config, "queued", doing="waiting"), limit, name, threading.Event())
+            job = _Job(Progress(job_id, name, config, "queued", doing="waiting", trained_as=name), limit, threading.Event())
             self._jobs[job_id] = job
             ended = [key for key, job in self._jobs.items() if not job.progress.under_way]
             for key in ended[:-KEPT_JOBS]:
@@ -176,7 +177,7 @@ class JobQueue:
         """`store.unfinished` without what is under way."""
         table = store.unfinished()
         with self._lock:
-            busy = [job.trained_as for job in self._jobs.values() if job.progress.under_way]
+            busy = [job.progress.trained_as for job in self._jobs.values() if job.progress.under_way]
         return table[~table["name"].isin(busy)].reset_index(drop=True)
 
     def stop(self, job_id: str) -> None:
@@ -197,7 +198,7 @@ class JobQueue:
         """
         with self._lock:
             job = self._jobs[job_id]
-        return self.submit(job.progress.config, job.trained_as, limit=job.limit)
+        return self.submit(job.progress.config, job.progress.trained_as, limit=job.limit)
 
     def keep(self, job_id: str, name: str) -> None:
         """Evaluate and save, under a name that may be new, what a job that stopped or failed has learned.
@@ -223,14 +224,14 @@ class JobQueue:
     def discard(self, name: str) -> None:
         """Let go of an unfinished run, and of what it has learned; one that is under way is left alone."""
         with self._lock:
-            if any(job.trained_as == name and job.progress.under_way for job in self._jobs.values()):
+            if any(job.progress.trained_as == name and job.progress.under_way for job in self._jobs.values()):
                 return
             self._let_go(name)
             runs.forget(name)
 
     def _check_name(self, name: str) -> None:
         store.check_name(name)
-        if any(name in (job.progress.name, job.trained_as) and job.progress.under_way for job in self._jobs.values()):
+        if any(name in (job.progress.name, job.progress.trained_as) and job.progress.under_way for job in self._jobs.values()):
             raise InputError(f"A training called {name} is already in the queue; choose another name.")
 
     def _check_goes_on(self, config: TrainingConfig, name: str) -> None:
@@ -241,7 +242,9 @@ class JobQueue:
             )
 
     def _let_go(self, name: str) -> None:
-        for key in [key for key, job in self._jobs.items() if job.trained_as == name and job.progress.state in ("stopped", "failed")]:
+        for key in [
+            key for key, job in self._jobs.items() if job.progress.trained_as == name and job.progress.state in ("stopped", "failed")
+        ]:
             del self._jobs[key]
 
     # --- the worker's side ---
@@ -281,7 +284,7 @@ class JobQueue:
         self._update(job, state="evaluating", share=0.0)
         scores = evaluate_run(job.recording, language_model=language_model, limit=job.limit, report=report)
         store.save(job.recording, job.progress.name, scores)
-        runs.forget(job.trained_as)
+        runs.forget(job.progress.trained_as)
         self._update(job, state="saved", scores=scores, saved_as=job.progress.name, share=1.0, doing="saved")
         job.recording = None
 
@@ -290,11 +293,14 @@ class JobQueue:
         language_model = self._load(config.model, report)
         looks = _Looks(job.progress.name, config, report)
         try:
-            with closing(runs.record(config, job.trained_as, language_model=language_model, report=report)) as made:
+            with closing(runs.record(config, job.progress.trained_as, language_model=language_model, report=report)) as made:
                 for recording, step in made:
                     job.recording = recording
                     self._update(job, **_seen(recording, step), **looks.at(step, recording.initial))
-                    self._check_stop_in_training(job, step)
+                    if job.stop.is_set():
+                        if step.step and step.checkpoint is not None:
+                            recording.write_checkpoint(store.checkpoint_path(job.progress.trained_as))
+                        break
         except DivergedError:  # the recording has stepped back to the last good state
             self._update(job, **_seen(job.recording, job.recording.last), **looks.at_the_end(job.recording))
             raise
@@ -303,13 +309,7 @@ class JobQueue:
                 job.recording = None
             raise
         self._update(job, **looks.at_the_end(job.recording))
-
-    def _check_stop_in_training(self, job: _Job, step: TrainingStep) -> None:
-        if not job.stop.is_set():
-            return
-        if step.step and step.checkpoint is not None:
-            job.recording.write_checkpoint(store.checkpoint_path(job.trained_as))
-        raise _StoppedError
+        _check_stop(job)
 
     def _load(self, model: str, report: Report):
         if self._language_model is None or self._language_model[0] != model:

@@ -316,6 +316,26 @@ def provenance(prompts: list[SoftPrompt], model: str) -> None:
     st.caption(" · ".join([*shown, *more, f"vocabulary of {model}", "searches are exact"]))
 
 
+def read_losses(name: str) -> pd.DataFrame:
+    """The losses of a run in the store: step, loss, learning_rate, seconds, and validation where it was scored while it learned.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or it has no losses that can be read.
+    """
+    path = store.find(name) / "losses.csv"
+    try:
+        return _read_losses(str(path), path.stat().st_mtime_ns)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _read_losses(path: str, changed: int) -> pd.DataFrame:
+    return pd.read_csv(path)
+
+
 def model_note() -> None:
     """Say so where the embedded model has still to be made ready."""
     if not is_prepared(EMBEDDED_MODEL):

@@ -44,8 +44,8 @@ class _DrawnToWords(torch.nn.Module):
         with torch.no_grad():
             centred = vectors.detach().cpu() - self._mean
             words = self._rows[(centred @ self._units.T / centred.norm(dim=1, keepdim=True) + self._not_its_own).argmax(dim=1)]
-            pull = self.share * (words.to(vectors.device) - vectors)
-        return vectors + pull
+            seen = torch.lerp(vectors, words.to(vectors.device), self.share)  # with the share 1 the words to the last bit
+        return seen + (vectors - vectors.detach())
 
 
 def draw_to_words(embedding: torch.nn.Embedding, initial: np.ndarray, vocabulary: Vocabulary, gamma: float) -> torch.nn.Parameter:

@@ -93,7 +93,12 @@ class Recording:
             There is no such state.
         """
         if self._before is None or self.config.method == "full":
-            raise InputError("Nothing was learned before that; train again with a smaller learning rate.")
+            raise InputError(
+                f"The loss became no number after step {self.steps_done}, and no state before that is at hand; train again with a smaller "
+                f"learning rate than {self.config.learning_rate:g}."
+            )
+        if self._best is not None and self._best.step == self.last.step:
+            self._best = None
         self.last, self._before = self._before, None
         self._losses = self._losses[: self.last.step]
         self._snapshots = {step: rows for step, rows in self._snapshots.items() if step <= self.last.step}
@@ -164,22 +169,27 @@ class Recording:
         """
         from safetensors import SafetensorError, safe_open
 
+        damaged = InputError(f"The checkpoint {path} is damaged; remove it to train from the beginning.")
         try:
             with safe_open(path, framework="np") as file:
                 described = json.loads((file.metadata() or {}).get("config", "null"))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            if described != json.loads(json.dumps(config.described())):
-                raise InputError(
-                    f"The unfinished run in {path.parent} has other settings than this one; give them again to go on with it, or choose another name."
-                )
-            recording = cls(config)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise damaged from error
+        if described != json.loads(json.dumps(config.described())):
+            raise InputError(
+                f"The unfinished run in {path.parent} has other settings than this one; give them again to go on with it, or choose another name."
+            )
+        recording = cls(config)
+        try:
             recording._losses = [(int(step), *rest) for step, *rest in arrays["losses"].tolist()]
-            recording._snapshots = {int(name.split(".")[1]): array for name, array in arrays.items() if name.startswith("snapshot.")}
+            snapshots = {int(name.split(".")[1]): array for name, array in arrays.items() if name.startswith("snapshot.")}
+            recording._snapshots = dict(sorted(snapshots.items()))  # the file holds them in the order of their names
             steps = {which: _step_of(which, arrays, config) for which in ("first", "before", "last", "best")}
             recording._first, recording._before, recording.last, recording._best = steps.values()
             recording.initial = recording._first.embeddings
-        except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"The checkpoint {path} is damaged; remove it to train from the beginning.") from error
+        except (ValueError, KeyError, AttributeError) as error:
+            raise damaged from error
         return recording, {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
 
     def trajectory(self) -> tuple[np.ndarray, np.ndarray]:
@@ -277,6 +287,8 @@ def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path 
     InputError
         The name is taken or no name of a folder, or no step was made.
     """
+    from safetensors import SafetensorError
+
     path = check_name(name, folder)
     if recording.steps_done == 0:
         raise InputError("There is nothing to save yet: no step was made.")
@@ -286,8 +298,8 @@ def save(recording: Recording, name: str, scores: pd.DataFrame, *, folder: Path 
             _write(recording, description, partial)
     except FileExistsError as error:
         raise InputError(f"A run called {name} is already in {path.parent}; choose another name.") from error
-    except OSError as error:
-        raise InputError(f"The run cannot be kept in {path.parent}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:  # safetensors says so in its own way when a disk is full
+        raise InputError(f"The run cannot be kept in {path.parent}: {getattr(error, 'strerror', None) or error}.") from error
     return path
 
 

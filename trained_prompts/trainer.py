@@ -197,6 +197,8 @@ def train(
             yield run.step_made(0, math.nan, config.learning_rate, 0.0)
         else:
             run.restore(resume)
+            if watch.out_of_patience:
+                return
         for step, loss, rate, seconds in run.optimise():
             yield run.step_made(step, loss, rate, seconds)
             if watch.out_of_patience:
@@ -268,6 +270,12 @@ class _Run:
             loss.backward()
             self._optimiser.step()
             yield step, loss.item(), rate, time.perf_counter() - began
+        rows = learning.embeddings()
+        kept = [*learning.parameters, *([] if rows is None else [torch.from_numpy(rows)])]
+        if not all(bool(torch.isfinite(values).all()) for values in kept):  # no further loss would show it
+            raise DivergedError(
+                f"The last step left values that are no numbers; a smaller learning rate than {config.learning_rate:g} keeps them finite."
+            )
 
     def step_made(self, step: int, loss: float, rate: float, seconds: float) -> TrainingStep:
         learning, validation = self._learning, self._watch.at(step)

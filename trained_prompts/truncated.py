@@ -34,4 +34,6 @@ def score_truncated(
     with tempfile.TemporaryDirectory() as folder:
         truncate(adapter, energy, Path(folder) / "cut")
         with with_lora(language_model, applied(language_model[0], Path(folder) / "cut")) as subject:
-            return score(f"{adapter.name} at {energy:.0%}", subject, task, task.examples("held-out").head(limit), report=report)
+            return score(
+                f"{adapter.name} at {energy:.0%} of its energy", subject, task, task.examples("held-out").head(limit), report=report
+            )

@@ -23,6 +23,7 @@ from trained_prompts.trainer import MAX_STEPS
 
 BARE = "no prompt"
 OWN_TASK = "its own"
+OTHER_MODEL = "another"
 # Seconds a step of the five methods that learn, and an example of a row, on two cores: of sentences, and of the short inputs of the other tasks.
 PACE = {"sentiment": (1.5, 0.05), "others": (0.7, 0.04)}
 AXES = {"trainable": "trainable parameters", "total": "model size"}
@@ -63,10 +64,10 @@ def warn_of_link(key: str, options: list[str]) -> None:
 def pick(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of one comparison."""
     left, middle, right = st.columns(3)
-    tasks = list(dict.fromkeys(table["task"]))
+    tasks = in_order(table["task"], list(TASKS))
     warn_of_link("task", tasks)
     task = left.selectbox("Task", tasks, key="task", bind="query-params")
-    models = list(dict.fromkeys(table.loc[table["task"] == task, "model"]))
+    models = in_order(table.loc[table["task"] == task, "model"], [EMBEDDED_MODEL, GEMMA_MODEL])
     warn_of_link("model", models)
     model = middle.selectbox("Model", models, key="model", bind="query-params")
     found = table[(table["task"] == task) & (table["model"] == model)]
@@ -74,6 +75,11 @@ def pick(table: pd.DataFrame) -> pd.DataFrame:
     if len(labels) == 1:
         return found
     return found[found["comparison"] == labels[right.selectbox("Which", list(labels), key="which", bind="query-params")]]
+
+
+def in_order(names: pd.Series, first: list[str]) -> list[str]:
+    """The different names, those of a list first and in its order."""
+    return sorted(dict.fromkeys(names), key=lambda name: first.index(name) if name in first else len(first))
 
 
 def described(rows: pd.DataFrame) -> str:
@@ -96,7 +102,7 @@ def finding(rows: pd.DataFrame) -> str:
     ):
         methods = [method for method in rows.loc[place == where, "method"].unique() if method not in ("zero-shot", "prompt engineering")]
         count = int((place[prompts.index] == where).sum())
-        named = [*methods, *([f"{count} of {len(prompts)} hand-written prompts"] if count else [])]
+        named = [*methods, *([f"prompt engineering in {count} of {len(prompts)} tries"] if count else [])]
         if named or where == "above":
             sentences.append(f"{words}: {listed(named) if named else 'nothing'}.")
     text = f"Zero-shot scores **{interval(bare)}**. **{sentences[0]}** {' '.join(sentences[1:])}"
@@ -124,7 +130,7 @@ def show_table(rows: pd.DataFrame, key: str) -> None:
     ]
     number = st.column_config.NumberColumn
     st.dataframe(
-        shown.assign(what=shown["what"].map(one_line)),
+        shown.assign(what=shown["what"].map(one_line), seed=shown["seed"].map(lambda seed: "" if pd.isna(seed) else f"{seed:.0f}")),
         key=key,
         hide_index=True,
         height="content",
@@ -178,7 +184,7 @@ def show_sizes(rows: pd.DataFrame, table: pd.DataFrame) -> None:
     sized = sized[sized["total"].notna()]
     if len(unknown):
         st.caption(f"Left out, as their weights are not on this machine to be counted: {widgets.plain(', '.join(unknown))}.")
-    if sized["model"].nunique() < 2:
+    if len(sized["model"].unique()) < 2:
         st.info(f"This takes comparisons of {task} on two models or more: run one on another model below.", icon=":material/info:")
         return
     st.plotly_chart(
@@ -204,7 +210,7 @@ def show_published() -> None:
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     metric = left.selectbox("Figure", list(metrics), key="published", bind="query-params")
     rows = table[table["metric"] == metrics[metric]]
-    several = rows["model"].nunique() > 1
+    several = len(rows["model"].unique()) > 1
     against = right.segmented_control(
         "Against",
         list(AXES) if several else ["trainable"],
@@ -220,9 +226,11 @@ def show_published() -> None:
         key=f"published-{against}",
         alt=f"{metric} of {listed(list(rows['method'].unique()))} as published, against {AXES[against]}.",
     )
+    joined = "A dotted line joins the figures of one " + ("model." if against == "trainable" else "method.")
     spread = " Bars are the plus and minus that the paper prints." if rows["plus_minus"].notna().any() else ""
     st.caption(
-        f"Open marks: nothing here was measured by this explorer, and models, tasks and training differ from the figures above. {rows['paper'].iloc[0]}, {rows['table'].iloc[0]}.{spread}"
+        f"Open marks: nothing here was measured by this explorer, and models, tasks and training differ from the figures above. {rows['paper'].iloc[0]}, "
+        f"{rows['table'].iloc[0]}. {joined}{spread}"
     )
     with st.expander("The published figures as a table", icon=":material/table_rows:"):
         st.dataframe(
@@ -247,14 +255,21 @@ def rows_wanted(config: ComparisonConfig) -> int:
     return 1 + 2 * len(get_task(config.task).prompts) + len(comparison.METHODS)
 
 
+def choose_model() -> str:
+    models = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else []), OTHER_MODEL]
+    picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`.")
+    if picked != OTHER_MODEL:
+        return picked
+    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
+    return named or EMBEDDED_MODEL
+
+
 def choose() -> ComparisonConfig:
     """The settings of a new comparison."""
     first, second, third, fourth, fifth = st.columns([2, 2, 1, 1, 1])
     task = first.selectbox("Task", [*TASKS, *(own.name for own in kept_tasks())], key="new-task", bind="query-params")
-    models = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else [])]
-    model = second.selectbox(
-        "Model", models, key="new-model", bind="query-params", accept_new_options=True, help="Or type a hub id, a folder or a .gguf file. `make gemma` installs a second model."
-    )  # fmt: skip
+    with second:
+        model = choose_model()
     steps = third.number_input(
         "Steps", 1, MAX_STEPS, 150, key="steps", bind="query-params", help="Of each method that learns, of eight examples each"
     )

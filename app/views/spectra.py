@@ -4,6 +4,7 @@ import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.errors import InputError
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, load_model
 from analysis.readings import LEVEL
 from analysis.residual import residual_directions
-from analysis.spectra import MEASURES, health, long_form, rank_pattern, spectra, summary
+from analysis.spectra import COLUMNS, MEASURES, health, long_form, rank_pattern, spectra, summary
 from analysis.subspaces import against, subspace_similarity
 from analysis.truncation import check_can_be_copied, planned, truncate
 from app import charts, widgets
@@ -65,18 +66,24 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
     if wanted not in asked:
         return
 
-    def of_the_whole(report: Report) -> pd.DataFrame:
-        loaded = load_model(model, report=report)
-        return compare_lora(store.adapter_path(key), adapter.name, task, language_model=loaded, limit=int(limit), report=report)
-
-    def of_the_copy(report: Report) -> pd.DataFrame:
-        loaded = load_model(model, report=report)
-        return score_truncated(adapter, energy, task, language_model=loaded, limit=int(limit), report=report)
+    def scored(score: Callable[..., pd.DataFrame], report: Report, *what) -> pd.DataFrame:
+        report(0.0, "loading the model")
+        return score(*what, task, language_model=load_model(model, report=report), limit=int(limit), report=report)
 
     of_examples = (adapter.source.sha256, model, task, int(limit))
     try:
-        whole = computed(("whole", *of_examples), "the scores of the bare model and of the whole LoRA", of_the_whole)
-        copy = None if whole is None else computed(("copy", *of_examples, energy), "the scores of the smaller copy", of_the_copy)
+        whole = computed(
+            ("whole", *of_examples),
+            "the scores of the bare model and of the whole LoRA",
+            lambda report: scored(compare_lora, report, store.adapter_path(key), adapter.name),
+        )
+        if whole is None:
+            return
+        copy = computed(
+            ("copy", *of_examples, energy),
+            "the scores of the smaller copy",
+            lambda report: scored(score_truncated, report, adapter, energy),
+        )
     except InputError as error:
         widgets.refusal(error)
         return
@@ -87,14 +94,15 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
 def show_scores(scores: pd.DataFrame, name: str) -> None:
     """The bare model, the whole LoRA and the smaller copy, a row each, and in words how their intervals lie."""
     bare, whole, copy = scores.itertuples(index=False)
+    to_whole, to_bare = lies(copy, whole), lies(copy, bare)
     st.markdown(
         f"On {copy.n:,} held-out examples the smaller copy has {copy.measure} **{copy.score:.3f}** ({copy.low:.3f} to {copy.high:.3f}). Its 95 % interval "
-        f"{lies(copy, whole)} that of the whole LoRA ({whole.score:.3f}) and {lies(copy, bare)} that of the bare model ({bare.score:.3f})."
+        f"{to_whole} that of the whole LoRA ({whole.score:.3f}) and {f'{to_bare} ' if to_bare != to_whole else ''}that of the bare model ({bare.score:.3f})."
     )
     st.dataframe(
         scores.drop(columns=["task", "split"]),
         hide_index=True,
-        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("score", "low", "high", "loss")}
+        column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")}
         | {"seconds": st.column_config.NumberColumn(format="%.0f")},
         alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",
     )
@@ -141,7 +149,10 @@ facts[3].metric(
 )
 is_dora = "DoRA" in adapter.method
 if is_dora:
-    st.warning("This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A; beside the base weights, magnitude_change tells of the rest.", icon=":material/info:")
+    st.warning(
+        "This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A; beside the base weights, magnitude_change tells of the rest.",
+        icon=":material/info:",
+    )
 problems = found[found["problem"] != "as the file says"]
 if len(problems):
     counts = "; ".join(f"{problem}: {count} of {len(table)} modules" for problem, count in problems["problem"].value_counts().items())
@@ -194,7 +205,10 @@ measure = st.selectbox(
 )
 measure = measure if measure in shown else "effective_rank"  # while the comparison is being computed
 st.plotly_chart(charts.layer_map(shown, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
-st.dataframe(shown.drop(columns="singular_values"), hide_index=True, height=300, alt="A module a row, with its measures.")
+beside_first = [name for name in BASE_MEASURES + MAGNITUDES * is_dora if name in shown]
+st.dataframe(
+    shown, hide_index=True, height=300, column_order=[*COLUMNS[:3], *beside_first, *COLUMNS[3:-1]], alt="A module a row, with its measures."
+)
 widgets.download_buttons(shown, f"{adapter.name}-spectra")
 with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
     for by in ("layer", "projection"):
@@ -206,13 +220,16 @@ st.subheader("What its directions say")
 if base is None:
     st.info("The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:")
 else:
-    with widgets.in_words():
+    said = None
+    try:
         vocabulary = widgets.vocabulary(base)
         said = computed(
             ("directions", adapter.source.sha256, base),
             "the words near its directions",
             lambda report: residual_directions(adapter, vocabulary, report=report),
         )
+    except InputError as error:  # the rest of the page does not need them
+        st.info(widgets.plain(str(error)), icon=":material/info:")
     if said is not None:
         near = said[said["q"] < LEVEL]
         line = f"{len(near)} of {len(said)} directions and opposites are nearer to a word than chance allows"

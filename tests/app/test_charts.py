@@ -35,6 +35,46 @@ def test_the_loss_curve_has_a_dot_a_step_and_a_running_mean():
     assert line.y[0] == 3
 
 
+def test_other_runs_are_drawn_over_the_loss_by_name_and_with_dashes_of_their_own():
+    losses = pd.DataFrame({"step": range(1, 16), "loss": np.linspace(3, 1, 15)})
+    longer = pd.DataFrame({"step": range(1, 41), "loss": np.linspace(2, 0, 40)})
+    figure = charts.loss_curve(losses, steps=20, beside={"<b>": longer, "short": losses.head(3)})
+    assert [(line.name, line.line.dash) for line in figure.data[2:]] == [("&lt;b&gt;", "dash"), ("short", "dot")]
+    assert tuple(figure.layout.xaxis.range) == (0, 41)
+
+
+def test_the_score_is_drawn_where_it_was_measured():
+    losses = pd.DataFrame({"step": range(1, 7), "loss": 1.0, "validation": [np.nan, 0.5, np.nan, 0.7, np.nan, 0.6]})
+    figure = charts.validation_curve(losses, "accuracy", steps=6, beside={"never scored": losses.drop(columns="validation")})
+    (line,) = figure.data
+    assert (list(line.x), list(line.y)) == ([2, 4, 6], [0.5, 0.7, 0.6])
+    assert figure.layout.yaxis.title.text == "accuracy"
+
+
+def looks_table() -> pd.DataFrame:
+    rows = [
+        (0, 0, "echo", 0.0, 0.0, " a"),
+        (0, 1, "echo", 1.0, 1.0, "b"),
+        (5, 0, "learned", 2.0, 0.0, "<i>"),
+        (5, 1, "echo", 1.0, 2.0, "b"),
+    ]
+    return pd.DataFrame(rows, columns=["step", "position", "verdict", "x", "y", "nearest_token"])
+
+
+def test_verdicts_are_counted_at_each_look_and_told_by_their_marks():
+    counts = {line.name: (list(line.y), line.marker.symbol) for line in charts.verdict_counts(looks_table(), steps=9).data}
+    assert counts == {"learned": ([0, 1], "star"), "echo": ([2, 1], "square")}
+
+
+def test_tokens_that_learn_stand_on_the_map_where_they_are_now_with_the_way_they_came():
+    words = np.zeros((3, 2), np.float32)
+    landmarks = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
+    cloud, first_way, second_way, *now = charts.learning_map(looks_table(), words, landmarks).data
+    assert (list(first_way.x), list(second_way.y)) == ([0, 2], [1, 2])
+    assert {group.name: (list(group.text), list(group.x)) for group in now} == {"learned": (["0: &lt;i&gt;"], [2]), "echo": (["1: b"], [1])}
+    assert cloud.name == "3 words"
+
+
 def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
     runs = pd.DataFrame(
         {

@@ -58,7 +58,7 @@ def test_a_finished_job_is_saved_with_its_scores(queue, toy_config, own_runs):
     assert not list(own_runs.glob(".*"))  # nothing to go on with is left
 
 
-@pytest.mark.parametrize(("method", "trainable"), [("prompt-tuning", 3 * 16), ("p-tuning", 3 * 16 + 3 * (16 * 16 + 16)), ("prefix-tuning", 3 * 64), ("lora", 2 * 2 * 2 * 32), ("full", 24_160)])  # fmt: skip
+@pytest.mark.parametrize(("method", "trainable"), [("prompt-tuning", 3 * 16), ("p-tuning", 3 * 16 + 3 * (16 * 16 + 16)), ("prefix-tuning", 3 * 64), ("lora", 2 * 2 * 2 * 32), ("full", 14_768)])  # fmt: skip
 def test_every_method_trains_and_saves_and_only_prompts_are_read(queue, toy_config, own_runs, method, trainable):
     config = replace(toy_config, method=method, rank=2, alpha=None, learning_rate=None)
     job = wait_for(queue, queue.submit(config, "mine", limit=None), "saved")
@@ -85,13 +85,13 @@ def test_a_stopped_job_is_no_run_until_its_person_keeps_it(queue, toy_config, ow
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["the same server", "another server"])
 def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, restarted):
-    config = replace(toy_config, steps=300)
+    config = replace(toy_config, steps=150)
     job_id = queue.submit(config, "mine", limit=None)
     wait_for_step(queue, job_id, 3)
     queue.stop(job_id)
     stopped = wait_for(queue, job_id, "stopped")
     assert stopped.can_go_on
-    assert stopped.steps_done < 300
+    assert stopped.steps_done < 150
     if restarted:
         queue = JobQueue()
         row = queue.unfinished().iloc[0]
@@ -156,7 +156,8 @@ def test_a_persons_own_examples_become_a_run(queue, toy_config, own_runs):
     assert store.list_runs().set_index("name").loc["mine", "task"] == "own-my-examples"
 
 
-def test_the_tokens_stand_on_the_map_where_it_was_made_and_nowhere_where_it_was_not(queue, toy_config):
+def test_the_tokens_stand_on_the_map_where_it_was_made_and_nowhere_where_it_was_not(queue, toy_config, monkeypatch):
+    monkeypatch.setattr("analysis.projection._umap", lambda components, dimensions, report: components[:, :dimensions])  # at once
     job = wait_for(queue, queue.submit(toy_config, "without", limit=None), "saved")
     assert job.looks[["x", "y"]].isna().all(axis=None)
     vocabulary = load_vocabulary(toy_config.model)

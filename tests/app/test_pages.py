@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.adapters import load_soft_prompt
+from analysis.adapters import load_lora, load_soft_prompt
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, random_llama
 from trained_prompts import store
+from trained_prompts.evaluation import compare_lora
+from trained_prompts.truncated import score_truncated
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +147,47 @@ def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(p
     assert any("rank-one spike" in warning.value for warning in driver.warning)
     assert any("of 480 ranks" in text.value for text in driver.markdown)
     assert any("60 modules are in both" in text.value for text in driver.markdown)
+
+
+def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved, config, language_model, page):
+    driver = page("spectra", lora="mine", keep="0.6")
+    assert not driver.exception
+    assert not any("95 % interval" in text.value for text in driver.markdown)
+    driver.button(key="score").click().run()
+    settled(driver)
+    assert not driver.exception
+    assert not driver.error
+    said = next(text.value for text in driver.markdown if "95 % interval" in text.value)
+    expected = compare_lora(saved, "mine", "toy", language_model=language_model)
+    copy = score_truncated(load_lora(saved), 0.6, "toy", language_model=language_model)
+    for score in (*expected["score"], *copy["score"]):
+        assert f"{score:.3f}" in said
+    shown = next(table.value for table in driver.dataframe if "score" in table.value and "measure" in table.value)
+    assert shown["prompt"].tolist() == ["bare model", "mine", "mine at 60% of its energy"]
+    assert shown["loss"].to_numpy() == pytest.approx([*expected["loss"], *copy["loss"]], rel=1e-5)
+    assert driver.button(key="score").disabled
+    driver.slider(key="keep").set_value(0.9).run()
+    assert not any("95 % interval" in text.value for text in driver.markdown)
+    assert not driver.button(key="score").disabled
+
+
+def test_of_a_strangers_lora_no_task_is_known_and_a_dora_is_not_cut(tmp_path, byte_level_tokenizer):
+    from peft import LoraConfig, get_peft_model
+
+    model = random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=1)
+    for name in ("plain", "dora"):
+        peft_config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, use_dora=name == "dora")
+        peft_model = get_peft_model(model, peft_config)
+        peft_model.save_pretrained(tmp_path / name)
+        peft_model.unload()
+        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+        driver.session_state["opened"] = {"file-it": replace(load_lora(tmp_path / name), base_model=None)}
+        driver.switch_page("views/spectra.py")
+        driver.query_params["lora"] = f"{name} (your file)"
+        settled(driver)
+        assert not driver.exception
+        assert any("the task is not known" in caption.value for caption in driver.caption) == (name == "plain")
+        assert any("weight\\-decomposed" in info.value for info in driver.info) == (name == "dora")
 
 
 def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path):

@@ -37,6 +37,17 @@ def take_turns(contestants: dict[str, Callable[[], object]], *, rounds: int, sub
     return seconds
 
 
+def once(contestants: dict[str, Callable[[], object]], *, subject: str) -> dict[str, list[float]]:
+    """Seconds of one call of each, for what takes so long that a first call is not slower for being the first."""
+    seconds = {}
+    for name, call in tqdm(contestants.items(), desc=subject, file=sys.stderr):
+        gc.collect()
+        began = time.perf_counter()
+        call()
+        seconds[name] = [time.perf_counter() - began]
+    return seconds
+
+
 def ratio(seconds: dict[str, list[float]], name: str, ours: str) -> str:
     """How many times as long as ours: above 1, ours is faster."""
     times = statistics.median(seconds[name]) / statistics.median(seconds[ours])

@@ -48,11 +48,11 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     loaded(page)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
-    page.goto("/train?task=capitals&steps=5&tokens=4")
+    page.goto("/train?task=plural&steps=4&tokens=4&every=2&limit=10&beside=sentiment-words-1")
     loaded(page)
+    expect(page.get_by_text("2,304 parameters learn")).to_be_visible()
     page.get_by_role("textbox", name="Name").fill("browser-run")
-    page.get_by_role("spinbutton", name="Held-out examples to score on").fill("10")
-    page.get_by_role("spinbutton", name="Held-out examples to score on").press("Tab")
+    page.get_by_role("textbox", name="Name").press("Tab")
     loaded(page)
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("heading", name="browser-run")).to_be_visible()
@@ -64,7 +64,13 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     loaded(page)
     curve = page.locator(".js-plotly-plot").first
     expect(curve).to_be_visible()
-    assert curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 5
+    assert curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 4
+    assert curve.evaluate("plot => plot.data[2].name") == "sentiment-words-1"
+    expect(page.get_by_text("Score on training examples set aside")).to_be_visible()
+    expect(page.get_by_text("Verdicts after step 4")).to_be_visible()
+    losses = pd.read_csv(io.BytesIO(download(page, "CSV", "browser-run-losses")))
+    assert losses.groupby("run").size().to_dict() == {"browser-run": 4, "sentiment-words-1": 150}
+    assert losses["validation"].notna().sum() == 2
     assert (runs_folder / "browser-run" / "adapter_model.safetensors").is_file()
 
     page.get_by_role("button", name="Read its nearest words").click()
@@ -192,7 +198,7 @@ def test_a_path_is_opened_in_the_folders_that_were_allowed_and_nowhere_else(page
     expect(page.get_by_text("that may be opened")).to_be_visible()
 
 
-def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page, chromium, dashboard, runs_folder):
+def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_goes_on_when_asked(page, chromium, dashboard, runs_folder):
     page.goto("/train?task=capitals&steps=2000&tokens=3")
     loaded(page)
     page.get_by_role("textbox", name="Name").fill("stopped-run")
@@ -206,11 +212,36 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page(page
     other.goto("/neighbours?prompt=sentiment-words-1&k=4")
     loaded(other)
     page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.get_by_text("nothing is saved yet")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("not among your runs yet")).to_be_visible(timeout=60_000)
     expect(other.get_by_role("heading", name="Each token")).to_be_visible()
     expect(other.get_by_test_id("stAlertContentError")).to_have_count(0)
     context.close()
     assert not (runs_folder / "stopped-run").exists()
+
+    page.goto("/train")
+    loaded(page)
+    expect(page.get_by_text(re.compile(r"stopped-run: prompt-tuning on capitals, step \d+ of 2,000"))).to_be_visible()
+    page.get_by_role("button", name="Resume", exact=True).click()
+    expect(page.get_by_text("left, then the scores")).to_be_visible(timeout=120_000)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("not among your runs yet")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Discard", exact=True).click()
+    expect(page.get_by_text("Press Train.")).to_be_visible()
+    expect(page.get_by_text("stopped-run")).to_have_count(0)
+
+
+def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
+    page.goto("/train")
+    loaded(page)
+    page.get_by_text("Your own examples").click()
+    page.locator('input[type="file"]').set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"question,answer\n1,2\n"})
+    expect(page.get_by_text("has no column input")).to_be_visible()
+    rows = b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))
+    page.locator('input[type="file"]').set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"input,target\n" + rows})
+    expect(page.get_by_text("Your own examples from mine.csv. 32 examples to train on")).to_be_visible()
+    expect(page).to_have_url(re.compile("task=own-mine"))
+    expect(page.get_by_text("has no column input")).to_have_count(0)
+    loaded(page)
 
 
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):

@@ -98,8 +98,7 @@ def test_a_seed_gives_the_same_curve_twice_and_another_seed_another(method, conf
 
 
 @every_method
-@pytest.mark.parametrize("steps", [None, 2])
-@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize(("steps", "learns"), [(None, False), (2, False), (2, True)], ids=["to its end", "broken off", "not frozen"])
 def test_the_frozen_model_is_bit_for_bit_as_it_was_found(method, steps, learns, config_of, language_model):
     model = language_model[0].requires_grad_(learns)
     before, weights = fingerprint(model), {name: tensor.clone() for name, tensor in model.state_dict().items()}

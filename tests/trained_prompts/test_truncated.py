@@ -23,7 +23,7 @@ def test_it_is_scored_as_the_files_that_truncation_writes(toy_task, language_mod
     truncate(load_lora(tiny_lora), energy, tmp_path / "cut")
     of_files = compare_lora(tmp_path / "cut", "cut", "toy", language_model=language_model).iloc[1]
     scored = score_truncated(load_lora(tiny_lora), energy, "toy", language_model=language_model).iloc[0]
-    assert scored["prompt"] == f"lora at {energy:.0%}"
+    assert scored["prompt"] == f"lora at {energy:.0%} of its energy"
     assert scored.drop(["prompt", "seconds"]).to_dict() == of_files.drop(["prompt", "seconds"]).to_dict()
 
 

@@ -6,7 +6,7 @@ HELD_OUT = 500  # examples that each is scored on, at most: minutes on two cores
 
 # Six tasks by three seeds, each seed with another length or start. The short tasks are learned in fewer steps and at a smaller rate.
 _TASKS: dict[str, dict] = {
-    **{task: {"learning_rate": 0.02, "steps": 100} for task in ("plural", "past-tense", "number-words-french", "antonyms")},
+    **{task: {"learning_rate": 0.02, "steps": 100} for task in ("plural", "past-tense", "number-words", "antonyms")},
     "capitals": {"learning_rate": 0.02},
     "sentiment": {"learning_rate": 0.05},
 }
@@ -26,6 +26,12 @@ RECIPES = {
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1
     ),
+    # As plural-random-3, and drawn to words ever more strongly.
+    **{
+        f"plural-readable-{gamma:g}": TrainingConfig(task="plural", readable=gamma, **_TASKS["plural"], **_SEEDS["random-3"])
+        for gamma in (0.3, 1.0, 3.0, 10.0)
+    },
+    "past-tense-readable-1": TrainingConfig(task="past-tense", readable=1.0, **_TASKS["past-tense"], **_SEEDS["random-3"]),
     **{f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, seed=1) for rank in (2, 4, 8, 16, 64)},
     "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, seed=1),
 }
