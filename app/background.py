@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
 import streamlit as st
@@ -31,10 +31,21 @@ class _StoppedError(Exception):
 class _Work:
     """One computation: where it is, and what came of it."""
 
-    def __init__(self, compute: Callable[[Report], object], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, compute: Callable[[Report], object], turns: threading.Semaphore) -> None:
         self.share, self.doing = 0.0, "starting"
         self.stop = threading.Event()
-        self.future: Future = pool.submit(compute, self._report)
+        self.future: Future = Future()
+        # A thread that does not hold up the server's end, as those of an executor would.
+        threading.Thread(target=self._run, args=(compute, turns), name="analysis", daemon=True).start()
+
+    def _run(self, compute: Callable[[Report], object], turns: threading.Semaphore) -> None:
+        with turns:
+            if not self.future.set_running_or_notify_cancel():
+                return
+            try:
+                self.future.set_result(compute(self._report))
+            except BaseException as error:  # whatever it is, the page asks the future for it
+                self.future.set_exception(error)
 
     def _report(self, share: float, doing: str) -> None:
         if self.stop.is_set():
@@ -47,14 +58,14 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="analysis")
+        self._turns = threading.Semaphore(AT_ONCE)
         self._works: OrderedDict[Hashable, _Work] = OrderedDict()
 
     def work(self, key: Hashable, compute: Callable[[Report], object]) -> _Work:
         """The computation of this key, started if there is none."""
         with self._lock:
             if key not in self._works:
-                self._works[key] = _Work(compute, self._pool)
+                self._works[key] = _Work(compute, self._turns)
             self._works.move_to_end(key)
             for old in [key for key, work in self._works.items() if work.future.done()][: max(0, len(self._works) - KEPT)]:
                 del self._works[old]

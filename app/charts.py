@@ -185,7 +185,7 @@ def verdict_counts(looks: pd.DataFrame, *, steps: int) -> go.Figure:
         colour, shape, _ = VERDICT_MARKS[verdict]
         figure.add_scatter(
             x=counts.index.to_numpy(), y=counts[verdict].to_numpy(), mode="lines+markers", name=verdict, line={"color": colour, "width": 2, "shape": "hv"},
-            marker={"symbol": shape, "size": 8}, hovertemplate="step %{x}: %{y} " + verdict + "<extra></extra>",
+            marker={"symbol": shape, "size": 8}, cliponaxis=False, hovertemplate="step %{x}: %{y} " + verdict + "<extra></extra>",
         )  # fmt: skip
     _progress_layout(figure, steps, None)
     figure.update_yaxes(title="virtual tokens", rangemode="tozero", tickformat="d")
@@ -762,7 +762,7 @@ def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
 
     Parameters
     ----------
-    table : rows of `trained_prompts.comparisons.published` of one metric.
+    table : rows of `trained_prompts.comparison.published` of one metric.
     against : trainable, or total (the parameters of the whole model), where each method is joined over the models.
     """
     figure = go.Figure()

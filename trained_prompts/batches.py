@@ -23,9 +23,14 @@ class Example:
     answer: tuple[int, ...]
 
 
-def encode(tokenizer, texts: Sequence[str], targets: Sequence[str]) -> list[Example]:
-    """The examples that predict each target after its text: the last token of a target is predicted, never read."""
-    read = tokenizer(list(texts)).input_ids
+def encode(tokenizer, texts: Sequence[str], targets: Sequence[str], *, begun: bool = False) -> list[Example]:
+    """The examples that predict each target after its text: the last token of a target is predicted, never read.
+
+    Parameters
+    ----------
+    begun : whether the texts go on with one that has been read, so that the token with which some families begin a text is not put before them.
+    """
+    read = tokenizer(list(texts), add_special_tokens=not begun).input_ids
     answers = tokenizer(list(targets), add_special_tokens=False).input_ids
     return [Example(tuple(ids + answer[:-1]), tuple(answer)) for ids, answer in zip(read, answers, strict=True)]
 

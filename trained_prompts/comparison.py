@@ -21,11 +21,13 @@ from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
 from trained_prompts.tasks import Task, get_task
 from trained_prompts.trainer import TrainingConfig
 
-SHIPPED = Path(__file__).parent / "comparisons"
+SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
+PUBLISHED = SHIPPED / "published.json"  # every figure names its table
 COLUMNS = [
     "method", "what", "task", "model", "measure", "score", "low", "high", "n", "loss", "trainable", "seconds_training", "seconds_scoring",
     "peak_memory", "seed",
 ]  # fmt: skip
+PUBLISHED_COLUMNS = ["paper", "table", "metric", "model", "total", "method", "printed", "trainable", "score", "plus_minus", "note"]
 METHODS: dict[str, dict] = {
     "prompt tuning": {"method": "prompt-tuning"},
     "p-tuning": {"method": "p-tuning"},
@@ -100,6 +102,37 @@ def all_kept() -> pd.DataFrame:
     folders = (("shipped", SHIPPED), ("yours", _folder()))
     tables = [pd.read_csv(path).assign(origin=origin) for origin, folder in folders for path in sorted(folder.glob("*.csv"))]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "origin"])
+
+
+def published() -> pd.DataFrame:
+    """What papers published, a row a figure.
+
+    Columns: paper, table (its number there), metric, model, total (its parameters), method, printed (what the paper calls it), trainable (parameters),
+    score (as printed), plus_minus (NaN where the paper gives none), note.
+    """
+    tables = json.loads(PUBLISHED.read_text(encoding="utf-8"))["tables"]
+    rows = [{key: table[key] for key in ("paper", "table", "metric")} | row for table in tables for row in table["rows"]]
+    return pd.DataFrame(rows, columns=PUBLISHED_COLUMNS)
+
+
+def told_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `all_kept` with the column comparison: its number, from 1. Each begins with its row of zero-shot."""
+    return table.assign(comparison=(table["method"] == "zero-shot").cumsum())
+
+
+def beside_zero_shot(table: pd.DataFrame) -> pd.Series:
+    """Of each row of one comparison: above, within or below; above and below where its 95 % interval and that of zero-shot have nothing in common."""
+    bare = table[table["method"] == "zero-shot"].iloc[0]
+    place = pd.Series("within", index=table.index)
+    place[table["low"] > bare["high"]] = "above"
+    place[table["high"] < bare["low"]] = "below"
+    return place
+
+
+def best_of_each_method(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a method in the order of the table: of prompt engineering, the hand-written prompt that scored best."""
+    best = table.groupby("method", sort=False)["score"].idxmax()
+    return table.loc[best]
 
 
 def _folder() -> Path:

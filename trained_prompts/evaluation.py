@@ -43,12 +43,14 @@ class Adapted:
     model : called with input_ids, attention_mask and logits_to_keep: the bare model, or PEFT's with a prompt, a prefix or a LoRA in it.
     virtual_tokens : positions that it puts in front of its input, and so of its logits.
     prefix : positions that it has in front of its input in every layer, and that its logits do not show.
+    begun : whether the prefix is a text that its input goes on with.
     """
 
     model: object
     tokenizer: object
     virtual_tokens: int = 0
     prefix: int = 0
+    begun: bool = False
 
     def forward(self, **inputs):
         return self.model(**inputs, use_cache=False)
@@ -279,7 +281,7 @@ def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Re
     # What is read before a label's last token; labels of one token share it, so a text then needs one row.
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for j, label in enumerate(task.labels):
-        for i, example in enumerate(encode(subject.tokenizer, table["text"], [label] * len(table))):
+        for i, example in enumerate(encode(subject.tokenizer, table["text"], [label] * len(table), begun=subject.begun)):
             rows.setdefault(example.ids, []).append((i, j))
     examples = [Example(ids, labels[uses[0][1]]) for ids, uses in rows.items()]
     chances = np.empty((len(table), len(labels)))
@@ -303,7 +305,7 @@ def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repo
     from trained_prompts.batches import Example, encode
 
     tokenizer = subject.tokenizer
-    encoded = encode(tokenizer, table["text"], table["target"])
+    encoded = encode(tokenizer, table["text"], table["target"], begun=subject.begun)
     # One position more than the answer: what the model writes next must not go on with the answer.
     examples = [Example(example.ids + example.answer[-1:], (*example.answer, 0)) for example in encoded]
     answers, probabilities, losses = [""] * len(table), np.empty(len(table)), np.empty(len(table))
@@ -324,7 +326,7 @@ def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repo
 def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from trained_prompts.batches import encode
 
-    examples = encode(subject.tokenizer, table["text"], table["target"])
+    examples = encode(subject.tokenizer, table["text"], table["target"], begun=subject.begun)
     losses = np.empty(len(table))
     for index, log_probabilities in _log_probabilities(examples, subject, lambda share, doing: report(share / 3, doing)):
         answer = examples[index].answer
@@ -345,7 +347,7 @@ def write(subject: Adapted, texts: list[str], most: int, *, report: Report = no_
 
     tokenizer, model = subject.tokenizer, subject.model
     ends = _line_ends(tokenizer)
-    encoded = tokenizer(texts).input_ids
+    encoded = tokenizer(texts, add_special_tokens=not subject.begun).input_ids
     answers, probabilities = [""] * len(texts), np.empty(len(texts))
     done = 0
     for chosen in _of_one_length(encoded):

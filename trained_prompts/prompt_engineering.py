@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from trained_prompts.evaluation import Adapted, with_prefix
@@ -22,8 +24,10 @@ def shown_examples(task: Task, template: str, *, shots: int = SHOTS) -> str:
 def with_text(language_model, text: str) -> Adapted:
     """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does."""
     model, tokenizer = language_model
-    ids = tokenizer(text).input_ids
+    # What follows decides how some families cut the white space at a text's end, so a letter follows while it is cut.
+    cut = tokenizer(text + "a", return_offsets_mapping=True)
+    ids = [token for token, (_, end) in zip(cut.input_ids, cut.offset_mapping, strict=True) if end <= len(text)]
     embeddings = model.get_input_embeddings()
     with torch.inference_mode():
         rows = embeddings(torch.tensor(ids, device=model.device)).float().cpu().numpy()
-    return with_prefix(language_model, keys_and_values(model, rows))
+    return replace(with_prefix(language_model, keys_and_values(model, rows)), begun=True)

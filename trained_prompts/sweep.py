@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,6 +25,7 @@ from trained_prompts.trainer import TrainingConfig
 
 Engine = Literal["loky", "dask", "ray"]
 AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary
+LONGEST = 64  # characters of a run's name
 _INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
 
 
@@ -50,8 +52,14 @@ def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfi
         label = "-".join(f"{axis.replace('_', '-')}-{changes[axis]}" for axis in varied)
         # α and the learning rate are derived where nobody named them, so they are derived anew for each cell.
         derived = {"alpha": None} if "rank" in changes and base.alpha == 2.0 * base.rank else {}
-        cells[re.sub(r"[^A-Za-z0-9._-]", "-", label) or "only"] = replace(base, **changes, **derived)
+        cells[_name_of(label)] = replace(base, **changes, **derived)
     return cells
+
+
+def _name_of(label: str) -> str:
+    """A name that a run may have: one that is too long ends in a digest of the rest."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", label) or "only"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def sweep(
@@ -97,8 +105,11 @@ def sweep(
                 failed[name] = error
             report(done / len(cells), f"{done} of {len(cells)} cells")
     table = store.list_folder(folder, folder.name)
-    table = table[table["name"].isin(cells)].assign(error=None)
-    missing = pd.DataFrame([{"name": name, "origin": folder.name, "error": error} for name, error in failed.items()])
+    table = table[table["name"].isin(cells)]
+    table = table.assign(error=table["name"].map(failed))  # of a run whose loss became no number, what it had learned before is there
+    missing = pd.DataFrame(
+        [{"name": name, "origin": folder.name, "error": error} for name, error in failed.items() if name not in set(table["name"])]
+    )
     return pd.concat([table, missing], ignore_index=True) if len(missing) else table
 
 

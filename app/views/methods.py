@@ -11,12 +11,12 @@ import streamlit as st
 from analysis.adapters import load_soft_prompt
 from analysis.errors import InputError
 from analysis.gemma import GEMMA_MODEL
+from analysis.model_size import total_parameters
 from analysis.models import EMBEDDED_MODEL, Report, is_at_hand, listed, load_model
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import comparison, evaluation, store
-from trained_prompts.comparison import ComparisonConfig
-from trained_prompts.comparisons import beside_zero_shot, best_of_each_method, published, told_apart, total_parameters
+from trained_prompts.comparison import ComparisonConfig, beside_zero_shot, best_of_each_method, published, told_apart
 from trained_prompts.own_data import kept_tasks
 from trained_prompts.tasks import TASKS, get_task
 from trained_prompts.trainer import MAX_STEPS
@@ -325,13 +325,12 @@ def watch(config: ComparisonConfig) -> None:
             del under_way()[config.key]
             st.rerun()
 
-        @st.fragment(run_every=2.0)
+        @st.fragment(run_every=3.0)
         def rows_so_far() -> None:
             made = comparison.kept(config)
             if len(made):
                 show_table(made, f"so-far-{config.key}")
-            else:
-                st.caption("The rows appear here as they are made.")
+            st.caption("Rows appear here as they are made, and are kept: a comparison that was stopped goes on from them.")
 
         rows_so_far()
 

@@ -444,10 +444,9 @@ def offer_exports(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
         tables["readings"] = ("The readings while it learned, a row a token", job.looks)
     if job.scores is not None:
         tables["scores"] = ("The held-out scores", job.scores)
-    for column, (what, (title, table)) in zip(st.columns(len(tables), gap="medium"), tables.items(), strict=True):
-        with column:
-            st.caption(title)
-            widgets.download_buttons(table, f"{job.name}-{what}")
+    for what, (title, table) in tables.items():
+        st.caption(title)
+        widgets.download_buttons(table, f"{job.name}-{what}")
 
 
 def polled(job_id: str, running: bool, draw: Callable[[Progress], None]) -> None:

@@ -94,3 +94,13 @@ def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
 def test_a_token_that_looks_like_markup_is_drawn_as_it_is():
     assert charts.drawn("<b>") == "&lt;b&gt;"
     assert charts.drawn(" </s>") == "␣&lt;/s&gt;"
+
+
+def layers_table(values: list[float | None]) -> pd.DataFrame:
+    return pd.DataFrame({"layer": pd.array(range(len(values)), "Int64"), "projection": "q", "intruders": pd.array(values, "Int64")})
+
+
+def test_a_map_of_one_value_alone_begins_at_zero_and_any_other_where_its_values_do():
+    for values, limits in (([0, 0], (0, 1)), ([3, 3], (0, 3)), ([1, 3], (None, None)), ([None, None], (None, None))):
+        heat_map = charts.layer_map(layers_table(values), "intruders").data[0]
+        assert (heat_map.zmin, heat_map.zmax) == limits

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.model_size import total_parameters
 from app import charts
 from tests.conftest import REPOSITORY
 from trained_prompts import store
-from trained_prompts.comparison import COLUMNS, SHIPPED, ComparisonConfig
-from trained_prompts.comparisons import beside_zero_shot, best_of_each_method, published, told_apart, total_parameters
+from trained_prompts.comparison import COLUMNS, SHIPPED, ComparisonConfig, beside_zero_shot, best_of_each_method, published, told_apart
 
 ROWS = [  # method, what, score, low, high, trainable, seed
     ("zero-shot", "{input}\nAnswer:", 0.50, 0.45, 0.55, 0, None),

@@ -17,7 +17,7 @@ EVERY_TASK = [name for name in TASKS if name != "sentiment"]
 def test_examples_are_shown_with_their_answers_in_the_template_and_labels_in_turn(toy_task):
     shown = shown_examples(toy_task, "It says {input} so", shots=4)
     assert shown == (
-        "It says the cat sat so the cat\n\nIt says the mat so mat\n\nIt says the text so the cat\n\nIt says a new line of the text on the mat so mat\n\n"
+        "It says the cat sat so the cat\n\nIt says the mat so mat\n\nIt says a new line of the text on the mat so mat\n\nIt says the text so the cat\n\n"
     )
     assert shown_examples(toy_task, "{input}", shots=1) == "the cat sat the cat\n\n"
     assert shown_examples(toy_task, "{input}", shots=0) == ""
@@ -48,18 +48,17 @@ def test_a_text_read_once_in_advance_gives_the_answers_of_one_read_before_every_
     model, tokenizer = language_model
     before, table = shown_examples(toy_task, toy_task.template, shots=3), toy_task.examples("held-out")
     answered = predictions(with_text(language_model, before), toy_task, table)
-    first = tokenizer(before).input_ids
     for row in answered.itertuples():
         scores = []
         for label in toy_task.labels:
-            read, answer = first + tokenizer(row.text).input_ids, tokenizer(label, add_special_tokens=False).input_ids
+            read, answer = tokenizer(before + row.text).input_ids, tokenizer(label, add_special_tokens=False).input_ids
             with torch.no_grad():
                 log_probabilities = model(input_ids=torch.tensor([read + answer])).logits[0].log_softmax(-1)
             scores.append(sum(log_probabilities[len(read) + i - 1, token].item() for i, token in enumerate(answer)))
         assert row.answer == toy_task.labels[int(np.argmax(scores))]
-        assert row.probability == pytest.approx(np.exp(max(scores)) / np.exp(scores).sum(), abs=1e-4)
+        assert row.probability == pytest.approx(np.exp(max(scores)) / np.exp(scores).sum(), abs=2e-6)
     bare_probability = predictions(bare(language_model), toy_task, table)["probability"]
-    assert (bare_probability - answered["probability"]).abs().max() > 1e-4
+    assert (bare_probability - answered["probability"]).abs().max() > 2e-5
 
 
 def test_what_is_written_after_a_text_read_in_advance_is_what_is_written_after_both(language_model):
@@ -67,7 +66,7 @@ def test_what_is_written_after_a_text_read_in_advance_is_what_is_written_after_b
     texts, before = ["the cat", "a new line of the text", "on the mat"], "the cat sat on the mat\n\n"
     written = write(with_text(language_model, before), texts, 6)
     for text, answer in zip(texts, written["answer"], strict=True):
-        ids = torch.tensor([tokenizer(before).input_ids + tokenizer(text).input_ids])
+        ids = torch.tensor([tokenizer(before + text).input_ids])
         tokens = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)[0, ids.shape[1] :]
         assert answer == tokenizer.decode(tokens, skip_special_tokens=True).split("\n")[0]
 
@@ -80,8 +79,7 @@ def test_few_shot_sentiment_is_scored_as_one_text_through_the_embedded_model(emb
     before, table = shown_examples(task, template), task.examples("held-out", template=template).head(6)
     answered = predictions(with_text(embedded_model, before), task, table)
     for row in answered.itertuples():
-        ids = tokenizer(before + row.text).input_ids  # the tokens of one text are those of its two parts
-        assert ids == tokenizer(before).input_ids + tokenizer(row.text).input_ids
+        ids = tokenizer(before + row.text).input_ids
         with torch.no_grad():
             log_probabilities = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
         scores = [log_probabilities[tokenizer(label).input_ids[0]].item() for label in task.labels]
@@ -117,7 +115,8 @@ def test_the_token_that_begins_a_text_stands_once_before_the_examples_and_not_ag
     task = replace(toy_task, labels=(" mat", " text"), load=lambda: pd.DataFrame())
     table = table.assign(target=" mat")
     answered = predictions(with_text((model, beginning_tokenizer), before), task, table).iloc[0]
-    read = beginning_tokenizer(before).input_ids + beginning_tokenizer(table["text"].iloc[0], add_special_tokens=False).input_ids
+    read = beginning_tokenizer(before + table["text"].iloc[0]).input_ids
+    assert read.count(0) == 1
     with torch.no_grad():
         log_probabilities = model(input_ids=torch.tensor([read])).logits[0, -1].log_softmax(-1)
     scores = [log_probabilities[beginning_tokenizer(label, add_special_tokens=False).input_ids[0]].item() for label in task.labels]
