@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -135,23 +135,24 @@ def _backend(engine: Engine, workers: int, scheduler: str | None) -> Iterator[No
     try:
         if engine == "dask":
             from distributed import Client, LocalCluster
-
-            with (
-                Client(scheduler)
-                if scheduler
-                else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-                Client(cluster) if not scheduler else cluster,
-                parallel_config("dask"),
-            ):
-                yield
-            return
         if engine == "ray":
             import ray
             from ray.util.joblib import register_ray
-
-            ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
-            register_ray()
     except ModuleNotFoundError as error:
         raise InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.") from error
-    with parallel_config(engine, n_jobs=workers):
+    with ExitStack() as stack:
+        options = {"n_jobs": workers}
+        if engine == "dask":
+            cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+            try:
+                stack.enter_context(Client(cluster))
+            except OSError as error:
+                raise InputError(
+                    f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or leave --scheduler out."
+                ) from error
+            options = {}  # as many cells at once as the cluster has threads
+        if engine == "ray":
+            ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
+            register_ray()
+        stack.enter_context(parallel_config(engine, **options))
         yield

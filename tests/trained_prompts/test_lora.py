@@ -120,7 +120,11 @@ def test_rslora_and_other_targets_are_pefts(config, language_model, own_runs):
 
 
 def test_what_cannot_be_trained_or_applied_is_refused(config, language_model, saved, tmp_path):
-    for wrong, says in (({"rank": 0}, "rank of 1 to"), ({"alpha": -1.0}, "alpha"), ({"method": "adapter"}, "prompt-tuning, p-tuning, prefix-tuning, lora, full")):
+    for wrong, says in (
+        ({"rank": 0}, "rank of 1 to"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"method": "adapter"}, "prompt-tuning, p-tuning, prefix-tuning, lora, full"),
+    ):
         with pytest.raises(InputError, match=says):
             replace(config, **wrong)
     with pytest.raises(InputError, match=r"linear ones are .*q_proj"):

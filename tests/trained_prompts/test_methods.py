@@ -246,7 +246,12 @@ def test_as_many_parameters_are_said_to_learn_as_peft_counts(method, config_of, 
     step = next(train(config_of(method), language_model=language_model))
     width, layers = 16, 2
     encoder = 3 * width + 3 * (width * width + width)
-    expected = {"prompt-tuning": 3 * width, "p-tuning": encoder, "prefix-tuning": 3 * layers * 2 * width, "lora": layers * 2 * 3 * (width + width)}
+    expected = {
+        "prompt-tuning": 3 * width,
+        "p-tuning": encoder,
+        "prefix-tuning": 3 * layers * 2 * width,
+        "lora": layers * 2 * 3 * (width + width),
+    }
     assert step.trainable == expected.get(method, language_model[0].num_parameters())
 
 

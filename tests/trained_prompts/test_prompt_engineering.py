@@ -108,7 +108,9 @@ def beginning_tokenizer(byte_level_tokenizer):
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
 
 
-def test_the_token_that_begins_a_text_stands_once_before_the_examples_and_not_again_in_the_middle(toy_task, language_model, beginning_tokenizer):
+def test_the_token_that_begins_a_text_stands_once_before_the_examples_and_not_again_in_the_middle(
+    toy_task, language_model, beginning_tokenizer
+):
     model = language_model[0]
     before, table = "the cat sat\n\n", toy_task.examples("held-out").head(1)
     assert beginning_tokenizer("the").input_ids[0] == 0

@@ -126,7 +126,10 @@ def test_what_is_kept_is_what_the_model_saw_and_says_how_it_was_drawn(toy_config
     assert "--readable 2.0" in store.read_card("mine")
 
 
-@pytest.mark.parametrize(("change", "says"), [({"readable": -0.1}, "0 or more"), ({"readable": float("nan")}, "0 or more"), ({"readable": 1.0, "method": "lora"}, "lora")])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"readable": -0.1}, "0 or more"), ({"readable": float("nan")}, "0 or more"), ({"readable": 1.0, "method": "lora"}, "lora")],
+)
 def test_impossible_pulls_are_refused(change, says):
     with pytest.raises(InputError, match=says):
         TrainingConfig(task="sentiment", **change)

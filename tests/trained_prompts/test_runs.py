@@ -151,9 +151,7 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("broken_at", [1, 10])
-def test_every_method_but_full_fine_tuning_goes_on_where_it_was_broken_off(
-    method, broken_at, config, language_model, checkpoint_each_step
-):
+def test_every_method_but_full_fine_tuning_goes_on_where_it_was_broken_off(method, broken_at, config, language_model, checkpoint_each_step):
     settings = {"steps": 11, "learning_rate": 0.02, "validate_every": None, "patience": None, "method": method} | METHODS[method]
     config = replace(config, **settings)
     unbroken = trained(config, language_model)
@@ -223,7 +221,15 @@ def test_other_settings_under_the_name_of_an_unfinished_run_are_refused(config, 
     broken_off(config, language_model)
     path = store.checkpoint_path("mine")
     before = path.read_bytes()
-    for change in ({"seed": 1}, {"steps": 25}, {"learning_rate": 0.2}, {"readable": 0.5}, {"method": "p-tuning"}, {"tokens": 4}, {"patience": 2}):
+    for change in (
+        {"seed": 1},
+        {"steps": 25},
+        {"learning_rate": 0.2},
+        {"readable": 0.5},
+        {"method": "p-tuning"},
+        {"tokens": 4},
+        {"patience": 2},
+    ):
         with pytest.raises(InputError, match="other settings"):
             runs.run(replace(config, **change), "mine", language_model=language_model)
     assert path.read_bytes() == before
@@ -385,7 +391,20 @@ def test_the_command_says_that_the_rate_was_absurd_and_ends_with_status_2(config
     from trained_prompts.__main__ import app
 
     def status(*arguments) -> int:
-        words = ["train", "--task", config.task, "--model", config.model, "--method", "p-tuning", "--tokens", "3", "--name", "mine", *arguments]
+        words = [
+            "train",
+            "--task",
+            config.task,
+            "--model",
+            config.model,
+            "--method",
+            "p-tuning",
+            "--tokens",
+            "3",
+            "--name",
+            "mine",
+            *arguments,
+        ]
         monkeypatch.setattr("sys.argv", ["trained_prompts", *words])
         with pytest.raises(SystemExit) as ended:
             run(app)
@@ -423,7 +442,9 @@ def test_what_a_run_is_watched_on_is_neither_learned_from_nor_held_out(config, l
     assert not set(watched["text"]) & (set(learned["text"]) | set(task.examples("held-out")["text"]))
 
     first, then = list(train(replace(config, batch_size=100, steps=1, validate_every=1), language_model=language_model))
-    assert then.loss == pytest.approx(plain_loss(model, tokenizer, torch.from_numpy(first.embeddings), learned["text"], learned["target"]).item(), abs=1e-5)
+    assert then.loss == pytest.approx(
+        plain_loss(model, tokenizer, torch.from_numpy(first.embeddings), learned["text"], learned["target"]).item(), abs=1e-5
+    )
     for step in (first, then):
         chosen = [int(np.argmax(label_scores(model, tokenizer, step.embeddings, text, task.labels))) for text in watched["text"]]
         assert step.validation == np.mean([task.labels[label] == target for label, target in zip(chosen, watched["target"], strict=True)])

@@ -61,7 +61,10 @@ def test_every_cell_can_be_kept_under_its_name_however_much_is_varied(base, own_
 
 def test_what_nobody_named_is_derived_for_each_cell(base):
     lora = replace(base, method="lora", learning_rate=None)
-    assert [(cell.rank, cell.alpha) for cell in grid(replace(lora, alpha=None, rank=8), {"rank": [2, 16]}).values()] == [(2, 4.0), (16, 32.0)]
+    assert [(cell.rank, cell.alpha) for cell in grid(replace(lora, alpha=None, rank=8), {"rank": [2, 16]}).values()] == [
+        (2, 4.0),
+        (16, 32.0),
+    ]
     assert [cell.alpha for cell in grid(replace(lora, alpha=5.0), {"rank": [2, 16]}).values()] == [5.0, 5.0]
 
 
@@ -87,7 +90,9 @@ def test_every_cell_is_trained_as_it_would_be_alone_and_none_twice(base, cells, 
     more = cells | grid(replace(base, tokens=5), {"seed": [7]})
     again = sweep(more, folder, report=lambda share, doing: said.append((share, doing)))
     assert said == [(0.8, "4 of 5 cells were finished before"), (1.0, "5 of 5 cells")]
-    assert {path: path.stat().st_mtime_ns for path in times if path != folder} == {path: time for path, time in times.items() if path != folder}
+    assert {path: path.stat().st_mtime_ns for path in times if path != folder} == {
+        path: time for path, time in times.items() if path != folder
+    }
     assert again["name"].tolist() == sorted(more)
     assert sweep(cells, folder)["name"].tolist() == sorted(cells)  # the others in the folder are left out
 
@@ -131,7 +136,10 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(base, cells, tmp_path, mon
     monkeypatch.setattr(runs, "train", lambda config, **options: began.append((config, options["resume"])) or train(config, **options))
     times = {name: (folder / name / "run.json").stat().st_mtime_ns for name in finished[1:]}
     assert sweep(cells, folder)["error"].isna().all()
-    assert [(config.tokens, config.seed, None if state is None else int(state["progress"][0])) for config, state in began] == [(3, 0, 2), (3, 1, None)]
+    assert [(config.tokens, config.seed, None if state is None else int(state["progress"][0])) for config, state in began] == [
+        (3, 0, 2),
+        (3, 1, None),
+    ]
     assert {name: (folder / name / "run.json").stat().st_mtime_ns for name in times} == times
     sweep(cells, tmp_path / "unbroken")
     assert prompts_in(folder, cells) == prompts_in(tmp_path / "unbroken", cells)
@@ -174,13 +182,25 @@ def test_processes_and_a_dask_cluster_on_loopback_train_the_very_same_prompts(ce
 def test_the_workers_of_a_dask_scheduler_are_used_by_its_address(cells, tmp_path):
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp://") as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp://"
+    ) as cluster:
         table = sweep(cells, tmp_path / "dask", engine="dask", scheduler=cluster.scheduler_address)
         assert table["error"].isna().all()
         with Client(cluster.scheduler_address) as client:
             assert len(client.scheduler_info()["workers"]) == 1  # it is somebody else's cluster, and still there
     sweep(cells, tmp_path / "here")
     assert prompts_in(tmp_path / "dask", cells) == prompts_in(tmp_path / "here", cells)
+
+
+def test_an_address_where_no_scheduler_answers_is_refused_in_a_sentence(cells, tmp_path):
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(InputError, match="No Dask scheduler answers at tcp://127.0.0.1:9"),
+    ):
+        sweep(cells, tmp_path / "dask", engine="dask", scheduler="tcp://127.0.0.1:9")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")

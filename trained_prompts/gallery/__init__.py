@@ -17,6 +17,12 @@ _SEEDS: dict[str, dict] = {
 }
 
 RECIPES = {
+    # As plural-random-3, and drawn to words ever more strongly.
+    **{
+        f"plural-readable-{gamma:g}": TrainingConfig(task="plural", readable=gamma, **_TASKS["plural"], **_SEEDS["random-3"])
+        for gamma in (0.3, 1.0, 3.0, 10.0)
+    },
+    "past-tense-readable-1": TrainingConfig(task="past-tense", readable=1.0, **_TASKS["past-tense"], **_SEEDS["random-3"]),
     **{
         f"{task}-{name}": TrainingConfig(task=task, **of_task, **of_seed)
         for task, of_task in _TASKS.items()
@@ -26,12 +32,6 @@ RECIPES = {
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1
     ),
-    # As plural-random-3, and drawn to words ever more strongly.
-    **{
-        f"plural-readable-{gamma:g}": TrainingConfig(task="plural", readable=gamma, **_TASKS["plural"], **_SEEDS["random-3"])
-        for gamma in (0.3, 1.0, 3.0, 10.0)
-    },
-    "past-tense-readable-1": TrainingConfig(task="past-tense", readable=1.0, **_TASKS["past-tense"], **_SEEDS["random-3"]),
     **{f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, seed=1) for rank in (2, 4, 8, 16, 64)},
     "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, seed=1),
 }
