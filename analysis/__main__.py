@@ -143,7 +143,7 @@ def clusters(
     """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05."""
     check_out(out)
     check_out(members)
-    from analysis.clusters import find_clusters, is_real
+    from analysis.clusters import find_clusters, is_echo, is_real
     from analysis.export import write_table
 
     with progress_bar() as report:
@@ -152,11 +152,15 @@ def clusters(
     if members is not None:
         write_table(found.members, members)
     emit(found.clusters, form, out)
-    real = int(is_real(found.clusters).sum())
+    real = is_real(found.clusters)
     said = (
-        f"{real} of {len(found.clusters)} clusters are stable and tighter than chance" if len(found.clusters) else "There are no clusters"
+        f"{int(real.sum())} of {len(found.clusters)} clusters are stable and tighter than chance"
+        if len(found.clusters)
+        else "There are no clusters"
     )
-    print(f"{said} among {len(found.members)} virtual tokens.", file=sys.stderr)
+    echoes = int((real & is_echo(found.clusters)).sum())
+    start = f" In {echoes} of them most tokens started from the same words as others there." if echoes else ""
+    print(f"{said} among {len(found.members)} virtual tokens.{start}", file=sys.stderr)
 
 
 @app.command()

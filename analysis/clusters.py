@@ -24,7 +24,7 @@ from analysis.vocabulary import Vocabulary
 
 Method = Literal["hdbscan", "agglomerative", "kmeans"]
 Space = Literal["position", "displacement"]
-COLUMNS = ["cluster", "label", "size", "prompts", "tightness", "tightness_p", "stability"]
+COLUMNS = ["cluster", "label", "size", "prompts", "tightness", "tightness_p", "stability", "shared_start"]
 MEMBER_COLUMNS = ["prompt", "position", "cluster", "probability", "nearest_token"]
 
 SMALLEST = 5  # tokens in a cluster of HDBSCAN
@@ -35,6 +35,7 @@ NULL_POINTS = 400  # of random vectors at most in each; the null's clusters hard
 STABLE = 0.6  # Hennig 2007: below it a cluster should not be trusted
 NEIGHBOURS = 10
 LABEL_WORDS = 3
+ECHO = 0.5  # a cluster of which so many members started together tells of the start
 MOST_POINTS = 10_000
 
 
@@ -47,7 +48,8 @@ class Clustering:
     clusters : one row a cluster, the largest first: cluster (from 0), label (the words most frequent among the members' neighbours and
         distinctive of this cluster), size, prompts (in how many its members are), tightness (mean cosine of the members' pairs),
         tightness_p (share of random sets in which the method finds a cluster as tight; both missing for a cluster of one token), stability (mean Jaccard of its best matches over
-        bootstrap resamples). See `is_real`.
+        bootstrap resamples), shared_start (share of the members that started from a word which another member started from too, of those whose initial values
+        are known; missing where none are). See `is_real` and `is_echo`.
     members : one row a virtual token: prompt, position, cluster (-1 for none), probability (HDBSCAN's strength of membership, else
         missing), nearest_token (in the position space the nearest word; in the displacement space the one nearest to the drift's direction).
     agreement : rows of with (prompt, task), nmi (normalised mutual information of clusters with it, over the members) and n.
@@ -63,6 +65,11 @@ class Clustering:
 def is_real(clusters: pd.DataFrame) -> pd.Series:
     """Which clusters are found again and are tighter than chance: stability of 0.6 or more and tightness_p under 0.05."""
     return (clusters["stability"] >= STABLE) & (clusters["tightness_p"] < LEVEL)
+
+
+def is_echo(clusters: pd.DataFrame) -> pd.Series:
+    """Which clusters tell how the prompts began: half of the members or more started from a word together with another member."""
+    return clusters["shared_start"] >= ECHO
 
 
 def find_clusters(
@@ -118,6 +125,7 @@ def find_clusters(
             "tightness": tightness,
             "tightness_p": _tightness_p(null, tightness),
             "stability": stability,
+            "shared_start": _shared_start(labels, found, prompts, vocabulary),
         },
         columns=COLUMNS,
     )
@@ -133,6 +141,18 @@ def find_clusters(
     )
     report(1.0, "ready")
     return Clustering(clusters, members, _agreement(members, tasks or {}), points)
+
+
+def _shared_start(labels: np.ndarray, found: int, prompts: Sequence[SoftPrompt], vocabulary: Vocabulary) -> list[float]:
+    starts = [
+        np.full(len(prompt), -1) if prompt.initial is None else nearest(prompt.initial, vocabulary, top_k=1)[0][:, 0] for prompt in prompts
+    ]
+    word = np.concatenate(starts)
+    shares = []
+    for i in range(found):
+        _, which, counts = np.unique(word[(labels == i) & (word >= 0)], return_inverse=True, return_counts=True)
+        shares.append(float((counts[which] > 1).mean()) if len(which) else np.nan)
+    return shares
 
 
 def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.ndarray:

@@ -62,7 +62,9 @@ def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
     near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
     task = get_task(config.task)
     a_step = _work(config.method, config.batch_size, config.described().get("tokens", 0), task, parameters)
-    seconds = near["seconds_a_unit"].median() * a_step * (config.steps + _scoring_steps(config, task, limit))
+    held_out = min(limit, len(task.examples("held-out")))
+    steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
+    seconds = near["seconds_a_unit"].median() * a_step * steps
     (yours, same_model, same_method, _) = max(nearness)
     measured = near["peak_memory"].median() if yours and same_model and same_method else math.nan
     memory = _memory(config, task, parameters) if math.isnan(measured) else measured
@@ -80,7 +82,11 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
     settings = _settings(folder)
     width, layers, heads = (settings.get(name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     if config.method == "lora":
-        changed = [shape for name, shape in _shapes(folder).items() if name.split(".")[-2] in config.targets and len(shape) == 2]
+        changed = [
+            shape
+            for name, shape in _shapes(folder).items()
+            if name.removesuffix(".weight").rpartition(".")[2] in config.targets and len(shape) == 2
+        ]
         return config.rank * sum(map(sum, changed)) or None
     if config.method == "full":
         return _parameters(config.model)
@@ -99,10 +105,12 @@ def _past_runs() -> pd.DataFrame:
     for run in store.list_runs().itertuples():
         with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             made = store.read_description(Path(run.path))
-            config, parameters = made["config"], _parameters(run.model)
-            work = _work(run.method, config["batch_size"], config.get("tokens", 0), get_task(run.task), parameters)
-            memory = made.get("peak_memory_bytes") or math.nan
-            rows.append((run.origin, run.model, run.method, run.task, made["seconds_training"] / (run.steps * work), memory))
+            config, parameters, task = made["config"], _parameters(run.model), get_task(run.task)
+            steps = _steps_made(run.method, run.steps, config["batch_size"], config.get("validate_every"), task, 0)
+            work = steps * _work(run.method, config["batch_size"], config.get("tokens", 0), task, parameters)
+            rows.append(
+                (run.origin, run.model, run.method, run.task, made["seconds_training"] / work, made.get("peak_memory_bytes") or math.nan)
+            )
     return pd.DataFrame(rows, columns=["origin", "model", "method", "task", "seconds_a_unit", "peak_memory"])
 
 
@@ -112,13 +120,13 @@ def _work(method: str, batch_size: int, virtual_tokens: int, task: Task, paramet
     return tokens * parameters * (FULL if method == "full" else 1.0)
 
 
-def _scoring_steps(config: TrainingConfig, task: Task, limit: int) -> float:
-    """How many steps' work the scores are, those on held-out examples and those on training examples set aside."""
-    examples = min(limit, len(task.examples("held-out"))) * (3 if config.method in ("prompt-tuning", "p-tuning") else 2)
-    if config.validate_every:
-        examples += len(task.for_training(watched=True)[1]) * (1 + config.steps // config.validate_every)
-    forward = FORWARD * (WRITING if task.scored_by == "rouge" else 1.0) / (FULL if config.method == "full" else 1.0)
-    return examples / config.batch_size * forward
+def _steps_made(method: str, steps: int, batch_size: int, validate_every: int | None, task: Task, held_out: int) -> float:
+    """How many steps' work a run is: its own, and those that scoring on examples set aside and on held-out ones is worth."""
+    scored = held_out * (3 if method in ("prompt-tuning", "p-tuning") else 2)
+    if validate_every:
+        scored += len(task.for_training(watched=True)[1]) * (1 + steps // validate_every)
+    forward = FORWARD * (WRITING if task.scored_by == "rouge" else 1.0) / (FULL if method == "full" else 1.0)
+    return steps + scored / batch_size * forward
 
 
 def _memory(config: TrainingConfig, task: Task, parameters: int) -> float:

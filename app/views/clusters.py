@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import Method, Space, find_clusters, is_real, points_of
+from analysis.clusters import Method, Space, find_clusters, is_echo, is_real, points_of
 from analysis.models import Report
 from analysis.neighbours import nearest
 from analysis.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
@@ -117,10 +117,16 @@ def headline(clusters: pd.DataFrame, tokens: int) -> None:
         )
     else:
         names = "; ".join(f"{row.cluster}: {widgets.plain(row.label)}" for row in clusters[real].head(4).itertuples())
-        st.success(
-            f"{int(real.sum())} of {len(clusters)} clusters are found again and tighter than chance ({names}{' …' if real.sum() > 4 else ''}).",
-            icon=":material/verified:",
-        )
+        said = f"{int(real.sum())} of {len(clusters)} clusters are found again and tighter than chance ({names}{' …' if real.sum() > 4 else ''})."
+        echoes = int((real & is_echo(clusters)).sum())
+        if echoes:
+            st.warning(
+                f"{said} In {echoes} of them most tokens started from the same words as others there: these tell how the prompts began, not what they "
+                "learned. Cluster by displacement to leave the start out.",
+                icon=":material/replay:",
+            )
+        else:
+            st.success(said, icon=":material/verified:")
 
 
 st.title("Clusters")

@@ -1,13 +1,16 @@
 """Planted clusters are found, and in noise nothing is called a cluster that can be believed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_real
+from analysis.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real
 from analysis.errors import InputError
 from analysis.null import normal_draws
+from tests.conftest import EMBEDDED
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +101,23 @@ def test_the_same_seed_gives_the_same_clusters(embedded_vocabulary):
     rows, _ = planted(embedded_vocabulary, 3)
     first, again = (find_clusters([prompt_of(rows[:60])], embedded_vocabulary, seed=4).clusters for _ in range(2))
     assert first.equals(again)
+
+
+def test_a_cluster_of_tokens_that_started_together_is_an_echo_and_one_of_tokens_that_met_is_none(embedded_vocabulary):
+    """Eight prompts of two tokens: the first started from one word and stayed; the others started apart and were moved to one other word."""
+    rows = np.asarray(embedded_vocabulary.embeddings, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    ids = rng.choice(np.arange(2_000, 20_000), size=10, replace=False)
+    prompts = []
+    for i in range(8):
+        initial = rows[[ids[8], ids[i]]]
+        trained = rows[[ids[8], ids[9]]] + 0.3 * rng.standard_normal((2, rows.shape[1])).astype(np.float32) / 24
+        prompts.append(SoftPrompt(f"p{i}", trained.astype(np.float32), initial, EMBEDDED, None, None))
+    found = find_clusters(prompts, embedded_vocabulary)
+    assert len(found.clusters) == 2
+    by_position = found.members.groupby("position")["cluster"].unique()
+    shares = found.clusters["shared_start"]
+    assert shares[by_position[0][0]] == 1.0 and shares[by_position[1][0]] == 0.0
+    assert is_echo(found.clusters)[by_position[0][0]] and not is_echo(found.clusters)[by_position[1][0]]
+    unknown = find_clusters([replace(prompt, initial=None) for prompt in prompts], embedded_vocabulary)
+    assert unknown.clusters["shared_start"].isna().all() and not is_echo(unknown.clusters).any()

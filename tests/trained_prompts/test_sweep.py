@@ -11,12 +11,12 @@ import pytest
 
 from analysis.errors import InputError
 from tests.conftest import REPOSITORY, names_in
-from tests.trained_prompts.test_runs import absurd, config, language_model, own_file
+from tests.trained_prompts.test_runs import absurd, config, language_model, one_thread, own_file
 from trained_prompts import runs, store
 from trained_prompts.sweep import AXES, grid, sweep
 from trained_prompts.trainer import TrainingConfig
 
-__all__ = ["config", "language_model", "own_file"]
+__all__ = ["config", "language_model", "one_thread", "own_file"]
 
 
 @pytest.fixture
@@ -155,8 +155,23 @@ def workers_end():
     get_reusable_executor().shutdown(wait=True)
 
 
+def same_as_here(engine: str, base, tmp_path) -> None:
+    """Two workers train the very same prompts as this process does one after the other."""
+    cells = grid(base, {"tokens": [2, 3]})
+    here, there = sweep(cells, tmp_path / "here"), sweep(cells, tmp_path / engine, engine=engine, workers=2)
+    assert there["error"].isna().all()
+    assert there["score"].tolist() == here["score"].tolist()
+    assert prompts_in(tmp_path / engine, cells) == prompts_in(tmp_path / "here", cells)
+
+
 @pytest.mark.slow
-def test_processes_and_a_dask_cluster_on_loopback_train_the_very_same_prompts(cells, tmp_path, workers_end, monkeypatch):
+def test_processes_of_this_machine_train_the_very_same_prompts(base, tmp_path, workers_end, monkeypatch, one_thread):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    same_as_here("loky", base, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_on_loopback_trains_the_very_same_prompts(base, tmp_path, monkeypatch, one_thread):
     import distributed
 
     made = []
@@ -168,15 +183,9 @@ def test_processes_and_a_dask_cluster_on_loopback_train_the_very_same_prompts(ce
 
     monkeypatch.setattr(distributed, "LocalCluster", Watched)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    here, engines = sweep(cells, tmp_path / "here"), {}
-    for engine in ("loky", "dask"):
-        table = sweep(cells, tmp_path / engine, engine=engine, workers=2)
-        assert table["error"].isna().all()
-        assert table["score"].tolist() == here["score"].tolist()
-        engines[engine] = prompts_in(tmp_path / engine, cells)
-    assert engines["loky"] == engines["dask"] == prompts_in(tmp_path / "here", cells)
-    assert [count for _, count in made] == [2]
-    assert made[0][0].startswith("tcp://127.0.0.1:")
+    same_as_here("dask", base, tmp_path)
+    ((address, workers),) = made
+    assert address.startswith("tcp://127.0.0.1:") and workers == 2
 
 
 def test_the_workers_of_a_dask_scheduler_are_used_by_its_address(cells, tmp_path):
