@@ -25,6 +25,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,15 +75,15 @@ class Recording:
 
     def add(self, step: TrainingStep) -> None:
         if self.last is None:
-            self._first, self.initial = step, step.embeddings
+            self._first, self.initial = _without_optimiser(step), step.embeddings
         else:
             validation = math.nan if step.validation is None else step.validation
             self._losses.append((step.step, step.loss, step.learning_rate, step.seconds, validation))
         if step.embeddings is not None and step.step % self._every == 0:
             self._snapshots[step.step] = step.embeddings.astype(np.float16)
         if step.validation is not None and (self._best is None or step.validation > self._best.validation):
-            self._best = step
-        self._before, self.last = self.last, step
+            self._best = _without_optimiser(step)
+        self._before, self.last = None if self.last is None else _without_optimiser(self.last), step
 
     def step_back(self) -> None:
         """Go back to the state before the last step: what to keep where the loss after it was no number. A model that was trained whole cannot go back.
@@ -196,6 +197,11 @@ class Recording:
         """Steps (s,) int64 and embeddings (s, n, d) float16; the last step is always among them."""
         snapshots = self._snapshots | {self.steps_done: self.last.embeddings.astype(np.float16)}
         return np.array(list(snapshots), dtype=np.int64), np.stack(list(snapshots.values()))
+
+
+def _without_optimiser(step: TrainingStep) -> TrainingStep:
+    """The step without its `checkpoint`, which would hold the optimiser and the model."""
+    return replace(step, checkpoint=None)
 
 
 def _step_arrays(which: str, step: TrainingStep) -> dict[str, np.ndarray]:
