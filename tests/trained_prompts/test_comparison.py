@@ -9,8 +9,8 @@ import pytest
 from tests.trained_prompts.conftest import trained
 from trained_prompts import comparison, runs, store
 from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, compare, kept
-from trained_prompts.evaluation import evaluate, predictions, recorded
 from trained_prompts.evaluation import bare as bare_model
+from trained_prompts.evaluation import evaluate, predictions, recorded
 from trained_prompts.tasks import TASKS
 from trained_prompts.trainer import TrainingConfig
 

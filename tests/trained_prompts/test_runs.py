@@ -140,6 +140,21 @@ def test_a_run_killed_at_any_step_goes_on_to_the_very_same_end(config, language_
     assert not (own_runs / ".unfinished").exists()
 
 
+def broken_off(config, language_model, at: int = 3) -> None:
+    broken = runs.record(config, "mine", language_model=language_model)
+    for _, step in broken:
+        if step.step == at:
+            broken.close()
+
+
+def gone_on_with(config, language_model, seen: list[int] | None = None) -> store.Recording:
+    """What the run leaves behind at its end."""
+    made = list(runs.record(config, "mine", language_model=language_model))
+    if seen is not None:
+        seen.extend(step.step for _, step in made)
+    return made[-1][0]
+
+
 METHODS = {
     "prompt-tuning": {},
     "readable": {"method": "prompt-tuning", "readable": 0.5},
@@ -155,13 +170,9 @@ def test_every_method_but_full_fine_tuning_goes_on_where_it_was_broken_off(metho
     settings = {"steps": 11, "learning_rate": 0.02, "validate_every": None, "patience": None, "method": method} | METHODS[method]
     config = replace(config, **settings)
     unbroken = trained(config, language_model)
-    broken = runs.record(config, "mine", language_model=language_model)
-    for _, step in broken:
-        if step.step == broken_at:
-            broken.close()
+    broken_off(config, language_model, at=broken_at)
     seen = []
-    for recording, step in runs.record(config, "mine", language_model=language_model):
-        seen.append(step.step)
+    recording = gone_on_with(config, language_model, seen)
     assert seen == list(range(broken_at, 12))
     kept, whole = recording.losses().drop(columns="seconds"), unbroken.losses().drop(columns="seconds")
     pd.testing.assert_frame_equal(kept, whole, check_exact=True)
@@ -177,12 +188,8 @@ def test_every_method_but_full_fine_tuning_goes_on_where_it_was_broken_off(metho
 
 
 def test_the_snapshots_of_a_run_gone_on_with_stand_in_the_order_of_their_steps(config, language_model, checkpoint_each_step):
-    broken = runs.record(config, "mine", language_model=language_model)
-    for _, step in broken:
-        if step.step == 13:
-            broken.close()
-    for recording, _ in runs.record(config, "mine", language_model=language_model):
-        pass
+    broken_off(config, language_model, at=13)
+    recording = gone_on_with(config, language_model)
     assert recording.trajectory()[0].tolist() == list(range(25))
 
 
@@ -192,8 +199,7 @@ def test_seconds_go_on_where_they_were(config, language_model, checkpoint_each_s
         if step.step == 5:
             before = recording.last.seconds
             broken.close()
-    for recording, _ in runs.record(config, "mine", language_model=language_model):
-        pass
+    recording = gone_on_with(config, language_model)
     seconds = recording.losses()["seconds"]
     assert seconds.iloc[4] == before
     assert (seconds.diff().dropna() > 0).all()
@@ -208,13 +214,6 @@ def test_full_fine_tuning_keeps_nothing_to_go_on_with_and_begins_again(config, l
             broken.close()
     assert not (own_runs / ".unfinished").exists()
     assert next(runs.record(config, "mine", language_model=language_model))[1].step == 0
-
-
-def broken_off(config, language_model, at: int = 3) -> None:
-    broken = runs.record(config, "mine", language_model=language_model)
-    for _, step in broken:
-        if step.step == at:
-            broken.close()
 
 
 def test_other_settings_under_the_name_of_an_unfinished_run_are_refused(config, language_model, own_runs, checkpoint_each_step):
@@ -495,8 +494,7 @@ def test_a_run_killed_when_its_patience_was_over_does_not_go_on(hasty, language_
     broken_off(hasty, language_model, at=unbroken.steps_done)
     seen = [step.step for _, step in runs.record(hasty, "mine", language_model=language_model)]
     assert seen == [unbroken.steps_done]
-    for recording, _ in runs.record(hasty, "mine", language_model=language_model):
-        pass
+    recording = gone_on_with(hasty, language_model)
     assert recording.kept.step == unbroken.kept.step
     np.testing.assert_array_equal(recording.embeddings, unbroken.embeddings)
 
@@ -504,8 +502,7 @@ def test_a_run_killed_when_its_patience_was_over_does_not_go_on(hasty, language_
 def test_a_run_killed_before_its_patience_was_over_stops_where_it_would_have(hasty, language_model, checkpoint_each_step):
     unbroken = trained(hasty, language_model)
     broken_off(hasty, language_model, at=unbroken.steps_done - 1)
-    for recording, _ in runs.record(hasty, "mine", language_model=language_model):
-        pass
+    recording = gone_on_with(hasty, language_model)
     assert (recording.steps_done, recording.kept.step) == (unbroken.steps_done, unbroken.kept.step)
     np.testing.assert_array_equal(recording.embeddings, unbroken.embeddings)
 

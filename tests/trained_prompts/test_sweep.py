@@ -207,7 +207,7 @@ def test_an_address_where_no_scheduler_answers_is_refused_in_a_sentence(cells, t
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(InputError, match="No Dask scheduler answers at tcp://127.0.0.1:9"),
+        pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"),
     ):
         sweep(cells, tmp_path / "dask", engine="dask", scheduler="tcp://127.0.0.1:9")
 
