@@ -26,10 +26,11 @@ TASKS = {
 }  # held-out examples
 
 
-def test_six_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_starts():
+def test_five_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_starts_and_sentiment_by_three_starts():
     runs = list_runs().query("origin == 'gallery' and method == 'prompt-tuning' and readable == 0")
     assert set(runs["task"]) == set(TASKS)
-    for task, of_task in runs.groupby("task"):
+    assert set(runs.loc[runs["task"] == "sentiment", "init"]) == {"sample-vocab", "random", "text"}
+    for task, of_task in runs[runs["task"] != "sentiment"].groupby("task"):
         assert {1, 2, 3} <= set(of_task["seed"]), task
         assert {10, 20} <= set(of_task["tokens"]), task
         assert {"sample-vocab", "random"} <= set(of_task["init"]), task
