@@ -223,6 +223,7 @@ def test_exact_match_is_what_greedy_generation_writes(kind, subject_and_peft, la
             assert row.answer == row.target
         else:
             assert row.answer.endswith("…")
+    print(kind, targets, written, expected)
     assert answered["correct"].tolist() == expected
     assert score("it", ours, task, task.examples("held-out"))["score"].item() == np.mean(expected)
 

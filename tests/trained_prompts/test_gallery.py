@@ -22,7 +22,7 @@ TASKS = {
     "antonyms": 86,
     "plural": 100,
     "past-tense": 100,
-    "number-words-french": 100,
+    "number-words": 100,
 }  # held-out examples
 
 
