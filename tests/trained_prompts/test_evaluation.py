@@ -15,6 +15,7 @@ from trained_prompts import lora, scoring
 from trained_prompts.evaluation import (
     COLUMNS,
     SCORECARD_COLUMNS,
+    Adapted,
     adapted,
     bare,
     evaluate,
@@ -26,6 +27,7 @@ from trained_prompts.evaluation import (
 )
 from trained_prompts.store import GALLERY
 from trained_prompts.tasks import TASKS, Task
+from trained_prompts.trainer import TrainingConfig, train
 
 
 def label_scores(model, tokenizer, prompt, text, labels) -> list[float]:
@@ -223,9 +225,28 @@ def test_exact_match_is_what_greedy_generation_writes(kind, subject_and_peft, la
             assert row.answer == row.target
         else:
             assert row.answer.endswith("…")
-    print(kind, targets, written, expected)
     assert answered["correct"].tolist() == expected
     assert score("it", ours, task, task.examples("held-out"))["score"].item() == np.mean(expected)
+
+
+def test_an_answer_counts_where_no_word_goes_on_with_it(toy_config, language_model, monkeypatch):
+    """A model that has learned four lines by heart is asked for what each begins with."""
+    tokenizer = language_model[1]
+    lines = {"the new line": " mat.", "the text": " mat on", "on the mat": " the cat sat", "a café": " the cat, on"}
+    learned = replace(task_of(list(lines), list(lines.values())), name="lines")
+    table = learned.load().assign(split="train")
+    monkeypatch.setitem(TASKS, "lines", replace(learned, load=lambda: table))
+    config = TrainingConfig(task="lines", model=toy_config.model, method="full", steps=80, batch_size=4, learning_rate=0.01)
+    *_, last = train(config, language_model=language_model)
+    for text, line in lines.items():
+        ids = tokenizer(f"Say {text}\nAnswer:", return_tensors="pt").input_ids
+        written = last.model.generate(ids, max_new_tokens=8, do_sample=False, eos_token_id=None)[0, ids.shape[1] :]
+        assert tokenizer.decode(written).startswith(line)
+
+    asked = task_of([*lines, "the text"], [" mat", " mat", " the cat", " the cat", " text"])
+    answered = predictions(Adapted(last.model, tokenizer), asked, asked.examples("held-out"))
+    assert answered["correct"].tolist() == [True, False, False, True, False]
+    assert answered["answer"].tolist()[:4] == [" mat", " mat on…", " the cat sat…", " the cat"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -297,6 +318,7 @@ def test_the_words_of_a_template_keep_their_capitals_and_the_losses_are_those_of
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")
 @pytest.mark.parametrize("name", ["sentiment-words-1", "capitals-words-1"])
 def test_a_shipped_prompt_is_scored_as_peft_and_transformers_score_it(name, embedded_model):
     """Labels by the logits of PEFT's model, free answers by its own generation."""
