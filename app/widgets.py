@@ -173,15 +173,19 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
     missing = [
         label for label in st.query_params.get_all("prompts") if label and label not in map(prompt_label, keys)
     ]  # the link holds labels
+    told = f"missing-{at_least}"  # the link loses the names at the next run, and the person has not read about them yet
     if missing:
+        st.session_state[told] = missing
+    if told in st.session_state:
         st.warning(
-            f"The link asks for {plain(', '.join(missing))}, which is not here: a run that was deleted, or a file opened in another session.",
+            f"The link asks for {plain(', '.join(st.session_state[told]))}, which is not here: a run that was deleted, or a file opened in another session.",
             icon=":material/link_off:",
         )
     shipped = [key for key in keys if key not in opened() and own_model(key) == EMBEDDED_MODEL]
     picked = st.multiselect(
-        label, keys, default=shipped or keys[:1], format_func=prompt_label, key="prompts", bind="query-params", placeholder="pick prompts"
-    )
+        label, keys, default=shipped or keys[:1], format_func=prompt_label, key="prompts", bind="query-params", placeholder="pick prompts",
+        on_change=lambda: st.session_state.pop(told, None),
+    )  # fmt: skip
     if len(picked) < at_least:
         st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
         st.stop()

@@ -120,7 +120,7 @@ sweep.sweep(sweep.grid(TrainingConfig(**eval(os.environ["CONFIG"])), {"tokens": 
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_goes_on_where_it_was(base, cells, tmp_path, monkeypatch):
+def test_a_sweep_that_was_killed_goes_on_where_it_was(base, cells, tmp_path, monkeypatch, one_thread):
     folder = tmp_path / "sweep"
     done = subprocess.run(
         [sys.executable, "-c", KILLED, folder], cwd=REPOSITORY, env=os.environ | {"CONFIG": repr(vars(base)), "OMP_NUM_THREADS": "1"},
