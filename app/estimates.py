@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis import hub
 from analysis.errors import InputError, ModelError
 from analysis.folders import read_json_object
 from analysis.gemma import GEMMA_MODEL
+from analysis.model_size import total_parameters
 from analysis.models import EMBEDDED_MODEL, EMBEDDED_WIDTH, is_hub_id, is_prepared, prepare_model
 from trained_prompts import store
 from trained_prompts.tasks import Task, get_task
@@ -28,7 +28,6 @@ CHARACTERS_A_TOKEN = 4
 FORWARD = 0.4  # of a step's work: its other part is the way back
 WRITING = 4  # times as much where answers are written token by token
 FULL = 2.5  # times a step's work where every weight learns
-EMBEDDED_PARAMETERS = 134_515_008  # known before it is unpacked
 # Measured on the embedded model: what Python and the libraries hold, and what a step keeps for the way back, by tokens and parameters.
 LIBRARIES, KEPT_A_TOKEN = 0.7e9, 0.009
 
@@ -51,7 +50,7 @@ class Estimate:
 
 def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
     """What a run will take on this machine; None where the model's size is not known before it is loaded."""
-    parameters = _parameters(config.model)
+    parameters = total_parameters(config.model)
     past = _past_runs()
     if parameters is None or not len(past):
         return None
@@ -89,7 +88,7 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
         ]
         return config.rank * sum(map(sum, changed)) or None
     if config.method == "full":
-        return _parameters(config.model)
+        return total_parameters(config.model)
     if not (width and layers and heads):
         return None
     if config.method == "prefix-tuning":
@@ -105,7 +104,7 @@ def _past_runs() -> pd.DataFrame:
     for run in store.list_runs().itertuples():
         with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             made = store.read_description(Path(run.path))
-            config, parameters, task = made["config"], _parameters(run.model), get_task(run.task)
+            config, parameters, task = made["config"], total_parameters(run.model), get_task(run.task)
             steps = _steps_made(run.method, run.steps, config["batch_size"], config.get("validate_every"), task, 0)
             work = steps * _work(run.method, config["batch_size"], config.get("tokens", 0), task, parameters)
             rows.append(
@@ -142,13 +141,6 @@ def _tokens(task: Task) -> tuple[float, float]:
     table = task.examples("train")
     lengths = (table["text"].str.len() + table["target"].str.len()) / CHARACTERS_A_TOKEN
     return float(lengths.mean()), float(lengths.max())
-
-
-def _parameters(model: str) -> int | None:
-    folder = _folder(model)
-    if folder is None:
-        return EMBEDDED_PARAMETERS if model == EMBEDDED_MODEL else None
-    return int(sum(np.prod(shape) for shape in _shapes(folder).values())) or None
 
 
 def _folder(model: str) -> Path | None:
