@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -118,6 +118,11 @@ def prompt_label(key: str) -> str:
     return f"{opened()[key].name} (your file)" if key in opened() else key
 
 
+def labels_of(keys: list[str]) -> Callable[[str], str]:
+    """What the keys are called in a choice, looked up now: a widget may ask for it again where there is no session."""
+    return {key: prompt_label(key) for key in keys}.__getitem__
+
+
 def load_prompt(key: str) -> SoftPrompt:
     if key in opened():
         return prompt_of(opened()[key])
@@ -183,7 +188,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         )
     shipped = [key for key in keys if key not in opened() and own_model(key) == EMBEDDED_MODEL]
     picked = st.multiselect(
-        label, keys, default=shipped or keys[:1], format_func=prompt_label, key="prompts", bind="query-params", placeholder="pick prompts",
+        label, keys, default=shipped or keys[:1], format_func=labels_of(keys), key="prompts", bind="query-params", placeholder="pick prompts",
         on_change=lambda: st.session_state.pop(told, None),
     )  # fmt: skip
     if len(picked) < at_least:

@@ -22,7 +22,7 @@ with left:
         st.info("There is no prompt here yet: train one on the Train page, or open a file.", icon=":material/info:")
     else:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            picked = st.selectbox("Prompt", keys, format_func=widgets.prompt_label, key="pick")
+            picked = st.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="pick")
             if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
                 st.switch_page("views/neighbours.py", query_params={"prompt": picked})
         mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]

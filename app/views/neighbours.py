@@ -34,7 +34,7 @@ start = asked or (before if before in keys else keys[0])
 
 columns = st.columns([3, 2, 2], vertical_alignment="bottom")
 key = columns[0].selectbox(
-    "Prompt", keys, index=keys.index(start) if start in keys else None, format_func=widgets.prompt_label, placeholder="pick a prompt"
+    "Prompt", keys, index=keys.index(start) if start in keys else None, format_func=widgets.labels_of(keys), placeholder="pick a prompt"
 )
 if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
     st.session_state["last_prompt"] = st.query_params["prompt"] = key

@@ -32,7 +32,7 @@ with widgets.in_words():
         itself = None
     else:
         left, right = st.columns(2)
-        key = left.selectbox("Prompt", keys, format_func=widgets.prompt_label, key="prompt", bind="query-params")
+        key = left.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="prompt", bind="query-params")
         prompt = widgets.load_prompt(key)
         prompt.check_is_embeddings()
         prompt = prompt.split()[0]

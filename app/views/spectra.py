@@ -125,7 +125,7 @@ if not keys:
 asked = st.query_params.get("lora")
 if asked is not None and asked not in map(widgets.prompt_label, keys):
     st.warning(f"The link asks for {widgets.plain(asked)}, which is not here. Pick another.", icon=":material/link_off:")
-key = st.selectbox("LoRA", keys, format_func=widgets.prompt_label, key="lora", bind="query-params")
+key = st.selectbox("LoRA", keys, format_func=widgets.labels_of(keys), key="lora", bind="query-params")
 with widgets.in_words():
     adapter = widgets.load_lora(key)
     table = computed(("spectra", adapter.source.sha256), "the spectra", lambda report: spectra(adapter, report=report))
@@ -272,7 +272,7 @@ if len(trained):
 st.subheader("Beside another LoRA")
 others = [other for other in keys if other != key]
 other_key = st.selectbox(
-    "The other", others, index=None, format_func=widgets.prompt_label, key="other", bind="query-params", placeholder="pick one"
+    "The other", others, index=None, format_func=widgets.labels_of(others), key="other", bind="query-params", placeholder="pick one"
 )
 if other_key is not None:
     with widgets.in_words():
