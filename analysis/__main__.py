@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | prepare`."""
+"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | prepare`."""
 
 from __future__ import annotations
 
@@ -226,6 +226,34 @@ def spectra(
     emit(table, form, out)
     if save is not None:
         print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)
+
+
+@app.command()
+def behaviour(
+    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    task: Annotated[str, typer.Option(help="A task of trained_prompts, or the path of your own examples.")],
+    limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    initial: InitialOption = None,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """What the model does with the prompt changed: does the reading explain the behaviour? The verdict goes to standard error."""
+    check_out(out)
+    import pandas as pd
+
+    from analysis.models import load_model
+    from trained_prompts.asking import behave, examples_of  # a step up, as in `direction`: a task's name and its examples
+    from trained_prompts.tasks import get_task
+
+    asked = get_task(task)
+    with progress_bar() as report:
+        prompts, vocabulary = _read([path], model, initial, report)
+        examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
+        found = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
+    emit(pd.concat([table for table, _ in found], ignore_index=True), form, out)
+    for prompt, (_, verdict) in zip(prompts, found, strict=True):
+        print(f"{prompt.name}: {verdict.sentence}", file=sys.stderr)
 
 
 @app.command()

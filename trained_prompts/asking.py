@@ -1,0 +1,81 @@
+"""A task's held-out examples, ready to be asked with any virtual tokens in front of them: what `analysis.behaviour` needs of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import SoftPrompt
+from analysis.behaviour import Answers, Examples, Verdict, behaviour, judge
+from analysis.direction import task_direction
+from analysis.errors import InputError
+from analysis.models import Report, no_report
+from analysis.readings import readings
+from analysis.vocabulary import Vocabulary
+from trained_prompts.evaluation import Adapted, bare, predictions, with_prefix, with_prompt
+from trained_prompts.methods import keys_and_values
+from trained_prompts.scoring import SCORINGS
+from trained_prompts.tasks import Task
+
+
+def examples_of(task: Task, language_model, *, limit: int | None = None) -> Examples:
+    """The first so many held-out examples of a task, scored by its own measure.
+
+    Raises
+    ------
+    InputError
+        The task has no held-out examples.
+    """
+    table = task.examples("held-out").head(limit)
+    if not len(table):
+        raise InputError(f"The task {task.name} has no held-out examples to be asked; give it some.")
+    measure, scored = next(iter(SCORINGS[task.scored_by].items()))
+
+    def ask(rows: np.ndarray | None, report: Report) -> Answers:
+        answered = predictions(with_rows(language_model, rows), task, table, report=report)
+        return Answers(answered["loss"].to_numpy(np.float64), _counts(scored.counts, answered, task))
+
+    return Examples(task.name, measure, ask, scored.score)
+
+
+def with_rows(language_model, rows: np.ndarray | None) -> Adapted:
+    """The model with (m, d) virtual tokens in front of its input, which are read once: their keys and values stand before every example.
+
+    A model that attends through a sliding window in some layers reads them before each example instead.
+    """
+    model = language_model[0]
+    if rows is None:
+        return bare(language_model)
+    if "sliding_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
+        return with_prompt(language_model, rows)
+    return with_prefix(language_model, keys_and_values(model, rows))
+
+
+def _counts(counts: Callable[[pd.DataFrame], np.ndarray], answered: pd.DataFrame, task: Task) -> np.ndarray:
+    """What each unit adds to the sums; every label has its columns, whether or not it was answered this time."""
+    if not task.labels or "group" in answered:
+        return counts(answered)
+    every = pd.DataFrame({"target": task.labels, "answer": task.labels})
+    return counts(pd.concat([answered, every], ignore_index=True))[: len(answered)]
+
+
+def behave(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    examples: Examples,
+    task: Task,
+    *,
+    report: Report = no_report,
+    row_made: Callable[[pd.DataFrame], None] = lambda table: None,
+) -> tuple[pd.DataFrame, Verdict]:
+    """Every intervention on a prompt, its own task direction among them, and what they come to together with its readings.
+
+    See `analysis.behaviour.behaviour` for the table and the errors.
+    """
+    moved = prompt.initial is not None and bool((prompt.embeddings != prompt.initial).any())
+    direction = task_direction([prompt], vocabulary, words=task.answer_words(), report=report) if moved else None
+    read = readings(prompt, vocabulary, report=report)
+    table = behaviour(prompt, vocabulary, examples, direction=direction, report=report, row_made=row_made)
+    return table, judge(read, table, direction=direction, vocabulary=vocabulary)
