@@ -293,7 +293,8 @@ class JobQueue:
         language_model = self._load(config.model, report)
         looks = _Looks(job.progress.name, config, report)
         try:
-            with closing(runs.record(config, job.progress.trained_as, language_model=language_model, report=report)) as made:
+            made = runs.record(config, job.progress.trained_as, language_model=language_model, limit=job.limit, report=report)
+            with closing(made):
                 for recording, step in made:
                     job.recording = recording
                     self._update(job, **_seen(recording, step), **looks.at(step, recording.initial))

@@ -12,6 +12,7 @@ pages = [
     st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("views/search.py", title="Search", icon=":material/search:"),
     st.Page("views/spectra.py", title="LoRA spectra", icon=":material/equalizer:"),
+    st.Page("views/behaviour.py", title="Behaviour", icon=":material/science:"),
     st.Page("views/train.py", title="Train", icon=":material/model_training:"),
     st.Page("views/methods.py", title="Methods", icon=":material/balance:"),
     st.Page("views/measures.py", title="Measures", icon=":material/menu_book:"),

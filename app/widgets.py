@@ -326,23 +326,14 @@ def provenance(prompts: list[SoftPrompt], model: str) -> None:
 
 
 def read_losses(name: str) -> pd.DataFrame:
-    """The losses of a run in the store: step, loss, learning_rate, seconds, and validation where it was scored while it learned.
-
-    Raises
-    ------
-    InputError
-        There is no such run, or it has no losses that can be read.
-    """
-    path = store.find(name) / "losses.csv"
-    try:
-        return _read_losses(str(path), path.stat().st_mtime_ns)
-    except (OSError, ValueError) as error:
-        raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
+    """`store.read_losses`, read once."""
+    path = store.find(name)
+    return _read_losses(name, str(path), path.stat().st_mtime_ns)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _read_losses(path: str, changed: int) -> pd.DataFrame:
-    return pd.read_csv(path)
+def _read_losses(name: str, path: str, changed: int) -> pd.DataFrame:
+    return store.read_losses(name)
 
 
 def model_note() -> None:

@@ -14,6 +14,8 @@ from analysis.command_line import Format, FormatOption, OutOption, check_out, em
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from analysis.models import Report
@@ -108,16 +110,21 @@ def evaluate(
     card: Annotated[
         bool, typer.Option("--scorecard", help="Many measures of it alone: also ROUGE, calibration, lower case, typing errors.")
     ] = False,
+    bins: Annotated[bool, typer.Option("--calibration", help="How sure it is against how often it is right, in ten bins.")] = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Held-out scores of a prompt and of the bare model, with 95 % intervals."""
     check_out(out)
+    if card and bins:
+        raise InputError("Give --scorecard or --calibration, not both.")
+    from trained_prompts import evaluation
     from trained_prompts.tasks import get_task
 
     get_task(task)
+    alone = evaluation.scorecard if card else evaluation.calibration if bins else None
     with progress_bar() as report:
-        emit(_scores_of(prompt, task, model, limit, card, report), form, out)
+        emit(_scores_of(prompt, task, model, limit, alone, report), form, out)
 
 
 @app.command()
@@ -214,6 +221,30 @@ def trade(
     emit(table, form, out)
 
 
+@app.command()
+def behaviour(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of runs. [default: the gallery]", metavar="NAME...")] = None,
+    limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Ask the model about every run's prompt changed in every way, keep that with the run, and print a row a prompt. What is kept is not asked again."""
+    check_out(out)
+    from trained_prompts import kept_behaviour, store
+
+    runs = store.list_runs()
+    of_prompts = runs[runs["method"].isin(["prompt-tuning", "p-tuning"])]
+    names = names or of_prompts.loc[of_prompts["origin"] == "gallery", "name"].tolist()
+    for name in names:
+        store.find(name)
+        if name not in of_prompts["name"].tolist():
+            raise InputError(f"{name} has no virtual tokens that could be changed; name a run of prompt-tuning or p-tuning.")
+    with progress_bar() as report:
+        kept_behaviour.test(names, limit=limit, report=report)
+        table = kept_behaviour.summary(names, report=report)
+    emit(table, form, out)
+
+
 def _path_of(prompt: str) -> Path:
     """The path of what is named: a run's, where nothing of that name lies here."""
     from trained_prompts import store
@@ -231,7 +262,8 @@ def _values(text: str, kind: type) -> list:
         raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
 
 
-def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, card: bool, report: Report) -> pd.DataFrame:
+def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
+    """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from analysis.adapters import LoraAdapter, load_adapter
     from analysis.models import EMBEDDED_WIDTH, default_model, load_model
     from trained_prompts import evaluation, store
@@ -243,8 +275,8 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, car
         model = model or store.own_model(prompt)
     if (path / "config.json").is_file():  # a whole model
         trained = load_model(str(path), report=report)
-        if card:
-            return evaluation.scorecard(path.name, evaluation.bare(trained), get_task(task), limit=limit, report=report)
+        if alone:
+            return alone(path.name, evaluation.bare(trained), get_task(task), limit=limit, report=report)
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
     is_lora = isinstance(adapter, LoraAdapter)
@@ -254,14 +286,14 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, car
     language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
     if not is_lora and adapter.kind != "prefix":
         adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model or "the model")
-    if card:
+    if alone:
         subject = (
             evaluation.with_lora(language_model, applied(language_model[0], path))
             if is_lora
             else nullcontext(evaluation.adapted(adapter, language_model))
         )
         with subject as ready:
-            return evaluation.scorecard(adapter.name, ready, get_task(task), limit=limit, report=report)
+            return alone(adapter.name, ready, get_task(task), limit=limit, report=report)
     if is_lora:
         return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import torch
 
 from analysis.adapters import SoftPrompt
 from analysis.behaviour import Answers, Examples, Verdict, behaviour, judge
@@ -14,10 +15,14 @@ from analysis.errors import InputError
 from analysis.models import Report, no_report
 from analysis.readings import readings
 from analysis.vocabulary import Vocabulary
-from trained_prompts.evaluation import Adapted, bare, predictions, with_prefix, with_prompt
+from trained_prompts.batches import answer_logits, check_lengths, encode
+from trained_prompts.evaluation import MORE_TOKENS, Adapted, bare, predictions, with_prefix, with_prompt, write
 from trained_prompts.methods import keys_and_values
 from trained_prompts.scoring import SCORINGS
 from trained_prompts.tasks import Task
+from trained_prompts.trade import discretised
+
+SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]
 
 
 def examples_of(task: Task, language_model, *, limit: int | None = None) -> Examples:
@@ -79,3 +84,43 @@ def behave(
     read = readings(prompt, vocabulary, report=report)
     table = behaviour(prompt, vocabulary, examples, direction=direction, report=report, row_made=row_made)
     return table, judge(read, table, direction=direction, vocabulary=vocabulary)
+
+
+def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:
+    """The same input answered in four ways: with no prompt, with the prompt, with its nearest words in its place, and with each hand-written prompt.
+
+    Parameters
+    ----------
+    given : the input, without the task's template.
+
+    Returns
+    -------
+    `top_k` rows a way: way, reads (the text before the answer, without the virtual tokens), answer (written greedily up to the end of the line), rank (from
+    0), token, probability (of the answer's first token).
+
+    Raises
+    ------
+    InputError
+        The input is too long for the model.
+    """
+    model, tokenizer = language_model
+    ways = [
+        ("no prompt", None, task.template),
+        (prompt.name, prompt.embeddings, task.template),
+        ("its nearest words", discretised(prompt, vocabulary).embeddings, task.template),
+        *((f"hand-written {i}", None, template) for i, template in enumerate(task.prompts, start=1)),
+    ]
+    longest = max(len(tokenizer(answer, add_special_tokens=False).input_ids) for answer in task.answer_words()[:200])
+    rows = []
+    for way, values, template in ways:
+        text, subject = template.replace("{input}", given), with_rows(language_model, values)
+        (example,) = encode(tokenizer, [text], [" ."])
+        check_lengths([example], longest + MORE_TOKENS + (0 if values is None else len(values)), model.config)
+        with torch.inference_mode():
+            logits = answer_logits(subject.forward, [example], virtual_tokens=subject.virtual_tokens, device=model.device)[0]
+        chances, ids = logits.float().softmax(dim=-1).topk(top_k)
+        answer = write(subject, [text], longest + MORE_TOKENS)["answer"].iloc[0]
+        printable = "".join(letter if letter.isprintable() else "�" for letter in answer)
+        for rank, (token, chance) in enumerate(zip(ids.tolist(), chances.tolist(), strict=True)):
+            rows.append((way, text, printable, rank, vocabulary.tokens[token], chance))
+    return pd.DataFrame(rows, columns=SIDE_COLUMNS)

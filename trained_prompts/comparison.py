@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import InputError
+from analysis.errors import InputError, printable
 from analysis.folders import write_whole
 from analysis.models import EMBEDDED_MODEL, Report, no_report
 from trained_prompts import runs, store
-from trained_prompts.evaluation import Adapted, bare, recorded, score
+from trained_prompts.evaluation import Adapted, bare, check_held_out, recorded, score
 from trained_prompts.memory import PeakMemory
 from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
+from trained_prompts.scoring import SCORINGS
 from trained_prompts.tasks import Task, get_task
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.trainer import DivergedError, TrainingConfig
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
 PUBLISHED = SHIPPED / "published.json"  # every figure names its table
@@ -27,6 +30,8 @@ COLUMNS = [
     "method", "what", "task", "model", "measure", "score", "low", "high", "n", "loss", "trainable", "seconds_training", "seconds_scoring",
     "peak_memory", "seed",
 ]  # fmt: skip
+TEXTS = ["method", "what", "task", "model", "measure"]
+DIVERGED = ", diverged"  # ends `what` of a method whose loss became no number
 PUBLISHED_COLUMNS = ["paper", "table", "metric", "model", "total", "method", "printed", "trainable", "score", "plus_minus", "note"]
 METHODS: dict[str, dict] = {
     "prompt tuning": {"method": "prompt-tuning"},
@@ -71,20 +76,27 @@ def compare(
     -------
     A row for zero-shot, for each hand-written prompt with no and with four examples, and for each method that learns: method, what (the prompt, or the
     settings), task, model, measure, score, low, high (95 % interval), n, loss, trainable (parameters), seconds_training, seconds_scoring, peak_memory
-    (bytes held at most while the row was made, the frozen model with it), seed (of methods that learn).
+    (bytes held at most while the row was made, the frozen model with it), seed (of methods that learn). A method whose loss became no number keeps its
+    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged".
+
+    Raises
+    ------
+    InputError
+        A held-out example is too long for the model, or the rows of before cannot be read or those made cannot be kept.
     """
     task = get_task(config.task)
     table = kept(config)
     wanted = _rows(config, task)
+    check_held_out(task, language_model, virtual_tokens=TrainingConfig.tokens, limit=config.limit)
     for i, (method, what, make) in enumerate(wanted):
-        if ((table["method"] == method) & (table["what"] == what)).any():
+        if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED])).any():
             continue
 
         def report_part(share: float, doing: str, i: int = i, method: str = method) -> None:
             report((i + share) / len(wanted), f"{method}: {doing}")
 
-        row = pd.DataFrame([make(language_model, report_part)])
-        row = row.assign(method=method, what=what, task=task.name, model=config.model)[COLUMNS]
+        made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(language_model, report_part)
+        row = pd.DataFrame([made], columns=COLUMNS)
         table = row if not len(table) else pd.concat([table, row], ignore_index=True)
         _keep(config, table)
         row_made(table)
@@ -92,16 +104,36 @@ def compare(
 
 
 def kept(config: ComparisonConfig) -> pd.DataFrame:
-    """The rows of a comparison that were made on this machine so far."""
+    """The rows of a comparison that were made on this machine so far.
+
+    Raises
+    ------
+    InputError
+        The file is there and does not hold a comparison.
+    """
     path = _path(config)
-    return pd.read_csv(path, keep_default_na=True) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    return _read(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
 
 
 def all_kept() -> pd.DataFrame:
-    """Every comparison that ships or was made on this machine, one under the other, with the column origin: shipped or yours."""
-    folders = (("shipped", SHIPPED), ("yours", _folder()))
-    tables = [pd.read_csv(path).assign(origin=origin) for origin, folder in folders for path in sorted(folder.glob("*.csv"))]
+    """Every comparison that ships or was made on this machine, one under the other, with the column origin: shipped or yours; without the files of `damaged`."""
+    tables = []
+    for origin, folder in (("shipped", SHIPPED), ("yours", _folder())):
+        for path in sorted(folder.glob("*.csv")):
+            with suppress(InputError):
+                tables.append(_read(path).assign(origin=origin))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "origin"])
+
+
+def damaged() -> list[str]:
+    """A sentence for each file among the person's comparisons that holds none."""
+    sentences = []
+    for path in sorted(_folder().glob("*.csv")):
+        try:
+            _read(path)
+        except InputError as error:
+            sentences.append(str(error))
+    return sentences
 
 
 def published() -> pd.DataFrame:
@@ -121,9 +153,12 @@ def told_apart(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_zero_shot(table: pd.DataFrame) -> pd.Series:
-    """Of each row of one comparison: above, within or below; above and below where its 95 % interval and that of zero-shot have nothing in common."""
+    """Of each row of one comparison: above, within or below; above and below where its 95 % interval and that of zero-shot have nothing in common; no score
+    where it diverged.
+    """
     bare = table[table["method"] == "zero-shot"].iloc[0]
     place = pd.Series("within", index=table.index)
+    place[table["score"].isna()] = "no score"
     place[table["low"] > bare["high"]] = "above"
     place[table["high"] < bare["low"]] = "below"
     return place
@@ -131,7 +166,7 @@ def beside_zero_shot(table: pd.DataFrame) -> pd.Series:
 
 def best_of_each_method(table: pd.DataFrame) -> pd.DataFrame:
     """One row a method in the order of the table: of prompt engineering, the hand-written prompt that scored best."""
-    best = table.groupby("method", sort=False)["score"].idxmax()
+    best = table["score"].fillna(-math.inf).groupby(table["method"], sort=False).idxmax()
     return table.loc[best]
 
 
@@ -141,6 +176,21 @@ def _folder() -> Path:
 
 def _path(config: ComparisonConfig) -> Path:
     return _folder() / f"{config.key}.csv"
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        numbers = table[[name for name in COLUMNS if name not in TEXTS]].astype("float64")
+        methods = table["method"].tolist()
+        in_order = methods[:1] == ["zero-shot"] and {*methods[1:]} <= {"prompt engineering", *METHODS}
+        if not in_order or table[TEXTS].isna().any(axis=None) or numbers.loc[0, ["score", "low", "high"]].isna().any():
+            raise ValueError
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"The file {printable(path.name)} in {path.parent} holds no comparison that can be read; remove it, and run that comparison again."
+        ) from error
+    return table[COLUMNS]
 
 
 def _keep(config: ComparisonConfig, table: pd.DataFrame) -> None:
@@ -185,16 +235,35 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
     def make(language_model, report: Report) -> dict:
         name = f"{config.key}-{training.method}"
         with PeakMemory() as memory:
-            for recording, step in runs.record(training, name, language_model=language_model, folder=_folder()):  # noqa: B007
-                report(0.8 * step.step / step.steps, f"step {step.step} of {step.steps}")
-            table = task.examples("held-out").head(config.limit)
-            with recorded(recording, language_model) as subject:
-                scored = _scored(subject, task, table, lambda share, doing: report(0.8 + 0.2 * share, doing))
+            try:
+                for recording, step in runs.record(  # noqa: B007
+                    training, name, language_model=language_model, limit=config.limit, folder=_folder()
+                ):
+                    report(0.8 * step.step / step.steps, f"step {step.step} of {step.steps}")
+            except InputError as error:
+                if not _is_divergence(error):
+                    raise
+                scored = _unscored(training, task)
+            else:
+                table = task.examples("held-out").head(config.limit)
+                with recorded(recording, language_model) as subject:
+                    scored = _scored(subject, task, table, lambda share, doing: report(0.8 + 0.2 * share, doing))
         runs.forget(name, _folder())
         last = recording.last
         return scored | {"trainable": last.trainable, "seconds_training": last.seconds, "peak_memory": memory.bytes, "seed": training.seed}
 
     return make
+
+
+def _is_divergence(error: InputError) -> bool:
+    """Also of a model that was trained whole, which has no state to step back to and says so instead."""
+    return isinstance(error, DivergedError) or isinstance(error.__context__, DivergedError)
+
+
+def _unscored(training: TrainingConfig, task: Task) -> dict:
+    nothing = dict.fromkeys(("score", "low", "high", "loss"), math.nan)
+    measure = next(iter(SCORINGS[task.scored_by]))
+    return nothing | {"what": _settings_in_words(training) + DIVERGED, "measure": measure, "n": 0, "seconds_scoring": 0.0}
 
 
 def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:

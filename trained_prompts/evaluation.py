@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -24,12 +24,14 @@ from trained_prompts.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from analysis.adapters import SoftPrompt
+    from trained_prompts.batches import Example
     from trained_prompts.store import Recording
 
 BATCH_SIZE = 16
 MORE_TOKENS = 8  # than the longest answer wanted are written before an answer counts as over
 COLUMNS = ["prompt", "task", "split", "n", "measure", "score", "low", "high", "loss", "seconds"]
 SCORECARD_COLUMNS = ["prompt", "task", "measure", "value", "low", "high", "n"]
+CALIBRATION_COLUMNS = ["prompt", "task", "bin", "low", "high", "n", "confidence", "accuracy"]
 PREDICTION_COLUMNS = ["text", "target", "answer", "correct", "probability", "loss"]
 _GOES_ON = re.compile(r" *[\w'’-]")
 
@@ -125,6 +127,26 @@ def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Re
     return result[[*PREDICTION_COLUMNS, *(column for column in result if column not in PREDICTION_COLUMNS)]]
 
 
+def check_held_out(task: Task, language_model, *, virtual_tokens: int = 0, limit: int | None = None) -> None:
+    """Refuse held-out examples that are too long to be scored behind so many virtual tokens, before anything is learned.
+
+    Raises
+    ------
+    InputError
+    """
+    from trained_prompts.batches import check_lengths, encode
+
+    model, tokenizer = language_model
+    table = task.examples("held-out").head(limit)
+    if not len(table):
+        return
+    if task.labels:
+        examples = [example for label in task.labels for example in encode(tokenizer, table["text"], [label] * len(table))]
+    else:
+        examples = _followed(encode(tokenizer, table["text"], table["target"]))
+    check_lengths(examples, virtual_tokens, model.config)
+
+
 def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
     """The task's own measure of one method on some of its held-out examples.
 
@@ -210,6 +232,23 @@ def scorecard(name: str, subject: Adapted, task: Task, *, limit: int | None = No
     free text, loss, expected calibration error, the task's first measure on the same inputs in lower case and with typing errors (the invariance set
     of HELM, Liang et al. 2023, section 4.4), and seconds an example.
     """
+    return scorecard_and_calibration(name, subject, task, limit=limit, report=report)[0]
+
+
+def calibration(name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
+    """How sure the model is against how often it is right, on a task's held-out examples, in ten bins of confidence.
+
+    Returns
+    -------
+    Ten rows: prompt, task, bin, low, high (its edges), n, confidence, accuracy (both missing in an empty bin); see `scoring.calibration_bins`.
+    """
+    return _calibration(name, task, predictions(subject, task, task.examples("held-out").head(limit), report=report))
+
+
+def scorecard_and_calibration(
+    name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `scorecard` and `calibration` answer, the model asked once for both."""
     from trained_prompts import scoring
 
     table = task.examples("held-out").head(limit)
@@ -236,7 +275,15 @@ def scorecard(name: str, subject: Adapted, task: Task, *, limit: int | None = No
         )
     plain.append(("seconds an example", seconds))
     measured.append(pd.DataFrame(plain, columns=["measure", "value"]).assign(n=len(table)))
-    return pd.concat(measured, ignore_index=True).assign(prompt=name, task=task.name)[SCORECARD_COLUMNS]
+    card = pd.concat(measured, ignore_index=True).assign(prompt=name, task=task.name)[SCORECARD_COLUMNS]
+    return card, _calibration(name, task, answered)
+
+
+def _calibration(name: str, task: Task, answered: pd.DataFrame) -> pd.DataFrame:
+    from trained_prompts.scoring import calibration_bins
+
+    bins = calibration_bins(answered["probability"].to_numpy(), answered["correct"].to_numpy())
+    return bins.assign(prompt=name, task=task.name)[CALIBRATION_COLUMNS]
 
 
 def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
@@ -256,7 +303,7 @@ def _evaluate_all(prompts, task_name, language_model, limit, report) -> pd.DataF
             report((i + share) / len(prompts), f"{doing}: {name}")
 
         if enter is None:
-            scores.append(_bare_model(task, table, language_model, report_part))
+            scores.append(score_bare(task, table, language_model, report=report_part))
         else:
             with enter() as subject:
                 scores.append(score(name, subject, task, table, report=report_part))
@@ -267,7 +314,8 @@ def _evaluate_all(prompts, task_name, language_model, limit, report) -> pd.DataF
 _BARE: WeakKeyDictionary[object, dict[tuple, pd.DataFrame]] = WeakKeyDictionary()
 
 
-def _bare_model(task: Task, table: pd.DataFrame, language_model, report: Report) -> pd.DataFrame:
+def score_bare(task: Task, table: pd.DataFrame, language_model, *, report: Report = no_report) -> pd.DataFrame:
+    """`score` of the model as it is, on the first so many held-out examples; each is asked once a process."""
     kept = _BARE.setdefault(language_model[0], {})
     if (task, len(table)) not in kept:
         kept[task, len(table)] = score("no prompt", bare(language_model), task, table, report=report)
@@ -300,14 +348,18 @@ def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Re
     }
 
 
+def _followed(encoded: list[Example]) -> list[Example]:
+    """One position more than the answer: what the model writes next must not go on with the answer."""
+    return [replace(example, ids=example.ids + example.answer[-1:], answer=(*example.answer, 0)) for example in encoded]
+
+
 def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
     """Greedy writing in one forward pass: as far as each next token is the wanted one, what was read is what would have been written."""
-    from trained_prompts.batches import Example, encode
+    from trained_prompts.batches import encode
 
     tokenizer = subject.tokenizer
     encoded = encode(tokenizer, table["text"], table["target"], begun=subject.begun)
-    # One position more than the answer: what the model writes next must not go on with the answer.
-    examples = [Example(example.ids + example.answer[-1:], (*example.answer, 0)) for example in encoded]
+    examples = _followed(encoded)
     answers, probabilities, losses = [""] * len(table), np.empty(len(table)), np.empty(len(table))
     for index, log_probabilities in _log_probabilities(examples, subject, report):
         wanted = encoded[index].answer

@@ -12,28 +12,35 @@ import pandas as pd
 from analysis.errors import InputError
 from analysis.models import Report, no_report
 from trained_prompts import store
-from trained_prompts.evaluation import evaluate_run
+from trained_prompts.evaluation import check_held_out, evaluate_run
 from trained_prompts.memory import PeakMemory
+from trained_prompts.tasks import get_task
 from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
 
 
 def record(
-    config: TrainingConfig, name: str, *, language_model, folder: Path | None = None, report: Report = no_report
+    config: TrainingConfig, name: str, *, language_model, limit: int | None = None, folder: Path | None = None, report: Report = no_report
 ) -> Iterator[tuple[store.Recording, TrainingStep]]:
     """Train under a name, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
 
     Yields the recording and the step just added to it: at once the last step of the run that is gone on with, if there is one. When the loss is no number,
     the recording has gone back to the last good state before the error is raised.
 
+    Parameters
+    ----------
+    limit : the first so many held-out examples are what it will be scored on; all when None.
+
     Raises
     ------
     InputError
-        What `trainer.train` raises; or an unfinished run of that name has other settings, or its checkpoint cannot be written.
+        What `trainer.train` raises; or a held-out example is too long for the model, an unfinished run of that name has other settings, or its
+        checkpoint cannot be written.
     DivergedError
         The loss is no number.
     """
+    check_held_out(get_task(config.task), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
     path = store.checkpoint_path(name, folder)
     recording, state = store.Recording(config), None
     if path.is_file():
@@ -85,7 +92,7 @@ def run(
     diverged: DivergedError | None = None
     recording = store.Recording(config)
     try:
-        for made, step in record(config, name, language_model=language_model, folder=folder, report=report):
+        for made, step in record(config, name, language_model=language_model, limit=limit, folder=folder, report=report):
             recording = made
             watch(step)
     except DivergedError as error:

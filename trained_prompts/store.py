@@ -466,8 +466,26 @@ def read_card(name: str) -> str:
 
 
 def read_description(path: Path) -> dict:
-    """The run.json of a run's folder."""
-    return json.loads((path / "run.json").read_text(encoding="utf-8"))
+    """The run.json of a run's folder; γ, which may be endless, is a number."""
+    run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    if "readable" in run["config"]:
+        run["config"]["readable"] = float(run["config"]["readable"])  # "inf"; older files have Infinity, which is no JSON
+    return run
+
+
+def read_losses(name: str) -> pd.DataFrame:
+    """The losses of a run: step, loss, learning_rate, seconds, and validation where it was scored while it learned.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name is in the store, or it has no losses that can be read.
+    """
+    path = find(name) / "losses.csv"
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
 
 
 def has_trajectory(name: str) -> bool:
@@ -506,7 +524,7 @@ def own_model(name: str) -> str | None:
 
 
 def _row(origin: str, path: Path) -> dict:
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_description(path.parent)
     config, scores = run["config"], run["scores"]
     trained = scores.get("trained", {})
     return {
@@ -518,7 +536,7 @@ def _row(origin: str, path: Path) -> dict:
         "tokens": config.get("tokens"),
         "rank": config.get("rank"),
         "init": config.get("init"),
-        "readable": float(config.get("readable", 0.0)),
+        "readable": config.get("readable", 0.0),
         "steps": run["steps_done"],
         "seed": config["seed"],
         "measure": trained.get("measure"),
@@ -594,8 +612,15 @@ def _write(recording: Recording, description: dict, folder: Path) -> None:
         _save({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
     losses = recording.losses().dropna(axis=1, how="all")
     losses.to_csv(folder / "losses.csv", index=False, lineterminator="\n")
-    (folder / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(_in_json(description), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(description), encoding="utf-8")
+
+
+def _in_json(value):
+    """The same with what JSON has no number for as text, inf or nan."""
+    if isinstance(value, dict):
+        return {name: _in_json(part) for name, part in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_adapter(recording: Recording, folder: Path) -> None:

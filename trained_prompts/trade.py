@@ -13,7 +13,7 @@ from analysis.models import Report, no_report
 from analysis.neighbours import nearest
 from analysis.readings import LEVEL, readings
 from analysis.vocabulary import Vocabulary
-from trained_prompts.evaluation import score, with_prompt
+from trained_prompts.evaluation import score, score_bare, with_prompt
 from trained_prompts.tasks import Task
 
 COLUMNS = [
@@ -30,6 +30,9 @@ COLUMNS = [
     "words_score",
     "words_low",
     "words_high",
+    "no_prompt",
+    "no_prompt_low",
+    "no_prompt_high",
     "n",
 ]
 
@@ -59,16 +62,18 @@ def trade(
     -------
     A row a prompt, the weakest pull first: prompt, task, readable (γ), near (share of its tokens that are nearer to a word than chance allows and are not nearest to
     the word that they started from), cosine (mean centred cosine with the nearest word), words (those words), measure, score, low, high (95 % interval) of the
-    vectors, words_score, words_low, words_high of the words in their place, n.
+    vectors, words_score, words_low, words_high of the words in their place, no_prompt, no_prompt_low, no_prompt_high of the model as it is, n.
     """
     table = task.examples("held-out").head(limit)
+    parts = 2 * len(prompts) + 1
+    bare = score_bare(task, table, language_model, report=lambda share, doing: report(share / parts, f"{doing}: no prompt")).iloc[0]
     rows = []
     for i, prompt in enumerate(prompts):
         scores = []
         for j, each in enumerate((prompt, discretised(prompt, vocabulary))):
 
             def report_part(share: float, doing: str, i: int = i, j: int = j, name: str = each.name) -> None:
-                report((i + (j + share) / 2) / len(prompts), f"{doing}: {name}")
+                report((1 + 2 * i + j + share) / parts, f"{doing}: {name}")
 
             scores.append(score(each.name, with_prompt(language_model, each.embeddings), task, table, report=report_part).iloc[0])
         read = readings(prompt, vocabulary)
@@ -78,7 +83,7 @@ def trade(
             [
                 prompt.name, task.name, float(prompt.metadata.get(DRAWN_TO_WORDS, 0.0)), away.mean(), read["score"].mean(),
                 " ".join(token.strip() for token in read["nearest_token"]), vectors["measure"], vectors["score"], vectors["low"], vectors["high"],
-                words["score"], words["low"], words["high"], vectors["n"],
+                words["score"], words["low"], words["high"], bare["score"], bare["low"], bare["high"], vectors["n"],
             ]
         )  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("readable", kind="stable", ignore_index=True)

@@ -29,7 +29,7 @@ from trained_prompts.tasks import get_task
 
 Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
-LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.001, "prefix-tuning": 0.01, "lora": 0.001, "full": 2e-5}
+LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
 # The settings that only some methods have; a run's description leaves out those of the others.
 OF_METHOD: dict[Method, tuple[str, ...]] = {
     "prompt-tuning": ("tokens", "init", "init_text", "readable"),

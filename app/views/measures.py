@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt")
+GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra")
 ALL = "All"
 
 
@@ -39,13 +39,15 @@ LEGEND = r"""
 $E$ ($V \times d$): the input embeddings of the vocabulary, a row $e$ for each of its $V$ words (tokens, to be exact), $d$ numbers wide ·
 $\mu$: their mean row · $\Sigma$: their covariance · $P$ ($n \times d$): a prompt of $n$ virtual tokens, a row $P_i$ or $p$ each ·
 $P^0$: what $P$ was before training · $\Delta = P - P^0$: the displacements · $A, B$: two prompts, their rows $a_i, b_j$ · $c(p, e)$: centred cosine ·
-$w(p)$: the word nearest to $p$ by it · $\hat{x} = x / \lVert x \rVert$ · $\#$: the number of.
+$w(p)$: the word nearest to $p$ by it · $W$: a weight · $\Delta W$: what a LoRA of rank $r$ adds to it, with the singular
+values $\sigma_1 \ge \dots \ge \sigma_r$ and the singular vectors $u_k, v_k$ · $\hat{x} = x / \lVert x \rVert$ · $\#$: the number of.
 A cosine with a vector of length zero counts as 0.
 """
 
 LESTER = "Lester, Al-Rfou and Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*"
 KHASHABI = "Khashabi et al. 2022, *Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts*, on readings that mislead"
 DAVISON = "Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2"
+HU = "Hu et al. 2022, *LoRA: Low-Rank Adaptation of Large Language Models*"
 SPOT = "Vu et al. 2022, *SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer*"
 
 MEASURES = (
@@ -306,6 +308,18 @@ MEASURES = (
     ),
     Measure(
         "Clusters",
+        "Shared start",
+        (
+            "The share of a cluster's members that were started from a word which another member was started from too (`shared_start`).",
+            "0 means that no two members share a start, and from 0.5 on the page calls the cluster an echo.",
+            "It counts the members whose initial values are known, each by the word nearest to them, and is compared with nothing else.",
+        ),
+        r"\text{shared\_start}(C) = \frac{\#\bigl\{i \in C : w(P^0_i) = w(P^0_j) \text{ for another } j \in C\bigr\}}{\#\{i \in C : P^0_i \text{ known}\}}",
+        "The explorer's own; no paper. Prompts of one seed draw the same words, whatever their task.",
+        "that a cluster of other starts was learned. Starts from different words can lie close together as well, and random starts have a nearest word each that says little of them.",
+    ),
+    Measure(
+        "Clusters",
         "Agreement (NMI)",
         (
             "How much the clusters tell of which prompt, or which task, a token belongs to.",
@@ -431,6 +445,91 @@ MEASURES = (
         r"z = \min\left( \frac{m(A, B) - \operatorname{mean}_r m(A, R_r)}{\operatorname{sd}_r m(A, R_r)},\ \frac{m(A, B) - \operatorname{mean}_r m(R'_r, B)}{\operatorname{sd}_r m(R'_r, B)} \right), \quad m \text{ the matched } c(a_i, b_j)",
         "The explorer's own; the standard deviation is corrected for the finite pool of draws after Cochran 1977, *Sampling Techniques*, section 2.6.",
         "that the tasks are alike. Two prompts that started from the same words score high whatever they learned, and prompts made of real words score a little above those of random draws: 3 is no evidence.",
+    ),
+    # --- LoRA spectra ---
+    Measure(
+        "LoRA spectra",
+        "Stable rank",
+        (
+            "How many directions as strong as the strongest one the update's energy would fill (`stable_rank`).",
+            "1 means that one direction holds everything, and *r* that all *r* are equally strong.",
+            "It is compared with the rank *r* that the LoRA was given, beyond which it cannot go.",
+        ),
+        r"\text{stable\_rank} = \frac{\lVert \Delta W \rVert_F^2}{\sigma_1^2} = \frac{\sum_k \sigma_k^2}{\sigma_1^2}",
+        "Rudelson and Vershynin 2007, *Sampling from Large Matrices: An Approach through Geometric Functional Analysis*, where it is called numerical rank.",
+        "how many ranks are needed. Many weak directions hardly count here, and the task may need them.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Effective rank",
+        (
+            "How many directions the update uses when each counts by its singular value (`effective_rank`).",
+            "1 means one direction and *r* means *r* equal ones, and weak directions count for more than in the stable rank, since values are not squared.",
+            "It is compared with the rank *r* of the LoRA; the column `entropy` is the same idea on squared values, brought to the scale from 0 to 1.",
+        ),
+        r"\text{effective\_rank} = \exp\Bigl(-\sum_k p_k \log p_k\Bigr), \qquad p_k = \frac{\sigma_k}{\sum_l \sigma_l}",
+        "Roy and Vetterli 2007, *The Effective Rank: A Measure of Effective Dimensionality*.",
+        "what the directions do, nor that a LoRA of so many ranks would learn as much: training with fewer may find another solution, or none.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Ranks at 90, 95 and 99 %",
+        (
+            "The fewest directions that hold so much of the update's energy (`rank_90`, `rank_95`, `rank_99`).",
+            "A number far below *r* says that the rest of the ranks change the weight very little.",
+            "It is compared with the rank *r*, and the smaller copy is cut by the same rule.",
+        ),
+        r"\text{rank}_q = \min\Bigl\{ m : \sum_{k \le m} \sigma_k^2 \ge \tfrac{q}{100} \sum_k \sigma_k^2 \Bigr\}",
+        "Eckart and Young 1936, *The Approximation of One Matrix by Another of Lower Rank*: no matrix of so low a rank comes nearer.",
+        "that the model does as well with so few. Energy is not accuracy: score the smaller copy on the task.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Spike",
+        (
+            "The share of the update's energy that lies in its strongest direction (`spike`).",
+            "1 means an update of rank one, and $1/r$ that all directions are equally strong.",
+            "Above 0.9 the page's health check calls it a rank-one spike.",
+        ),
+        r"\text{spike} = \frac{\sigma_1^2}{\sum_k \sigma_k^2} = \frac{1}{\text{stable\_rank}}",
+        "The explorer's own; no paper. It is the inverse of the stable rank.",
+        "that something went wrong. A task that needs one change makes a spike too.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Subspace similarity",
+        (
+            "How far the *i* strongest directions of one update lie in the span of the *j* strongest of another (φ).",
+            "1 means that the smaller span lies within the larger, and 0 that they are at right angles.",
+            "Beside it stands φ of two random updates of the same shapes, which is more than 0 and grows with *i* and *j*.",
+        ),
+        r"\phi(i, j) = \frac{\lVert U_i^{\top} U'_j \rVert_F^2}{\min(i, j)}, \qquad U_i = (u_1, \dots, u_i) \text{ on the output side, } (v_1, \dots, v_i) \text{ on the input side}",
+        f"{HU}, section 7.2.",
+        "that both learned the same. Input directions start from random values and hardly leave them, so two LoRAs of one seed share them whatever they learned.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Amplification",
+        (
+            "How strong the update is beside what the weight itself does in the update's directions (`amplification`).",
+            "A high value says that the LoRA makes much of what the weight has little of, and a value near 1 that it only adds to what is there.",
+            "It is compared with the weight, projected on the update's own directions; `relative_norm` compares it with the whole weight instead.",
+        ),
+        r"\text{amplification} = \frac{\lVert \Delta W \rVert_F}{\lVert U^{\top} W V \rVert_F}, \qquad U, V \text{ the singular vectors of } \Delta W \text{ in use}",
+        f"{HU}, section 7.3.",
+        "that the directions matter to the task. Any direction that the weight hardly uses, a random one as well, gives a high value.",
+    ),
+    Measure(
+        "LoRA spectra",
+        "Intruder dimensions",
+        (
+            "How many of the ten strongest output directions of the changed weight are like none of the weight's own (`intruders`).",
+            "0 means that the strongest directions are still the old ones, and 10 that all of them are new.",
+            "A direction is an intruder if its cosine with every left singular vector of *W* is under 0.5.",
+        ),
+        r"\text{intruders} = \#\Bigl\{ k \le 10 : \max_j \bigl\lvert \tilde u_k \cdot u^W_j \bigr\rvert < 0.5 \Bigr\}, \qquad \tilde u_k \text{ of } W + \Delta W,\; u^W_j \text{ of } W",
+        "Shuttleworth et al. 2024, *LoRA vs Full Fine-tuning: An Illusion of Equivalence*.",
+        "that the model forgot anything: the paper finds both together, and this counts directions alone. The ten and the 0.5 are choices, and others give other counts.",
     ),
 )
 

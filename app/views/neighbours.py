@@ -9,8 +9,8 @@ from analysis.null import null_of
 from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
 from app import charts, widgets
 from app.background import computed
-from trained_prompts import store
-from trained_prompts.tasks import TASKS
+from trained_prompts import kept_behaviour, store
+from trained_prompts.tasks import TASKS, get_task
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 METRIC_HELP = {
@@ -152,6 +152,27 @@ def show_direction() -> None:
     widgets.download_buttons(table, f"{prompt.name}-direction")
 
 
+def show_behaviour() -> None:
+    """What asking the model about the changed prompt came to, where that was done."""
+    measured = kept_behaviour.kept(key)
+    if measured is not None:
+        verdict = computed(
+            ("verdict", vocabulary.model, widgets.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
+            "the verdict",
+            lambda report: kept_behaviour.verdict_of(prompt, vocabulary, get_task(measured["task"].iloc[0]), measured, report=report),
+        )
+        if verdict is not None:
+            st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")
+    st.page_link(
+        "views/behaviour.py",
+        label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
+        icon=":material/science:",
+        query_params={"prompt": key},
+    )
+
+
+with widgets.in_words():
+    show_behaviour()
 if known:
     show_direction()
 

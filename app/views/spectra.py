@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.adapters import LoraAdapter
@@ -27,6 +28,7 @@ from trained_prompts.truncated import score_truncated
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
+FEW_RANKS = 16
 
 
 def zipped(adapter: LoraAdapter, energy: float) -> bytes:
@@ -109,6 +111,11 @@ def show_scores(scores: pd.DataFrame, name: str) -> None:
     widgets.download_buttons(scores, f"{name}-smaller-scores")
 
 
+def whole_ranks(figure: go.Figure, **most: int) -> go.Figure:
+    """The figure with a tick a rank on each axis (x, y) that has few of them, where Plotly would put ticks in between."""
+    return figure.update_layout(**{f"{axis}axis_dtick": 1 for axis, ranks in most.items() if ranks <= FEW_RANKS})
+
+
 def lies(one, other) -> str:
     """How the interval of one score lies to that of another."""
     return "lies above" if one.low > other.high else "lies below" if one.high < other.low else "overlaps"
@@ -174,10 +181,9 @@ if not len(of_projection):
 else:
     lines = long_form(of_projection)
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(
-        charts.spectrum_lines(lines, cumulative=False), key="values", alt=f"Singular values of the {projection} modules, log scale."
-    )
-    right.plotly_chart(charts.spectrum_lines(lines, cumulative=True), key="energy", alt=f"Cumulative energy of the {projection} modules.")
+    values, energies = (whole_ranks(charts.spectrum_lines(lines, cumulative=which), x=lines["rank"].max()) for which in (False, True))
+    left.plotly_chart(values, key="values", alt=f"Singular values of the {projection} modules, log scale.")
+    right.plotly_chart(energies, key="energy", alt=f"Cumulative energy of the {projection} modules.")
     st.caption("Darker is nearer to the input.")
 
 with widgets.in_words():
@@ -308,9 +314,12 @@ if other_key is not None:
             phi = subspace_similarity(adapter.modules[module], other.modules[module], side=side)
             left, right = st.columns(2, gap="large")
             left.markdown("**These two**")
-            left.plotly_chart(charts.subspace_map(phi, "phi"), key="phi", alt=f"Subspace similarity of {module}.")
+            of_these, of_random = (
+                whole_ranks(charts.subspace_map(phi, column), x=phi["j"].max(), y=phi["i"].max()) for column in ("phi", "phi_random")
+            )
+            left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
             right.markdown("**Two random updates**")
-            right.plotly_chart(charts.subspace_map(phi, "phi_random"), key="phi-random", alt="The same of random updates.")
+            right.plotly_chart(of_random, key="phi-random", alt="The same of random updates.")
             widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi")
 st.caption(
     f"{widgets.plain(adapter.name)}: {adapter.source.format}, {adapter.source.dtype}, sha256 {adapter.source.sha256[:12]}… · ΔW is never formed"

@@ -104,3 +104,61 @@ def test_a_map_of_one_value_alone_begins_at_zero_and_any_other_where_its_values_
     for values, limits in (([0, 0], (0, 1)), ([3, 3], (0, 3)), ([1, 3], (None, None)), ([None, None], (None, None))):
         heat_map = charts.layer_map(layers_table(values), "intruders").data[0]
         assert (heat_map.zmin, heat_map.zmax) == limits
+
+
+def trade_table() -> pd.DataFrame:
+    rows = [  # prompt, readable, near, cosine, words, score, low, high, words_score, words_low, words_high
+        ("c", np.inf, 1.0, 0.9, "<b> of", 0.8, 0.7, 0.9, 0.8, 0.7, 0.9),
+        ("a", 0.0, 0.0, 0.4, "the in", 0.9, 0.8, 0.95, 0.1, 0.05, 0.2),
+        ("other seed", 0.0, 0.1, 0.5, "at on", 0.6, 0.5, 0.7, 0.2, 0.1, 0.3),
+        ("b", 0.3, 0.5, 0.6, "to and", 0.7, 0.6, 0.8, 0.3, 0.2, 0.4),
+    ]
+    columns = ["prompt", "readable", "near", "cosine", "words", "score", "low", "high", "words_score", "words_low", "words_high"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(measure="exact match", no_prompt=0.24, no_prompt_low=0.17, no_prompt_high=0.33, family=[0, 0, 1, 0], n=100)
+
+
+def test_the_trade_is_drawn_for_vectors_and_words_apart_over_the_bare_models_band():
+    figure = charts.readability_trade(trade_table(), "cosine")
+    vectors, other, words, _ = figure.data
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["the vectors", "their words in their place"]
+    np.testing.assert_allclose(vectors.x, [0.4, 0.6, 0.9], rtol=1e-6)  # in the order of γ
+    np.testing.assert_allclose(vectors.y, [0.9, 0.7, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(words.y, [0.1, 0.3, 0.8], rtol=1e-6)
+    assert list(vectors.text) == ["γ = 0", "γ = 0.3", "γ = ∞"]
+    np.testing.assert_allclose(words.error_y.array, [0.1, 0.1, 0.1])
+    np.testing.assert_allclose(vectors.error_y.arrayminus, [0.1, 0.1, 0.1])
+    np.testing.assert_allclose(other.y, [0.6], rtol=1e-6)  # of another seed: no line leads to it
+    assert vectors.marker.symbol != words.marker.symbol and vectors.line.dash != words.line.dash
+    assert "&lt;b&gt; of" in vectors.customdata[2]
+    band = figure.layout.shapes[0]
+    assert (band.y0, band.y1) == (0.17, 0.33)
+    np.testing.assert_allclose(charts.readability_trade(trade_table(), "near").data[0].x, [0.0, 0.5, 1.0])
+
+
+def test_prompts_as_near_as_each_other_still_have_room_beside_them():
+    low, high = charts.readability_trade(trade_table().assign(near=0.5), "near").layout.xaxis.range
+    assert low < 0.5 < high
+
+
+def test_bins_of_confidence_stand_beside_the_diagonal_and_are_larger_the_more_they_hold():
+    bins = pd.DataFrame(
+        {
+            "low": [0.0, 0.1, 0.2],
+            "high": [0.1, 0.2, 0.3],
+            "n": [1, 0, 9],
+            "confidence": [0.05, np.nan, 0.25],
+            "accuracy": [0.0, np.nan, 1.0],
+        }
+    )
+    table = pd.concat([bins.assign(prompt=name, task="toy") for name in ("<i>", "it")], ignore_index=True)
+    diagonal, first, second = charts.reliability(table).data
+    assert list(diagonal.x) == list(diagonal.y) == [0, 1]
+    np.testing.assert_allclose(first.x, [0.05, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(first.y, [0.0, 1.0])
+    assert first.marker.size[0] < first.marker.size[1]
+    assert first.customdata[:, 0].tolist() == [1, 9]
+    assert (first.name, second.name) == ("&lt;i&gt;", "it")
+    assert first.marker.symbol != second.marker.symbol and first.marker.color != second.marker.color
+    on_two_tasks = pd.concat([bins.assign(prompt="it", task=task) for task in ("toy", "other")], ignore_index=True)
+    assert [trace.name for trace in charts.reliability(on_two_tasks).data[1:]] == ["it on toy", "it on other"]

@@ -1,6 +1,7 @@
 """The page Methods and its charts, on comparisons that are made up here."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.model_size import total_parameters
+from analysis.models import load_model
 from app import charts
 from tests.conftest import REPOSITORY
+from tests.trained_prompts.conftest import trained
 from trained_prompts import store
 from trained_prompts.comparison import COLUMNS, SHIPPED, ComparisonConfig, beside_zero_shot, best_of_each_method, published, told_apart
+from trained_prompts.evaluation import evaluate_run
 
 ROWS = [  # method, what, score, low, high, trainable, seed
     ("zero-shot", "{input}\nAnswer:", 0.50, 0.45, 0.55, 0, None),
@@ -37,6 +41,20 @@ def made_up(task: str = "sentiment", model: str = "smollm2-135m", better: float 
 
 def test_a_row_is_beyond_zero_shot_only_where_the_intervals_have_nothing_in_common():
     assert beside_zero_shot(made_up()).tolist() == ["within", "below", "within", "within", "above", "above"]
+
+
+def diverged(table: pd.DataFrame, method: str = "full fine-tuning") -> pd.DataFrame:
+    """The same as it is where one method's loss became no number."""
+    of_it = table["method"] == method
+    table.loc[of_it, ["score", "low", "high", "loss"]] = np.nan
+    return table.assign(n=table["n"].where(~of_it, 0), what=table["what"].where(~of_it, table["what"] + ", diverged"))
+
+
+def test_what_diverged_is_neither_told_apart_nor_not():
+    assert beside_zero_shot(diverged(made_up())).tolist() == ["within", "below", "within", "within", "above", "no score"]
+    best = best_of_each_method(diverged(made_up()))
+    assert best["method"].tolist() == ["zero-shot", "prompt engineering", "prompt tuning", "LoRA", "full fine-tuning"]
+    assert best["score"].isna().tolist() == [False] * 4 + [True]
 
 
 def test_comparisons_are_told_apart_though_they_are_of_one_task_and_model():
@@ -138,6 +156,15 @@ def test_models_stand_in_the_order_of_their_size():
     figure = charts.score_by_size(table[table["method"] == "LoRA"])
     assert list(figure.layout.xaxis.ticktext) == ["134.5 M<br>smollm2-135m", "2 G<br>large"]
     np.testing.assert_allclose(figure.data[0].y, [0.66, 0.76])
+
+
+def test_a_method_that_diverged_keeps_its_row_without_a_mark():
+    table = diverged(made_up())
+    for figure in (charts.method_scores(table), charts.score_by_trainable(table), charts.score_by_size(table.assign(total=134_515_008))):
+        full = figure.data[-1]
+        assert full.name == "full fine-tuning"
+        assert np.isnan(np.array([*full.x, *full.y], dtype=float)).sum() == 1
+    assert charts.method_scores(table).layout.yaxis.ticktext[-1] == "full fine-tuning"
 
 
 @pytest.mark.parametrize("against", ["trainable", "total"])
@@ -279,3 +306,62 @@ def test_a_scorecard_hides_no_measure(page):
     ]  # fmt: skip
     assert card.notna().all(axis=None)
     assert store.list_runs().set_index("name").loc["sentiment-words-1", "task"] == "sentiment"
+    assert any("How sure it is" in text.value for text in driver.markdown)
+
+
+@pytest.mark.slow
+def test_what_diverged_and_what_cannot_be_read_is_said(page, own_runs):
+    kept(diverged(made_up()), own_runs)
+    (own_runs / ".comparisons" / "broken.csv").write_text("method,what\nzero-shot")
+    driver = page()
+    assert not driver.exception
+    assert "Diverged, so without a score: full fine-tuning." in texts(driver)
+    assert driver.dataframe[0].value["score"].isna().tolist() == [False] * 5 + [True]
+    (sentence,) = [warning.value.replace("\\", "") for warning in driver.warning]
+    assert "broken.csv" in sentence and "remove it" in sentence
+
+
+# ---- the trade
+
+
+@pytest.mark.slow
+def test_the_trade_offers_the_runs_that_differ_in_nothing_but_the_pull(page):
+    driver = page()
+    assert not driver.exception
+    runs = driver.multiselect(key="trade-runs-plural")
+    assert runs.value == ["plural-random-3", "plural-readable-0.3", "plural-readable-1", "plural-readable-3"]
+    assert {"plural-words-1", "plural-words-2"} <= set(runs.options)
+
+
+@pytest.mark.slow
+def test_the_trade_of_ones_own_runs_is_measured_when_it_is_asked_for(page, toy_config, own_cache):
+    language_model = load_model(toy_config.model, device="cpu")
+    for name, readable in (("endless", float("inf")), ("plain", 0.0), ("other-seed", 0.0)):
+        config = replace(toy_config, readable=readable, seed=int(name == "other-seed"))
+        recording = trained(config, language_model)
+        store.save(recording, name, evaluate_run(recording, language_model=language_model))
+    driver = page(trade=f"toy on {toy_config.model}", trade_against="tokens beyond chance", trade_examples="10")
+    assert not driver.exception and not driver.warning
+    assert driver.multiselect(key=f"trade-runs-toy on {toy_config.model}").value == ["plain", "endless"]
+    assert driver.session_state["trade-against"] == "near"
+    assert "words in their place" not in texts(driver)
+    driver.button(key="measure-trade").click().run()
+    settled(driver)
+    assert not driver.exception and not driver.error
+    assert "the words in their place" in texts(driver)
+    table = next(frame.value for frame in driver.dataframe if "words_score" in frame.value)
+    assert table["prompt"].tolist() == ["plain", "endless"] and table["readable"].tolist() == ["0", "∞"]
+    scored = store.list_runs().set_index("name")["score"]
+    assert table["score"].tolist() == scored[["plain", "endless"]].tolist()
+    assert table.loc[1, "words_score"] == table.loc[1, "score"]  # of nothing but words, the words are the prompt
+    driver.selectbox(key="trade").set_value("plural").run()
+    assert not driver.exception and not driver.warning
+    assert driver.multiselect(key="trade-runs-plural").value[0] == "plural-random-3"
+
+
+@pytest.mark.slow
+def test_a_link_to_a_trade_that_is_not_here_says_so(page):
+    driver = page(trade="nosuchtask", trade_runs_plural=["plural-readable-1", "nosuchrun"])
+    assert not driver.exception
+    said = " ".join(warning.value for warning in driver.warning)
+    assert "nosuchtask" in said and "nosuchrun" in said

@@ -64,7 +64,7 @@ def test_the_learning_rate_is_the_methods_own_until_somebody_changes_it(page):
     driver = page(method="lora")
     assert driver.number_input(key="rate-lora").value == 0.001
     driver.selectbox(key="method").select("full").run()
-    assert driver.number_input(key="rate-full").value == 2e-5
+    assert driver.number_input(key="rate-full").value == 3e-5
 
 
 def test_a_link_keeps_the_settings(page):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Outcome
-from trained_prompts.evaluation import COLUMNS
+from trained_prompts.evaluation import CALIBRATION_COLUMNS, COLUMNS
 from trained_prompts.store import list_runs
 
 
@@ -45,6 +45,19 @@ def test_a_prompt_is_trained_kept_listed_and_evaluated(command, toy_arguments, o
         evaluated = command("evaluate", name, "--task", "toy", "--model", toy_arguments[3], "--format", "json")
         assert evaluated.status == 0
         assert [row["score"] for row in json.loads(evaluated.out)] == [row["score"] for row in rows]
+
+
+def test_how_sure_a_prompt_is_can_be_had_by_itself(command, toy_arguments, own_runs):
+    command("train", *toy_arguments, "--name", "mine")
+    asked = ["evaluate", "mine", "--task", "toy", "--format", "json"]
+    bins = pd.DataFrame(json.loads(command(*asked, "--calibration").out))
+    assert bins.columns.tolist() == CALIBRATION_COLUMNS and bins["bin"].tolist() == list(range(10))
+    assert bins["n"].sum() == 4 and set(bins["prompt"]) == {"mine"}
+    card = pd.DataFrame(json.loads(command(*asked, "--scorecard").out)).set_index("measure")["value"]
+    filled = bins[bins["n"] > 0]
+    assert (filled["n"] * (filled["accuracy"] - filled["confidence"]).abs()).sum() / 4 == pytest.approx(card["calibration error"])
+    both = command(*asked, "--scorecard", "--calibration")
+    assert both.status == 2 and "not both" in both.err
 
 
 def test_the_same_settings_give_the_same_prompt(command, toy_arguments, own_runs):

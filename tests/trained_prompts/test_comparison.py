@@ -1,16 +1,20 @@
 """A comparison: a row for every way to adapt the model, each with what it costs, kept as it is made and gone on with where it was broken off."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.errors import InputError
+from analysis.export import WRITERS, write_table
 from tests.trained_prompts.conftest import trained
+from tests.trained_prompts.test_runs import ABSURD
 from trained_prompts import comparison, runs, store
-from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, compare, kept
+from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, compare, damaged, kept
 from trained_prompts.evaluation import bare as bare_model
-from trained_prompts.evaluation import evaluate, predictions, recorded
+from trained_prompts.evaluation import check_held_out, evaluate, predictions, recorded, with_prompt
 from trained_prompts.tasks import TASKS
 from trained_prompts.trainer import TrainingConfig
 
@@ -139,3 +143,89 @@ def test_a_row_needs_no_more_than_its_own_examples(config, language_model):
     table = compare(replace(config, limit=3), language_model=language_model)
     assert (table["n"] == 3).all()
     assert np.isfinite(table["loss"]).all()
+
+
+def test_methods_that_diverge_keep_their_rows_and_the_comparison_goes_on(config, language_model, monkeypatch, tmp_path):
+    """At a rate beyond what a config may hold, for two of the methods: one that can step back to its last good state, and one that cannot."""
+    checked, absurd = TrainingConfig.__post_init__, ("p-tuning", "full")
+
+    def absurdly(self) -> None:
+        checked(self)
+        if self.method in absurd:
+            object.__setattr__(self, "learning_rate", ABSURD)
+
+    monkeypatch.setattr(TrainingConfig, "__post_init__", absurdly)
+    config = replace(config, steps=6)
+    made = compare(config, language_model=language_model)
+    assert made["method"].tolist()[5:] == ["prompt tuning", "p-tuning", "prefix tuning", "LoRA", "full fine-tuning"]
+    lost = made["what"].str.endswith(", diverged")
+    assert made.loc[lost, "method"].tolist() == ["p-tuning", "full fine-tuning"]
+    assert made.loc[lost, ["score", "low", "high", "loss"]].isna().all(axis=None) and (made.loc[lost, "n"] == 0).all()
+    assert made.loc[~lost, ["score", "low", "high", "loss"]].notna().all(axis=None)
+    assert (made.loc[lost, "trainable"] > 0).all() and (made["measure"] == "accuracy").all()
+    assert not list(comparison._folder().glob(".unfinished/*"))
+
+    again = []
+    table = compare(config, language_model=language_model, row_made=again.append)
+    assert not again and all_kept()["what"].tolist()[-10:] == made["what"].tolist()
+    pd.testing.assert_frame_equal(table.drop(columns="seed"), made.drop(columns="seed"), check_dtype=False)
+    for ending in WRITERS:
+        write_table(table, tmp_path / f"table.{ending}")
+    assert json.loads((tmp_path / "table.json").read_text())[-1]["score"] is None
+
+
+def test_a_held_out_example_that_is_too_long_is_refused_before_anything_is_made(config, toy_task, language_model, own_runs, monkeypatch):
+    table = toy_task.load()
+    table.loc[len(table) - 1, "input"] = "the cat sat on the mat " * 100
+    language_model[0].config.max_position_embeddings = 128
+    monkeypatch.setitem(TASKS, "toy", replace(TASKS["toy"], load=lambda: table))
+    told = []
+    with pytest.raises(InputError, match=r"longest example needs \d+ positions .* and the model has 128"):
+        compare(config, language_model=language_model, report=lambda share, doing: told.append(doing))
+    assert not told and kept(config).empty
+    training = TrainingConfig(task="toy", model=config.model, steps=3)
+    with pytest.raises(InputError, match="the model has 128"):
+        next(runs.record(training, "mine", language_model=language_model))
+    assert next(runs.record(training, "mine", language_model=language_model, limit=3))[1].step == 0
+
+
+@pytest.mark.parametrize("labels", [(" the cat", " mat"), None])
+def test_what_is_just_not_too_long_to_be_scored_is_let_through(labels, config, toy_task, language_model):
+    task = replace(toy_task, labels=labels)
+    table = task.examples("held-out")
+    for context in range(5, 40):
+        language_model[0].config.max_position_embeddings = context
+        ways = (
+            lambda: check_held_out(task, language_model, virtual_tokens=3),
+            lambda: predictions(with_prompt(language_model, np.ones((3, WIDTH), np.float32)), task, table),
+        )
+        refused = []
+        for way in ways:
+            try:
+                way()
+                refused.append(False)
+            except InputError:
+                refused.append(True)
+        assert refused[0] == refused[1]
+    assert not refused[0]
+
+
+@pytest.mark.parametrize(
+    "damage", ["nothing", "one cell", "half a row", "not text", "no zero-shot", "two zero-shots", "another method", "a word for a number"]
+)
+def test_a_file_that_holds_no_comparison_is_left_out_and_told(damage, config, whole, language_model):
+    compare(config, language_model=language_model)
+    good = comparison._path(config).read_bytes()
+    lines = good.decode().split("\n")
+    path = comparison._folder() / "damaged.csv"
+    path.write_bytes({
+        "nothing": b"", "one cell": b"method\nzero-shot\n", "half a row": good[:-200].rpartition(b"\n")[0] + b'\nLoRA,"rank', "not text": b"\xff\xfe\x00" * 50,
+        "no zero-shot": "\n".join([lines[0], *lines[3:]]).encode(), "two zero-shots": good + good.split(b"\n", 1)[1],
+        "another method": good.replace(b"\nLoRA,", b"\nmagic,"), "a word for a number": good.replace(b",accuracy,", b",accuracy,high", 1),
+    }[damage])  # fmt: skip
+    (sentence,) = damaged()
+    assert "damaged.csv" in sentence and "\n" not in sentence
+    assert len(all_kept()) == len(whole)
+    path.replace(comparison._path(config))
+    with pytest.raises(InputError, match="holds no comparison"):
+        compare(config, language_model=language_model)

@@ -18,10 +18,12 @@ from trained_prompts.evaluation import (
     Adapted,
     adapted,
     bare,
+    calibration,
     evaluate,
     predictions,
     score,
     scorecard,
+    scorecard_and_calibration,
     with_lora,
     write,
 )
@@ -283,6 +285,11 @@ def test_a_scorecard_leaves_nothing_out_and_its_changed_inputs_are_those_changed
     assert card["measure"].tolist() == [
         "accuracy", "accuracy, lower case", "accuracy, typing errors", "loss", "calibration error", "seconds an example",
     ]  # fmt: skip
+    again, bins = scorecard_and_calibration("it", ours, task)
+    timed = card["measure"] == "seconds an example"
+    pd.testing.assert_frame_equal(again[~timed], card[~timed])
+    pd.testing.assert_frame_equal(bins, calibration("it", ours, task))
+    assert bins["n"].sum() == len(TEXTS) and (bins["accuracy"] * bins["n"]).sum() == pytest.approx(card["value"][0] * len(TEXTS))
     assert (card["n"] == len(TEXTS)).all() and set(card["prompt"]) == {"it"} and set(card["task"]) == {"made"}
     values = card.set_index("measure")
     assert values.loc["loss", "value"] == pytest.approx(predictions(ours, task, task.examples("held-out"))["loss"].mean(), abs=1e-9)

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from analysis.adapters import load_adapter
 from analysis.errors import AdapterError, InputError
 from analysis.models import load_model
 from tests.conftest import REPOSITORY, names_in
+from tests.trained_prompts.conftest import trained
 from trained_prompts import store
 from trained_prompts.evaluation import evaluate_run
 from trained_prompts.trainer import train
@@ -219,3 +221,31 @@ def test_a_file_that_cannot_be_read_is_not_kept(own_runs):
     with pytest.raises(AdapterError):
         store.keep([("theirs.npy", b"no prompt")], "theirs")
     assert names_in(own_runs) == []
+
+
+def test_a_run_of_nothing_but_words_is_described_in_json_that_every_reader_takes(toy_config, language_model, own_runs):
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is no JSON")
+
+    recording = trained(replace(toy_config, readable=math.inf), language_model)
+    scores = evaluate_run(recording, language_model=language_model)
+    path = store.save(recording, "words", scores.assign(loss=math.nan))
+    text = (path / "run.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["config"]["readable"] == "inf"
+    assert store.read_description(path)["config"]["readable"] == math.inf
+    assert "--readable inf" in store.read_card("words")
+    (path / "run.json").write_text(text.replace('"readable": "inf"', '"readable": Infinity'))  # as it was written before
+    assert store.read_description(path)["config"]["readable"] == math.inf
+    assert "--readable inf" in store.command_of(store.read_description(path))
+    assert store.list_runs().set_index("name").loc["words", "readable"] == math.inf
+
+
+def test_the_losses_of_a_run_are_read_or_refused_in_a_sentence(recording, scores, own_runs):
+    path = store.save(recording, "mine", scores)
+    pd.testing.assert_frame_equal(store.read_losses("mine"), recording.losses().dropna(axis=1, how="all"), check_exact=False)
+    for spoil in (lambda file: file.write_bytes(b""), lambda file: file.unlink()):
+        spoil(path / "losses.csv")
+        with pytest.raises(InputError, match="losses of mine cannot be read"):
+            store.read_losses("mine")
+    with pytest.raises(InputError, match="No prompt is called"):
+        store.read_losses("nosuchrun")

@@ -1,0 +1,171 @@
+"""The page Behaviour through Streamlit's own test driver, on the tiny model; its charts' figures are those of the table."""
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis.adapters import load_soft_prompt
+from analysis.behaviour import WHOLE
+from analysis.inside import attention, logit_lens
+from analysis.vocabulary import load_vocabulary
+from app import behaviour_charts
+from tests.app.test_pages import settled
+from tests.conftest import REPOSITORY
+from tests.trained_prompts.conftest import trained
+from trained_prompts import kept_behaviour, store
+from trained_prompts.asking import behave, examples_of, side_by_side
+from trained_prompts.evaluation import evaluate_run
+from trained_prompts.tasks import TASKS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(toy_config, own_runs):
+    from analysis.models import load_model
+
+    model = load_model(toy_config.model, device="cpu")
+    recording = trained(toy_config, model)
+    return store.save(recording, "mine", evaluate_run(recording, language_model=model))
+
+
+@pytest.fixture
+def tiny(toy_config):
+    from analysis.models import load_model
+
+    return load_model(toy_config.model, device="cpu")
+
+
+@pytest.fixture
+def page(run):
+    def open_page(**query) -> AppTest:
+        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+        driver.switch_page("views/behaviour.py")
+        for key, value in ({"prompt": "mine", "examples": "10"} | query).items():
+            driver.query_params[key] = value
+        return settled(driver)
+
+    return open_page
+
+
+def expected(run, tiny, toy_config):
+    prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
+    return behave(prompt, vocabulary, examples_of(TASKS["toy"], tiny, limit=10), TASKS["toy"])
+
+
+def test_a_prompt_is_tested_when_it_is_asked_for_and_what_came_of_it_is_kept(page, run, tiny, toy_config):
+    driver = page()
+    assert not driver.exception
+    assert "has not been tested on 4 examples of toy" in driver.info[0].value
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not driver.exception
+    assert not driver.error
+    table, verdict = expected(run, tiny, toy_config)
+    assert any(verdict.label.capitalize() in text.value for text in driver.markdown)
+    shown = next(frame.value for frame in driver.dataframe if "intervention" in frame.value)
+    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
+    assert driver.metric[0].value == f"{table['score'].iloc[0]:.3f}"
+    assert (kept_behaviour.kept("mine")["n"] == 4).all()
+
+    again = page()
+    assert not again.info
+    assert any(verdict.label.capitalize() in text.value for text in again.markdown)
+
+
+def test_one_token_shows_all_that_is_known_of_it(page, run):
+    kept_behaviour.test(["mine"], limit=10)
+    driver = page(view="One token", token="2")
+    assert not driver.exception
+    assert not driver.error
+    headings = " ".join(text.value for text in driver.markdown)
+    for said in ("Nearest words", "Its reading", "What changing it does", "would say next", "attends to it"):
+        assert said in headings
+    assert len(driver.get("plotly_chart")) == 3
+
+
+@pytest.mark.parametrize(("view", "charts"), [("Inside", 3), ("Answers", 0)])
+def test_the_other_views_open_by_link(page, view, charts):
+    driver = page(view=view)
+    assert not driver.exception
+    assert not driver.error
+    assert len(driver.get("plotly_chart")) == charts
+
+
+def test_what_the_model_writes_of_a_prompt_is_told_with_its_chance(page):
+    driver = page(view="In words")
+    driver.button(key="write").click()
+    settled(driver)
+    assert not driver.exception
+    assert not driver.error
+    assert any("with those of 10 other tasks" in text.value.replace("\\", "") for text in driver.markdown)
+
+
+def test_the_neighbours_page_opens_with_the_verdict_of_a_tested_prompt(page, run):
+    kept_behaviour.test(["mine"], limit=10)
+    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+    driver.switch_page("views/neighbours.py")
+    driver.query_params["prompt"] = "mine"
+    settled(driver)
+    assert not driver.exception
+    label = kept_behaviour.summary(["mine"])["verdict"].iloc[0]
+    assert driver.markdown[0].value.startswith(f"**{label.capitalize()}.**")
+
+
+def test_a_link_to_a_prompt_that_is_not_here_says_so(page):
+    driver = page(prompt="nosuchprompt")
+    assert not driver.exception
+    assert "nosuchprompt" in driver.warning[0].value.replace("\\", "")
+
+
+@pytest.mark.parametrize("what", ["score", "loss"])
+def test_the_chart_of_changes_draws_every_row_with_its_interval(run, tiny, toy_config, what):
+    table, _ = expected(run, tiny, toy_config)
+    figure = behaviour_charts.changes(table, what)
+    drawn = {}
+    for trace in figure.data:
+        for i, place in enumerate(trace.y):
+            drawn[place] = (trace.x[i], trace.x[i] + trace.error_x.array[i], trace.x[i] - trace.error_x.arrayminus[i])
+    rows = table[table["intervention"] != WHOLE].reset_index(drop=True)
+    assert sorted(drawn) == list(rows.index)
+    found = np.array([drawn[i] for i in rows.index])
+    np.testing.assert_allclose(found, rows[[f"{what}_change", f"{what}_high", f"{what}_low"]], atol=1e-6)
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == len(figure.data)
+    assert len(set(figure.layout.yaxis.ticktext)) == len(rows)
+
+
+def test_lens_and_attention_are_drawn_as_they_stand_in_the_tables(run, tiny, toy_config):
+    prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
+    lens = logit_lens(prompt.embeddings, tiny, vocabulary)
+    heat = behaviour_charts.lens(lens).data[0]
+    cell = lens[(lens["position"] == 1) & (lens["layer"] == 2) & (lens["rank"] == 0)].iloc[0]
+    assert heat.z[2][1] == pytest.approx(cell["probability"], rel=1e-5)
+    norms = behaviour_charts.stream_norms(lens).data[0]
+    assert norms.z[1][2] == pytest.approx(np.log10(cell["norm"]), rel=1e-5)
+    paid = attention(prompt.embeddings, tiny, ["the cat", "the mat sat"])
+    by_layer = behaviour_charts.attention_by_layer(paid).data[0]
+    assert list(by_layer.y) == ["0", "1", "2", "the input"]
+    mean = paid[paid["position"].isna() & (paid["layer"] == 2)]["attention"].mean()
+    assert by_layer.z[3][1] == pytest.approx(mean, rel=1e-5)
+    by_head = behaviour_charts.attention_by_head(paid, 2).data[0]
+    row = paid[(paid["position"] == 2) & (paid["layer"] == 1) & (paid["head"] == 1)].iloc[0]
+    assert by_head.z[1][0] == pytest.approx(row["attention"], rel=1e-5)
+
+
+def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config):
+    prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
+    table = side_by_side(prompt, vocabulary, TASKS["toy"], "the mat", tiny, top_k=3)
+    assert table.groupby("way", sort=False).size().tolist() == [3, 3, 3]
+    import torch
+
+    model, tokenizer = tiny
+    ids = torch.tensor([tokenizer("the mat\nAnswer:").input_ids])
+    for way, rows in (("no prompt", None), ("mine", prompt.embeddings)):
+        inputs = model.get_input_embeddings()(ids)
+        if rows is not None:
+            inputs = torch.cat([torch.from_numpy(np.array(rows))[None], inputs], dim=1)
+        with torch.no_grad():
+            chances = model(inputs_embeds=inputs).logits[0, -1].softmax(-1)
+        found = table[table["way"] == way]
+        np.testing.assert_allclose(found["probability"], chances.topk(3).values, atol=1e-5)
+        assert found["token"].tolist() == [vocabulary.tokens[i] for i in chances.topk(3).indices]

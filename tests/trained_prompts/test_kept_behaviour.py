@@ -1,0 +1,112 @@
+"""What was asked of a run's prompt is kept with it, not asked again, and summed up in a row."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.adapters import load_soft_prompt
+from analysis.errors import InputError
+from analysis.readings import readings
+from analysis.vocabulary import load_vocabulary
+from tests.trained_prompts.conftest import trained
+from trained_prompts import kept_behaviour, store
+from trained_prompts.asking import behave, examples_of
+from trained_prompts.evaluation import evaluate_run
+from trained_prompts.tasks import TASKS
+
+
+@pytest.fixture
+def run(toy_config, language_model, own_runs):
+    recording = trained(toy_config, language_model)
+    return store.save(recording, "mine", evaluate_run(recording, language_model=language_model))
+
+
+def test_a_run_is_asked_once_for_so_many_examples(run, language_model, toy_config):
+    assert kept_behaviour.kept("mine") is None
+    kept_behaviour.test(["mine"], limit=3)
+    first = (run / kept_behaviour.FILE).read_bytes()
+    table = kept_behaviour.kept("mine")
+    expected, _ = behave(
+        load_soft_prompt(run), load_vocabulary(toy_config.model), examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"]
+    )
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-9)
+
+    told = []
+    kept_behaviour.test(["mine"], limit=3, report=lambda share, doing: told.append(doing))
+    assert (run / kept_behaviour.FILE).read_bytes() == first
+    assert not any("asking" in doing for doing in told)
+    kept_behaviour.test(["mine"], limit=4, report=lambda share, doing: told.append(doing))
+    assert any("asking" in doing for doing in told)
+    assert (kept_behaviour.kept("mine")["n"] == 4).all()
+
+
+def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy_config):
+    kept_behaviour.test(["mine"], limit=4)
+    row = kept_behaviour.summary(["mine"]).iloc[0]
+    assert row.index.tolist() == kept_behaviour.SUMMARY_COLUMNS
+    table = kept_behaviour.kept("mine").drop_duplicates("intervention").set_index("intervention")
+    for column, intervention, of in (
+        ("score", "whole prompt", "score"), ("no_prompt", "no prompt", "score"), ("initial", "initial values", "score"), ("words", "nearest words", "score"),
+        ("out", "task direction out", "score_change"), ("out_low", "task direction out", "score_low"), ("out_high", "task direction out", "score_high"),
+        ("random_out", "random direction out", "score_change"), ("alone", "task direction alone", "score"),
+        ("alone_beside", "task direction alone", "score_beside_control"), ("alone_high", "task direction alone", "score_beside_high"),
+    ):  # fmt: skip
+        assert row[column] == table.loc[intervention, of], column
+    prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
+    counts = readings(prompt, vocabulary)["verdict"].value_counts()
+    assert [row["echo"], row["unreadable"], row["near"], row["learned"]] == [
+        counts.get(name, 0) for name in ("echo", "unreadable", "near a word", "learned")
+    ]
+    assert row["verdict"] == kept_behaviour.verdict_of(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine")).label
+    line = kept_behaviour.summary_markdown(kept_behaviour.summary(["mine"])).splitlines()[2]
+    assert line.startswith("| mine") and f"{row['score']:.2f}" in line and row["verdict"] in line
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe nonsense"])
+def test_a_damaged_file_counts_as_none(run, content):
+    (run / kept_behaviour.FILE).write_bytes(content)
+    assert kept_behaviour.kept("mine") is None
+    with pytest.raises(InputError, match="has not been tested yet"):
+        kept_behaviour.summary(["mine"])
+
+
+def test_a_prompt_of_unknown_start_is_summed_up_without_a_direction(run, toy_config):
+    (run / "initial.safetensors").unlink()
+    kept_behaviour.test(["mine"], limit=4)
+    row = kept_behaviour.summary(["mine"]).iloc[0]
+    assert np.isnan(row["out"]) and np.isnan(row["words_p"]) and np.isnan(row["initial"])
+    assert row["words"] >= 0
+
+
+def run_command(monkeypatch, capsys, *arguments):
+    from analysis.command_line import run
+    from trained_prompts.__main__ import app
+
+    monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    captured = capsys.readouterr()
+    return ended.value.code or 0, captured.out, captured.err
+
+
+def test_the_command_asks_keeps_and_prints_a_row_a_prompt(run, monkeypatch, capsys):
+    status, out, err = run_command(monkeypatch, capsys, "behaviour", "mine", "--limit", 3, "--format", "csv")
+    assert status == 0, err
+    table = pd.read_csv(io.StringIO(out))
+    assert table.columns.tolist() == kept_behaviour.SUMMARY_COLUMNS
+    assert table["n"].tolist() == [3]
+    assert kept_behaviour.kept("mine") is not None
+
+
+def test_the_command_refuses_what_has_no_virtual_tokens(toy_config, language_model, own_runs, monkeypatch, capsys):
+    config = replace(toy_config, method="lora", rank=2, learning_rate=0.001)
+    recording = trained(config, language_model)
+    store.save(recording, "thin", evaluate_run(recording, language_model=language_model))
+    for name, words in (("thin", "no virtual tokens"), ("nothing", "nothing")):
+        status, _, err = run_command(monkeypatch, capsys, "behaviour", name)
+        assert status == 2
+        assert words in err
