@@ -7,7 +7,7 @@ in one way, the same examples are asked again, and the change is given with a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -114,6 +114,12 @@ class Intervention:
     amount: float | None = None
 
 
+def discretised(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
+    """The prompt with each virtual token replaced by its nearest word (Khashabi et al. 2022, section 3), itself a prompt that can be written down."""
+    ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
+    return replace(prompt, name=f"{prompt.name}, words", embeddings=np.array(vocabulary.embeddings[ids[:, 0]], dtype=np.float32))
+
+
 def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: TaskDirection | None = None) -> list[Intervention]:
     """Every way in which a prompt is changed, the most telling first.
 
@@ -131,7 +137,7 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
     prompt.check_is_embeddings()
     prompt.check_width(vocabulary.width, vocabulary.model)
     rows = np.asarray(prompt.embeddings, dtype=np.float32)
-    words = vocabulary.embeddings[nearest(rows, vocabulary, top_k=1)[0][:, 0]].astype(np.float32)
+    words = discretised(prompt, vocabulary).embeddings
     start = None if prompt.initial is None else np.asarray(prompt.initial, dtype=np.float32)
     rng = np.random.default_rng(SEED)
     made = [Intervention(WHOLE, (rows,)), Intervention(NO_PROMPT, (None,))]

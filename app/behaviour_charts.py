@@ -60,8 +60,8 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
     figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
     named = table["measure"].iloc[0] if what == "score" and len(table) else what
     figure.update_layout(
-        height=130 + ROW_HEIGHT * len(table),
-        margin=MARGIN | {"t": 90},
+        height=100 + ROW_HEIGHT * len(table),
+        margin=MARGIN | {"t": 60},
         xaxis_title=f"change of {named} from the whole prompt",
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import Answers, Examples, Verdict, behaviour, judge
+from analysis.behaviour import Answers, Examples, Verdict, behaviour, discretised, judge
 from analysis.direction import task_direction
 from analysis.errors import InputError
 from analysis.models import Report, no_report
@@ -20,7 +20,6 @@ from trained_prompts.evaluation import MORE_TOKENS, Adapted, bare, predictions, 
 from trained_prompts.methods import keys_and_values
 from trained_prompts.scoring import SCORINGS
 from trained_prompts.tasks import Task
-from trained_prompts.trade import discretised
 
 SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]
 

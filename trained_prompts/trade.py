@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pandas as pd
 
 from analysis.adapters import SoftPrompt
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from analysis.behaviour import discretised
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest
 from analysis.readings import LEVEL, readings
 from analysis.vocabulary import Vocabulary
 from trained_prompts.evaluation import score, score_bare, with_prompt
@@ -35,12 +32,6 @@ COLUMNS = [
     "no_prompt_high",
     "n",
 ]
-
-
-def discretised(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
-    """The prompt with each virtual token replaced by its nearest word (Khashabi et al. 2022, section 3), itself a prompt that can be written down."""
-    ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
-    return replace(prompt, name=f"{prompt.name}, words", embeddings=np.ascontiguousarray(vocabulary.embeddings[ids[:, 0]]))
 
 
 def trade(

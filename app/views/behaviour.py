@@ -8,6 +8,7 @@ import streamlit as st
 
 from analysis.adapters import SoftPrompt
 from analysis.behaviour import INTERVENTIONS, WHOLE
+from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.inside import attention, logit_lens
 from analysis.models import Report, load_model
 from analysis.neighbours import neighbours
@@ -246,6 +247,7 @@ def show_token(table: pd.DataFrame | None) -> None:
         if read is not None:
             row = read.iloc[position]
             st.markdown(f"{charts.verdict_label(row['verdict'])}  \n{read_in_words(row)}")
+        show_cluster(position)
         st.markdown("**What changing it does**")
         if table is None:
             st.caption("Ask the model under *Interventions*, and this shows what dropping and replacing the token does.")
@@ -287,6 +289,31 @@ def show_token(table: pd.DataFrame | None) -> None:
         query_params={"prompt": key},
     )
     links[1].page_link("views/clusters.py", label="Its cluster among all prompts", icon=":material/scatter_plot:")
+
+
+def show_cluster(position: int) -> None:
+    """The cluster that the token is in, among all prompts at hand, and whether that cluster can be believed."""
+    others = [other for other in widgets.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
+    everyone = [prompt, *others]
+    found = computed(
+        ("clusters with", vocabulary.model, widgets.content_of(everyone)),
+        "the clusters",
+        lambda report: find_clusters(everyone, vocabulary, report=report),
+    )
+    if found is None:
+        return
+    number = found.members["cluster"].iloc[position]  # the prompt's own tokens come first
+    if number < 0:
+        st.markdown(f"**Its cluster**  \nNone: it is in no cluster among the {len(found.members)} virtual tokens at hand.")
+        return
+    row = found.clusters.set_index("cluster", drop=False).loc[[number]]
+    believed = "stable and tighter than chance" if is_real(row).iloc[0] else "not to be believed: chance makes such clusters too"
+    echo = ", and most of it started from the same words" if is_echo(row).fillna(False).iloc[0] else ""
+    of = row.iloc[0]
+    st.markdown(
+        f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
+        f"(stability {of['stability']:.2f}, tightness p {of['tightness_p']:.2f})."
+    )
 
 
 def one(position: int) -> SoftPrompt:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from analysis.adapters import load_soft_prompt
+from analysis.behaviour import discretised
 from analysis.vocabulary import load_vocabulary
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_readable import nearest_token
 from trained_prompts import store
 from trained_prompts.evaluation import evaluate, evaluate_run
 from trained_prompts.tasks import get_task
-from trained_prompts.trade import COLUMNS, discretised, trade
+from trained_prompts.trade import COLUMNS, trade
 
 
 @pytest.fixture
