@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import InputError, printable
+from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import EMBEDDED_MODEL, Report, no_report
 from trained_prompts import runs, store
@@ -270,3 +271,23 @@ def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -
     began = time.perf_counter()
     row = score("", subject, task, table, report=report).iloc[0]
     return row[["measure", "score", "low", "high", "n", "loss"]].to_dict() | {"seconds_scoring": time.perf_counter() - began}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The rows of one comparison as the README shows them."""
+
+    def settings(what: str) -> str:
+        one_line = what.replace("\n", " ⏎ ")
+        return f"“{one_line}”" if "{input}" in one_line else one_line
+
+    shown = pd.DataFrame(
+        {
+            "method": table["method"],
+            "prompt, or settings": table["what"].map(settings),
+            table["measure"].dropna().iloc[0]: [f"{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" for row in table.itertuples()],
+            "trainable": table["trainable"].map("{:,.0f}".format),
+            "training": table["seconds_training"].map("{:.0f} s".format),
+            "peak memory": [f"{held / 1e9:.1f} GB" for held in table["peak_memory"]],
+        }
+    )
+    return WRITERS["md"](shown).decode()

@@ -28,6 +28,7 @@ RECIPES = {
         for task, of_task in _TASKS.items()
         for name, of_seed in _SEEDS.items()
     },
+    "first-letter-words-1": TrainingConfig(task="first-letter", learning_rate=0.02, steps=100, init="sample-vocab", seed=1),
     "sentiment-random-1": TrainingConfig(task="sentiment", init="random", seed=1),
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1
