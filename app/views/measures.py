@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra")
+GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra", "Behaviour")
 ALL = "All"
 
 
@@ -530,6 +530,79 @@ MEASURES = (
         r"\text{intruders} = \#\Bigl\{ k \le 10 : \max_j \bigl\lvert \tilde u_k \cdot u^W_j \bigr\rvert < 0.5 \Bigr\}, \qquad \tilde u_k \text{ of } W + \Delta W,\; u^W_j \text{ of } W",
         "Shuttleworth et al. 2024, *LoRA vs Full Fine-tuning: An Illusion of Equivalence*.",
         "that the model forgot anything: the paper finds both together, and this counts directions alone. The ten and the 0.5 are choices, and others give other counts.",
+    ),
+    # --- Behaviour ---
+    Measure(
+        "Behaviour",
+        "Change under an intervention",
+        (
+            "How much the score, or the loss, on held-out examples changes when the prompt is changed in one way.",
+            "0 is the whole prompt, and an interval that holds 0 says that no change was shown on so many examples.",
+            "The same examples are asked with and without the change, and resampled together (2,000 times; over the draws too, where the change is drawn at random).",
+        ),
+        r"s(P') - s(P), \qquad \text{2.5 and 97.5 \% quantiles of } s_b(P') - s_b(P),\; b \text{ a resample of the examples}",
+        "Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 8.3.",
+        "what the token or direction means. If no answer changed, the interval has no width, which says little where the examples are few.",
+    ),
+    Measure(
+        "Behaviour",
+        "Task direction out, and alone",
+        (
+            "Whether the model acts on the direction that the displacements share: it is taken out of each of them, or kept alone over the initial values.",
+            "If the score falls without it, it is needed; if it rises with it alone, it is enough.",
+            "Both stand beside random directions of the same size: each token moved as far, elsewhere.",
+        ),
+        r"P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r^{\top}",
+        f"This explorer. {KHASHABI}.",
+        "that a direction which is enough is the only one: another may do as well, so that neither is needed.",
+    ),
+    Measure(
+        "Behaviour",
+        "Nearest words in place of the tokens",
+        (
+            "How the prompt scores that can be written down: each virtual token replaced by its nearest word.",
+            "As high as the whole prompt means that these words do what the vectors do.",
+            "It is compared with no prompt at all.",
+        ),
+        r"s\bigl(w(P_1), \dots, w(P_n)\bigr) - s(\text{no prompt})",
+        f"{KHASHABI}, section 3.",
+        "that the words explain the prompt. Words that do well may do so for other reasons than people would give.",
+    ),
+    Measure(
+        "Behaviour",
+        "Logit lens",
+        (
+            "The word that the model would say next at a virtual position if it ended after a layer.",
+            "A high probability says that the state there is close to what the model makes of that word at its end.",
+            "After the last layer it is what the model really says.",
+        ),
+        r"\operatorname{softmax}\bigl(U\, \text{norm}(h_\ell)\bigr), \qquad h_\ell \text{ the residual stream after layer } \ell,\; U \text{ the output embeddings}",
+        "nostalgebraist 2020, *interpreting GPT: the logit lens*.",
+        "what early layers hold: they are not made to be read by the output layer.",
+    ),
+    Measure(
+        "Behaviour",
+        "Attention of the answer",
+        (
+            "How much the position that predicts the answer attends to each virtual token, on average over held-out examples.",
+            "The weights of one head sum to 1 over the prompt and the input.",
+            "It is compared with the share that the input gets.",
+        ),
+        r"\frac{1}{N} \sum_{x} \operatorname{softmax}\bigl(q_{\text{last}} K^{\top} / \sqrt{d_h}\bigr)_i",
+        "Vaswani et al. 2017, *Attention Is All You Need*; Xiao et al. 2024, *Efficient Streaming Language Models with Attention Sinks*.",
+        "that the token matters. The first position draws attention whatever stands there.",
+    ),
+    Measure(
+        "Behaviour",
+        "Verbalisation",
+        (
+            "Whether the model can say what the prompt asks for: its hidden states stand in the place of words of another text, and what is written is compared with the task's description.",
+            "The share of all tasks' descriptions that are as like to it as the own one is the p-value.",
+            "The descriptions of other tasks are chance.",
+        ),
+        r"p = \frac{\#\{t : \overline{\text{ROUGE-1}}(t) \ge \overline{\text{ROUGE-1}}(\text{own})\}}{\#\{t\}}, \qquad \text{the mean over all pairs of layers}",
+        "Ghandeharioun et al. 2024, *Patchscopes*, section 3; Ramati et al. 2024, *Eliciting Textual Descriptions from Representations of Continuous Prompts* (InSPEcT).",
+        "that a prompt which is not verbalised holds nothing: the model may be too small to say it. And with ten tasks, p cannot be below 0.1.",
     ),
 )
 

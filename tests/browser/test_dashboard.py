@@ -257,7 +257,9 @@ def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
         "/compare",
         "/search",
         "/spectra",
+        "/behaviour?prompt=plural-words-1",
         "/train",
+        "/methods",
         "/measures",
     ):
         narrow.goto(path)

@@ -23,18 +23,29 @@ TASKS = {
     "plural": 100,
     "past-tense": 100,
     "number-words": 100,
+    "first-letter": 198,
 }  # held-out examples
+SCORED = 500  # of them, at most, of runs that were made since the gallery has been so large
 
 
-def test_five_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_starts_and_sentiment_by_three_starts():
+def test_six_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_starts():
     runs = list_runs().query("origin == 'gallery' and method == 'prompt-tuning' and readable == 0")
     assert set(runs["task"]) == set(TASKS)
-    assert set(runs.loc[runs["task"] == "sentiment", "init"]) == {"sample-vocab", "random", "text"}
-    for task, of_task in runs[runs["task"] != "sentiment"].groupby("task"):
-        assert {1, 2, 3} <= set(of_task["seed"]), task
+    whole = [task for task, of_task in runs.groupby("task") if {1, 2, 3} <= set(of_task["seed"])]
+    assert len(whole) >= 6
+    for task, of_task in runs[runs["task"].isin(whole)].groupby("task"):
         assert {10, 20} <= set(of_task["tokens"]), task
         assert {"sample-vocab", "random"} <= set(of_task["init"]), task
     assert sum(path.stat().st_size for path in GALLERY.rglob("*")) < 25 * 2**20
+
+
+def test_on_six_tasks_prompt_tuning_beats_the_bare_model_beyond_both_intervals():
+    beyond = set()
+    for name in PROMPTS:
+        run = store.read_description(GALLERY / name)
+        if run["scores"]["trained"]["low"] > run["scores"]["no prompt"]["high"]:
+            beyond.add(run["config"]["task"])
+    assert len(beyond) >= 6, beyond
 
 
 def test_three_prompts_that_were_drawn_to_words_ship_and_say_so():
@@ -50,7 +61,8 @@ def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
     assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
     assert run["steps_done"] == RECIPES[name].steps
     assert run["scores"]["trained"]["score"] > run["scores"]["no prompt"]["score"]
-    assert run["scores"]["trained"]["n"] == TASKS[run["config"]["task"]]
+    held_out = TASKS[run["config"]["task"]]
+    assert run["scores"]["trained"]["n"] in (held_out, min(held_out, SCORED))
 
 
 @pytest.mark.slow

@@ -1,0 +1,58 @@
+"""What a person learns of a prompt's behaviour: the verdict at once, every row by download, the first rows soon where nothing was measured yet."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from analysis.export import to_csv
+from tests.browser.test_dashboard import download
+from tests.browser.test_readings_pages import calm, plot
+from trained_prompts import kept_behaviour
+
+pytestmark = pytest.mark.slow
+PROMPT = "plural-words-1"
+
+
+def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along(page: Page):
+    table = kept_behaviour.kept(PROMPT)
+    label = kept_behaviour.summary([PROMPT])["verdict"].iloc[0]
+    page.goto(f"/behaviour?prompt={PROMPT}")
+    calm(page)
+    expect(page.get_by_text(label.capitalize(), exact=False).first).to_be_visible()
+    expect(page.get_by_text(re.compile("10 of 10 tokens echo their initialisation"))).to_be_visible()
+    drawn = plot(page, "changes").evaluate("plot => plot._fullData.filter(t => t.mode === 'markers').reduce((n, t) => n + t.x.length, 0)")
+    assert drawn == int(table["position"].isna().sum()) - 1  # all but the whole prompt
+    assert download(page, "CSV", "behaviour-") == to_csv(table)
+    page.get_by_text("Each token too").click()
+    calm(page)
+    expect(page).to_have_url(re.compile("tokens=true"))
+    page.reload()
+    calm(page)
+    drawn = plot(page, "changes").evaluate("plot => plot._fullData.filter(t => t.mode === 'markers').reduce((n, t) => n + t.x.length, 0)")
+    assert drawn == len(table) - 1
+
+
+def test_rows_appear_soon_while_the_model_is_asked_and_it_can_be_stopped(page: Page):
+    page.goto(f"/behaviour?prompt={PROMPT}&examples=50")
+    calm(page)
+    page.get_by_role("button", name="Ask the model").click()
+    expect(page.locator("[class*='st-key-so-far'] .js-plotly-plot")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.get_by_text(re.compile("Stopped before the interventions"))).to_be_visible(timeout=30_000)
+
+
+def test_one_token_and_what_the_model_makes_of_it_open_by_link(page: Page):
+    page.goto(f"/behaviour?prompt={PROMPT}&view=One+token&token=3")
+    calm(page)
+    expect(page.get_by_role("spinbutton", name="Virtual token")).to_have_value("3")
+    for said in ("Nearest words", "Its cluster", "What changing it does", "How much the answer attends to it"):
+        expect(page.get_by_text(said).first).to_be_visible(timeout=90_000)
+    plot(page, "heads-3")
+    page.get_by_role("radio", name="Answers").click()
+    calm(page)
+    expect(page).to_have_url(re.compile("view=Answers"))
+    expect(page.get_by_text("its nearest words", exact=True)).to_be_visible(timeout=90_000)
+    page.get_by_role("textbox", name="Input").fill("fox")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("→ foxes")).to_be_visible(timeout=90_000)
