@@ -6,7 +6,8 @@ in one way, the same examples are asked again, and the change is given with a pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,21 +15,24 @@ import pandas as pd
 
 from analysis.adapters import SoftPrompt
 from analysis.direction import TaskDirection
+from analysis.errors import InputError
 from analysis.models import Report, listed, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
 from analysis.readings import RECOVERED, displacements
 from analysis.vocabulary import Vocabulary
 
-DRAWS = 3  # of each control that is drawn at random: an interval of its own, and not most of the time
+DRAWS = 5  # of each control that is drawn at random: an interval of its own, and not most of the time
 PATH = (0.25, 0.5, 0.75, 1.25, 1.5)  # t of P⁰ + t (P − P⁰)
-PRINCIPAL = 2  # leading principal directions of the displacements
+PRINCIPAL = 1  # leading principal directions of the displacements
+MOST_TOKENS = 200
 RESAMPLES = 2_000
 SEED = 20_213
 LEVEL = 0.05
+WORDS_NAMED = 3
 _INTERVAL = (0.025, 0.975)
-_CHANGES = [f"{what}_{part}" for what in ("loss", "score") for part in ("change", "low", "high")]
-_BESIDE = [f"{what}_beside_{part}" for what in ("loss", "score") for part in ("control", "low", "high")]
-COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", "loss", "score", *_CHANGES, *_BESIDE]
+_OF = ("", "_change", "_beside_control", "_beside_no_prompt")
+MEASURED = [f"{what}{of}{part}" for of in _OF for what in ("loss", "score") for part in ("", "_low", "_high")]
+COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED]
 
 WHOLE, NO_PROMPT, INITIAL, WORDS = "whole prompt", "no prompt", "initial values", "nearest words"
 DIRECTION_OUT, DIRECTION_ALONE = "task direction out", "task direction alone"
@@ -54,9 +58,9 @@ INTERVENTIONS: dict[str, str] = {
     "random direction out, principal": "what was taken out with that principal direction, taken out along random directions",
     "random direction alone, principal": "the initial values moved along random directions, as far as along that principal direction",
 }
-# Whose result is compared with whose: a direction with random ones of the same size, words with no words at all.
+# Whose result is compared with whose: a direction with random ones of the same size, words with those that were there at the start.
 CONTROLS = {
-    WORDS: NO_PROMPT,
+    WORDS: INITIAL,
     DIRECTION_OUT: RANDOM_OUT,
     DIRECTION_ALONE: RANDOM_ALONE,
     "principal direction out": "random direction out, principal",
@@ -120,8 +124,8 @@ def discretised(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
     return replace(prompt, name=f"{prompt.name}, words", embeddings=np.array(vocabulary.embeddings[ids[:, 0]], dtype=np.float32))
 
 
-def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: TaskDirection | None = None) -> list[Intervention]:
-    """Every way in which a prompt is changed, the most telling first.
+def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: TaskDirection | None = None) -> Iterator[Intervention]:
+    """Every way in which a prompt is changed, the most telling first. What is drawn at random is the same for the same prompt.
 
     What needs initial values is left out where they are unknown, and what takes a direction out, where nothing moved.
 
@@ -132,44 +136,48 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
     Raises
     ------
     InputError
-        The prompt is not as wide as the vocabulary, or its rows are no input embeddings.
+        The prompt is not as wide as the vocabulary, has more than 200 tokens, or its rows are no input embeddings.
     """
     prompt.check_is_embeddings()
     prompt.check_width(vocabulary.width, vocabulary.model)
+    if len(prompt) > MOST_TOKENS:
+        raise InputError(
+            f"Prompts of up to {MOST_TOKENS} virtual tokens can be changed token by token, and {prompt.name} has {len(prompt):,}."
+        )
     rows = np.asarray(prompt.embeddings, dtype=np.float32)
     words = discretised(prompt, vocabulary).embeddings
     start = None if prompt.initial is None else np.asarray(prompt.initial, dtype=np.float32)
-    rng = np.random.default_rng(SEED)
-    made = [Intervention(WHOLE, (rows,)), Intervention(NO_PROMPT, (None,))]
+    rng = np.random.default_rng([SEED, *hashlib.sha256(rows.tobytes()).digest()[:8]])
+    yield Intervention(WHOLE, (rows,))
+    yield Intervention(NO_PROMPT, (None,))
     if start is not None:
-        made.append(Intervention(INITIAL, (start,)))
-    made.append(Intervention(WORDS, (words,)))
+        yield Intervention(INITIAL, (start,))
+    yield Intervention(WORDS, (words,))
     delta = None if start is None else displacements(prompt)
     moved = delta is not None and bool(delta.any())
     if moved and direction is not None:
-        made += _along(delta, start, unit_rows(direction.mean), rng, out=DIRECTION_OUT, alone=DIRECTION_ALONE)
+        yield from _along(delta, start, unit_rows(direction.mean), rng, out=DIRECTION_OUT, alone=DIRECTION_ALONE)
     if moved:
-        made += [Intervention("path", (_rows(start + t * delta),), amount=t) for t in PATH]
+        yield from (Intervention("path", (_rows(start + t * delta),), amount=t) for t in PATH)
     replacements = {"token at its nearest word": words, "token at its initial value": start, "token at the mean": vocabulary.mean}
     for position in range(len(rows)):
-        made.append(Intervention("token dropped", (_without(rows, position),), position))
+        yield Intervention("token dropped", (_without(rows, position),), position)
         for name, values in replacements.items():
             if values is not None:
                 changed = rows.copy()
                 changed[position] = values[position] if values.ndim == 2 else values
-                made.append(Intervention(name, (changed,), position))
+                yield Intervention(name, (changed,), position)
     if len(rows) > 1:
-        made.append(Intervention("order shuffled", tuple(rows[_derangement(len(rows), rng)] for _ in range(DRAWS))))
+        yield Intervention("order shuffled", tuple(rows[_derangement(len(rows), rng)] for _ in range(DRAWS)))
     whole_words = np.flatnonzero(allowed_tokens(vocabulary, exclude_special=True, whole_words=True))
     drawn = [vocabulary.embeddings[np.sort(rng.choice(whole_words, size=len(rows)))] for _ in range(DRAWS)]
-    made.append(Intervention("random words", tuple(values.astype(np.float32) for values in drawn)))
+    yield Intervention("random words", tuple(values.astype(np.float32) for values in drawn))
     if moved:
         _, sizes, principal = np.linalg.svd(delta, full_matrices=False)
         for k in range(min(PRINCIPAL, int((sizes > 0).sum()))):
-            made += _along(
+            yield from _along(
                 delta, start, principal[k], rng, out="principal direction out", alone="principal direction alone", amount=float(k + 1)
             )
-    return made
 
 
 def _along(
@@ -224,22 +232,24 @@ def behaviour(
     Returns
     -------
     A row an intervention, the whole prompt first: prompt, task, intervention (see `INTERVENTIONS`), position (of the one token that was changed), amount (t of
-    the path, or the number of the principal direction), draws (random draws, over which the row is the mean), n (examples), measure, loss (nats a token),
-    score, and the changes from the whole prompt: loss_change, loss_low, loss_high, score_change, score_low, score_high, the bounds of a 95 % interval (a
-    paired bootstrap over examples, and over draws where there are several; Efron and Tibshirani 1993, section 8.3). Where `CONTROLS` names one:
-    loss_beside_control, score_beside_control and their intervals, the difference from that control.
+    the path, or the number of the principal direction), draws (random draws, over which the row is the mean), n (examples), measure, and four times loss (nats a
+    token) and score with the bounds of a 95 % interval, each followed by _low and _high: as they are (loss, score), less those of the whole prompt (loss_change,
+    score_change), of the control that `CONTROLS` names (loss_beside_control, …; missing where it names none) and of the bare model (loss_beside_no_prompt, …).
+
+    The intervals are paired bootstraps over examples, and over draws where there are several (Efron and Tibshirani 1993, section 8.3), with the spread of few draws
+    corrected by √(D / (D − 1)). Where an answer is right or wrong, two made-up examples are resampled along, one that only the one and one that only the other gets
+    right (Bonett and Price 2012 do so for the Wald interval): without them four changed answers would seem beyond chance, and none to prove that nothing changed.
 
     Raises
     ------
     InputError
         As `interventions`, or an example does not fit into the model.
     """
-    made = interventions(prompt, vocabulary, direction=direction)
-    asked: dict[bytes | None, Answers] = {}
-    different = {None if rows is None else rows.tobytes() for each in made for rows in each.prompts}
+    different = {_key(rows) for each in interventions(prompt, vocabulary, direction=direction) for rows in each.prompts}
+    asked: dict[str, Answers] = {}
 
     def answers(rows: np.ndarray | None, name: str) -> Answers:
-        key = None if rows is None else rows.tobytes()
+        key = _key(rows)
         if key not in asked:
             done = len(asked)
             asked[key] = examples.ask(rows, lambda share, _: report((done + share) / len(different), f"asking the model: {name}"))
@@ -247,41 +257,36 @@ def behaviour(
 
     resampling: _Resampling | None = None
     rows: list[list] = []
-    results: dict[tuple[str, int | None, float | None], _Result] = {}
-    for each in made:
-        of_each = [answers(values, each.name) for values in each.prompts]
+    results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
+    unknown = [np.nan] * 6
+    for each in interventions(prompt, vocabulary, direction=direction):
+        found = results[each.name, each.position, each.amount] = [answers(values, each.name) for values in each.prompts]
         if resampling is None:
-            resampling = _Resampling(of_each[0], examples.score)
-        result = results[each.name, each.position, each.amount] = resampling.result(of_each)
-        row = [prompt.name, examples.task, each.name, each.position, each.amount, len(of_each), len(of_each[0].losses), examples.measure]
-        rows.append([*row, result.loss, result.score, *result.beside(results[WHOLE, None, None]), *[np.nan] * len(_BESIDE)])
+            resampling = _Resampling(found[0], examples.score)
+        whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
+        rows.append(
+            [
+                prompt.name, examples.task, each.name, each.position, each.amount, len(found), len(found[0].losses), examples.measure,
+                *resampling.values(found), *resampling.values(found, whole), *unknown, *(unknown if bare is None else resampling.values(found, bare)),
+            ]
+        )  # fmt: skip
+        if each.name == NO_PROMPT:
+            rows[0][-6:] = resampling.values(whole, found)
         for i, (name, position, amount) in enumerate(results):  # a control comes after what it is compared with, or before it
             control = (CONTROLS.get(name), position, amount)
             if control in results and each.name in (name, control[0]):
-                rows[i][-len(_BESIDE) :] = results[name, position, amount].beside(results[control])
+                rows[i][-12:-6] = resampling.values(results[name, position, amount], results[control])
         row_made(_table(rows))
     report(1.0, "ready")
     return _table(rows)
 
 
+def _key(rows: np.ndarray | None) -> str:
+    return "" if rows is None else f"{len(rows)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
+
+
 def _table(rows: list[list]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({"position": "Int64", "amount": "float64"})
-
-
-@dataclass(frozen=True, eq=False)
-class _Result:
-    """Loss and score, and both in every resample."""
-
-    loss: float
-    score: float
-    losses: np.ndarray
-    scores: np.ndarray
-
-    def beside(self, other: _Result) -> list[float]:
-        """The change of loss and of score from another result, each with its 95 % interval."""
-        changes = ((self.loss - other.loss, self.losses - other.losses), (self.score - other.score, self.scores - other.scores))
-        values = [value for change, resampled in changes for value in (change, *np.quantile(resampled, _INTERVAL))]
-        return [round(float(value), 12) + 0.0 for value in values]  # the mean of three equal scores is not quite that score
 
 
 class _Resampling:
@@ -290,50 +295,94 @@ class _Resampling:
     def __init__(self, answers: Answers, score: Callable[[np.ndarray], np.ndarray]) -> None:
         rng = np.random.default_rng(SEED)
         self._score, self._seed = score, int(rng.integers(2**31))
-        n, units = len(answers.losses), len(answers.counts)
-        self._examples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)  # how often each example is drawn
-        same = n == units
-        self._units = self._examples if same else rng.multinomial(units, np.full(units, 1 / units), size=RESAMPLES).astype(np.float64)
+        counts = answers.counts
+        self._right_or_wrong = counts.shape[1] == 2 and bool((counts[:, 1] == 1).all()) and bool(np.isin(counts[:, 0], (0, 1)).all())
+        self._examples = _times_drawn(len(answers.losses), rng)
+        self._units = _times_drawn(len(counts) + 2 * self._right_or_wrong, rng)
 
-    def result(self, draws: Sequence[Answers]) -> _Result:
-        losses = np.stack([self._examples @ each.losses / len(each.losses) for each in draws], axis=1)  # (resamples, draws)
-        scores = np.stack([self._score(self._units @ each.counts) for each in draws], axis=1)
+    def values(self, of: Sequence[Answers], other: Sequence[Answers] | None = None) -> list[float]:
+        """Loss and score, or their difference from another's, each with its 95 % interval; both are means over their draws."""
+        n, both = len(of[0].losses), (of, *([other] if other else []))
+        losses = [self._means([each.losses[:, None] for each in draws], self._examples, lambda sums: sums[..., 0] / n) for draws in both]
+        scores = [self._means([each.counts for each in draws], self._units, self._score) for draws in both]
+        values = []
+        for found, made_up in ((losses, 0.0), (scores, self._made_up(paired=other is not None))):
+            value, resampled = found[0]
+            if other:
+                value, resampled = value - found[1][0], resampled - found[1][1]
+            values += [value, *np.quantile(resampled + made_up, _INTERVAL)]
+        return [round(float(value), 12) + 0.0 for value in values]  # the mean of three equal scores is not quite that score
+
+    def _means(self, draws: Sequence[np.ndarray], times: np.ndarray, score: Callable) -> tuple[float, np.ndarray]:
+        """The mean over draws of the score, and the same in every resample, (resamples,)."""
+        n = len(draws[0])
+        # The made-up examples add nothing to either sum but their number, which the score of right and wrong answers is divided by.
+        extra = np.zeros((len(times), draws[0].shape[1]))
+        if times.shape[1] > n:
+            extra[:, 1] = times[:, n:].sum(axis=1)
+        of_draws = np.stack([score(times[:, :n] @ counts + extra) for counts in draws], axis=1)
+        return float(np.mean([score(counts.sum(axis=0)) for counts in draws])), (of_draws * self._draw_weights(len(draws))).sum(axis=1)
+
+    def _made_up(self, *, paired: bool) -> np.ndarray | float:
+        """What the two made-up examples add to a score, or to a difference of scores, in every resample."""
+        if not self._right_or_wrong:
+            return 0.0
+        first, second = self._units[:, -2], self._units[:, -1]
+        return ((first - second) if paired else first) / self._units.shape[1]
+
+    def _draw_weights(self, count: int) -> np.ndarray:
+        """How much each draw counts in each resample, (resamples, count)."""
+        if count == 1:
+            return np.ones((RESAMPLES, 1))
         rng = np.random.default_rng(self._seed)
-        weights = rng.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), size=RESAMPLES) / len(draws)
-        return _Result(
-            float(np.mean([each.losses.mean() for each in draws])),
-            float(np.mean([self._score(each.counts.sum(axis=0)) for each in draws])),
-            (losses * weights).sum(axis=1),
-            (scores * weights).sum(axis=1),
-        )
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+        return 1 / count + np.sqrt(count / (count - 1)) * (weights - 1 / count)
+
+
+def _times_drawn(n: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n is drawn in each resample, (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """Whether a prompt can be read, and whether what is read carries what it does.
 
+    Every test is of a 95 % interval: an effect too small for so many examples to show counts as none, and one test in forty finds an effect where there is none.
+
     Attributes
     ----------
-    readable : whether the task direction points at the task's words beyond chance, or tokens are nearer to words that they did not start from than chance
-        allows.
-    necessary : whether the score falls when the task direction is taken out, by more than along random directions of the same size.
-    sufficient : whether the initial values with the task direction alone score more than with random directions of the same size.
-    words_work : whether the nearest words in place of the tokens score more than no prompt. Where nothing but an echo was read they are not asked for.
-    causal : of what is readable, whether it is necessary, sufficient or works; where nothing is, of the direction. All beyond the 95 % interval: an effect too
-        small for so many examples to show counts as none.
-    effect : whether the prompt itself scores other than the bare model.
-    label : the two in words.
+    effect : whether the prompt scores other than the bare model. Without an effect nothing can be causal.
+    points : whether the tokens share a direction beyond chance, and it points at the task's words beyond chance.
+    necessary : whether the score falls when the task direction is taken out, and by more than along random directions of the same size.
+    sufficient : whether the initial values with the task direction alone score more than with random directions of the same size, and more than no prompt:
+        to undo words that were in the way is no behaviour that was learned.
+    words_work : whether the nearest words in place of the tokens score more than no prompt, and more than the initial values, where these are known: else
+        they may be the words that it started from.
+    readable : whether the direction points at the task's words, a token is called learned, or its words work.
+    causal : of what is readable, whether the direction is necessary or sufficient or the words work; where nothing is, of the direction.
+    label : readable and causal, in words.
     sentence : all of it, from the tests and nothing else.
     """
 
-    readable: bool
-    causal: bool
+    effect: bool
+    points: bool
     necessary: bool
     sufficient: bool
     words_work: bool
-    effect: bool
+    readable: bool
+    causal: bool
     label: str
     sentence: str
+
+
+NO_EFFECT = "no effect to explain"
+LABELS = {
+    (True, True): "readable and causal",
+    (True, False): "readable, not causal",
+    (False, True): "causal, not readable",
+    (False, False): "neither readable nor causal",
+}
 
 
 def judge(
@@ -348,55 +397,50 @@ def judge(
     direction, vocabulary : the task direction with the task's words tested, and what it was scored against; None where no initial values are known.
     """
     rows = table.drop_duplicates("intervention").set_index("intervention")
-    measure, whole = table["measure"].iloc[0], rows.loc[WHOLE]
-    bare = rows.loc[NO_PROMPT]
-    effect = not bare["score_low"] <= 0 <= bare["score_high"]
+    whole, bare, known = rows.loc[WHOLE], rows.loc[NO_PROMPT], INITIAL in rows.index
+    effect = not bare["score_change_low"] <= 0 <= bare["score_change_high"]
     parts = [_counted_verdicts(read["verdict"])]
-    points = direction is not None and len(direction.word_ids) > 0 and direction.words_p < LEVEL
+    points = direction is not None and len(direction.word_ids) > 0 and direction.words_p < LEVEL and direction.concentration_p < LEVEL
     necessary = sufficient = works = False
     if direction is not None and DIRECTION_OUT in rows.index:
-        out, alone, start = rows.loc[DIRECTION_OUT], rows.loc[DIRECTION_ALONE], rows.loc[INITIAL]
-        necessary = out["score_high"] < 0 and out["score_beside_high"] < 0
-        sufficient = alone["score_beside_low"] > 0 and alone["score"] > start["score"]
-        parts.append(_pointing(direction, vocabulary, points))
-        parts.append(
-            f"taking that direction out changes {measure} by {_with_interval(out, 'change')}, random directions of the same size by "
-            f"{_with_interval(rows.loc[RANDOM_OUT], 'change')}"
-        )
-        parts.append(
-            f"alone it takes the initial values from {start['score']:.2f} to {alone['score']:.2f}, {_with_interval(alone, 'beside')} beside random directions"
-        )
+        out, alone = rows.loc[DIRECTION_OUT], rows.loc[DIRECTION_ALONE]
+        necessary = out["score_change_high"] < 0 and out["score_beside_control_high"] < 0
+        sufficient = alone["score_beside_control_low"] > 0 and alone["score_beside_no_prompt_low"] > 0
+        parts += [_pointing(direction, vocabulary, points), *_direction_tested(rows)]
     named = bool(read["verdict"].str.startswith(("learned", "near a word")).any())
     if named:
         words = rows.loc[WORDS]
-        works = words["score_beside_low"] > 0
+        works = known and words["score_beside_no_prompt_low"] > 0 and words["score_beside_control_low"] > 0
+        beside_start = f" and {_with_interval(words, 'score_beside_control')} beside its start" if known else ""
         parts.append(
-            f"the nearest words in place of the tokens score {words['score']:.2f}, {_with_interval(words, 'beside')} beside no prompt"
+            f"its words in place of the tokens score {words['score']:.2f}, {_with_interval(words, 'score_beside_no_prompt')} beside no prompt{beside_start}"
         )
-    readable = bool(points or named)
-    carries = necessary or sufficient
-    causal = bool((points and carries) or (named and works) or (not readable and carries))
-    label = {
-        (True, True): "readable and causal",
-        (True, False): "readable, not causal",
-        (False, True): "causal, not readable",
-        (False, False): "neither readable nor causal",
-    }[readable, causal]
+    if not known:
+        parts.append("what it started from is unknown, so a word near a token may be no more than its start")
+    works = works and effect
+    readable = bool(points or works or read["verdict"].str.startswith("learned").any())
+    carries = effect and (necessary or sufficient)
+    causal = bool((carries and (points or not readable)) or works)
+    label = LABELS[readable, causal] if effect else NO_EFFECT
     if not effect:
-        parts.append(
-            f"the prompt itself scores as the bare model does ({whole['score']:.2f} and {bare['score']:.2f}), so there is no effect to explain"
-        )
-    sentence = "; ".join(parts)
+        parts.append(f"the prompt is not shown to score other than no prompt does ({whole['score']:.2f} and {bare['score']:.2f})")
+    start = f"On {whole['n']} examples of {whole['task']}: "
     return Verdict(
-        readable=readable,
-        causal=causal,
-        necessary=bool(necessary),
-        sufficient=bool(sufficient),
-        words_work=bool(works),
-        effect=bool(effect),
-        label=label,
-        sentence=f"{sentence[0].upper()}{sentence[1:]}: {label}.",
-    )
+        effect=effect, points=bool(points), necessary=bool(necessary), sufficient=bool(sufficient), words_work=bool(works), readable=readable, causal=causal,
+        label=label, sentence=f"{start}{'; '.join(parts)}: {label}.",
+    )  # fmt: skip
+
+
+def _direction_tested(rows: pd.DataFrame) -> list[str]:
+    """What came of taking the direction out, and of keeping it alone."""
+    out, random, alone, start = (rows.loc[name] for name in (DIRECTION_OUT, RANDOM_OUT, DIRECTION_ALONE, INITIAL))
+    measure = out["measure"]
+    return [
+        f"taking that direction out changes {measure} by {_with_interval(out, 'score_change')} and the loss by {_with_interval(out, 'loss_change')}, "
+        f"random directions of the same size by {_number(random['score_change'])} and {_number(random['loss_change'])}",
+        f"alone it takes the initial values from {start['score']:.2f} to {alone['score']:.2f}, {_with_interval(alone, 'score_beside_control')} beside random "
+        f"directions and {_with_interval(alone, 'score_beside_no_prompt')} beside no prompt",
+    ]
 
 
 _VERDICTS_SAID = {
@@ -418,19 +462,23 @@ def _counted_verdicts(verdicts: pd.Series) -> str:
 
 def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: bool) -> str:
     if not len(direction.word_ids) or vocabulary is None:
-        return f"their displacements share a direction (p {_p(direction.concentration_p)}), for which no words were tested"
+        shared = "share a direction" if direction.concentration_p < LEVEL else "share no direction beyond chance"
+        return f"together they {shared} (p {_p(direction.concentration_p)}), for which no words were tested"
     if not points:
-        return f"together they do not point at the task's words (p {_p(direction.words_p)})"
-    best = direction.word_ids[np.argsort(direction.ranks[direction.word_ids])][:3]
-    return f"together they point at {listed([repr(vocabulary.tokens[i].strip()) for i in best])} (p {_p(direction.words_p)})"
+        return f"together they do not point at the task's words (p {_p(direction.words_p)}; of a shared direction {_p(direction.concentration_p)})"
+    few = direction.word_ids[np.argsort(direction.ranks[direction.word_ids])][:WORDS_NAMED]
+    places = [f"{vocabulary.tokens[i].strip()!r} in place {direction.ranks[i]:,}" for i in few]
+    named = listed(places) if len(direction.word_ids) <= WORDS_NAMED else f"median place {direction.words_median_rank:,.0f}"
+    return f"together they point at the task's words ({named} of {len(vocabulary):,}, p {_p(direction.words_p)})"
 
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _with_interval(row: pd.Series, of: str) -> str:
-    """A change of the score, or (`beside`) what it has beside its control, with the interval."""
-    value = row["score_change" if of == "change" else "score_beside_control"]
-    low, high = (row["score_low"], row["score_high"]) if of == "change" else (row["score_beside_low"], row["score_beside_high"])
-    return f"{value:+.2f} (95 % interval {low:+.2f} to {high:+.2f})".replace("-", "−")
+def _number(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _with_interval(row: pd.Series, column: str) -> str:
+    return f"{_number(row[column])} (95 % interval {_number(row[f'{column}_low'])} to {_number(row[f'{column}_high'])})"

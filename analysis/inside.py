@@ -27,7 +27,15 @@ def hidden_states(embeddings: np.ndarray | torch.Tensor, model) -> torch.Tensor:
     Parameters
     ----------
     embeddings : (n, d), the input embeddings of all that is read.
+
+    Raises
+    ------
+    InputError
+        The model's layers were not found, or it has fewer positions.
     """
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context and len(embeddings) > context:
+        raise InputError(f"The model has {context:,} positions, and these are {len(embeddings):,} virtual tokens.")
     inputs = torch.as_tensor(embeddings)[None].to(model.device, model.get_input_embeddings().weight.dtype)
     after: list[torch.Tensor] = []
     handle = layers_of(model)[-1].register_forward_hook(
@@ -35,7 +43,7 @@ def hidden_states(embeddings: np.ndarray | torch.Tensor, model) -> torch.Tensor:
     )
     try:
         with torch.inference_mode():
-            states = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False).hidden_states
+            states = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1).hidden_states
     finally:
         handle.remove()
     return torch.stack([state[0].float().cpu() for state in (*states[:-1], after[0])])

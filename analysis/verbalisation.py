@@ -23,9 +23,9 @@ PLACEHOLDER = " x"
 # Tasks that no prompt here was trained for, so that their words speak for none of those that were.
 BEFORE = (
     "Each line shows a code, and then says what the task behind the code is.\n"
-    "sun sun sun: Translate the sentence into Spanish.\n"
-    "oak oak oak: Count how many vowels there are in the word.\n"
-    "tin tin tin: Put the sentences of the story into the right order.\n"
+    "sun sun sun: Translate the text into Spanish.\n"
+    "oak oak oak: Count how many vowels there are.\n"
+    "tin tin tin: Put the paragraphs of the story into the right order.\n"
 )
 AFTER = ":"
 WRITTEN = 20  # tokens at most
@@ -145,27 +145,34 @@ def scored(table: pd.DataFrame, task: str, descriptions: Mapping[str, str], answ
     )[COLUMNS]
 
 
-def by_task(table: pd.DataFrame, descriptions: Mapping[str, str]) -> pd.Series:
-    """The mean ROUGE-1 of all that was written with each task's description, the highest first."""
-    means = {name: float(np.mean([rouge_1(description, text) for text in table["text"]])) for name, description in descriptions.items()}
-    return pd.Series(means, name="rouge_1").sort_values(ascending=False, kind="stable")
+def by_task(table: pd.DataFrame, baseline: pd.DataFrame, descriptions: Mapping[str, str]) -> pd.Series:
+    """By how much all that was written is likelier to each task's description (mean ROUGE-1) than what was written of the baseline, the highest first.
+
+    Some descriptions are likelier to any text than others; a baseline, for instance the prompt's initial values, takes that away.
+    """
+
+    def mean(texts: pd.Series, description: str) -> float:
+        return float(np.mean([rouge_1(description, text) for text in texts]))
+
+    gains = {name: mean(table["text"], description) - mean(baseline["text"], description) for name, description in descriptions.items()}
+    return pd.Series(gains, name="rouge_1").sort_values(ascending=False, kind="stable")
 
 
-def says(table: pd.DataFrame, task: str, descriptions: Mapping[str, str]) -> str:
-    """Whether what was written tells the task from others, in a sentence: the share of descriptions that score as high as its own is the p-value."""
-    means = by_task(table, descriptions)
-    p = float((means >= means[task]).mean())
-    others = means.drop(task)
-    told = p <= 1 / len(means)
+def says(table: pd.DataFrame, baseline: pd.DataFrame, task: str, descriptions: Mapping[str, str]) -> str:
+    """Whether what was written tells the task from others, in a sentence: the share of descriptions that gain as much as its own is the p-value."""
+    gains = by_task(table, baseline, descriptions)
+    p = float((gains >= gains[task]).mean())
+    others = gains.drop(task)
+    first = p <= 1 / len(gains) and gains[task] > 0
     return (
-        f"What the model writes has a ROUGE-1 of {means[task]:.3f} with the task's own description and {others.mean():.3f} with those of {len(others)} other tasks "
-        f"({others.max():.3f} with {others.idxmax()}); p = {p:.2f}. "
+        f"Against its start, what the model writes gains {gains[task]:+.3f} in ROUGE-1 with the task's own description, and {others.mean():+.3f} with those of "
+        f"{len(others)} other tasks (at most {others.max():+.3f}, with {others.idxmax()}); p = {p:.2f}. "
         + (
-            "Its own description comes first, which is as much as so few tasks can show."
-            if told
+            "Its own description gains most, which is as much as so few tasks can show."
+            if first
             else "It does not tell the task from others: this model does not verbalise this prompt."
         )
-    )
+    ).replace("-0.", "−0.")
 
 
 def rouge_1(description: str, text: str) -> float:
@@ -187,5 +194,5 @@ _SCORER = None
 
 def _share_of_answers(text: str, answers: Sequence[str]) -> float:
     words = re.findall(r"[\w’'-]+", text.lower())
-    wanted = {answer.strip().lower() for answer in answers}
+    wanted = {answer.strip().lower() for answer in answers if len(answer.strip()) > 1}  # "a" is an article before it is an answer
     return sum(word in wanted for word in words) / len(words) if words else 0.0

@@ -32,7 +32,7 @@ class _Work:
     """One computation: where it is, and what came of it."""
 
     def __init__(self, compute: Callable[[Report], object], turns: threading.Semaphore) -> None:
-        self.share, self.doing = 0.0, "starting"
+        self.share, self.doing = 0.0, "waiting for its turn"
         self.stop = threading.Event()
         self.future: Future = Future()
         # A thread that does not hold up the server's end, as those of an executor would.
@@ -42,6 +42,7 @@ class _Work:
         with turns:
             if not self.future.set_running_or_notify_cancel():
                 return
+            self.doing = "starting"
             try:
                 self.future.set_result(compute(self._report))
             except BaseException as error:  # whatever it is, the page asks the future for it
@@ -59,17 +60,25 @@ class Background:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(AT_ONCE)
+        self._alone = threading.Semaphore(1)
         self._works: OrderedDict[Hashable, _Work] = OrderedDict()
 
-    def work(self, key: Hashable, compute: Callable[[Report], object]) -> _Work:
+    def work(self, key: Hashable, compute: Callable[[Report], object], *, alone: bool = False) -> _Work:
         """The computation of this key, started if there is none."""
         with self._lock:
             if key not in self._works:
-                self._works[key] = _Work(compute, self._turns)
+                self._works[key] = _Work(compute, self._alone if alone else self._turns)
             self._works.move_to_end(key)
             for old in [key for key, work in self._works.items() if work.future.done()][: max(0, len(self._works) - KEPT)]:
                 del self._works[old]
             return self._works[key]
+
+    def done(self, key: Hashable) -> object | None:
+        """What came of the computation of this key, where it has ended well."""
+        with self._lock:
+            work = self._works.get(key)
+        ended = work is not None and work.future.done() and not work.future.cancelled() and work.future.exception() is None
+        return work.future.result() if ended else None
 
     def forget(self, key: Hashable) -> None:
         with self._lock:
@@ -82,7 +91,12 @@ def _background() -> Background:
     return Background()
 
 
-def computed(key: tuple, what: str, compute: Callable[[Report], _Result]) -> _Result | None:
+def found(key: tuple) -> object | None:
+    """The result of `computed` for this key where it is there; nothing is started."""
+    return _background().done(key)
+
+
+def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alone: bool = False) -> _Result | None:
     """The result of `compute` if it is there; else None, with its progress and a button to stop it where the page is.
 
     Parameters
@@ -90,13 +104,14 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result]) -> _Re
     key : everything that the result depends on.
     what : in a few words, for instance "the clusters".
     compute : is handed a `Report`, which it must call now and then: that is where it is stopped. No `st.*` inside.
+    alone : whether it waits for others that do to end: what asks a language model, whose seconds and memory are measured or who changes for a while how it computes.
 
     Raises
     ------
     InputError
         What `compute` raised.
     """
-    work = _background().work(key, compute)
+    work = _background().work(key, compute, alone=alone)
     try:
         return work.future.result(timeout=PATIENCE if work.share == 0.0 else 0.0)
     except TimeoutError:

@@ -53,7 +53,7 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
         change = rows[f"{what}_change"]
         figure.add_scatter(
             x=change, y=rows.index, mode="markers", name=group, marker={"color": colour, "symbol": symbol, "size": 9},
-            error_x={"type": "data", "symmetric": False, "array": rows[f"{what}_high"] - change, "arrayminus": change - rows[f"{what}_low"], "color": colour, "thickness": 1.5},
+            error_x={"type": "data", "symmetric": False, "array": rows[f"{what}_change_high"] - change, "arrayminus": change - rows[f"{what}_change_low"], "color": colour, "thickness": 1.5},
             customdata=np.column_stack([[labels[i] for i in rows.index], rows[what]]),
             hovertemplate="%{customdata[0]}<br>" + what + " %{customdata[1]:.3f}, change %{x:+.3f}<extra></extra>",
         )  # fmt: skip

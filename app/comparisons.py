@@ -8,7 +8,6 @@ from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_MODEL, Report, is_at_hand, load_model
 from app import widgets
 from app.background import computed
-from app.turns import in_turn
 from trained_prompts import comparison
 from trained_prompts.comparison import ComparisonConfig
 from trained_prompts.own_data import kept_tasks
@@ -122,14 +121,13 @@ def watch(config: ComparisonConfig) -> None:
     """A comparison under way: its progress, and its rows as they are made."""
 
     def compute(report: Report) -> pd.DataFrame:
-        with in_turn(report):
-            language_model = load_model(config.model, report=report)
-            return comparison.compare(config, language_model=language_model, report=report)
+        language_model = load_model(config.model, report=report)
+        return comparison.compare(config, language_model=language_model, report=report)
 
     with st.container(border=True):
         st.markdown(f"**{widgets.plain(config.task)} on {widgets.plain(config.model)}**, {config.steps} steps, seed {config.seed}")
         try:
-            table = computed(("comparison", config), f"the rows of {config.task}", compute)
+            table = computed(("comparison", config), f"the rows of {config.task}", compute, alone=True)
         except InputError as error:
             del under_way()[config.key]
             widgets.refusal(error)

@@ -11,7 +11,6 @@ from analysis.adapters import load_soft_prompt
 from analysis.models import EMBEDDED_MODEL, Report, load_model
 from app import charts, widgets
 from app.background import computed
-from app.turns import in_turn
 from trained_prompts import evaluation, store
 from trained_prompts.own_data import kept_tasks
 from trained_prompts.tasks import TASKS, get_task
@@ -98,12 +97,8 @@ def show_scorecards() -> None:
 
 
 def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) -> None:
-    def compute(report: Report) -> list[pd.DataFrame]:
-        with in_turn(report):
-            return measure(cards, limit, report)
-
     of_what = tuple((name, None if run is None else run["created"], task, model) for name, run, task, model in cards)
-    measured = computed(("scorecards", of_what, limit), "the scorecards", compute)
+    measured = computed(("scorecards", of_what, limit), "the scorecards", lambda report: measure(cards, limit, report), alone=True)
     if measured is None:
         return
     table, bins = measured

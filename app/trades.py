@@ -12,7 +12,6 @@ from analysis.models import EMBEDDED_MODEL, Report, load_model
 from analysis.vocabulary import load_vocabulary
 from app import charts, widgets
 from app.background import computed
-from app.turns import in_turn
 from trained_prompts import store
 from trained_prompts.tasks import get_task
 from trained_prompts.trade import trade
@@ -95,12 +94,11 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     task, model = runs["task"].iloc[0], runs["model"].iloc[0]
 
     def compute(report: Report) -> pd.DataFrame:
-        with in_turn(report):
-            vocabulary, language_model = load_vocabulary(model, report=report), load_model(model, report=report)
-            prompts = [load_soft_prompt(path) for path in runs["path"]]
-            return trade(prompts, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
+        vocabulary, language_model = load_vocabulary(model, report=report), load_model(model, report=report)
+        prompts = [load_soft_prompt(path) for path in runs["path"]]
+        return trade(prompts, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
 
-    table = computed(("trade", tuple(runs["path"]), tuple(runs["created"]), limit), "the scores of vectors and words", compute)
+    table = computed(("trade", tuple(runs["path"]), tuple(runs["created"]), limit), "the scores of vectors and words", compute, alone=True)
     if table is None:
         return
     said = summed_up(table)

@@ -10,17 +10,18 @@ import torch
 
 from analysis.adapters import SoftPrompt
 from analysis.behaviour import Answers, Examples, Verdict, behaviour, discretised, judge
-from analysis.direction import task_direction
+from analysis.direction import TaskDirection, task_direction, word_ids
 from analysis.errors import InputError
 from analysis.models import Report, no_report
 from analysis.readings import readings
 from analysis.vocabulary import Vocabulary
-from trained_prompts.batches import answer_logits, check_lengths, encode
+from trained_prompts.batches import Example, answer_logits, check_lengths, encode
 from trained_prompts.evaluation import MORE_TOKENS, Adapted, bare, predictions, with_prefix, with_prompt, write
 from trained_prompts.methods import keys_and_values
 from trained_prompts.scoring import SCORINGS
 from trained_prompts.tasks import Task
 
+WORDS_TESTED = 1_000  # answers of free text, at most
 SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]
 
 
@@ -78,11 +79,26 @@ def behave(
 
     See `analysis.behaviour.behaviour` for the table and the errors.
     """
-    moved = prompt.initial is not None and bool((prompt.embeddings != prompt.initial).any())
-    direction = task_direction([prompt], vocabulary, words=task.answer_words(), report=report) if moved else None
+    direction = direction_of(prompt, vocabulary, task, report=report)
     read = readings(prompt, vocabulary, report=report)
     table = behaviour(prompt, vocabulary, examples, direction=direction, report=report, row_made=row_made)
     return table, judge(read, table, direction=direction, vocabulary=vocabulary)
+
+
+def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, report: Report = no_report) -> TaskDirection | None:
+    """The prompt's task direction, tested on the task's answers; None where nothing is known to have moved.
+
+    Of free text that is scored by what it has in common with an answer, no single words are the answer, and none are tested; nor are answers that start with
+    no token of the vocabulary.
+    """
+    if prompt.initial is None or not (prompt.embeddings != prompt.initial).any():
+        return None
+    words = [] if task.scored_by == "rouge" else task.answer_words()[:WORDS_TESTED]
+    try:
+        word_ids(vocabulary, words)
+    except InputError:
+        words = []
+    return task_direction([prompt], vocabulary, words=words, report=report)
 
 
 def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:
@@ -109,16 +125,17 @@ def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: 
         ("its nearest words", discretised(prompt, vocabulary).embeddings, task.template),
         *((f"hand-written {i}", None, template) for i, template in enumerate(task.prompts, start=1)),
     ]
-    longest = max(len(tokenizer(answer, add_special_tokens=False).input_ids) for answer in task.answer_words()[:200])
+    answers = tokenizer(task.answer_words()[:WORDS_TESTED] or [" ."], add_special_tokens=False).input_ids
+    longest = max(len(ids) for ids in answers) + MORE_TOKENS
     rows = []
     for way, values, template in ways:
         text, subject = template.replace("{input}", given), with_rows(language_model, values)
         (example,) = encode(tokenizer, [text], [" ."])
-        check_lengths([example], longest + MORE_TOKENS + (0 if values is None else len(values)), model.config)
+        check_lengths([Example(example.ids + (0,) * longest, ())], 0 if values is None else len(values), model.config)
         with torch.inference_mode():
             logits = answer_logits(subject.forward, [example], virtual_tokens=subject.virtual_tokens, device=model.device)[0]
         chances, ids = logits.float().softmax(dim=-1).topk(top_k)
-        answer = write(subject, [text], longest + MORE_TOKENS)["answer"].iloc[0]
+        answer = write(subject, [text], longest)["answer"].iloc[0]
         printable = "".join(letter if letter.isprintable() else "�" for letter in answer)
         for rank, (token, chance) in enumerate(zip(ids.tolist(), chances.tolist(), strict=True)):
             rows.append((way, text, printable, rank, vocabulary.tokens[token], chance))

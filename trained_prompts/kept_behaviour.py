@@ -7,8 +7,19 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.adapters import SoftPrompt, load_soft_prompt
-from analysis.behaviour import COLUMNS, DIRECTION_ALONE, DIRECTION_OUT, INITIAL, NO_PROMPT, RANDOM_OUT, WHOLE, WORDS, Verdict, judge
-from analysis.direction import task_direction
+from analysis.behaviour import (
+    COLUMNS,
+    DIRECTION_ALONE,
+    DIRECTION_OUT,
+    INITIAL,
+    NO_PROMPT,
+    RANDOM_ALONE,
+    RANDOM_OUT,
+    WHOLE,
+    WORDS,
+    Verdict,
+    judge,
+)
 from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
@@ -16,13 +27,14 @@ from analysis.models import Report, load_model, no_report
 from analysis.readings import readings
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
-from trained_prompts.asking import behave, examples_of
+from trained_prompts.asking import behave, direction_of, examples_of
 from trained_prompts.tasks import Task, get_task
 
 FILE = "behaviour.csv"
 SUMMARY_COLUMNS = [
-    "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "learned", "words_p", "out", "out_low", "out_high",
-    "random_out", "alone", "alone_beside", "alone_low", "alone_high", "words", "verdict",
+    "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "learned", "concentration_p", "words_p", "out", "out_low",
+    "out_high", "out_loss", "out_loss_low", "out_loss_high", "random_out", "random_out_loss", "alone", "alone_low", "alone_high", "random_alone", "words",
+    "words_low", "words_high", "necessary", "sufficient", "words_work", "verdict",
 ]  # fmt: skip
 
 
@@ -66,7 +78,7 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
         def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
             report((i + share) / len(names), f"{name}: {doing}")
 
-        task = get_task(store.read_description(store.find(name))["config"]["task"])
+        task = _task_of(name)
         before = kept(name)
         if before is not None and before["n"].iloc[0] == min(limit, len(task.examples("held-out"))):
             continue
@@ -94,10 +106,10 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
 
     Returns
     -------
-    prompt, task, n, measure, score, no_prompt, initial (scores), echo, unreadable, near, learned (numbers of virtual tokens), words_p (of the task direction),
-    out, out_low, out_high (change of the score without that direction, and its 95 % interval), random_out (without random ones), alone (score of the initial
-    values with the direction alone), alone_beside, alone_low, alone_high (beside random directions), words (score of the nearest words in place of the tokens),
-    verdict.
+    prompt, task, n, measure, score, no_prompt, initial (scores), echo, unreadable, near, learned (numbers of virtual tokens), concentration_p, words_p (of the task
+    direction), out (change of the score without that direction), out_loss (of the loss), random_out, random_out_loss (without random ones), alone (score of the
+    initial values with the direction alone), random_alone (with random ones), words (score of the nearest words in place of the tokens), with _low and _high for
+    the bounds of 95 % intervals, and of the `Verdict` necessary, sufficient, words_work and its label.
 
     Raises
     ------
@@ -111,20 +123,23 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         if table is None:
             raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
         prompt = load_soft_prompt(store.adapter_path(name))
-        task = get_task(table["task"].iloc[0])
+        task = _task_of(name)
         read, direction, verdict = _judged(prompt, load_vocabulary(store.own_model(name)), task, table, report)
         of = table.drop_duplicates("intervention").set_index("intervention")
         counts = read["verdict"].value_counts()
-        without = {column: float("nan") for column in of.columns}
-        out, random, alone, initial = (
-            of.loc[each] if each in of.index else without for each in (DIRECTION_OUT, RANDOM_OUT, DIRECTION_ALONE, INITIAL)
+        without = pd.Series(float("nan"), index=of.columns)
+        out, random_out, alone, random_alone, initial = (
+            of.loc[each] if each in of.index else without for each in (DIRECTION_OUT, RANDOM_OUT, DIRECTION_ALONE, RANDOM_ALONE, INITIAL)
         )
+        nan = float("nan")
         rows.append(
             [
                 name, task.name, int(of.loc[WHOLE, "n"]), of.loc[WHOLE, "measure"], of.loc[WHOLE, "score"], of.loc[NO_PROMPT, "score"], initial["score"],
                 *(int(counts.get(each, 0)) for each in ("echo", "unreadable", "near a word", "learned")),
-                float("nan") if direction is None else direction.words_p, out["score_change"], out["score_low"], out["score_high"], random["score_change"],
-                alone["score"], alone["score_beside_control"], alone["score_beside_low"], alone["score_beside_high"], of.loc[WORDS, "score"], verdict.label,
+                *((nan, nan) if direction is None else (direction.concentration_p, direction.words_p)),
+                *out[["score_change", "score_change_low", "score_change_high", "loss_change", "loss_change_low", "loss_change_high"]],
+                random_out["score_change"], random_out["loss_change"], *alone[["score", "score_low", "score_high"]], random_alone["score"],
+                *of.loc[WORDS, ["score", "score_low", "score_high"]], verdict.necessary, verdict.sufficient, verdict.words_work, verdict.label,
             ]
         )  # fmt: skip
     report(1.0, "ready")
@@ -134,31 +149,39 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
 def summary_markdown(table: pd.DataFrame) -> str:
     """The rows of `summary` as the README shows them."""
 
-    def change(value: float, low: float, high: float) -> str:
-        return f"{value:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+    def signed(value: float) -> str:
+        return f"{value:+.2f}".replace("-", "−")
+
+    def tested(row) -> str:
+        return f"{row.alone:.2f} ({row.alone_low:.2f} to {row.alone_high:.2f}); {row.random_alone:.2f}{' ●' if row.sufficient else ''}"
 
     shown = pd.DataFrame(
         {
             "prompt": table["prompt"],
             "n": table["n"],
-            "score": table["score"].map("{:.2f}".format),
-            "no prompt": table["no_prompt"].map("{:.2f}".format),
-            "start": table["initial"].map("{:.2f}".format),
-            "echo / unreadable / near / learned": [f"{r.echo} / {r.unreadable} / {r.near} / {r.learned}" for r in table.itertuples()],
-            "words p": table["words_p"].map(lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"),
-            "direction out": [change(r.out, r.out_low, r.out_high) for r in table.itertuples()],
-            "random out": table["random_out"].map(lambda value: f"{value:+.2f}".replace("-", "−")),
-            "direction alone": [f"{r.alone:.2f}, {change(r.alone_beside, r.alone_low, r.alone_high)}" for r in table.itertuples()],
-            "its words": table["words"].map("{:.2f}".format),
+            "prompt / none / start": [f"{r.score:.2f} / {r.no_prompt:.2f} / {r.initial:.2f}" for r in table.itertuples()],
+            "echo / unreadable / near a word / learned": [
+                f"{r.echo} / {r.unreadable} / {r.near} / {r.learned}" for r in table.itertuples()
+            ],
+            "p shared; p words": [f"{r.concentration_p:.3f}; {r.words_p:.3f}" for r in table.itertuples()],
+            "direction out; random out": [
+                f"{signed(r.out)} ({signed(r.out_low)} to {signed(r.out_high)}); {signed(r.random_out)}{' ●' if r.necessary else ''}"
+                for r in table.itertuples()
+            ],
+            "direction alone; random alone": [tested(r) for r in table.itertuples()],
+            "its words": [f"{r.words:.2f}{' ●' if r.words_work else ''}" for r in table.itertuples()],
             "verdict": table["verdict"],
         }
     )
     return WRITERS["md"](shown).decode()
 
 
+def _task_of(name: str) -> Task:
+    """The task that a run was trained on: of the person's own, it may be a path."""
+    return get_task(store.read_description(store.find(name))["config"]["task"])
+
+
 def _judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, report: Report):
-    direction = None
-    if (table["intervention"] == DIRECTION_OUT).any():
-        direction = task_direction([prompt], vocabulary, words=task.answer_words(), report=report)
+    direction = direction_of(prompt, vocabulary, task, report=report)
     read = readings(prompt, vocabulary, report=report)
     return read, direction, judge(read, table, direction=direction, vocabulary=vocabulary)

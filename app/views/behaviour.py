@@ -1,21 +1,23 @@
 """Does the reading explain the behaviour? A prompt changed in every way, what the model makes of it inside, whether it can say it, and answers side by side."""
 
-import threading
+from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import INTERVENTIONS, WHOLE
+from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE
 from analysis.clusters import find_clusters, is_echo, is_real
+from analysis.errors import InputError
 from analysis.inside import attention, logit_lens
 from analysis.models import Report, load_model
 from analysis.neighbours import neighbours
 from analysis.readings import readings
 from analysis.verbalisation import by_task, says, verbalise
 from app import behaviour_charts, charts, widgets
-from app.background import computed
+from app.background import computed, found
 from trained_prompts import kept_behaviour, store
 from trained_prompts.asking import behave, examples_of, side_by_side
 from trained_prompts.own_data import kept_tasks
@@ -30,6 +32,7 @@ ICONS = {
     "readable, not causal": ":material/visibility:",
     "causal, not readable": ":material/bolt:",
     "neither readable nor causal": ":material/blur_off:",
+    NO_EFFECT: ":material/block:",
 }
 
 
@@ -39,31 +42,20 @@ def _loaded(model: str) -> tuple:
 
 
 @st.cache_resource
-def _in_use() -> threading.Lock:
-    """One computation at a time asks the model: some of them change for a while how it computes."""
-    return threading.Lock()
-
-
-@st.cache_resource
 def _so_far() -> dict[tuple, pd.DataFrame]:
     """The rows of interventions that are under way."""
     return {}
 
 
 def asking(key: tuple, what: str, ask):
-    """`computed`, with the language model at hand: `ask(language_model, report)`."""
-    lock, model = _in_use(), vocabulary.model
+    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time."""
+    model = vocabulary.model
 
     def compute(report: Report):
-        while not lock.acquire(timeout=0.5):
-            report(0.0, "waiting for another computation to end")
-        try:
-            report(0.0, "loading the model")
-            return ask(_loaded(model), report)
-        finally:
-            lock.release()
+        report(0.0, "loading the model")
+        return ask(_loaded(model), report)
 
-    return computed(key, what, compute)
+    return computed(key, what, compute, alone=True)
 
 
 st.title("Behaviour")
@@ -77,16 +69,22 @@ runs = store.list_runs().set_index("name")
 tasks = [*TASKS, *(task.name for task in kept_tasks())]
 own_task = runs["task"].get(key)
 tasks = [own_task, *(name for name in tasks if name != own_task)] if own_task is not None else tasks
-task_name = middle.selectbox("Asked on the task", tasks, key=f"task-{key}", help="Its own is the first.")
+task_name = middle.selectbox(
+    "Asked on the task", tasks, index=0 if own_task is not None else None, key=f"task-of-{key}", bind="query-params", placeholder="pick its task",
+    help="A run's own task is the first." if own_task is not None else "The file does not say which task it was trained on.",
+)  # fmt: skip
 limit = int(
     right.number_input("Examples", 10, 2000, 200, step=10, key="examples", bind="query-params", help="The first so many held-out ones")
 )
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
     prompt.check_is_embeddings()
-    prompt = prompt.split()[0]
+    prompt.check_is_one()
     vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
     prompt.check_width(vocabulary.width, vocabulary.model)
+    if task_name is None:
+        st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
+        st.stop()
     task = get_task(task_name)
     available = len(task.examples("held-out"))
 if not available:
@@ -104,9 +102,15 @@ def kept_table() -> pd.DataFrame | None:
     return table if table is not None and table["task"].iloc[0] == task.name and table["n"].iloc[0] == n else None
 
 
+def at_hand() -> pd.DataFrame | None:
+    """The table of interventions, kept or made on this server; None where there is none."""
+    table = kept_table()
+    return found(("behaviour", *content, n)) if table is None else table
+
+
 def measured() -> pd.DataFrame | None:
     """The table of interventions: kept, just made, or made now if the person asks for it; None where it is not there yet."""
-    table = kept_table()
+    table = at_hand()
     if table is not None:
         return table
     wanted = (*content, n)
@@ -124,10 +128,14 @@ def measured() -> pd.DataFrame | None:
 
     def ask(language_model, report: Report) -> pd.DataFrame:
         examples = examples_of(task, language_model, limit=n)
-        made, _ = behave(prompt, vocabulary, examples, task, report=report, row_made=lambda rows: so_far.__setitem__(wanted, rows))
-        so_far.pop(wanted, None)
-        if own_task == task.name and runs.loc[key, "origin"] == "yours":
-            kept_behaviour.keep(key, made)
+        try:
+            made, _ = behave(prompt, vocabulary, examples, task, report=report, row_made=lambda rows: so_far.__setitem__(wanted, rows))
+        finally:
+            so_far.pop(wanted, None)
+        before = kept_behaviour.kept(key) if own_task == task.name and runs.loc[key, "origin"] == "yours" else made
+        if before is None or before["n"].iloc[0] < n:
+            with suppress(InputError):  # the disk may be full; the page has the table
+                kept_behaviour.keep(key, made)
         return made
 
     with widgets.in_words():
@@ -163,8 +171,9 @@ def show_verdict(table: pd.DataFrame) -> None:
     with st.container(border=True):
         st.markdown(f"{ICONS[verdict.label]} **{verdict.label.capitalize()}**  \n{widgets.plain(verdict.sentence)}")
         st.caption(
-            f"{n} examples; “not causal” means that no effect showed beyond a 95 % interval on so many. A direction is causal where taking it out lowers the score more "
-            "than random directions of its size do, or where alone it raises the initial values more than they do."
+            "“Not causal” means that no effect on the score showed beyond a 95 % interval on so many examples. A direction is causal where taking it out lowers the score, and by more "
+            "than random directions of its size do, or where it alone raises the initial values more than they do, and above no prompt. Words are where they do better than no prompt "
+            "and than the initial values. One such test in forty errs."
         )
 
 
@@ -295,18 +304,18 @@ def show_cluster(position: int) -> None:
     """The cluster that the token is in, among all prompts at hand, and whether that cluster can be believed."""
     others = [other for other in widgets.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
     everyone = [prompt, *others]
-    found = computed(
+    clustering = computed(
         ("clusters with", vocabulary.model, widgets.content_of(everyone)),
         "the clusters",
         lambda report: find_clusters(everyone, vocabulary, report=report),
     )
-    if found is None:
+    if clustering is None:
         return
-    number = found.members["cluster"].iloc[position]  # the prompt's own tokens come first
+    number = clustering.members["cluster"].iloc[position]  # the prompt's own tokens come first
     if number < 0:
-        st.markdown(f"**Its cluster**  \nNone: it is in no cluster among the {len(found.members)} virtual tokens at hand.")
+        st.markdown(f"**Its cluster**  \nNone: it is in no cluster among the {len(clustering.members)} virtual tokens at hand.")
         return
-    row = found.clusters.set_index("cluster", drop=False).loc[[number]]
+    row = clustering.clusters.set_index("cluster", drop=False).loc[[number]]
     believed = "stable and tighter than chance" if is_real(row).iloc[0] else "not to be believed: chance makes such clusters too"
     echo = ", and most of it started from the same words" if is_echo(row).fillna(False).iloc[0] else ""
     of = row.iloc[0]
@@ -314,6 +323,11 @@ def show_cluster(position: int) -> None:
         f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
         f"(stability {of['stability']:.2f}, tightness p {of['tightness_p']:.2f})."
     )
+
+
+def random_words(count: int) -> np.ndarray:
+    """As many rows of the vocabulary, the same each time."""
+    return vocabulary.embeddings[np.random.default_rng(0).choice(len(vocabulary), size=count, replace=False)].astype(np.float32)
 
 
 def one(position: int) -> SoftPrompt:
@@ -378,20 +392,35 @@ def show_words(all_tasks: dict[str, Task]) -> None:
     )
     if st.session_state.get("verbalise") != content:
         if not st.button("Let the model write", type="primary", icon=":material/play_arrow:", key="write"):
-            st.caption("About a minute on two cores.")
+            st.caption("About two minutes on two cores.")
             return
         st.session_state["verbalise"] = content
     descriptions = {name: each.description for name, each in all_tasks.items()}
+    if task.name not in TASKS:
+        described = st.text_input(
+            "The task in words", key=f"description-{task.name}", placeholder="for instance: Say whether a number is even or odd."
+        ).strip()
+        if not described:
+            st.info("Say in words what the task asks for: what the model writes is compared with that.", icon=":material/info:")
+            return
+        descriptions[task.name] = described
     answers = {name: each.answer_words() for name, each in all_tasks.items()}
-    with widgets.in_words():
-        table = asking(
-            ("verbalise", *content),
-            "what the model writes",
-            lambda language_model, report: verbalise(prompt.embeddings, language_model, task.name, descriptions, answers, report=report),
+    start = prompt.initial if prompt.initial is not None else random_words(len(prompt))
+
+    def ask(language_model, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+        halves = (
+            (prompt.embeddings, lambda share, doing: report(share / 2, doing)),
+            (start, lambda share, doing: report(0.5 + share / 2, doing)),
         )
-    if table is None:
+        return tuple(verbalise(rows, language_model, task.name, descriptions, answers, report=half) for rows, half in halves)
+
+    with widgets.in_words():
+        written = asking(("verbalise", *content, descriptions[task.name]), "what the model writes", ask)
+    if written is None:
         return
-    st.markdown(f"**{widgets.plain(says(table, task.name, descriptions))}**")
+    table, baseline = written
+    st.markdown(f"**{widgets.plain(says(table, baseline, task.name, descriptions))}**")
+    st.caption(f"Compared with what it writes of {'the initial values' if prompt.initial is not None else 'as many random words'}.")
     st.plotly_chart(
         behaviour_charts.verbalisation(table),
         key="verbalisation",
@@ -409,10 +438,10 @@ def show_words(all_tasks: dict[str, Task]) -> None:
         column_config={column: st.column_config.NumberColumn(format="%.3f") for column in (*table.columns[3:], "beyond")},
         alt="What was written for each pair of layers, the likest to the description first.",
     )
-    means = by_task(table, descriptions).rename_axis("description of").reset_index()
+    means = by_task(table, baseline, descriptions).rename_axis("description of").reset_index()
     right.dataframe(
-        means, hide_index=True, height=320, column_config={"rouge_1": st.column_config.NumberColumn("mean ROUGE-1", format="%.3f")},
-        alt=f"The mean ROUGE-1 with each task's description; the highest is {means['description of'].iloc[0]}.",
+        means, hide_index=True, height=320, column_config={"rouge_1": st.column_config.NumberColumn("ROUGE-1 beyond the start", format="%.3f")},
+        alt=f"The mean ROUGE-1 with each task's description, less that of the start; the highest is {means['description of'].iloc[0]}.",
     )  # fmt: skip
     widgets.download_buttons(table, f"verbalisation-{prompt.name}")
 
@@ -448,8 +477,13 @@ def show_answers() -> None:
                     column_config={"probability": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
                     alt=f"The likeliest first tokens of {way}: {', '.join(rows['token'].str.strip())}.",
                 )
+    how = "The answers are written greedily up to the end of the line; the bars are the probabilities of the first token."
+    if task.labels:
+        how += f" To be scored, the model chooses among {', '.join(label.strip() for label in task.labels)} instead."
     wanted = dict(zip(inputs, examples["target"], strict=True)).get(given)
-    if wanted is not None:
+    if wanted is None:
+        st.caption(how)
+    else:
         st.caption(
             f"The answer wanted: “{widgets.plain(wanted.strip())}”. Greedy writing up to the end of the line; the bars are the probabilities of its first token."
         )
@@ -459,13 +493,13 @@ def show_answers() -> None:
 view = st.segmented_control(
     "What to see", VIEWS, default=VIEWS[0], required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
-found = kept_table() if view != "Interventions" else measured()
-if found is not None:
-    show_verdict(found)
-if view == "Interventions" and found is not None:
-    show_interventions(found)
+made = at_hand() if view != "Interventions" else measured()
+if made is not None:
+    show_verdict(made)
+if view == "Interventions" and made is not None:
+    show_interventions(made)
 elif view == "One token":
-    show_token(found)
+    show_token(made)
 elif view == "Inside":
     show_inside()
 elif view == "In words":

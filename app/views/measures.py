@@ -538,11 +538,11 @@ MEASURES = (
         (
             "How much the score, or the loss, on held-out examples changes when the prompt is changed in one way.",
             "0 is the whole prompt, and an interval that holds 0 says that no change was shown on so many examples.",
-            "The same examples are asked with and without the change, and resampled together (2,000 times; over the draws too, where the change is drawn at random).",
+            "The same examples are asked with and without the change, and resampled together (2,000 times; over the draws too, where the change is drawn at random), with two made-up examples of which each only one gets right.",
         ),
         r"s(P') - s(P), \qquad \text{2.5 and 97.5 \% quantiles of } s_b(P') - s_b(P),\; b \text{ a resample of the examples}",
-        "Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 8.3.",
-        "what the token or direction means. If no answer changed, the interval has no width, which says little where the examples are few.",
+        "Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 8.3; the made-up examples as in Bonett and Price 2012, *Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data*.",
+        "what the token or direction means, nor that nothing happens where no change was shown: the loss may tell of one that no answer shows.",
     ),
     Measure(
         "Behaviour",
@@ -554,7 +554,7 @@ MEASURES = (
         ),
         r"P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r^{\top}",
         f"This explorer. {KHASHABI}.",
-        "that a direction which is enough is the only one: another may do as well, so that neither is needed.",
+        "that it is the only one, or that it is special: in so many dimensions random directions are mild, and the leading principal direction may do as much.",
     ),
     Measure(
         "Behaviour",
@@ -597,10 +597,10 @@ MEASURES = (
         "Verbalisation",
         (
             "Whether the model can say what the prompt asks for: its hidden states stand in the place of words of another text, and what is written is compared with the task's description.",
-            "The share of all tasks' descriptions that are as like to it as the own one is the p-value.",
+            "The share of all tasks' descriptions that gain as much against what is written of the initial values as the own one is the p-value.",
             "The descriptions of other tasks are chance.",
         ),
-        r"p = \frac{\#\{t : \overline{\text{ROUGE-1}}(t) \ge \overline{\text{ROUGE-1}}(\text{own})\}}{\#\{t\}}, \qquad \text{the mean over all pairs of layers}",
+        r"p = \frac{\#\{t : g(t) \ge g(\text{own})\}}{\#\{t\}}, \qquad g(t) = \overline{\text{ROUGE-1}}_P(t) - \overline{\text{ROUGE-1}}_{P^0}(t), \text{ means over all pairs of layers}",
         "Ghandeharioun et al. 2024, *Patchscopes*, section 3; Ramati et al. 2024, *Eliciting Textual Descriptions from Representations of Continuous Prompts* (InSPEcT).",
         "that a prompt which is not verbalised holds nothing: the model may be too small to say it. And with ten tasks, p cannot be below 0.1.",
     ),

@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -61,7 +60,7 @@ def named(made, name, position=None, amount=None):
 
 def test_each_intervention_changes_what_its_name_says(vocabulary, prompt):
     direction = task_direction([prompt], vocabulary)
-    made = interventions(prompt, vocabulary, direction=direction)
+    made = list(interventions(prompt, vocabulary, direction=direction))
     assert {each.name for each in made} == set(INTERVENTIONS)
     rows, start = prompt.embeddings, prompt.initial
     delta = torch.tensor(rows - start, dtype=torch.float64)
@@ -91,7 +90,6 @@ def test_each_intervention_changes_what_its_name_says(vocabulary, prompt):
     for out, alone, along, amount in (
         ("task direction out", "task direction alone", unit, None),
         ("principal direction out", "principal direction alone", principal[0], 1.0),
-        ("principal direction out", "principal direction alone", principal[1], 2.0),
     ):
         size = delta @ along
         np.testing.assert_allclose(named(made, out, amount=amount)[0], rows - torch.outer(size, along).numpy(), atol=1e-5)
@@ -116,7 +114,9 @@ def test_what_cannot_be_changed_is_left_out(vocabulary, prompt):
     one = replace(prompt, embeddings=prompt.embeddings[:1], initial=None)
     assert named(interventions(one, vocabulary), "token dropped", 0) == (None,)
     with pytest.raises(InputError, match="wide"):
-        interventions(replace(prompt, embeddings=prompt.embeddings[:, :5], initial=None), vocabulary)
+        list(interventions(replace(prompt, embeddings=prompt.embeddings[:, :5], initial=None), vocabulary))
+    with pytest.raises(InputError, match="200 virtual tokens"):
+        list(interventions(replace(prompt, embeddings=np.ones((201, WIDTH), np.float32), initial=None), vocabulary))
 
 
 def test_changes_and_their_paired_intervals_are_those_of_scipy(vocabulary, prompt):
@@ -124,18 +124,68 @@ def test_changes_and_their_paired_intervals_are_those_of_scipy(vocabulary, promp
     table = behaviour(prompt, vocabulary, examples, direction=task_direction([prompt], vocabulary))
     assert table.columns.tolist() == COLUMNS
     whole, row = table.iloc[0], table[table["intervention"] == "initial values"].iloc[0]
-    assert (whole["intervention"], whole["loss_change"], whole["score_low"], whole["score_high"]) == ("whole prompt", 0, 0, 0)
-    a, b = (examples.ask(rows, no_report) for rows in (prompt.embeddings, prompt.initial))
+    assert (whole["intervention"], whole["loss_change"], whole["loss_change_high"], whole["score_change"]) == ("whole prompt", 0, 0, 0)
+    assert whole["score_change_low"] < 0 < whole["score_change_high"]  # that no answer of 60 changed does not prove that none would
+    a, b, bare = (examples.ask(rows, no_report) for rows in (prompt.embeddings, prompt.initial, None))
     assert row["loss"] == pytest.approx(b.losses.mean())
     assert row["score"] == pytest.approx(b.counts[:, 0].mean())
-    for what, before, after in (("loss", a.losses, b.losses), ("score", a.counts[:, 0], b.counts[:, 0])):
-        assert row[f"{what}_change"] == pytest.approx((after - before).mean())
-        expected = scipy.stats.bootstrap(
-            (before, after), lambda x, y, axis: (y - x).mean(axis=axis), paired=True, vectorized=True, method="percentile", n_resamples=20_000, rng=1
-        ).confidence_interval  # fmt: skip
-        spread = expected.high - expected.low
-        assert row[f"{what}_low"] == pytest.approx(expected.low, abs=0.1 * spread)
-        assert row[f"{what}_high"] == pytest.approx(expected.high, abs=0.1 * spread)
+    for of, other in (("change", a), ("beside_no_prompt", bare)):
+        for what, before, after, made_up in (
+            ("loss", other.losses, b.losses, ([], [])), ("score", other.counts[:, 0], b.counts[:, 0], ([0, 1], [1, 0])),
+        ):  # fmt: skip
+            assert row[f"{what}_{of}"] == pytest.approx((after - before).mean())
+            pairs = np.concatenate([before, made_up[0]]), np.concatenate([after, made_up[1]])
+            assert_interval_of_scipy(row, f"{what}_{of}", pairs, lambda x, y, axis: (y - x).mean(axis=axis), paired=True)
+    assert_interval_of_scipy(row, "loss", (b.losses,), np.mean)
+    assert_interval_of_scipy(row, "score", (np.concatenate([b.counts[:, 0], [0, 1]]),), np.mean)
+
+
+def assert_interval_of_scipy(row, column, data, statistic, **options):
+    expected = scipy.stats.bootstrap(
+        data, statistic, vectorized=True, method="percentile", n_resamples=20_000, rng=1, **options
+    ).confidence_interval
+    spread = expected.high - expected.low
+    assert row[f"{column}_low"] == pytest.approx(expected.low, abs=0.1 * spread + 1e-12)
+    assert row[f"{column}_high"] == pytest.approx(expected.high, abs=0.1 * spread + 1e-12)
+
+
+@pytest.mark.parametrize(("lost", "gained", "beyond"), [(4, 0, False), (6, 0, True), (0, 0, False), (10, 1, True), (8, 3, False)])
+def test_few_changed_answers_are_not_beyond_chance_as_an_exact_test_of_pairs_has_it(vocabulary, lost, gained, beyond):
+    """McNemar's exact test of the changed answers, beside the interval."""
+    n = 200
+    before, after = np.zeros(n), np.zeros(n)
+    before[:lost], after[lost : lost + gained] = 1, 1
+    prompt = moved(vocabulary, np.full((1, WIDTH), 0.1))
+    whole = prompt.embeddings.tobytes()
+
+    def ask(rows, report):
+        right = before if rows is not None and rows.tobytes() == whole else after
+        return Answers(np.ones(n), np.column_stack([right, np.ones(n)]))
+
+    row = behaviour(prompt, vocabulary, Examples("toy", "accuracy", ask, lambda sums: sums[..., 0] / sums[..., 1])).iloc[2]
+    assert row["score_change"] == pytest.approx((gained - lost) / n)
+    assert (row["score_change_high"] < 0) == beyond
+    assert not lost + gained or (scipy.stats.binomtest(lost, lost + gained).pvalue < 0.05) == beyond
+
+
+def test_the_interval_of_a_mean_over_draws_is_as_wide_as_draws_differ(vocabulary, prompt):
+    """Draws that differ and examples that do not: the interval is that of the mean of five, with the spread of five."""
+    values = iter(np.random.default_rng(0).normal(size=1000))
+    seen = {}
+
+    def ask(rows, report):
+        key = None if rows is None else rows.tobytes()
+        value = seen.setdefault(key, next(values))
+        return Answers(np.full(50, value), np.column_stack([np.full(50, value), np.ones(50)]))
+
+    table = behaviour(prompt, vocabulary, Examples("toy", "a mean", ask, lambda sums: sums[..., 0] / sums[..., 1]))
+    row = table[table["intervention"] == "random words"].iloc[0]
+    drawn = [seen[rows.tobytes()] for rows in named(interventions(prompt, vocabulary), "random words")]
+    assert row["draws"] == 5
+    assert row["loss"] == pytest.approx(np.mean(drawn))
+    width = 2 * 1.96 * np.std(drawn, ddof=1) / np.sqrt(5)
+    assert row["loss_high"] - row["loss_low"] == pytest.approx(width, rel=0.15)
+    assert row["score_high"] - row["score_low"] == pytest.approx(width, rel=0.15)
 
 
 def test_a_control_of_several_draws_is_their_mean_and_the_direction_stands_beside_it(vocabulary, prompt):
@@ -150,13 +200,15 @@ def test_a_control_of_several_draws_is_their_mean_and_the_direction_stands_besid
     out = table[table["intervention"] == "task direction out"].iloc[0]
     assert control["draws"] == len(losses) > 1
     assert control["loss"] == pytest.approx(np.mean(losses))
-    assert control["loss_low"] < control["loss_change"] < control["loss_high"]
+    assert control["loss_change_low"] < control["loss_change"] < control["loss_change_high"]
     assert out["loss_beside_control"] == pytest.approx(out["loss"] - control["loss"])
-    assert out["loss_beside_low"] <= out["loss_beside_control"] <= out["loss_beside_high"]
+    assert out["loss_beside_control_low"] <= out["loss_beside_control"] <= out["loss_beside_control_high"]
     compared = table.loc[table["loss_beside_control"].notna(), "intervention"]
     assert set(compared) == set(CONTROLS)
-    words, bare = (table[table["intervention"] == name].iloc[0] for name in ("nearest words", "no prompt"))
-    assert words["score_beside_control"] == pytest.approx(words["score"] - bare["score"])
+    words, bare, start = (table[table["intervention"] == name].iloc[0] for name in ("nearest words", "no prompt", "initial values"))
+    assert words["score_beside_control"] == pytest.approx(words["score"] - start["score"])
+    assert words["score_beside_no_prompt"] == pytest.approx(words["score"] - bare["score"])
+    assert table["score_beside_no_prompt"].notna().all()
 
 
 def test_of_a_prompt_with_one_trained_token_that_token_has_the_whole_effect(vocabulary):
@@ -167,10 +219,10 @@ def test_of_a_prompt_with_one_trained_token_that_token_has_the_whole_effect(voca
     table = behaviour(prompt, vocabulary, examples, direction=task_direction([prompt], vocabulary))
     back = table[table["intervention"] == "token at its initial value"].set_index("position")
     start = table[table["intervention"] == "initial values"].iloc[0]
-    changes = [column for column in COLUMNS if column.split("_")[-1] in ("change", "low", "high") and "beside" not in column]
+    changes = [column for column in COLUMNS if "change" in column]
     assert start["loss_change"] > 0.1
     assert back.loc[4, changes].tolist() == start[changes].tolist()
-    assert (back.drop(4)[changes] == 0).all(axis=None)
+    assert (back.drop(4)[["loss_change", "loss_change_low", "loss_change_high", "score_change"]] == 0).all(axis=None)
 
 
 def test_prompts_that_come_to_the_same_are_asked_once_and_rows_come_as_they_are_made(vocabulary, prompt):
@@ -221,7 +273,7 @@ def test_the_verdict_is_what_was_planted(vocabulary, points, carries):
     read = readings(prompt, vocabulary)
     verdict = judge(read.assign(verdict="echo"), table, direction=direction, vocabulary=vocabulary)
     assert (verdict.readable, verdict.causal, verdict.effect) == (points, carries, True)
-    assert verdict.sentence.startswith("6 of 6 tokens echo their initialisation; together they ")
+    assert verdict.sentence.startswith("On 60 examples of toy: 6 of 6 tokens echo their initialisation; together they ")
     assert verdict.sentence.endswith(f": {verdict.label}.")
     assert (word(300).strip() in verdict.sentence) == points
 
@@ -230,6 +282,20 @@ def last_token_world(carrier: np.ndarray, start: np.ndarray) -> Examples:
     """A model that looks at the last token alone."""
     inner = world(-carrier, start[-1:])
     return replace(inner, ask=lambda rows, report: inner.ask(None if rows is None else rows[-1:], report))
+
+
+def test_a_direction_that_only_makes_up_for_words_in_the_way_is_not_called_sufficient(vocabulary, prompt):
+    """Without any prompt the model does as well as with the direction alone: what was learned is not shown to be in it."""
+    direction = task_direction([prompt], vocabulary)
+    inner = world(3 * direction.mean / np.linalg.norm(direction.mean), prompt.initial)
+    good = Answers(np.zeros(60), np.ones((60, 2)))
+    found = []
+    alone = next(each.prompts[0] for each in interventions(prompt, vocabulary, direction=direction) if each.name == "task direction alone")
+    for bare in (inner.ask(None, no_report), good, inner.ask(alone, no_report)):
+        examples = replace(inner, ask=lambda rows, report, bare=bare: bare if rows is None else inner.ask(rows, report))
+        table = behaviour(prompt, vocabulary, examples, direction=direction)
+        found.append(judge(readings(prompt, vocabulary), table, direction=direction, vocabulary=vocabulary))
+    assert [verdict.sufficient for verdict in found] == [True, False, False]
 
 
 def test_the_sentence_holds_the_figures_of_the_table(vocabulary, prompt):
@@ -246,14 +312,65 @@ def test_the_sentence_holds_the_figures_of_the_table(vocabulary, prompt):
     out, random, alone, words = (
         rows.loc[name] for name in ("task direction out", "random direction out", "task direction alone", "nearest words")
     )
-    beside = ["score_beside_control", "score_beside_low", "score_beside_high"]
-    change = ["score_change", "score_low", "score_high"]
-    assert figures == pytest.approx([*out[change], *random[change], *alone[beside], *words[beside]], abs=0.0051)
+
+    def with_interval(row, column):
+        return row[[column, f"{column}_low", f"{column}_high"]]
+
+    expected = [
+        *with_interval(out, "score_change"), *with_interval(out, "loss_change"), random["score_change"], random["loss_change"],
+        *with_interval(alone, "score_beside_control"), *with_interval(alone, "score_beside_no_prompt"),
+        *with_interval(words, "score_beside_no_prompt"), *with_interval(words, "score_beside_control"),
+    ]  # fmt: skip
+    assert figures == pytest.approx(expected, abs=0.0051)
+
+
+def words_world(vocabulary, prompt, *, good: bool, bare: float = 0.1) -> Examples:
+    """A model that does well where the last row is that of a word that the prompt did not start from."""
+    target = vocabulary.embeddings[399]
+
+    def ask(rows, report):
+        rate = (
+            bare
+            if rows is None
+            else 0.9
+            if np.allclose(rows[-1], target, atol=0.5) and (good or not np.array_equal(rows[-1], target))
+            else 0.1
+        )
+        right = np.arange(100) < 100 * rate
+        return Answers(1.0 - right, np.column_stack([right, np.ones(100)]).astype(np.float64))
+
+    return Examples("toy", "accuracy", ask, lambda sums: sums[..., 0] / sums[..., 1])
+
+
+@pytest.mark.parametrize(("good", "bare", "works"), [(True, 0.1, True), (False, 0.1, False), (True, 0.85, False)])
+def test_words_work_where_they_beat_no_prompt_and_the_start(vocabulary, prompt, good, bare, works):
+    rows = prompt.embeddings.copy()
+    rows[-1] = vocabulary.embeddings[399] + 0.01
+    prompt = replace(prompt, embeddings=rows)
+    table = behaviour(prompt, vocabulary, words_world(vocabulary, prompt, good=good, bare=bare))
+    verdict = judge(readings(prompt, vocabulary).assign(verdict=["echo"] * 5 + ["near a word"]), table)
+    assert verdict.words_work == works
+    assert verdict.causal == verdict.readable == works
+    unknown = replace(prompt, initial=None)
+    verdict = judge(
+        readings(unknown, vocabulary).assign(verdict="near a word"),
+        behaviour(unknown, vocabulary, words_world(vocabulary, prompt, good=True)),
+    )
+    assert not verdict.words_work and not verdict.readable
+    assert "what it started from is unknown" in verdict.sentence
 
 
 def test_a_prompt_that_changes_nothing_has_no_effect_to_explain(vocabulary, prompt):
-    still = Examples("toy", "accuracy", lambda rows, report: Answers(np.ones(9), np.ones((9, 2))), lambda sums: sums[..., 0] / sums[..., 1])
-    verdict = judge(readings(prompt, vocabulary).assign(verdict="echo"), behaviour(prompt, vocabulary, still))
-    assert not verdict.effect and not verdict.causal
-    assert "no effect to explain" in verdict.sentence
-    assert isinstance(readings(prompt, vocabulary), pd.DataFrame)
+    direction = task_direction([prompt], vocabulary, words=[word(5)])
+    carried = world(3 * direction.mean / np.linalg.norm(direction.mean), prompt.initial)
+    whole = carried.ask(prompt.embeddings, no_report)
+    examples = replace(carried, ask=lambda rows, report: whole if rows is None else carried.ask(rows, report))
+    verdict = judge(
+        readings(prompt, vocabulary),
+        behaviour(prompt, vocabulary, examples, direction=direction),
+        direction=direction,
+        vocabulary=vocabulary,
+    )
+    assert verdict.necessary  # and yet there is nothing that the prompt adds
+    assert (verdict.effect, verdict.causal, verdict.label) == (False, False, "no effect to explain")
+    assert "not shown to score other than no prompt does" in verdict.sentence

@@ -142,11 +142,17 @@ def test_what_is_written_is_scored_as_rouge_score_does_and_beside_other_tasks():
     assert found["rouge_1_others"][0] == pytest.approx((expected["sums"] + expected["capitals"]) / 2)
     assert found["answer_words"].tolist() == [pytest.approx(1 / 6), 0.0]
     assert found["answer_words_others"][0] == pytest.approx((0 + 1 / 6) / 2)
-    means = by_task(found, DESCRIPTIONS)
-    assert means["colours"] == pytest.approx(expected["colours"] / 2)
-    assert "p = 0.33" in says(found, "colours", DESCRIPTIONS) and "as much as so few tasks can show" in says(found, "colours", DESCRIPTIONS)
-    assert "does not verbalise" in says(found, "sums", DESCRIPTIONS)
-    assert "p = 1.00" in says(found, "sums", DESCRIPTIONS)
+    baseline = found.assign(text=["Add the numbers.", "Add"])
+    gains = by_task(found, baseline, DESCRIPTIONS)
+    for name, description in DESCRIPTIONS.items():
+        before = np.mean([scorer.score(description, text)["rouge1"].fmeasure for text in baseline["text"]])
+        assert gains[name] == pytest.approx(expected[name] / 2 - before)
+    assert gains.is_monotonic_decreasing and gains.index[0] == "colours"
+    assert "p = 0.33" in says(found, baseline, "colours", DESCRIPTIONS)
+    assert "as much as so few tasks can show" in says(found, baseline, "colours", DESCRIPTIONS)
+    assert "does not verbalise" in says(found, baseline, "sums", DESCRIPTIONS)
+    assert "p = 1.00" in says(found, baseline, "sums", DESCRIPTIONS)
+    assert "does not verbalise" in says(found, found, "colours", DESCRIPTIONS)  # no gain at all is no first place
 
 
 def test_a_task_without_a_description_is_refused(language_model, rows):

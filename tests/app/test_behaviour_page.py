@@ -129,7 +129,7 @@ def test_the_chart_of_changes_draws_every_row_with_its_interval(run, tiny, toy_c
     rows = table[table["intervention"] != WHOLE].reset_index(drop=True)
     assert sorted(drawn) == list(rows.index)
     found = np.array([drawn[i] for i in rows.index])
-    np.testing.assert_allclose(found, rows[[f"{what}_change", f"{what}_high", f"{what}_low"]], atol=1e-6)
+    np.testing.assert_allclose(found, rows[[f"{what}_change", f"{what}_change_high", f"{what}_change_low"]], atol=1e-6)
     assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == len(figure.data)
     assert len(set(figure.layout.yaxis.ticktext)) == len(rows)
 

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.adapters import load_adapter
 from tests.conftest import REPOSITORY
-from trained_prompts import store
+from trained_prompts import kept_behaviour, store
 from trained_prompts.evaluation import compare_lora, evaluate
 from trained_prompts.gallery import RECIPES
 from trained_prompts.lora import applied
@@ -119,3 +119,11 @@ def test_the_readmes_table_is_the_gallerys():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = readme.split("<!-- gallery -->\n")[1].split("<!-- /gallery -->")[0]
     assert table == store.gallery_markdown()
+
+
+@pytest.mark.slow
+def test_the_readmes_table_of_behaviour_is_what_was_kept():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = readme.split("<!-- behaviour -->\n")[1].split("<!-- /behaviour -->")[0]
+    tested = [name for name in kept_behaviour.tested() if name in PROMPTS]
+    assert table == kept_behaviour.summary_markdown(kept_behaviour.summary(tested))

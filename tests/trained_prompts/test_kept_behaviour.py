@@ -50,9 +50,10 @@ def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy
     table = kept_behaviour.kept("mine").drop_duplicates("intervention").set_index("intervention")
     for column, intervention, of in (
         ("score", "whole prompt", "score"), ("no_prompt", "no prompt", "score"), ("initial", "initial values", "score"), ("words", "nearest words", "score"),
-        ("out", "task direction out", "score_change"), ("out_low", "task direction out", "score_low"), ("out_high", "task direction out", "score_high"),
-        ("random_out", "random direction out", "score_change"), ("alone", "task direction alone", "score"),
-        ("alone_beside", "task direction alone", "score_beside_control"), ("alone_high", "task direction alone", "score_beside_high"),
+        ("words_high", "nearest words", "score_high"), ("out", "task direction out", "score_change"), ("out_low", "task direction out", "score_change_low"),
+        ("out_high", "task direction out", "score_change_high"), ("out_loss", "task direction out", "loss_change"),
+        ("random_out", "random direction out", "score_change"), ("random_out_loss", "random direction out", "loss_change"),
+        ("alone", "task direction alone", "score"), ("alone_high", "task direction alone", "score_high"), ("random_alone", "random direction alone", "score"),
     ):  # fmt: skip
         assert row[column] == table.loc[intervention, of], column
     prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
@@ -60,7 +61,10 @@ def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy
     assert [row["echo"], row["unreadable"], row["near"], row["learned"]] == [
         counts.get(name, 0) for name in ("echo", "unreadable", "near a word", "learned")
     ]
-    assert row["verdict"] == kept_behaviour.verdict_of(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine")).label
+    verdict = kept_behaviour.verdict_of(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine"))
+    assert (row["necessary"], row["sufficient"], row["words_work"], row["verdict"]) == (
+        verdict.necessary, verdict.sufficient, verdict.words_work, verdict.label,
+    )  # fmt: skip
     line = kept_behaviour.summary_markdown(kept_behaviour.summary(["mine"])).splitlines()[2]
     assert line.startswith("| mine") and f"{row['score']:.2f}" in line and row["verdict"] in line
 
