@@ -376,7 +376,7 @@ class Verdict:
     sentence: str
 
 
-NO_EFFECT = "no effect to explain"
+NO_EFFECT = "no effect shown"
 LABELS = {
     (True, True): "readable and causal",
     (True, False): "readable, not causal",

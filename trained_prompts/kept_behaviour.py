@@ -152,6 +152,9 @@ def summary_markdown(table: pd.DataFrame) -> str:
     def signed(value: float) -> str:
         return f"{value:+.2f}".replace("-", "−")
 
+    def p_value(p: float) -> str:
+        return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
     def tested(row) -> str:
         return f"{row.alone:.2f} ({row.alone_low:.2f} to {row.alone_high:.2f}); {row.random_alone:.2f}{' ●' if row.sufficient else ''}"
 
@@ -163,7 +166,7 @@ def summary_markdown(table: pd.DataFrame) -> str:
             "echo / unreadable / near a word / learned": [
                 f"{r.echo} / {r.unreadable} / {r.near} / {r.learned}" for r in table.itertuples()
             ],
-            "p shared; p words": [f"{r.concentration_p:.3f}; {r.words_p:.3f}" for r in table.itertuples()],
+            "p shared; p words": [f"{p_value(r.concentration_p)}; {p_value(r.words_p)}" for r in table.itertuples()],
             "direction out; random out": [
                 f"{signed(r.out)} ({signed(r.out_low)} to {signed(r.out_high)}); {signed(r.random_out)}{' ●' if r.necessary else ''}"
                 for r in table.itertuples()

@@ -149,7 +149,12 @@ def watch(wanted: tuple) -> None:
     @st.fragment(run_every=2.0)
     def rows_so_far() -> None:
         rows = _so_far().get(wanted)
-        if rows is not None and len(rows) > 1:
+        if rows is None:
+            return
+        st.markdown(
+            f"The whole prompt: {rows['measure'].iloc[0]} **{rows['score'].iloc[0]:.3f}**, loss {rows['loss'].iloc[0]:.3f} on {rows['n'].iloc[0]} examples."
+        )
+        if len(rows) > 1:
             st.plotly_chart(
                 behaviour_charts.changes(rows, "score"),
                 key="so-far",

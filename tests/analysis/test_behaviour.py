@@ -372,5 +372,5 @@ def test_a_prompt_that_changes_nothing_has_no_effect_to_explain(vocabulary, prom
         vocabulary=vocabulary,
     )
     assert verdict.necessary  # and yet there is nothing that the prompt adds
-    assert (verdict.effect, verdict.causal, verdict.label) == (False, False, "no effect to explain")
+    assert (verdict.effect, verdict.causal, verdict.label) == (False, False, "no effect shown")
     assert "not shown to score other than no prompt does" in verdict.sentence
