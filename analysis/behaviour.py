@@ -18,7 +18,7 @@ from analysis.direction import TaskDirection
 from analysis.errors import InputError
 from analysis.models import Report, listed, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
-from analysis.readings import RECOVERED, displacements
+from analysis.readings import LEVEL, RECOVERED, displacements
 from analysis.vocabulary import Vocabulary
 
 DRAWS = 5  # of each control that is drawn at random: an interval of its own, and not most of the time
@@ -27,7 +27,6 @@ PRINCIPAL = 1  # leading principal directions of the displacements
 MOST_TOKENS = 200
 RESAMPLES = 2_000
 SEED = 20_213
-LEVEL = 0.05
 WORDS_NAMED = 3
 _INTERVAL = (0.025, 0.975)
 _OF = ("", "_change", "_beside_control", "_beside_no_prompt")

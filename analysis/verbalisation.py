@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.errors import InputError
+from analysis.errors import InputError, printable
 from analysis.inside import hidden_states, layers_of
 from analysis.models import Report, no_report
 
@@ -110,7 +110,7 @@ def written_with(
             input_ids=batch, attention_mask=torch.ones_like(batch), max_new_tokens=most, do_sample=False, pad_token_id=pad
         )
     lines = (tokenizer.decode(row, skip_special_tokens=True).split("\n")[0].strip() for row in output[:, len(ids) :])
-    return ["".join(letter if letter.isprintable() else "�" for letter in line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 @contextmanager

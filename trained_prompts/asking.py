@@ -11,7 +11,7 @@ import torch
 from analysis.adapters import SoftPrompt
 from analysis.behaviour import Answers, Examples, Verdict, behaviour, discretised, judge
 from analysis.direction import TaskDirection, task_direction, word_ids
-from analysis.errors import InputError
+from analysis.errors import InputError, printable
 from analysis.models import Report, no_report
 from analysis.readings import readings
 from analysis.vocabulary import Vocabulary
@@ -136,7 +136,6 @@ def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: 
             logits = answer_logits(subject.forward, [example], virtual_tokens=subject.virtual_tokens, device=model.device)[0]
         chances, ids = logits.float().softmax(dim=-1).topk(top_k)
         answer = write(subject, [text], longest)["answer"].iloc[0]
-        printable = "".join(letter if letter.isprintable() else "�" for letter in answer)
         for rank, (token, chance) in enumerate(zip(ids.tolist(), chances.tolist(), strict=True)):
-            rows.append((way, text, printable, rank, vocabulary.tokens[token], chance))
+            rows.append((way, text, printable(answer), rank, vocabulary.tokens[token], chance))
     return pd.DataFrame(rows, columns=SIDE_COLUMNS)
