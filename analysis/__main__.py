@@ -243,16 +243,17 @@ def behaviour(
     import pandas as pd
 
     from analysis.models import load_model
-    from trained_prompts.asking import behave, examples_of  # a step up, as in `direction`: a task's name and its examples
+    from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
     from trained_prompts.tasks import get_task
 
     asked = get_task(task)
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
         examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
-        found = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
-    emit(pd.concat([table for table, _ in found], ignore_index=True), form, out)
-    for prompt, (_, verdict) in zip(prompts, found, strict=True):
+        tables = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
+        verdicts = [judged(prompt, vocabulary, asked, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)]
+    emit(pd.concat(tables, ignore_index=True), form, out)
+    for prompt, verdict in zip(prompts, verdicts, strict=True):
         print(f"{prompt.name}: {verdict.sentence}", file=sys.stderr)
 
 

@@ -29,8 +29,9 @@ RESAMPLES = 2_000
 SEED = 20_213
 WORDS_NAMED = 3
 _INTERVAL = (0.025, 0.975)
-_OF = ("", "_change", "_beside_control", "_beside_no_prompt")
-MEASURED = [f"{what}{of}{part}" for of in _OF for what in ("loss", "score") for part in ("", "_low", "_high")]
+_ITSELF, _CHANGE, _BESIDE_CONTROL, _BESIDE_NO_PROMPT = _OF = ("", "_change", "_beside_control", "_beside_no_prompt")
+_PARTS = ("", "_low", "_high")
+MEASURED = [f"{what}{of}{part}" for of in _OF for what in ("loss", "score") for part in _PARTS]
 COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED]
 
 WHOLE, NO_PROMPT, INITIAL, WORDS = "whole prompt", "no prompt", "initial values", "nearest words"
@@ -216,6 +217,7 @@ def behaviour(
     examples: Examples,
     *,
     direction: TaskDirection | None = None,
+    asked: dict[str, Answers] | None = None,
     report: Report = no_report,
     row_made: Callable[[pd.DataFrame], None] = lambda table: None,
 ) -> pd.DataFrame:
@@ -226,6 +228,7 @@ def behaviour(
     Parameters
     ----------
     direction : see `interventions`.
+    asked : what an earlier call on the same examples was answered before it was stopped; each answer is added, and none asked for again.
     row_made : called with the table so far after every row.
 
     Returns
@@ -245,36 +248,40 @@ def behaviour(
         As `interventions`, or an example does not fit into the model.
     """
     different = {_key(rows) for each in interventions(prompt, vocabulary, direction=direction) for rows in each.prompts}
-    asked: dict[str, Answers] = {}
+    asked = {} if asked is None else asked
 
     def answers(rows: np.ndarray | None, name: str) -> Answers:
         key = _key(rows)
         if key not in asked:
-            done = len(asked)
+            done = len(different & asked.keys())
             asked[key] = examples.ask(rows, lambda share, _: report((done + share) / len(different), f"asking the model: {name}"))
         return asked[key]
 
     resampling: _Resampling | None = None
-    rows: list[list] = []
+    rows: list[dict[str, object]] = []
     results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
-    unknown = [np.nan] * 6
     for each in interventions(prompt, vocabulary, direction=direction):
         found = results[each.name, each.position, each.amount] = [answers(values, each.name) for values in each.prompts]
         if resampling is None:
             resampling = _Resampling(found[0], examples.score)
         whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
         rows.append(
-            [
-                prompt.name, examples.task, each.name, each.position, each.amount, len(found), len(found[0].losses), examples.measure,
-                *resampling.values(found), *resampling.values(found, whole), *unknown, *(unknown if bare is None else resampling.values(found, bare)),
-            ]
+            {
+                "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
+                "draws": len(found), "n": len(found[0].losses), "measure": examples.measure,
+                **resampling.values(found), **resampling.values(found, whole, _CHANGE),
+            }
         )  # fmt: skip
+        if bare is not None:
+            rows[-1] |= resampling.values(found, bare, _BESIDE_NO_PROMPT)
         if each.name == NO_PROMPT:
-            rows[0][-6:] = resampling.values(whole, found)
-        for i, (name, position, amount) in enumerate(results):  # a control comes after what it is compared with, or before it
+            rows[0] |= resampling.values(whole, found, _BESIDE_NO_PROMPT)
+        for row, (name, position, amount) in zip(
+            rows, results, strict=True
+        ):  # a control comes after what it is compared with, or before it
             control = (CONTROLS.get(name), position, amount)
             if control in results and each.name in (name, control[0]):
-                rows[i][-12:-6] = resampling.values(results[name, position, amount], results[control])
+                row |= resampling.values(results[name, position, amount], results[control], _BESIDE_CONTROL)
         row_made(_table(rows))
     report(1.0, "ready")
     return _table(rows)
@@ -284,8 +291,9 @@ def _key(rows: np.ndarray | None) -> str:
     return "" if rows is None else f"{len(rows)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
 
 
-def _table(rows: list[list]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"position": "Int64", "amount": "float64"})
+def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """The rows so far; what is not compared with anything is missing."""
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"position": "Int64", "amount": "float64", **dict.fromkeys(MEASURED, "float64")})
 
 
 class _Resampling:
@@ -299,18 +307,22 @@ class _Resampling:
         self._examples = _times_drawn(len(answers.losses), rng)
         self._units = _times_drawn(len(counts) + 2 * self._right_or_wrong, rng)
 
-    def values(self, of: Sequence[Answers], other: Sequence[Answers] | None = None) -> list[float]:
-        """Loss and score, or their difference from another's, each with its 95 % interval; both are means over their draws."""
+    def values(self, of: Sequence[Answers], other: Sequence[Answers] | None = None, called: str = _ITSELF) -> dict[str, float]:
+        """Loss and score, or their difference from another's, each with its 95 % interval, by column; both are means over their draws."""
         n, both = len(of[0].losses), (of, *([other] if other else []))
         losses = [self._means([each.losses[:, None] for each in draws], self._examples, lambda sums: sums[..., 0] / n) for draws in both]
         scores = [self._means([each.counts for each in draws], self._units, self._score) for draws in both]
-        values = []
-        for found, made_up in ((losses, 0.0), (scores, self._made_up(paired=other is not None))):
+        values = {}
+        for what, found, made_up in (("loss", losses, 0.0), ("score", scores, self._made_up(paired=other is not None))):
             value, resampled = found[0]
             if other:
                 value, resampled = value - found[1][0], resampled - found[1][1]
-            values += [value, *np.quantile(resampled + made_up, _INTERVAL)]
-        return [round(float(value), 12) + 0.0 for value in values]  # the mean of three equal scores is not quite that score
+            bounds = np.quantile(resampled + made_up, _INTERVAL)
+            # The mean of three equal scores is not quite that score.
+            values |= {
+                f"{what}{called}{part}": round(float(number), 12) + 0.0 for part, number in zip(_PARTS, (value, *bounds), strict=True)
+            }
+        return values
 
     def _means(self, draws: Sequence[np.ndarray], times: np.ndarray, score: Callable) -> tuple[float, np.ndarray]:
         """The mean over draws of the score, and the same in every resample, (resamples,)."""

@@ -94,11 +94,13 @@ def logit_lens(embeddings: np.ndarray, language_model, vocabulary: Vocabulary, *
     norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
     if norm is None:
         raise InputError(f"The final norm of {type(model).__name__} was not found, so its layers cannot be read as words.")
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    config = model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)  # Cohere; Granite
     rows = []
     for layer, state in enumerate(states):
         with torch.inference_mode():
-            logits = model.get_output_embeddings()(norm(state.to(model.device, norm.weight.dtype))).float()
+            logits = model.get_output_embeddings()(norm(state.to(model.device, norm.weight.dtype))).float() * scale
             logits = cap * torch.tanh(logits / cap) if cap else logits
             chances, ids = logits.softmax(dim=-1).topk(top_k, dim=-1)
         norms = state.norm(dim=-1).tolist()

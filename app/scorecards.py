@@ -72,17 +72,7 @@ def show_scorecards() -> None:
         "Runs", [BARE, *runs.index], default=[BARE, *runs.index[:1]], key="runs", bind="query-params", placeholder="pick runs"
     )
     on = middle.selectbox("On the task", [OWN_TASK, *TASKS, *(own.name for own in kept_tasks())], key="on", bind="query-params")
-    limit = int(
-        right.number_input(
-            "Examples",
-            10,
-            2000,
-            100,
-            key="examples",
-            bind="query-params",
-            help="The first so many held-out ones; each is asked three times",
-        )
-    )
+    limit = widgets.pick_examples(right, 100, note="each is asked three times")
     if not names:
         st.info("Pick a run of the gallery or of your own.", icon=":material/info:")
         return

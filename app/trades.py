@@ -41,17 +41,7 @@ def show_trade() -> None:
         "Runs", list(picked["name"]), default=largest_family(picked), key=of_task, bind="query-params", placeholder="pick runs",
         help="Those of one seed and start, which differ in nothing but γ, can be compared.",
     )  # fmt: skip
-    limit = int(
-        right.number_input(
-            "Examples",
-            10,
-            2000,
-            100,
-            key="trade-examples",
-            bind="query-params",
-            help="The first so many held-out ones; asked twice of each run",
-        )
-    )
+    limit = widgets.pick_examples(right, 100, key="trade-examples", note="asked twice of each run")
     if len(names) < 2:
         st.info("Pick two runs or more.", icon=":material/info:")
         return

@@ -210,6 +210,12 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         return _distinct(prompts), vocabulary(next(iter(models)))
 
 
+def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
+    """How many held-out examples are asked."""
+    what = f"The first so many held-out ones{'; ' if note else ''}{note}"
+    return int(place.number_input("Examples", 10, 2000, count, step=10, key=key, bind="query-params", help=what))
+
+
 def prompts_at_hand(model: str) -> list[SoftPrompt]:
     """Every prompt of a model in the gallery, among the person's own and in the files opened; one that cannot be read is left out."""
     prompts: list[SoftPrompt] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -72,17 +73,29 @@ def behave(
     examples: Examples,
     task: Task,
     *,
+    asked: dict[str, Answers] | None = None,
     report: Report = no_report,
     row_made: Callable[[pd.DataFrame], None] = lambda table: None,
-) -> tuple[pd.DataFrame, Verdict]:
-    """Every intervention on a prompt, its own task direction among them, and what they come to together with its readings.
+) -> pd.DataFrame:
+    """Every intervention on a prompt, its own task direction among them: `analysis.behaviour.behaviour`, which tells of the table and the errors."""
+    direction = direction_of(prompt, vocabulary, task, report=report)
+    return behaviour(prompt, vocabulary, examples, direction=direction, asked=asked, report=report, row_made=row_made)
 
-    See `analysis.behaviour.behaviour` for the table and the errors.
-    """
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is known of a prompt that was asked: the table of `readings`, its task direction where it has one, and the verdict on both and the interventions."""
+
+    read: pd.DataFrame
+    direction: TaskDirection | None
+    verdict: Verdict
+
+
+def judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> Judged:
+    """What a table of `behave` comes to, together with the readings."""
     direction = direction_of(prompt, vocabulary, task, report=report)
     read = readings(prompt, vocabulary, report=report)
-    table = behaviour(prompt, vocabulary, examples, direction=direction, report=report, row_made=row_made)
-    return table, judge(read, table, direction=direction, vocabulary=vocabulary)
+    return Judged(read, direction, judge(read, table, direction=direction, vocabulary=vocabulary))
 
 
 def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, report: Report = no_report) -> TaskDirection | None:

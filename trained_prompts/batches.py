@@ -15,6 +15,10 @@ import torch
 from analysis.errors import InputError
 
 
+class TooLongError(InputError):
+    """Examples, with what stands in front of them, do not fit into the model's context."""
+
+
 @dataclass(frozen=True)
 class Example:
     """`ids` are the tokens that the model reads; its last `len(answer)` positions predict the tokens of `answer`."""
@@ -72,11 +76,11 @@ def check_lengths(examples: list[Example], virtual_tokens: int, model_config) ->
 
     Raises
     ------
-    InputError
+    TooLongError
     """
     longest = max(len(example.ids) for example in examples) + virtual_tokens
     context = getattr(model_config, "max_position_embeddings", None)
     if context and longest > context:
-        raise InputError(
+        raise TooLongError(
             f"The longest example needs {longest} positions with its {virtual_tokens} virtual tokens, and the model has {context}."
         )

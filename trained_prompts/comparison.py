@@ -18,6 +18,7 @@ from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import EMBEDDED_MODEL, Report, no_report
 from trained_prompts import runs, store
+from trained_prompts.batches import TooLongError
 from trained_prompts.evaluation import Adapted, bare, check_held_out, recorded, score
 from trained_prompts.memory import PeakMemory
 from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
@@ -33,6 +34,7 @@ COLUMNS = [
 ]  # fmt: skip
 TEXTS = ["method", "what", "task", "model", "measure"]
 DIVERGED = ", diverged"  # ends `what` of a method whose loss became no number
+TOO_LONG = ", too long for the model"  # ends `what` of a prompt whose examples leave no room for the input
 PUBLISHED_COLUMNS = ["paper", "table", "metric", "model", "total", "method", "printed", "trainable", "score", "plus_minus", "note"]
 METHODS: dict[str, dict] = {
     "prompt tuning": {"method": "prompt-tuning"},
@@ -78,7 +80,8 @@ def compare(
     A row for zero-shot, for each hand-written prompt with no and with four examples, and for each method that learns: method, what (the prompt, or the
     settings), task, model, measure, score, low, high (95 % interval), n, loss, trainable (parameters), seconds_training, seconds_scoring, peak_memory
     (bytes held at most while the row was made, the frozen model with it), seed (of methods that learn). A method whose loss became no number keeps its
-    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged".
+    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged". So does a prompt that is too long with its examples; `what` then
+    ends in ", too long for the model".
 
     Raises
     ------
@@ -90,7 +93,7 @@ def compare(
     wanted = _rows(config, task)
     check_held_out(task, language_model, virtual_tokens=TrainingConfig.tokens, limit=config.limit)
     for i, (method, what, make) in enumerate(wanted):
-        if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED])).any():
+        if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED, what + TOO_LONG])).any():
             continue
 
         def report_part(share: float, doing: str, i: int = i, method: str = method) -> None:
@@ -155,7 +158,7 @@ def told_apart(table: pd.DataFrame) -> pd.DataFrame:
 
 def beside_zero_shot(table: pd.DataFrame) -> pd.Series:
     """Of each row of one comparison: above, within or below; above and below where its 95 % interval and that of zero-shot have nothing in common; no score
-    where it diverged.
+    where it has none.
     """
     bare = table[table["method"] == "zero-shot"].iloc[0]
     place = pd.Series("within", index=table.index)
@@ -205,11 +208,11 @@ def _keep(config: ComparisonConfig, table: pd.DataFrame) -> None:
 
 def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable]]:
     """(method, what, function of the language model that answers the rest of the row) of every row."""
-    rows: list[tuple[str, str, Callable]] = [("zero-shot", task.template, _by_words(config, task, task.template, 0))]
+    rows: list[tuple[str, str, Callable]] = [("zero-shot", task.template, _by_words(config, task, task.template, 0, task.template))]
     for shots in (0, SHOTS):
         for template in task.prompts:
             what = template if not shots else f"{shots} examples, then {template}"
-            rows.append(("prompt engineering", what, _by_words(config, task, template, shots)))
+            rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
     for method, settings in METHODS.items():
         training = TrainingConfig(task=config.task, model=config.model, steps=config.steps, seed=config.seed, **settings)
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
@@ -221,12 +224,17 @@ def _settings_in_words(training: TrainingConfig) -> str:
     return f"{size}, {training.steps} steps at {training.learning_rate:g}"
 
 
-def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int) -> Callable:
+def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, what: str) -> Callable:
     def make(language_model, report: Report) -> dict:
         table = task.examples("held-out", template=template).head(config.limit)
         with PeakMemory() as memory:
-            subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
-            scored = _scored(subject, task, table, report)
+            try:
+                subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
+                scored = _scored(subject, task, table, report)
+            except TooLongError:
+                if not shots:
+                    raise
+                scored = _unscored(what + TOO_LONG, task)
         return scored | {"trainable": 0, "seconds_training": 0.0, "peak_memory": memory.bytes, "seed": None}
 
     return make
@@ -244,7 +252,7 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
             except InputError as error:
                 if not _is_divergence(error):
                     raise
-                scored = _unscored(training, task)
+                scored = _unscored(_settings_in_words(training) + DIVERGED, task)
             else:
                 table = task.examples("held-out").head(config.limit)
                 with recorded(recording, language_model) as subject:
@@ -261,10 +269,10 @@ def _is_divergence(error: InputError) -> bool:
     return isinstance(error, DivergedError) or isinstance(error.__context__, DivergedError)
 
 
-def _unscored(training: TrainingConfig, task: Task) -> dict:
+def _unscored(what: str, task: Task) -> dict:
     nothing = dict.fromkeys(("score", "low", "high", "loss"), math.nan)
     measure = next(iter(SCORINGS[task.scored_by]))
-    return nothing | {"what": _settings_in_words(training) + DIVERGED, "measure": measure, "n": 0, "seconds_scoring": 0.0}
+    return nothing | {"what": what, "measure": measure, "n": 0, "seconds_scoring": 0.0}
 
 
 def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
@@ -284,7 +292,9 @@ def markdown(table: pd.DataFrame) -> str:
         {
             "method": table["method"],
             "prompt, or settings": table["what"].map(settings),
-            table["measure"].dropna().iloc[0]: [f"{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" for row in table.itertuples()],
+            table["measure"].dropna().iloc[0]: [
+                f"{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" if row.n else "no score" for row in table.itertuples()
+            ],
             "trainable": table["trainable"].map("{:,.0f}".format),
             "training": table["seconds_training"].map("{:.0f} s".format),
             "peak memory": [f"{held / 1e9:.1f} GB" for held in table["peak_memory"]],

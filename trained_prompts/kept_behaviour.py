@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.adapters import SoftPrompt, load_soft_prompt
+from analysis.adapters import load_soft_prompt
 from analysis.behaviour import (
     COLUMNS,
     DIRECTION_ALONE,
@@ -17,17 +17,14 @@ from analysis.behaviour import (
     RANDOM_OUT,
     WHOLE,
     WORDS,
-    Verdict,
-    judge,
 )
 from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
-from analysis.readings import readings
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.vocabulary import load_vocabulary
 from trained_prompts import store
-from trained_prompts.asking import behave, direction_of, examples_of
+from trained_prompts.asking import behave, examples_of, judged
 from trained_prompts.tasks import Task, get_task
 
 FILE = "behaviour.csv"
@@ -86,19 +83,13 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
         if language_model[0] != model:
             language_model = (model, load_model(model, report=report_part))
         prompt, vocabulary = load_soft_prompt(store.adapter_path(name)), load_vocabulary(model)
-        table, _ = behave(prompt, vocabulary, examples_of(task, language_model[1], limit=limit), task, report=report_part)
-        keep(name, table)
+        keep(name, behave(prompt, vocabulary, examples_of(task, language_model[1], limit=limit), task, report=report_part))
 
 
 def tested() -> list[str]:
     """The soft prompts in the store that have such a table, in the store's order."""
     runs = store.list_runs()
     return [run.name for run in runs.itertuples() if (Path(run.path) / FILE).is_file()]
-
-
-def verdict_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> Verdict:
-    """What a kept table comes to, together with the readings, which are computed anew."""
-    return _judged(prompt, vocabulary, task, table, report)[2]
 
 
 def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
@@ -124,9 +115,10 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
             raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
         prompt = load_soft_prompt(store.adapter_path(name))
         task = _task_of(name)
-        read, direction, verdict = _judged(prompt, load_vocabulary(store.own_model(name)), task, table, report)
+        of_prompt = judged(prompt, load_vocabulary(store.own_model(name)), task, table, report=report)
+        direction, verdict = of_prompt.direction, of_prompt.verdict
         of = table.drop_duplicates("intervention").set_index("intervention")
-        counts = read["verdict"].value_counts()
+        counts = of_prompt.read["verdict"].value_counts()
         without = pd.Series(float("nan"), index=of.columns)
         out, random_out, alone, random_alone, initial = (
             of.loc[each] if each in of.index else without for each in (DIRECTION_OUT, RANDOM_OUT, DIRECTION_ALONE, RANDOM_ALONE, INITIAL)
@@ -182,9 +174,3 @@ def summary_markdown(table: pd.DataFrame) -> str:
 def _task_of(name: str) -> Task:
     """The task that a run was trained on: of the person's own, it may be a path."""
     return get_task(store.read_description(store.find(name))["config"]["task"])
-
-
-def _judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, report: Report):
-    direction = direction_of(prompt, vocabulary, task, report=report)
-    read = readings(prompt, vocabulary, report=report)
-    return read, direction, judge(read, table, direction=direction, vocabulary=vocabulary)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from trained_prompts.batches import Example, check_lengths
 from trained_prompts.evaluation import Adapted, with_prefix
 from trained_prompts.methods import keys_and_values
 from trained_prompts.tasks import Task
@@ -22,11 +23,18 @@ def shown_examples(task: Task, template: str, *, shots: int = SHOTS) -> str:
 
 
 def with_text(language_model, text: str) -> Adapted:
-    """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does."""
+    """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does.
+
+    Raises
+    ------
+    TooLongError
+        The text alone does not fit into the model's context.
+    """
     model, tokenizer = language_model
     # What follows decides how some families cut the white space at a text's end, so a letter follows while it is cut.
     cut = tokenizer(text + "a", return_offsets_mapping=True)
     ids = [token for token, (_, end) in zip(cut.input_ids, cut.offset_mapping, strict=True) if end <= len(text)]
+    check_lengths([Example(tuple(ids), ())], 0, model.config)
     embeddings = model.get_input_embeddings()
     with torch.inference_mode():
         rows = embeddings(torch.tensor(ids, device=model.device)).float().cpu().numpy()

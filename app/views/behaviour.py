@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE
+from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE, Answers
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.errors import InputError
 from analysis.inside import attention, logit_lens
@@ -19,7 +19,7 @@ from analysis.verbalisation import by_task, says, verbalise
 from app import behaviour_charts, charts, widgets
 from app.background import computed, found
 from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, side_by_side
+from trained_prompts.asking import behave, examples_of, judged, side_by_side
 from trained_prompts.own_data import kept_tasks
 from trained_prompts.tasks import TASKS, Task, get_task
 
@@ -44,6 +44,12 @@ def _loaded(model: str) -> tuple:
 @st.cache_resource
 def _so_far() -> dict[tuple, pd.DataFrame]:
     """The rows of interventions that are under way."""
+    return {}
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _answers(wanted: tuple) -> dict[str, Answers]:
+    """What the model answered to changed prompts so far: a computation that was stopped goes on from there."""
     return {}
 
 
@@ -73,9 +79,7 @@ task_name = middle.selectbox(
     "Asked on the task", tasks, index=0 if own_task is not None else None, key=f"task-of-{key}", bind="query-params", placeholder="pick its task",
     help="A run's own task is the first." if own_task is not None else "The file does not say which task it was trained on.",
 )  # fmt: skip
-limit = int(
-    right.number_input("Examples", 10, 2000, 200, step=10, key="examples", bind="query-params", help="The first so many held-out ones")
-)
+limit = widgets.pick_examples(right, 200)
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
     prompt.check_is_embeddings()
@@ -124,12 +128,14 @@ def measured() -> pd.DataFrame | None:
         if not st.button("Ask the model", type="primary", icon=":material/play_arrow:", key="ask"):
             return None
         st.session_state["behaviour"] = wanted
-    so_far = _so_far()
+    so_far, answers = _so_far(), _answers(wanted)
 
     def ask(language_model, report: Report) -> pd.DataFrame:
         examples = examples_of(task, language_model, limit=n)
         try:
-            made, _ = behave(prompt, vocabulary, examples, task, report=report, row_made=lambda rows: so_far.__setitem__(wanted, rows))
+            made = behave(
+                prompt, vocabulary, examples, task, asked=answers, report=report, row_made=lambda rows: so_far.__setitem__(wanted, rows)
+            )
         finally:
             so_far.pop(wanted, None)
         before = kept_behaviour.kept(key) if own_task == task.name and runs.loc[key, "origin"] == "yours" else made
@@ -169,7 +175,7 @@ def show_verdict(table: pd.DataFrame) -> None:
         verdict = computed(
             ("verdict", *content, n),
             "the verdict",
-            lambda report: kept_behaviour.verdict_of(prompt, vocabulary, task, table, report=report),
+            lambda report: judged(prompt, vocabulary, task, table, report=report).verdict,
         )
     if verdict is None:
         return

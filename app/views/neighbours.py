@@ -10,6 +10,7 @@ from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_init
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import kept_behaviour, store
+from trained_prompts.asking import judged
 from trained_prompts.tasks import TASKS, get_task
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
@@ -159,7 +160,7 @@ def show_behaviour() -> None:
         verdict = computed(
             ("verdict", vocabulary.model, widgets.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
             "the verdict",
-            lambda report: kept_behaviour.verdict_of(prompt, vocabulary, get_task(measured["task"].iloc[0]), measured, report=report),
+            lambda report: judged(prompt, vocabulary, get_task(measured["task"].iloc[0]), measured, report=report).verdict,
         )
         if verdict is not None:
             st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")

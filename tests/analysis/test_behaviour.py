@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -56,6 +57,29 @@ def world(carrier: np.ndarray, start: np.ndarray, *, n=60) -> Examples:
 
 def named(made, name, position=None, amount=None):
     return next(each for each in made if (each.name, each.position, each.amount) == (name, position, amount)).prompts
+
+
+def test_what_was_asked_before_a_stop_is_not_asked_again(vocabulary, prompt):
+    plain = world(np.eye(WIDTH)[0], prompt.initial)
+    times, asked = [], {}
+
+    def ask(rows, report):
+        if len(times) == 9:
+            raise KeyboardInterrupt
+        times.append(rows)
+        return plain.ask(rows, report)
+
+    counted = Examples("toy", "accuracy", ask, plain.score)
+    with pytest.raises(KeyboardInterrupt):
+        behaviour(prompt, vocabulary, counted, asked=asked)
+    times.append(None)  # past the stop
+    shares = []
+    table = behaviour(prompt, vocabulary, counted, asked=asked, report=lambda share, doing: shares.append(share))
+    pd.testing.assert_frame_equal(table, behaviour(prompt, vocabulary, plain))
+    assert len(times) - 1 == len(asked)
+    assert shares[0] > 9 / len(asked)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 def test_each_intervention_changes_what_its_name_says(vocabulary, prompt):

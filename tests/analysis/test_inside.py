@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from analysis.errors import InputError
 from analysis.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
@@ -70,6 +70,26 @@ def test_after_the_last_layer_the_lens_is_what_the_model_says_next(language_mode
     reached = rows if hasattr(model, "model") else rows + model.transformer.wpe.weight[:4].detach().numpy()
     np.testing.assert_allclose(first["norm"], np.linalg.norm(reached, axis=1), rtol=1e-5)
     assert first["token"].tolist() == [f"token {i}" for i in first["token_id"]]
+
+
+@pytest.mark.parametrize("family", ["cohere", "granite", "gemma2"])
+def test_a_family_that_scales_or_caps_its_logits_is_read_as_it_answers(family, byte_level_tokenizer, rows):
+    """As different as chances from scaled logits and from plain ones are here."""
+    small = {
+        "vocab_size": len(byte_level_tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    own = {"cohere": {"logit_scale": 3.0}, "granite": {"logits_scaling": 0.2}, "gemma2": {"final_logit_softcapping": 0.5, "head_dim": 8}}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small, **own[family])).eval()
+    weight = model.get_output_embeddings().weight.detach()
+    weight.mul_(20)  # random logits are so small that no factor shows
+    vocabulary = Vocabulary.from_embeddings([f"token {i}" for i in range(len(weight))], weight.numpy().copy())
+    table = logit_lens(rows, (model, byte_level_tokenizer), vocabulary, top_k=2)
+    with torch.no_grad():
+        chances = model(inputs_embeds=torch.from_numpy(rows)[None]).logits[0].softmax(-1)
+    last = table[table["layer"] == 2]
+    np.testing.assert_allclose(last["probability"], chances.topk(2).values.flatten(), rtol=1e-4)
 
 
 def test_attention_is_the_mean_of_what_the_answer_position_pays_and_the_model_is_left_as_it_was(language_model, rows):

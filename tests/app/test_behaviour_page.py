@@ -13,7 +13,7 @@ from tests.app.test_pages import settled
 from tests.conftest import REPOSITORY
 from tests.trained_prompts.conftest import trained
 from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, side_by_side
+from trained_prompts.asking import behave, examples_of, judged, side_by_side
 from trained_prompts.evaluation import evaluate_run
 from trained_prompts.tasks import TASKS
 
@@ -50,7 +50,8 @@ def page(run):
 
 def expected(run, tiny, toy_config):
     prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
-    return behave(prompt, vocabulary, examples_of(TASKS["toy"], tiny, limit=10), TASKS["toy"])
+    table = behave(prompt, vocabulary, examples_of(TASKS["toy"], tiny, limit=10), TASKS["toy"])
+    return table, judged(prompt, vocabulary, TASKS["toy"], table).verdict
 
 
 def test_a_prompt_is_tested_when_it_is_asked_for_and_what_came_of_it_is_kept(page, run, tiny, toy_config):

@@ -17,7 +17,7 @@ from analysis.vocabulary import load_vocabulary
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
 from trained_prompts import store
-from trained_prompts.asking import behave, examples_of, with_rows
+from trained_prompts.asking import behave, examples_of, judged, with_rows
 from trained_prompts.evaluation import evaluate_run, with_prompt
 from trained_prompts.tasks import TASKS, Task
 
@@ -154,9 +154,9 @@ def test_the_command_prints_the_table_and_the_verdict(command, toy_config, langu
     table = pd.read_csv(io.StringIO(asked.out))
     assert table.columns.tolist() == COLUMNS
     assert (table["n"] == 3).all()
-    expected, verdict = behave(
-        load_soft_prompt(path), load_vocabulary(toy_config.model), examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"]
-    )
+    asked_here = load_soft_prompt(path), load_vocabulary(toy_config.model)
+    expected = behave(*asked_here, examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"])
+    verdict = judged(*asked_here, TASKS["toy"], expected).verdict
     np.testing.assert_allclose(table["loss"], expected["loss"], atol=1e-6)
     assert asked.err.splitlines()[-1] == f"mine: {verdict.sentence}"
 

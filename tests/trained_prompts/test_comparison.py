@@ -13,9 +13,10 @@ from tests.conftest import REPOSITORY
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_runs import ABSURD
 from trained_prompts import comparison, runs, store
-from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, compare, damaged, kept
+from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, beside_zero_shot, compare, damaged, kept
 from trained_prompts.evaluation import bare as bare_model
 from trained_prompts.evaluation import check_held_out, evaluate, predictions, recorded, with_prompt
+from trained_prompts.prompt_engineering import shown_examples
 from trained_prompts.tasks import TASKS
 from trained_prompts.trainer import TrainingConfig
 
@@ -75,6 +76,23 @@ def test_a_row_is_what_training_and_scoring_by_hand_give(config, whole, toy_task
         assert rows.loc[method, "loss"] == pytest.approx(answered["loss"].mean(), abs=1e-9)
         assert rows.loc[method, "score"] == answered["correct"].mean()
     assert rows["loss"].groupby(level=0).first().nunique() == 7
+
+
+def test_a_prompt_too_long_with_its_examples_keeps_its_row_without_a_score(config, whole, language_model, monkeypatch):
+    model, tokenizer = language_model
+    shown = len(tokenizer(shown_examples(TASKS["toy"], PROMPTS[0])).input_ids)
+    longest = max(len(tokenizer(text).input_ids) for text in TASKS["toy"].examples("held-out")["text"])
+    assert longest + 10 < shown
+    for context in (shown - 1, shown):  # no room for the examples; none for the input behind them
+        monkeypatch.setattr(model.config, "max_position_embeddings", context)
+        table = compare(config, language_model=language_model)
+        comparison._path(config).unlink()
+        row = table.iloc[3]
+        assert row["what"] == f"4 examples, then {PROMPTS[0]}, too long for the model"
+        assert row["n"] == 0 and row[["score", "low", "high", "loss"]].isna().all()
+        assert table["score"].drop([3, 4]).equals(whole["score"].drop([3, 4]))
+        assert beside_zero_shot(table)[3] == "no score"
+        assert "| no score |" in comparison.markdown(table)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 7])

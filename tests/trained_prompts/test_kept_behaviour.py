@@ -13,7 +13,7 @@ from analysis.readings import readings
 from analysis.vocabulary import load_vocabulary
 from tests.trained_prompts.conftest import trained
 from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of
+from trained_prompts.asking import behave, examples_of, judged
 from trained_prompts.evaluation import evaluate_run
 from trained_prompts.tasks import TASKS
 
@@ -29,7 +29,7 @@ def test_a_run_is_asked_once_for_so_many_examples(run, language_model, toy_confi
     kept_behaviour.test(["mine"], limit=3)
     first = (run / kept_behaviour.FILE).read_bytes()
     table = kept_behaviour.kept("mine")
-    expected, _ = behave(
+    expected = behave(
         load_soft_prompt(run), load_vocabulary(toy_config.model), examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"]
     )
     pd.testing.assert_frame_equal(table, expected, rtol=1e-9)
@@ -61,7 +61,7 @@ def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy
     assert [row["echo"], row["unreadable"], row["near"], row["learned"]] == [
         counts.get(name, 0) for name in ("echo", "unreadable", "near a word", "learned")
     ]
-    verdict = kept_behaviour.verdict_of(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine"))
+    verdict = judged(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine")).verdict
     assert (row["necessary"], row["sufficient"], row["words_work"], row["verdict"]) == (
         verdict.necessary, verdict.sufficient, verdict.words_work, verdict.label,
     )  # fmt: skip
