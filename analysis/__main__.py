@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | prepare`."""
+"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar, run
+from analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, check_page, emit, new_app, progress_bar, run
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
@@ -258,6 +258,45 @@ def behaviour(
 
 
 @app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one model, and LoRAs.", metavar="PATH...")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write: a file that ends in .html.", dir_okay=False)],
+    task: Annotated[
+        str | None, typer.Option(help="Ask the model about the prompts on this task. [default: what was kept with a run, if anything]")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    initial: InitialOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Everything that is known of some adapters as one HTML page, the verdict on top."""
+    check_page(out)
+    from analysis.adapters import SoftPrompt, load_adapter
+    from analysis.export import write
+    from analysis.report import html, of_lora, of_prompt
+    from trained_prompts.kept_behaviour import asked  # a step up, as in `behaviour`
+    from trained_prompts.tasks import get_task
+
+    if task is not None:
+        get_task(task)
+    adapters = [load_adapter(path) for path in paths]
+    prompts = [adapter for adapter in adapters if isinstance(adapter, SoftPrompt)]
+    loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
+    with progress_bar() as progress:
+        read, vocabulary = _against_one_vocabulary(prompts, model, initial, progress) if prompts else ([], None)
+        behaved = [asked(prompt, vocabulary, task=task, limit=limit, report=progress) for prompt in read]
+        parts = [of_prompt(prompt, vocabulary, asked=each, report=progress) for prompt, each in zip(read, behaved, strict=True)]
+        parts += [of_lora(adapter, report=progress) for adapter in loras]
+        page = html(parts, vocabulary, report=progress)
+    write(page.encode(), out)
+    for part in parts[: len(read)]:
+        print(
+            f"{part.prompt.name}: {part.asked.verdict.sentence if part.asked else 'the model was not asked; --task asks it.'}",
+            file=sys.stderr,
+        )
+    print(f"Written to {out}", file=sys.stderr)
+
+
+@app.command()
 def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m") -> None:
     """Make a model, its vocabulary and the null ready, once; the other commands do it when they need to."""
     from analysis.models import is_prepared, prepare_model
@@ -273,11 +312,20 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
 def _read(paths: list[Path], model: str | None, initial: str | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
     """The prompts in these files, with initial values where they are asked for, and the one vocabulary that they are read against."""
     from analysis.adapters import load_soft_prompt
+
+    return _against_one_vocabulary([load_soft_prompt(path) for path in paths], model, initial, report)
+
+
+def _against_one_vocabulary(
+    whole: list[SoftPrompt], model: str | None, initial: str | None, report: Report
+) -> tuple[list[SoftPrompt], Vocabulary]:
+    """`_read` of prompts that are loaded."""
+    from analysis.adapters import load_soft_prompt
     from analysis.models import default_model
     from analysis.readings import recover_initial, with_initial
     from analysis.vocabulary import load_vocabulary
 
-    prompts = [prompt for path in paths for prompt in load_soft_prompt(path).split()]
+    prompts = [prompt for each in whole for prompt in each.split()]
     for prompt in prompts:
         prompt.check_is_embeddings()
     models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in prompts))

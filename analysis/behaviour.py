@@ -296,6 +296,15 @@ def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({"position": "Int64", "amount": "float64", **dict.fromkeys(MEASURED, "float64")})
 
 
+def row_label(row) -> str:
+    """What the intervention of a row is called where there is room for a line."""
+    if row.intervention == "path":
+        return f"{row.amount:g} of the way from start to end"
+    number = "" if np.isnan(row.amount) else f" {row.amount:g}"
+    where = "" if pd.isna(row.position) else f" {row.position}"
+    return f"{row.intervention}{number}{where}"
+
+
 class _Resampling:
     """The resamples of the examples, the same for every intervention: a change is then between the same examples."""
 

@@ -78,8 +78,19 @@ def check_out(out: Path | None) -> None:
         from analysis import export
 
         export.writer_for(out)
-        if not out.parent.is_dir():
-            raise InputError(f"The folder {out.parent} does not exist; create it, or choose another place for {out.name}.")
+        _check_folder(out)
+
+
+def check_page(out: Path) -> None:
+    """`check_out` of a report."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out.name} does not end in .html; the report is a page for a browser.")
+    _check_folder(out)
+
+
+def _check_folder(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"The folder {out.parent} does not exist; create it, or choose another place for {out.name}.")
 
 
 @contextmanager

@@ -38,3 +38,8 @@ def printable(token: str | bytes) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def shown(token: str) -> str:
+    """A token for a narrow cell: the space that starts a word is made visible."""
+    return "␣" + token[1:] if token.startswith(" ") else token

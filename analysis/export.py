@@ -54,7 +54,17 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     InputError
         The ending is none of .csv, .parquet, .json and .md, or the file cannot be written.
     """
-    content = writer_for(path)(table)
+    write(writer_for(path)(table), path)
+
+
+def write(content: bytes, path: Path) -> None:
+    """Write a file; it appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
     try:
         write_whole(path, content)
     except OSError as error:

@@ -47,6 +47,7 @@ VERDICTS: dict[str, str] = {
     "near a word": "nearer to a word than chance allows; whether it started there is unknown, or its training drew it to words whatever it learned",
     "unreadable": "no nearer to any word than a random vector is",
 }
+SHAPES = {"learned": "★", "echo": "■", "near a word": "◆", "unreadable": "✕"}  # beside the word, so that nothing rests on colour
 
 
 def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.behaviour import CONTROLS, WHOLE
+from analysis.behaviour import CONTROLS, WHOLE, row_label
 from app.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
 
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
@@ -24,15 +24,6 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("token dropped", "token at its nearest word", "token at its initial value", "token at the mean"),
     ),
 }
-
-
-def row_label(row) -> str:
-    """What an intervention is called on an axis."""
-    if row.intervention == "path":
-        return f"{row.amount:g} of the way from start to end"
-    number = "" if np.isnan(row.amount) else f" {row.amount:g}"
-    where = "" if pd.isna(row.position) else f" {row.position}"
-    return f"{row.intervention}{number}{where}"
 
 
 def changes(table: pd.DataFrame, what: str) -> go.Figure:

@@ -12,7 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from analysis.readings import RECOVERED
+from analysis.errors import shown
+from analysis.readings import RECOVERED, SHAPES
 
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"
@@ -25,20 +26,15 @@ CATEGORY_SHAPES = {
     3: ("circle", "square", "diamond", "cross"),
 }
 VERDICT_MARKS = {
-    "learned": (GREEN, "star", "★"),
-    "echo": (ORANGE, "square", "■"),
-    "near a word": (BLUE, "diamond", "◆"),
-    "unreadable": (GREY, "x", "✕"),
+    "learned": (GREEN, "star"),
+    "echo": (ORANGE, "square"),
+    "near a word": (BLUE, "diamond"),
+    "unreadable": (GREY, "x"),
 }
 # Runs beside another: told by colour and by dash, and named in the legend.
 BESIDE_STYLES = [(VERMILION, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"), (BLUE_LIGHT, "longdashdot")]
 _PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
 _MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
-
-
-def shown(token: str) -> str:
-    """A token for a narrow cell: the space that starts a word is made visible."""
-    return "␣" + token[1:] if token.startswith(" ") else token
 
 
 def drawn(token: str) -> str:
@@ -48,7 +44,7 @@ def drawn(token: str) -> str:
 
 def verdict_label(verdict: str) -> str:
     """A verdict with the shape that stands for it on the map."""
-    return f"{VERDICT_MARKS[verdict.removesuffix(RECOVERED)][2]} {verdict}"
+    return f"{SHAPES[verdict.removesuffix(RECOVERED)]} {verdict}"
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -182,7 +178,7 @@ def verdict_counts(looks: pd.DataFrame, *, steps: int) -> go.Figure:
     counts = looks.groupby(["step", "verdict"]).size().unstack(fill_value=0)
     figure = go.Figure()
     for verdict in [verdict for verdict in VERDICT_MARKS if verdict in counts]:
-        colour, shape, _ = VERDICT_MARKS[verdict]
+        colour, shape = VERDICT_MARKS[verdict]
         figure.add_scatter(
             x=counts.index.to_numpy(), y=counts[verdict].to_numpy(), mode="lines+markers", name=verdict, line={"color": colour, "width": 2, "shape": "hv"},
             marker={"symbol": shape, "size": 8}, cliponaxis=False, hovertemplate="step %{x}: %{y} " + verdict + "<extra></extra>",
@@ -206,7 +202,7 @@ def learning_map(looks: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFrame
         _add_points(figure, path, mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", showlegend=False)
     now = looks[looks["step"] == looks["step"].iloc[-1]]
     for verdict, rows in now.groupby("verdict"):
-        colour, shape, _ = VERDICT_MARKS[verdict]
+        colour, shape = VERDICT_MARKS[verdict]
         labels = [f"{row.position}: {drawn(row.nearest_token)}" for row in rows.itertuples()]
         _add_points(
             figure, rows, mode="markers+text", name=verdict, text=labels, textposition="top center", textfont={"size": 12, "color": VERMILION}, hoverinfo="text",

@@ -106,12 +106,17 @@ def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, repo
     """
     if prompt.initial is None or not (prompt.embeddings != prompt.initial).any():
         return None
+    return task_direction([prompt], vocabulary, words=tested_words(task, vocabulary), report=report)
+
+
+def tested_words(task: Task, vocabulary: Vocabulary) -> list[str]:
+    """The words that a task direction is tested on; see `direction_of`."""
     words = [] if task.scored_by == "rouge" else task.answer_words()[:WORDS_TESTED]
     try:
         word_ids(vocabulary, words)
     except InputError:
-        words = []
-    return task_direction([prompt], vocabulary, words=words, report=report)
+        return []
+    return words
 
 
 def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.adapters import load_soft_prompt
+from analysis.adapters import SoftPrompt, load_soft_prompt
 from analysis.behaviour import (
     COLUMNS,
     DIRECTION_ALONE,
     DIRECTION_OUT,
     INITIAL,
+    MEASURED,
     NO_PROMPT,
     RANDOM_ALONE,
     RANDOM_OUT,
@@ -22,9 +23,10 @@ from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
-from analysis.vocabulary import load_vocabulary
+from analysis.report import Asked
+from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
-from trained_prompts.asking import behave, examples_of, judged
+from trained_prompts.asking import behave, examples_of, judged, tested_words
 from trained_prompts.tasks import Task, get_task
 
 FILE = "behaviour.csv"
@@ -54,11 +56,47 @@ def kept(name: str) -> pd.DataFrame | None:
     """The table kept with a run; None where there is none that can be read."""
     try:
         table = pd.read_csv(store.find(name) / FILE)
-    except (InputError, OSError, ValueError):
+        if table.columns.tolist() != COLUMNS or not len(table):
+            return None
+        return table.astype({"position": "Int64", "amount": "float64", "n": "int64", **dict.fromkeys(MEASURED, "float64")})
+    except (InputError, OSError, ValueError, TypeError):
         return None
-    if table.columns.tolist() != COLUMNS or not len(table):
+
+
+def asked(
+    prompt: SoftPrompt, vocabulary: Vocabulary, *, task: str | None = None, limit: int = 200, report: Report = no_report
+) -> Asked | None:
+    """What the model was asked about a prompt, for a report: what is kept with the run that it was read from, or answers of now where a task is named.
+
+    Parameters
+    ----------
+    task : None takes what is kept, on whatever task; where nothing is, the answer is None.
+
+    Raises
+    ------
+    InputError
+        There is no such task, or it has no held-out examples, or they do not fit into the model.
+    """
+    table = _kept_of(prompt, vocabulary)
+    if task is not None:
+        wanted = get_task(task)
+        n = min(limit, len(wanted.examples("held-out")))
+        if table is None or table["task"].iloc[0] != wanted.name or table["n"].iloc[0] != n:
+            examples = examples_of(wanted, load_model(vocabulary.model, report=report), limit=limit)
+            table = behave(prompt, vocabulary, examples, wanted, report=report)
+    elif table is None:
         return None
-    return table.astype({"position": "Int64", "amount": "float64"})
+    else:
+        wanted = get_task(table["task"].iloc[0])
+    return Asked(table, judged(prompt, vocabulary, wanted, table, report=report).verdict, tested_words(wanted, vocabulary))
+
+
+def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame | None:
+    """The table of the run whose folder a prompt was read from; a table in a folder from elsewhere says what somebody else put there."""
+    folder = prompt.source.path.resolve() if prompt.source is not None else None
+    if folder is None or folder.parent not in (store.GALLERY.resolve(), store.runs_folder().resolve()):
+        return None
+    return kept(folder.name) if store.own_model(folder.name) == vocabulary.model else None
 
 
 def test(names: list[str], *, limit: int, report: Report = no_report) -> None:

@@ -8,18 +8,19 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE, Answers
+from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE, Answers, row_label
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.errors import InputError
 from analysis.inside import attention, logit_lens
 from analysis.models import Report, load_model
 from analysis.neighbours import neighbours
 from analysis.readings import readings
+from analysis.report import Asked, html, of_prompt
 from analysis.verbalisation import by_task, says, verbalise
 from app import behaviour_charts, charts, widgets
 from app.background import computed, found
 from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, judged, side_by_side
+from trained_prompts.asking import behave, examples_of, judged, side_by_side, tested_words
 from trained_prompts.own_data import kept_tasks
 from trained_prompts.tasks import TASKS, Task, get_task
 
@@ -188,6 +189,28 @@ def show_verdict(table: pd.DataFrame) -> None:
         )
 
 
+def offer_report(table: pd.DataFrame) -> None:
+    """All that is known of the prompt as a page to keep and to send."""
+
+    def compute(report: Report) -> str:
+        asked = Asked(table, judged(prompt, vocabulary, task, table, report=report).verdict, tested_words(task, vocabulary))
+        return html([of_prompt(prompt, vocabulary, asked=asked, report=report)], vocabulary, report=report)
+
+    with widgets.in_words():
+        page = computed(("report", *content, n), "the report", compute)
+    if page is not None:
+        st.download_button(
+            "Report (HTML)",
+            page.encode(),
+            file_name=f"report-{prompt.name}.html",
+            mime="text/html",
+            on_click="ignore",
+            icon=":material/description:",
+            key="report",
+            help="The verdict, every token's reading and the interventions on one page, to keep, to send and to print",
+        )
+
+
 def show_interventions(table: pd.DataFrame) -> None:
     rows = table.drop_duplicates("intervention").set_index("intervention")
     first = st.columns(4)
@@ -207,7 +230,7 @@ def show_interventions(table: pd.DataFrame) -> None:
     st.plotly_chart(
         behaviour_charts.changes(shown, what),
         key=f"changes-{what}-{tokens}",
-        alt=f"The change of the {what} with its 95 % interval, an intervention a row; the largest is {behaviour_charts.row_label(strongest)}, {strongest[f'{what}_change']:+.3f}.",
+        alt=f"The change of the {what} with its 95 % interval, an intervention a row; the largest is {row_label(strongest)}, {strongest[f'{what}_change']:+.3f}.",
     )
     st.caption(
         "Dotted: the whole prompt. Each interval is a paired bootstrap: the same examples with and without the change. Grey crosses are the control of the row above them: "
@@ -215,6 +238,7 @@ def show_interventions(table: pd.DataFrame) -> None:
     )
     with st.expander("What each row changes", icon=":material/help:"):
         st.markdown("\n".join(f"- **{name}**: {text}" for name, text in INTERVENTIONS.items() if name in rows.index))
+    offer_report(table)
     number = st.column_config.NumberColumn
     st.dataframe(
         table.drop(columns=["prompt", "task", "measure", "n"]),

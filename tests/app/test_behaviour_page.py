@@ -68,6 +68,7 @@ def test_a_prompt_is_tested_when_it_is_asked_for_and_what_came_of_it_is_kept(pag
     np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
     assert driver.metric[0].value == f"{table['score'].iloc[0]:.3f}"
     assert (kept_behaviour.kept("mine")["n"] == 4).all()
+    assert any(button.label == "Report (HTML)" for button in driver.get("download_button"))
 
     again = page()
     assert not again.info

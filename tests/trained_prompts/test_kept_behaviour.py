@@ -1,6 +1,7 @@
 """What was asked of a run's prompt is kept with it, not asked again, and summed up in a row."""
 
 import io
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -114,3 +115,36 @@ def test_the_command_refuses_what_has_no_virtual_tokens(toy_config, language_mod
         status, _, err = run_command(monkeypatch, capsys, "behaviour", name)
         assert status == 2
         assert words in err
+
+
+def test_a_report_of_a_run_has_what_was_kept_and_asks_what_was_not(run, toy_config, command, tmp_path):
+    out = tmp_path / "report.html"
+    arguments = ("report", run, "--model", toy_config.model, "--out", out)
+    assert "mine: the model was not asked" in command(*arguments).err
+    assert "The model has not been asked" in out.read_text()
+
+    kept_behaviour.test(["mine"], limit=4)
+    verdict = judged(load_soft_prompt(run), load_vocabulary(toy_config.model), TASKS["toy"], kept_behaviour.kept("mine")).verdict
+    assert f"mine: {verdict.sentence}" in command(*arguments).err
+    assert verdict.label.capitalize() in out.read_text()
+
+    told = command(*arguments, "--task", "toy", "--limit", 3)
+    assert "On 3 examples of toy" in told.err
+    assert (kept_behaviour.kept("mine")["n"] == 4).all()
+
+
+def test_what_a_folder_from_elsewhere_says_of_behaviour_is_not_believed(run, toy_config, command, tmp_path):
+    kept_behaviour.test(["mine"], limit=4)
+    elsewhere = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(run, elsewhere)
+    asked = command("report", elsewhere, "--model", toy_config.model, "--out", tmp_path / "report.html")
+    assert asked.status == 0
+    assert "mine: the model was not asked" in asked.err
+
+
+@pytest.mark.parametrize("damage", ["n,prompt\n", "", None])
+def test_a_damaged_table_counts_as_none(run, damage):
+    kept_behaviour.test(["mine"], limit=3)
+    path = run / kept_behaviour.FILE
+    path.write_text(path.read_text().replace(",3,", ",many,") if damage is None else damage)
+    assert kept_behaviour.kept("mine") is None

@@ -1,0 +1,159 @@
+"""Everything that is known of some adapters as one HTML page to keep, to send and to print: no script, nothing fetched, every stranger's text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import LoraAdapter, SoftPrompt
+from analysis.behaviour import WHOLE, Verdict, row_label
+from analysis.clusters import find_clusters, is_echo, is_real
+from analysis.direction import direction
+from analysis.errors import shown
+from analysis.models import Report, no_report
+from analysis.neighbours import neighbours
+from analysis.readings import RECOVERED, SHAPES, VERDICTS, readings
+from analysis.similarity import similarity
+from analysis.spectra import health, spectra
+from analysis.vocabulary import Vocabulary
+
+TOP_K = 5
+DIRECTION_WORDS = 10
+TEMPLATE = "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a model was asked about a prompt: the table of `analysis.behaviour.behaviour`, what it comes to, and the task's words."""
+
+    table: pd.DataFrame
+    verdict: Verdict
+    words: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptReport:
+    """What the page says of one soft prompt.
+
+    Attributes
+    ----------
+    tokens : a row a virtual token: those of `analysis.readings.readings`, and words, its `TOP_K` nearest with their scores, as text.
+    direction : of `analysis.direction.direction`; None where nothing is known to have moved.
+    asked : None where the model was not asked.
+    """
+
+    prompt: SoftPrompt
+    tokens: pd.DataFrame
+    direction: pd.DataFrame | None
+    asked: Asked | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoraReport:
+    """What the page says of one LoRA: the tables of `analysis.spectra.spectra` and `health`."""
+
+    adapter: LoraAdapter
+    spectra: pd.DataFrame
+    health: pd.DataFrame
+
+
+def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Asked | None = None, report: Report = no_report) -> PromptReport:
+    """Read one prompt.
+
+    Raises
+    ------
+    InputError
+        It does not fit the vocabulary, or its rows are no input embeddings.
+    """
+    read = readings(prompt, vocabulary, report=report)
+    words = neighbours(prompt, vocabulary, top_k=TOP_K, report=report)
+    cells = [f"{shown(token)} {score:.2f}" for token, score in zip(words["token"], words["score"], strict=True)]
+    by_token = words.assign(cell=cells).groupby("position")["cell"].agg(" · ".join)
+    moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
+    tested = asked.words if asked is not None else ()
+    shared = direction([prompt], vocabulary, words=tested, top_k=DIRECTION_WORDS, report=report) if moved else None
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked)
+
+
+def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
+    """Measure one LoRA.
+
+    Raises
+    ------
+    AdapterError
+        A factor holds NaN or infinity, or cannot be read.
+    """
+    table = spectra(adapter, report=report)
+    return LoraReport(adapter, table, health(adapter, table))
+
+
+def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, report: Report = no_report) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    parts : in the order in which they stand there; prompts are compared with each other where there are several.
+    vocabulary : that the prompts were read against; None where there are LoRAs alone.
+    """
+    import jinja2
+
+    prompts = [part.prompt for part in parts if isinstance(part, PromptReport)]
+    together = len(prompts) > 1
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "word": lambda token: "" if pd.isna(token) else shown(token),
+        "signed": _signed,
+        "p": _p,
+        "known": lambda value: "" if pd.isna(value) else value,
+    }
+    clusters = find_clusters(prompts, vocabulary, report=report).clusters if together else None
+    template = environment.from_string(resources.files("analysis").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        title=f"What can be read in {parts[0].prompt.name if len(prompts) == len(parts) == 1 else 'these adapters'}",
+        prompts=[part for part in parts if isinstance(part, PromptReport)],
+        loras=[part for part in parts if isinstance(part, LoraReport)],
+        vocabulary=vocabulary,
+        similarity=similarity(prompts, vocabulary, report=report) if together else None,
+        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters).fillna(False)),
+        chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS,
+    )  # fmt: skip
+
+
+def _chart(table: pd.DataFrame, what: str = "score") -> dict:
+    """The interventions that change more than one token, as points with intervals: places in a drawing 1,000 wide, zero among them."""
+    rows = table[table["position"].isna() & (table["intervention"] != WHOLE)]
+    columns = [f"{what}_change_low", f"{what}_change", f"{what}_change_high"]
+    values = rows[columns].to_numpy(np.float64)
+    least, most = min(0.0, values.min()), max(0.0, values.max())
+    span = (most - least) or 1.0
+    left, width = 400, 560
+
+    def place(value: float) -> float:
+        return round(left + width * (value - least) / span, 1)
+
+    points = [
+        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": row.intervention.startswith("random direction")}
+        for row, (low, value, high) in zip(rows.itertuples(), values, strict=True)
+    ]  # fmt: skip
+    return {"points": points, "zero": place(0.0), "least": least, "most": most, "left": left, "right": left + width, "measure": table["measure"].iloc[0]}  # fmt: skip
+
+
+def _spectrum(table: pd.DataFrame) -> dict | None:
+    """Effective ranks by layer and projection, where the modules' names tell both and no two share a place; else None."""
+    placed = table.dropna(subset=["layer"])
+    if not len(placed) or placed.duplicated(["layer", "projection"]).any():
+        return None
+    grid = placed.pivot(index="layer", columns="projection", values="effective_rank")
+    return {"layers": [int(layer) for layer in grid.index], "projections": list(grid.columns), "values": grid.to_numpy(), "most": float(placed["rank"].max())}  # fmt: skip
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return "" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

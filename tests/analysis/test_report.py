@@ -1,0 +1,196 @@
+"""The page of a report: its figures are those of the tables, nothing of a stranger's becomes markup, and it stands by itself."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.adapters import load_lora, load_soft_prompt
+from analysis.behaviour import WHOLE, behaviour, judge
+from analysis.direction import direction, task_direction
+from analysis.neighbours import neighbours
+from analysis.readings import readings
+from analysis.report import Asked, html, of_lora, of_prompt
+from analysis.spectra import spectra
+from analysis.vocabulary import Vocabulary, load_vocabulary
+from tests.analysis.test_behaviour import moved, word, world
+from tests.conftest import EMBEDDED
+from trained_prompts.store import GALLERY
+
+WIDTH = 24
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    rows = np.random.default_rng(0).standard_normal((400, WIDTH)).astype(np.float32)
+    return Vocabulary.from_embeddings([word(i) for i in range(400)], rows)
+
+
+@pytest.fixture
+def prompt(vocabulary):
+    return moved(vocabulary, 0.3 * np.random.default_rng(1).standard_normal((6, WIDTH)))
+
+
+class Page(HTMLParser):
+    """Every element closed by its own end, and the text in cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def asked(of, vocabulary):
+    table = behaviour(of, vocabulary, world(np.eye(WIDTH)[0], of.initial), direction=task_direction([of], vocabulary))
+    read = readings(of, vocabulary)
+    return Asked(table, judge(read, table, direction=task_direction([of], vocabulary), vocabulary=vocabulary), [])
+
+
+def test_what_a_page_says_is_what_the_tables_hold(prompt, vocabulary):
+    known = asked(prompt, vocabulary)
+    text = html([of_prompt(prompt, vocabulary, asked=known)], vocabulary)
+    page = Page(text)
+    assert text.index(known.verdict.label.capitalize()) < text.index("Each virtual token")
+    assert known.verdict.sentence.replace("'", "&#39;") in text
+    read = readings(prompt, vocabulary)
+    words = neighbours(prompt, vocabulary, top_k=5)
+    tokens = [row for row in page.rows if len(row) == 9 and row[0].isdigit()]
+    assert len(tokens) == len(read)
+    for row, of in zip(tokens, read.itertuples(), strict=True):
+        assert row[1].endswith(of.verdict)
+        mine = words[words["position"] == of.position]
+        assert row[2] == " · ".join(f"␣{token.strip()} {score:.2f}" for token, score in zip(mine["token"], mine["score"], strict=True))
+        assert row[3] == ("< 0.001" if of.p_chance < 0.001 else f"{of.p_chance:.3f}")
+        assert row[6] == f"{of.drift:.2f}"
+    shared = direction([prompt], vocabulary, top_k=10)
+    assert f"Concentration {shared['concentration'].iloc[0]:.2f}" in text
+    made = [row for row in page.rows if len(row) == 8 and row[0] != "intervention"]
+    assert len(made) == len(known.table)
+    for row, of in zip(made, known.table.itertuples(), strict=True):
+        assert row[0].startswith(of.intervention)
+        assert row[1] == ("" if pd.isna(of.position) else str(of.position))
+        assert float(row[2]) == pytest.approx(of.score, abs=5e-4)
+        assert float(row[3].replace("−", "-")) == pytest.approx(of.score_change, abs=5e-4)
+        low, high = (float(number) for number in row[7].replace("−", "-").split(" to "))
+        assert (low, high) == pytest.approx((of.loss_change_low, of.loss_change_high), abs=6e-4)
+
+
+def test_the_drawing_puts_every_change_in_its_place(prompt, vocabulary):
+    known = asked(prompt, vocabulary)
+    text = html([of_prompt(prompt, vocabulary, asked=known)], vocabulary)
+    rows = known.table[known.table["position"].isna() & (known.table["intervention"] != WHOLE)]
+    zero = float(re.search(r'<line x1="([\d.]+)" x2="\1"', text)[1])
+    crosses = [float(x) + 5 for x in re.findall(r'<path d="M([\d.]+) ', text)]
+    circles = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', text)]
+    random = rows["intervention"].str.startswith("random direction")
+    assert len(crosses) == random.sum() > 0 and len(circles) == (~random).sum()
+    changes = np.concatenate([rows.loc[random, "score_change"], rows.loc[~random, "score_change"]])
+    low = min(0.0, rows["score_change_low"].min())
+    scale = 560 / (max(0.0, rows["score_change_high"].max()) - low)
+    np.testing.assert_allclose(np.array(crosses + circles) - zero, changes * scale, atol=0.11)
+
+
+def test_prompts_are_told_apart_and_compared_and_one_that_was_not_asked_says_so(vocabulary):
+    rng = np.random.default_rng(3)
+    prompts = [moved(vocabulary, 0.3 * rng.standard_normal((6, WIDTH)), name) for name in ("one", "another")]
+    text = html([of_prompt(each, vocabulary) for each in prompts], vocabulary)
+    page = Page(text)
+    assert text.count("The model has not been asked") == 2
+    assert ["one", "another"] in [row[:2] for row in page.rows]
+    assert "svg" not in page.seen
+
+
+def test_nothing_of_a_strangers_becomes_markup_and_the_page_fetches_nothing(prompt, vocabulary, tmp_path):
+    name = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+    np.save(tmp_path / "x.npy", prompt.embeddings)
+    hostile = load_soft_prompt(tmp_path / "x.npy", name=name)
+    text = html([of_prompt(hostile, vocabulary)], vocabulary)
+    page = Page(text)
+    assert not {"script", "img", "link", "iframe", "object", "form"} & page.seen
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "default-src 'none'" in text
+
+
+def test_a_lora_has_its_ranks_and_what_is_wrong_with_it(command, tmp_path):
+    path = GALLERY / "capitals-lora-8"
+    written = command("report", path, "--out", tmp_path / "lora.html")
+    assert written.status == 0, written.err
+    page = Page((tmp_path / "lora.html").read_text())
+    table = spectra(load_lora(path))
+    modules = {row[0]: row for row in page.rows if len(row) == 8}
+    for of in table.itertuples():
+        assert [float(number) for number in modules[of.module][1:4]] == pytest.approx(
+            [of.rank, of.stable_rank, of.effective_rank], abs=6e-3
+        )
+    grid = [row for row in page.rows if len(row) == 3 and row[0].isdigit()]
+    by_place = table.set_index(["layer", "projection"])["effective_rank"]
+    assert len(grid) == table["layer"].nunique()
+    for layer, q, v in grid:
+        assert (float(q), float(v)) == pytest.approx((by_place[int(layer), "q"], by_place[int(layer), "v"]), abs=0.051)
+
+
+def test_a_prompt_that_ships_is_reported_with_the_verdict_that_is_kept_with_it(command, tmp_path):
+    path = GALLERY / "plural-words-1"
+    written = command("report", path, "--out", tmp_path / "plural.html")
+    assert written.status == 0, written.err
+    text = (tmp_path / "plural.html").read_text()
+    sentence = written.err.splitlines()[0].removeprefix("plural-words-1: ")
+    assert sentence.startswith("On 100 examples of plural: 10 of 10 tokens echo their initialisation")
+    assert sentence.replace("'", "&#39;") in text
+    row = readings(load_soft_prompt(path), load_vocabulary(EMBEDDED)).iloc[3]
+    assert next(row for row in Page(text).rows if row[0] == "3")[6] == f"{row['drift']:.2f}"
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(command, tmp_path):
+    for out, said in ((tmp_path / "report.pdf", "does not end in .html"), (tmp_path / "no" / "report.html", "does not exist")):
+        refused = command("report", tmp_path / "none.npy", "--out", out)
+        assert refused.status == 2
+        assert said in refused.err
+    refused = command("report", tmp_path / "none.npy", "--out", tmp_path / "report.html", "--task", "nonsense")
+    assert refused.status == 2
+    assert "No task is called 'nonsense'" in refused.err
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_file_without_layers_or_initial_values_is_reported_too(lora, tmp_path, vocabulary, prompt):
+    if lora:
+        from safetensors.numpy import save_file
+
+        rng = np.random.default_rng(0)
+        shapes = {"base_model.model.head.lora_A.weight": (4, 20), "base_model.model.head.lora_B.weight": (12, 4)}
+        save_file({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, tmp_path / "x.safetensors")
+        text = html([of_lora(load_lora(tmp_path / "x.safetensors"))], None)
+        assert "Effective ranks by layer" not in text
+    else:
+        np.save(tmp_path / "x.npy", prompt.embeddings)
+        text = html([of_prompt(load_soft_prompt(tmp_path / "x.npy"), vocabulary)], vocabulary)
+        assert "are unknown, so a word near a token may be no more than its start" in text
+        assert "displacements share" not in text
+    Page(text)
