@@ -14,7 +14,7 @@ import streamlit as st
 from analysis import export
 from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from analysis.adapters import load_lora as read_lora
-from analysis.errors import InputError
+from analysis.errors import InputError, ModelError
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.readings import RECOVERED, VERDICTS
 from analysis.vocabulary import Vocabulary, load_vocabulary
@@ -23,7 +23,7 @@ from app.jobs import JobQueue
 from trained_prompts import store
 
 # The command line's options in a refusal, and what they are called on the pages.
-OPTIONS = {"--model": "“Vocabulary of” under “Filters and vocabulary”", "--init-text": "the text to start from"}
+OPTIONS = {"--model": "the field “Model”", "--init-text": "the text to start from"}
 _FORMS = {
     "csv": ("CSV", "text/csv"),
     "parquet": ("Parquet", "application/vnd.apache.parquet"),
@@ -135,7 +135,25 @@ def own_model(key: str) -> str | None:
     return None if key in opened() else store.own_model(key)
 
 
-def ask_to_fetch(prompt: SoftPrompt) -> None:
+def _models_named() -> dict[str, str]:
+    """The models that this person named for files which do not say their own, by key; kept for the session."""
+    return st.session_state.setdefault("models", {})
+
+
+def _ask_for_model(key: str, prompt: SoftPrompt) -> None:
+    """A field for the model that a file was trained on; the rest of the page is left out until it is named."""
+    named = st.text_input(
+        f"Model of {plain(prompt.name)}",
+        key=f"model-of-{key}",
+        placeholder=f"{EMBEDDED_MODEL}, a hub id, or a folder or .gguf file on this machine",
+    ).strip()
+    if named:
+        _models_named()[key] = named
+        st.rerun()
+    st.stop()
+
+
+def _ask_to_fetch(key: str, prompt: SoftPrompt) -> None:
     """Before anything is fetched because a stranger's file names a model: say so, and leave the rest of the page out until it is asked for."""
     base = prompt.base_model
     asked_for = st.session_state.setdefault("may_fetch", set())
@@ -149,24 +167,32 @@ def ask_to_fetch(prompt: SoftPrompt) -> None:
     if st.button("Fetch the vocabulary", type="primary", icon=":material/cloud_download:"):
         asked_for.add(base)
         st.rerun()
-    st.caption("Or name another model of the same width under *Filters and vocabulary*.")
-    st.stop()
+    _ask_for_model(key, prompt)
 
 
 def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
     """The model whose vocabulary a prompt is read against: the one named on the page, a run's own, or the file's word, asking before anything is fetched.
 
-    Raises
-    ------
-    InputError
-        No model goes with the prompt.
+    Where no model goes with a file, the page says why and asks for one, and its rest is left out.
     """
-    known = named or own_model(key)
-    if known:
-        return known
-    ask_to_fetch(prompt)
-    with progress() as report:
-        return default_model(prompt.base_model, prompt.width, report=report)
+    if named or own_model(key):
+        return named or own_model(key)
+    if key in _models_named():
+        model = _models_named()[key]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"You named {plain(model)} as the model of {plain(prompt.name)}.")
+            if st.button("Name another", key=f"another-model-{key}", type="tertiary", icon=":material/edit:"):
+                del _models_named()[key]
+                st.session_state.pop(f"model-of-{key}", None)  # else the field comes back filled in, and answers for itself
+                st.rerun()
+        return model
+    _ask_to_fetch(key, prompt)
+    try:
+        with progress() as report:
+            return default_model(prompt.base_model, prompt.width, report=report)
+    except ModelError as error:
+        refusal(error)
+        _ask_for_model(key, prompt)
 
 
 def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:
@@ -229,7 +255,7 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
 def said_model(key: str) -> str | None:
     """The model that a prompt says it was trained on, nothing fetched; None where it says none, or a path, which is not followed in a stranger's file."""
     try:
-        known = own_model(key)
+        known = _models_named().get(key) or own_model(key)
         said = known or load_prompt(key).base_model
     except InputError:
         return None

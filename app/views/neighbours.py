@@ -51,11 +51,11 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
     )
     script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
     named_model = third.text_input(
-        "Vocabulary of",
+        "Model",
         placeholder="the prompt's own model",
         key="model",
         bind="query-params",
-        help="smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
+        help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
     )
 
 if key is None:

@@ -1,7 +1,13 @@
 """The page Behaviour through Streamlit's own test driver, on the tiny model; its charts' figures are those of the table."""
 
+import threading
+import time
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from analysis.adapters import load_soft_prompt
@@ -12,7 +18,7 @@ from app import behaviour_charts
 from tests.app.test_pages import settled
 from tests.conftest import REPOSITORY
 from tests.trained_prompts.conftest import trained
-from trained_prompts import kept_behaviour, store
+from trained_prompts import asking, kept_behaviour, store
 from trained_prompts.asking import behave, examples_of, judged, side_by_side
 from trained_prompts.evaluation import evaluate_run
 from trained_prompts.tasks import TASKS
@@ -118,6 +124,118 @@ def test_a_link_to_a_prompt_that_is_not_here_says_so(page):
     driver = page(prompt="nosuchprompt")
     assert not driver.exception
     assert "nosuchprompt" in driver.warning[0].value.replace("\\", "")
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """The model answers eight changed prompts, and then waits until it is let go on; the list is of what it was asked."""
+    st.cache_resource.clear()  # another test may have asked the same
+    asked, go_on, plain = [], threading.Event(), asking.predictions
+
+    def predictions(*arguments, **options):
+        asked.append(threading.get_ident())
+        if len(asked) > 8:
+            assert go_on.wait(60)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(asking, "predictions", predictions)
+    yield asked, go_on
+    go_on.set()
+
+
+def waiting(driver: AppTest, asked: list) -> None:
+    """The page while the model waits."""
+    deadline = time.monotonic() + 60
+    while len(asked) < 9 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    driver.run()
+    assert driver.get("progress")
+
+
+def test_two_people_who_ask_the_same_share_one_computation_and_see_its_rows(page, held):
+    asked, go_on = held
+    first, second = page(), page()
+    for driver in (first, second):
+        driver.button(key="ask").click()
+        driver.run()
+    waiting(first, asked)
+    for driver in (first, second):
+        driver.run()
+        assert any("The whole prompt: accuracy" in text.value for text in driver.markdown)
+    go_on.set()
+    tables = [next(frame.value for frame in settled(driver).dataframe if "intervention" in frame.value) for driver in (first, second)]
+    pd.testing.assert_frame_equal(*tables)
+    assert len(set(asked)) == 1
+    times = len(asked)
+    assert settled(page()).markdown and len(asked) == times
+
+
+def test_what_was_answered_before_a_stop_is_not_asked_again(page, held, run, tiny, toy_config):
+    asked, go_on = held
+    driver = page()
+    driver.button(key="ask").click()
+    driver.run()
+    waiting(driver, asked)
+    next(button for button in driver.button if button.label == "Stop").click()
+    driver.run()
+    go_on.set()
+    settled(driver)
+    before = len(asked)
+    assert before == 9
+    next(button for button in driver.button if button.label == "Start again").click()
+    settled(driver)
+    assert not driver.exception
+    shown = next(frame.value for frame in driver.dataframe if "intervention" in frame.value)
+    in_all = len(asked)
+    table, _ = expected(run, tiny, toy_config)
+    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
+    assert in_all - (len(asked) - in_all) <= 1  # the answer that was under way when it was stopped may be lost, and no other
+
+
+@pytest.fixture
+def theirs(own_runs, run):
+    """The page with a stranger's file, whose model is a path that is not followed."""
+
+    def open_file(**other) -> AppTest:
+        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
+        driver.session_state["opened"] = {"file-theirs": replace(load_soft_prompt(run), name="theirs", **other)}
+        driver.switch_page("views/behaviour.py")
+        driver.query_params["prompt"] = "theirs (your file)"
+        return settled(driver)
+
+    return open_file
+
+
+def test_a_file_is_asked_once_its_model_and_its_task_are_named(theirs, toy_config):
+    driver = theirs()
+    assert "is not followed" in driver.error[0].value and "the field “Model”" in driver.error[0].value
+    driver.text_input(key="model-of-file-theirs").set_value("/no/such/model")
+    settled(driver)
+    assert "/no/such/model" in driver.error[0].value
+    driver.button(key="another-model-file-theirs").click()
+    settled(driver)
+    driver.text_input(key="model-of-file-theirs").set_value(toy_config.model)
+    settled(driver)
+    assert not driver.error
+    assert "Pick the task" in driver.info[0].value
+    driver.selectbox(key="task-of-file-theirs").select("toy")
+    settled(driver)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not driver.exception and not driver.error
+    assert any("intervention" in frame.value for frame in driver.dataframe)
+    driver.switch_page("views/clusters.py")
+    driver.query_params["prompts"] = "theirs (your file)"
+    settled(driver)
+    assert any("as the model of theirs" in caption.value for caption in driver.caption)
+
+
+def test_a_file_that_cannot_be_asked_says_why(theirs, toy_config):
+    driver = theirs(embeddings=np.ones((3, 24), np.float32), initial=None)
+    driver.text_input(key="model-of-file-theirs").set_value(toy_config.model)
+    settled(driver)
+    assert "24 wide" in driver.error[0].value
+    assert "holds 2 prompts" in theirs(parts=(("encoder", 1), ("decoder", 2))).error[0].value
 
 
 @pytest.mark.parametrize("what", ["score", "loss"])
