@@ -13,7 +13,7 @@ from analysis.adapters import LoraAdapter, SoftPrompt
 from analysis.behaviour import WHOLE, Verdict, row_label
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.direction import direction
-from analysis.errors import shown
+from analysis.errors import InputError, shown
 from analysis.models import Report, no_report
 from analysis.neighbours import neighbours
 from analysis.readings import RECOVERED, SHAPES, VERDICTS, readings
@@ -110,7 +110,12 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         "p": _p,
         "known": lambda value: "" if pd.isna(value) else value,
     }
-    clusters = find_clusters(prompts, vocabulary, report=report).clusters if together else None
+    clusters, no_clusters = None, "None were found."
+    if together:
+        try:
+            clusters = find_clusters(prompts, vocabulary, report=report).clusters
+        except InputError as error:  # too few tokens, or too many
+            no_clusters = str(error)
     template = environment.from_string(resources.files("analysis").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         title=f"What can be read in {parts[0].prompt.name if len(prompts) == len(parts) == 1 else 'these adapters'}",
@@ -119,6 +124,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         vocabulary=vocabulary,
         similarity=similarity(prompts, vocabulary, report=report) if together else None,
         clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters).fillna(False)),
+        no_clusters=no_clusters,
         chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS,
     )  # fmt: skip
 

@@ -124,6 +124,8 @@ def test_prompts_are_told_apart_and_compared_and_one_that_was_not_asked_says_so(
     assert text.count("The model has not been asked") == 2
     assert ["one", "another"] in [row[:2] for row in page.rows]
     assert "svg" not in page.seen
+    short = [moved(vocabulary, 0.3 * rng.standard_normal((1, WIDTH)), name) for name in ("one", "one")]
+    assert "Clusters are looked for among 3" in html([of_prompt(each, vocabulary) for each in short], vocabulary)
 
 
 def test_nothing_of_a_strangers_becomes_markup_and_the_page_fetches_nothing(prompt, vocabulary, tmp_path):

@@ -4,6 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import (
+    LoraConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from analysis.errors import InputError
 from analysis.models import load_model
@@ -44,6 +54,55 @@ def test_a_step_is_adam_on_the_mean_loss_of_the_answers_tokens(toy_task, toy_con
         loss.backward()
         optimiser.step()
         np.testing.assert_allclose(step.embeddings, prompt.detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
+def test_the_trainer_of_transformers_learns_the_same_from_the_same_batches(method, toy_task, toy_config, language_model, tmp_path):
+    """Step by step the same losses, and the same weights at the end: what differs in a race of the two is the batches that each draws."""
+    model, tokenizer = language_model
+    config = replace(toy_config, method=method, steps=6, batch_size=2, learning_rate=0.02)
+    steps = list(train(config, language_model=language_model))
+
+    table = toy_task.examples("train")
+    texts, answers = (tokenizer(table[name].tolist(), add_special_tokens=name == "text").input_ids for name in ("text", "target"))
+    examples = [
+        {"input_ids": text + answer, "attention_mask": [1] * len(text + answer), "labels": [-100] * len(text) + answer}
+        for text, answer in zip(texts, answers, strict=True)
+    ]
+    lengths, rng = [len(example.ids) for example in encode(tokenizer, table["text"], table["target"])], np.random.default_rng(config.seed)
+    batches = [batch.tolist() for _ in range(3) for batch in reversed(like_length_batches(lengths, 2, rng))]
+    base, _ = load_model(config.model, device="cpu")
+    if method == "lora":
+        wanted = LoraConfig(task_type=TaskType.CAUSAL_LM, r=config.rank, lora_alpha=2 * config.rank, target_modules=list(config.targets))
+        theirs = get_peft_model(base, wanted)
+        set_peft_model_state_dict(theirs, {name: torch.from_numpy(values) for name, values in steps[0].weights.items()})
+    else:
+        theirs = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=config.tokens))
+        with torch.no_grad():
+            theirs.prompt_encoder["default"].embedding.weight.copy_(torch.from_numpy(steps[0].embeddings))
+
+    class InOurOrder(Trainer):
+        def get_train_dataloader(self):
+            return DataLoader(examples, batch_sampler=batches, collate_fn=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100))
+
+    tokenizer.padding_side, tokenizer.pad_token = "right", tokenizer.eos_token
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=6, learning_rate=config.learning_rate, optim="adamw_torch", weight_decay=0.0, max_grad_norm=0.0,
+        lr_scheduler_type="linear", logging_strategy="steps", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    trainer = InOurOrder(model=theirs, args=arguments)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    np.testing.assert_allclose(losses, [step.loss for step in steps[1:]], atol=1e-4)
+    found = get_peft_model_state_dict(theirs)
+    wanted = steps[-1].weights if method == "lora" else {"prompt_embeddings": steps[-1].embeddings}
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name].detach(), values, atol=1e-4)
+    assert any(
+        not np.allclose(values, first, atol=1e-2)
+        for values, first in zip(wanted.values(), (steps[0].weights or {"": steps[0].embeddings}).values(), strict=True)
+    )
 
 
 def test_training_changes_nothing_but_the_prompt(toy_config, language_model):
