@@ -59,7 +59,7 @@ def test_a_step_is_adam_on_the_mean_loss_of_the_answers_tokens(toy_task, toy_con
 @pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
 def test_the_trainer_of_transformers_learns_the_same_from_the_same_batches(method, toy_task, toy_config, language_model, tmp_path):
     """Step by step the same losses, and the same weights at the end: what differs in a race of the two is the batches that each draws."""
-    model, tokenizer = language_model
+    _, tokenizer = language_model
     config = replace(toy_config, method=method, steps=6, batch_size=2, learning_rate=0.02)
     steps = list(train(config, language_model=language_model))
 
@@ -99,10 +99,7 @@ def test_the_trainer_of_transformers_learns_the_same_from_the_same_batches(metho
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
         np.testing.assert_allclose(found[name].detach(), values, atol=1e-4)
-    assert any(
-        not np.allclose(values, first, atol=1e-2)
-        for values, first in zip(wanted.values(), (steps[0].weights or {"": steps[0].embeddings}).values(), strict=True)
-    )
+    assert abs(losses[0] - losses[-1]) > 1e-3
 
 
 def test_training_changes_nothing_but_the_prompt(toy_config, language_model):
