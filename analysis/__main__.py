@@ -262,15 +262,16 @@ def report(
     paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one model, and LoRAs.", metavar="PATH...")],
     out: Annotated[Path, typer.Option("--out", help="The page to write: a file that ends in .html.", dir_okay=False)],
     task: Annotated[
-        str | None, typer.Option(help="Ask the model about the prompts on this task. [default: what was kept with a run, if anything]")
+        str | None, typer.Option(help="Ask the model about the prompts on this task. [default: what is kept with a run, if anything]")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    limit: Annotated[int, typer.Option(help="With --task: ask the first so many held-out examples.", min=1)] = 200,
     initial: InitialOption = None,
     model: ModelOption = None,
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
-    from analysis.adapters import SoftPrompt, load_adapter
+    from analysis.adapters import SoftPrompt, distinct, load_adapter
+    from analysis.behaviour import check_can_be_changed
     from analysis.export import write
     from analysis.report import html, of_lora, of_prompt
     from trained_prompts.kept_behaviour import asked  # a step up, as in `behaviour`
@@ -279,10 +280,13 @@ def report(
     if task is not None:
         get_task(task)
     adapters = [load_adapter(path) for path in paths]
-    prompts = [adapter for adapter in adapters if isinstance(adapter, SoftPrompt)]
+    prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
     with progress_bar() as progress:
         read, vocabulary = _against_one_vocabulary(prompts, model, initial, progress) if prompts else ([], None)
+        if task is not None:  # one that cannot be asked is refused before the others are
+            for prompt in read:
+                check_can_be_changed(prompt)
         behaved = [asked(prompt, vocabulary, task=task, limit=limit, report=progress) for prompt in read]
         parts = [of_prompt(prompt, vocabulary, asked=each, report=progress) for prompt, each in zip(read, behaved, strict=True)]
         parts += [of_lora(adapter, report=progress) for adapter in loras]

@@ -140,10 +140,7 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
     """
     prompt.check_is_embeddings()
     prompt.check_width(vocabulary.width, vocabulary.model)
-    if len(prompt) > MOST_TOKENS:
-        raise InputError(
-            f"Prompts of up to {MOST_TOKENS} virtual tokens can be changed token by token, and {prompt.name} has {len(prompt):,}."
-        )
+    check_can_be_changed(prompt)
     rows = np.asarray(prompt.embeddings, dtype=np.float32)
     words = discretised(prompt, vocabulary).embeddings
     start = None if prompt.initial is None else np.asarray(prompt.initial, dtype=np.float32)
@@ -178,6 +175,19 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
             yield from _along(
                 delta, start, principal[k], rng, out="principal direction out", alone="principal direction alone", amount=float(k + 1)
             )
+
+
+def check_can_be_changed(prompt: SoftPrompt) -> None:
+    """Refuse a prompt too long to be changed token by token.
+
+    Raises
+    ------
+    InputError
+    """
+    if len(prompt) > MOST_TOKENS:
+        raise InputError(
+            f"Prompts of up to {MOST_TOKENS} virtual tokens can be changed token by token, and {prompt.name} has {len(prompt):,}."
+        )
 
 
 def _along(

@@ -86,7 +86,7 @@ def logit_lens(embeddings: np.ndarray, language_model, vocabulary: Vocabulary, *
     Raises
     ------
     InputError
-        The model's layers or its final norm were not found.
+        The model's layers or its final norm were not found, or its last layer is not read as the model itself reads it.
     """
     model, _ = language_model
     states = hidden_states(embeddings, model)
@@ -94,20 +94,36 @@ def logit_lens(embeddings: np.ndarray, language_model, vocabulary: Vocabulary, *
     norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
     if norm is None:
         raise InputError(f"The final norm of {type(model).__name__} was not found, so its layers cannot be read as words.")
-    config = model.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)  # Cohere; Granite
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def read(state: torch.Tensor) -> torch.Tensor:
+        logits = model.get_output_embeddings()(norm(state.to(model.device, norm.weight.dtype))).float()
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    with torch.inference_mode():
+        scale = _scale(model, embeddings, read(states[-1]))
     rows = []
     for layer, state in enumerate(states):
         with torch.inference_mode():
-            logits = model.get_output_embeddings()(norm(state.to(model.device, norm.weight.dtype))).float() * scale
-            logits = cap * torch.tanh(logits / cap) if cap else logits
-            chances, ids = logits.softmax(dim=-1).topk(top_k, dim=-1)
+            chances, ids = (scale * read(state)).softmax(dim=-1).topk(top_k, dim=-1)
         norms = state.norm(dim=-1).tolist()
         for position in range(len(state)):
             for rank, (token, chance) in enumerate(zip(ids[position].tolist(), chances[position].tolist(), strict=True)):
                 rows.append((position, layer, norms[position], rank, token, vocabulary.tokens[token], chance))
     return pd.DataFrame(rows, columns=LENS_COLUMNS).sort_values(["position", "layer", "rank"], ignore_index=True)
+
+
+def _scale(model, embeddings: np.ndarray, logits: torch.Tensor) -> float:
+    """What the model multiplies its logits by in the end: some families divide or multiply them, each by a setting of another name."""
+    inputs = torch.as_tensor(embeddings)[None].to(model.device, model.get_input_embeddings().weight.dtype)
+    with torch.inference_mode():
+        own = model(inputs_embeds=inputs, use_cache=False).logits[0].float()
+    scale = float((own * logits).sum() / (logits * logits).sum())
+    if not torch.allclose(own, scale * logits, rtol=1e-2, atol=1e-2 * float(own.abs().max())):
+        raise InputError(
+            f"What {type(model).__name__} says is not what its last layer says through its final norm, so its layers cannot be read as words."
+        )
+    return scale
 
 
 def attention(embeddings: np.ndarray, language_model, texts: Sequence[str], *, report: Report = no_report) -> pd.DataFrame:

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from analysis.adapters import LoraAdapter, SoftPrompt
-from analysis.behaviour import WHOLE, Verdict, row_label
+from analysis.behaviour import INTERVENTIONS, WHOLE, Verdict, row_label
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.direction import direction
-from analysis.errors import InputError, shown
+from analysis.errors import InputError, printable, shown
 from analysis.models import Report, no_report
 from analysis.neighbours import neighbours
 from analysis.readings import RECOVERED, SHAPES, VERDICTS, readings
-from analysis.similarity import similarity
+from analysis.similarity import matched, similarity
 from analysis.spectra import health, spectra
 from analysis.vocabulary import Vocabulary
 
 TOP_K = 5
 DIRECTION_WORDS = 10
 TEMPLATE = "report.html"
+MOST_CELLS = 4_000  # of the table of effective ranks; a larger one nobody looks at, and a hostile file could make it endless
+LONGEST = 300  # characters of a stranger's text
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +112,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         "signed": _signed,
         "p": _p,
         "known": lambda value: "" if pd.isna(value) else value,
+        "text": _text,
     }
     clusters, no_clusters = None, "None were found."
     if together:
@@ -118,15 +122,32 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
             no_clusters = str(error)
     template = environment.from_string(resources.files("analysis").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
-        title=f"What can be read in {parts[0].prompt.name if len(prompts) == len(parts) == 1 else 'these adapters'}",
+        title=f"What can be read in {_text(_name(parts[0])) if len(parts) == 1 else 'these adapters'}",
         prompts=[part for part in parts if isinstance(part, PromptReport)],
         loras=[part for part in parts if isinstance(part, LoraReport)],
         vocabulary=vocabulary,
-        similarity=similarity(prompts, vocabulary, report=report) if together else None,
-        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters).fillna(False)),
+        similarity=_similarity(prompts, vocabulary, report) if together else None,
+        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters)),
         no_clusters=no_clusters,
-        chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS,
+        chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
     )  # fmt: skip
+
+
+def _name(part: PromptReport | LoraReport) -> str:
+    return part.prompt.name if isinstance(part, PromptReport) else part.adapter.name
+
+
+def _text(value: object) -> str:
+    """A stranger's text: no character that cannot be printed or that turns the line around, and no endless line."""
+    text = printable(str(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: Report) -> pd.DataFrame:
+    """`similarity`, and together: how many of the matched tokens of each pair started from the same values, in words."""
+    table = similarity(prompts, vocabulary, report=report)
+    pairs = [matched(a, b, vocabulary)["same_start"] for a, b in combinations(prompts, 2)]
+    return table.assign(together=["unknown" if same.isna().any() else f"{int(same.sum())} of {len(same)}" for same in pairs])
 
 
 def _chart(table: pd.DataFrame, what: str = "score") -> dict:
@@ -154,6 +175,8 @@ def _spectrum(table: pd.DataFrame) -> dict | None:
     if not len(placed) or placed.duplicated(["layer", "projection"]).any():
         return None
     grid = placed.pivot(index="layer", columns="projection", values="effective_rank")
+    if grid.size > MOST_CELLS:
+        return None
     return {"layers": [int(layer) for layer in grid.index], "projections": list(grid.columns), "values": grid.to_numpy(), "most": float(placed["rank"].max())}  # fmt: skip
 
 

@@ -243,8 +243,8 @@ def fewest(cumulative: np.ndarray, energy: float) -> int:
 def place_of(module: str) -> tuple[int | None, str]:
     """The layer's number in a module's path, None where there is none, and the projection: q, k, v, o, gate, up, down, or the path's last name."""
     path = re.sub(r"_(?=\d+(_|$))|(?<=\d)_", ".", module)  # kohya writes lora_unet_down_blocks_0_attentions_1 for paths with dots
-    numbers = re.findall(r"(?:^|\.)(?:layers?|h|blocks?|block|\w*blocks|resblocks)\.(\d+)(?:\.|$)", path) or re.findall(
-        r"(?:^|[.:])(\d+)(?=[.:]|$)", path
+    numbers = re.findall(r"(?:^|\.)(?:layers?|h|blocks?|block|\w*blocks|resblocks)\.(\d{1,9})(?:\.|$)", path) or re.findall(
+        r"(?:^|[.:])(\d{1,9})(?=[.:]|$)", path
     )
     last = re.split(r"[.:]", path)[-1] if not re.fullmatch(r"\d+", re.split(r"[.:]", path)[-1]) else re.split(r"[.:]", path)[-2]
     for projection, pattern in PROJECTIONS:

@@ -6,16 +6,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
 from analysis import export
-from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
+from analysis.adapters import LoraAdapter, SoftPrompt, distinct, load_soft_prompt
 from analysis.adapters import load_lora as read_lora
-from analysis.errors import InputError, ModelError
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, default_model, is_at_hand, is_hub_id, is_prepared
+from analysis.errors import AdapterError, InputError, ModelError
+from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.readings import RECOVERED, VERDICTS
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
@@ -189,8 +188,11 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
     _ask_to_fetch(key, prompt)
     try:
         with progress() as report:
-            return default_model(prompt.base_model, prompt.width, report=report)
-    except ModelError as error:
+            model = default_model(prompt.base_model, prompt.width, report=report)
+        if model == EMBEDDED_MODEL and prompt.kind != "prefix":
+            prompt.check_width(EMBEDDED_WIDTH, model)
+        return model
+    except (ModelError, AdapterError) as error:
         refusal(error)
         _ask_for_model(key, prompt)
 
@@ -233,7 +235,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             raise InputError(
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
-        return _distinct(prompts), vocabulary(next(iter(models)))
+        return distinct(prompts), vocabulary(next(iter(models)))
 
 
 def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
@@ -248,8 +250,8 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     for key in prompt_choices():
         with suppress(InputError):
             if said_model(key) == model:
-                prompts += load_prompt(key).split()
-    return _distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
+                prompts += [part for part in load_prompt(key).split() if part.width == vocabulary(model).width]
+    return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
 
 
 def said_model(key: str) -> str | None:
@@ -262,15 +264,6 @@ def said_model(key: str) -> str | None:
     if said in EMBEDDED_ALIASES:
         return EMBEDDED_MODEL
     return said if known or (said is not None and is_hub_id(said)) else None
-
-
-def _distinct(prompts: list[SoftPrompt]) -> list[SoftPrompt]:
-    taken: dict[str, int] = {}
-    result = []
-    for prompt in prompts:
-        taken[prompt.name] = taken.get(prompt.name, 0) + 1
-        result.append(prompt if taken[prompt.name] == 1 else replace(prompt, name=f"{prompt.name} ({taken[prompt.name]})"))
-    return result
 
 
 def content_of(prompts: list[SoftPrompt]) -> tuple:
@@ -310,16 +303,20 @@ def progress() -> Iterator[Report]:
         place.empty()
 
 
+def file_name(name: str) -> str:
+    """What is called so, as a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
 def download_buttons(table: pd.DataFrame, name: str) -> None:
     """CSV, Parquet, JSON and Markdown of a table, made when clicked: the same bytes as the command line's."""
-    file_name = re.sub(r"[^\w.-]+", "-", name)
     with st.container(horizontal=True):
         for form, writer in export.WRITERS.items():
             label, mime = _FORMS[form]
             st.download_button(
                 label,
                 data=lambda writer=writer: writer(table),
-                file_name=f"{file_name}.{form}",
+                file_name=f"{file_name(name)}.{form}",
                 mime=mime,
                 on_click="ignore",
                 icon=":material/download:",

@@ -34,7 +34,7 @@ COLUMNS = [
 ]  # fmt: skip
 TEXTS = ["method", "what", "task", "model", "measure"]
 DIVERGED = ", diverged"  # ends `what` of a method whose loss became no number
-TOO_LONG = ", too long for the model"  # ends `what` of a prompt whose examples leave no room for the input
+TOO_LONG = ", too long for the model"  # ends `what` of a prompt that leaves no room for the input
 PUBLISHED_COLUMNS = ["paper", "table", "metric", "model", "total", "method", "printed", "trainable", "score", "plus_minus", "note"]
 METHODS: dict[str, dict] = {
     "prompt tuning": {"method": "prompt-tuning"},
@@ -80,7 +80,7 @@ def compare(
     A row for zero-shot, for each hand-written prompt with no and with four examples, and for each method that learns: method, what (the prompt, or the
     settings), task, model, measure, score, low, high (95 % interval), n, loss, trainable (parameters), seconds_training, seconds_scoring, peak_memory
     (bytes held at most while the row was made, the frozen model with it), seed (of methods that learn). A method whose loss became no number keeps its
-    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged". So does a prompt that is too long with its examples; `what` then
+    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged". So does a hand-written prompt that is too long; `what` then
     ends in ", too long for the model".
 
     Raises
@@ -208,11 +208,13 @@ def _keep(config: ComparisonConfig, table: pd.DataFrame) -> None:
 
 def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable]]:
     """(method, what, function of the language model that answers the rest of the row) of every row."""
-    rows: list[tuple[str, str, Callable]] = [("zero-shot", task.template, _by_words(config, task, task.template, 0, task.template))]
+    rows: list[tuple[str, str, Callable]] = [
+        ("zero-shot", task.template, _by_words(config, task, "zero-shot", task.template, 0, task.template))
+    ]
     for shots in (0, SHOTS):
         for template in task.prompts:
             what = template if not shots else f"{shots} examples, then {template}"
-            rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
+            rows.append(("prompt engineering", what, _by_words(config, task, "prompt engineering", template, shots, what)))
     for method, settings in METHODS.items():
         training = TrainingConfig(task=config.task, model=config.model, steps=config.steps, seed=config.seed, **settings)
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
@@ -224,7 +226,7 @@ def _settings_in_words(training: TrainingConfig) -> str:
     return f"{size}, {training.steps} steps at {training.learning_rate:g}"
 
 
-def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, what: str) -> Callable:
+def _by_words(config: ComparisonConfig, task: Task, method: str, template: str, shots: int, what: str) -> Callable:
     def make(language_model, report: Report) -> dict:
         table = task.examples("held-out", template=template).head(config.limit)
         with PeakMemory() as memory:
@@ -232,7 +234,7 @@ def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, w
                 subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
                 scored = _scored(subject, task, table, report)
             except TooLongError:
-                if not shots:
+                if method == "zero-shot":
                     raise
                 scored = _unscored(what + TOO_LONG, task)
         return scored | {"trainable": 0, "seconds_training": 0.0, "peak_memory": memory.bytes, "seed": None}

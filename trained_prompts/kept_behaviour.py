@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.adapters import SoftPrompt, load_soft_prompt
@@ -55,11 +56,18 @@ def keep(name: str, table: pd.DataFrame) -> None:
 def kept(name: str) -> pd.DataFrame | None:
     """The table kept with a run; None where there is none that can be read."""
     try:
-        table = pd.read_csv(store.find(name) / FILE)
+        return _read(store.find(name))
+    except InputError:
+        return None
+
+
+def _read(folder: Path) -> pd.DataFrame | None:
+    try:
+        table = pd.read_csv(folder / FILE)
         if table.columns.tolist() != COLUMNS or not len(table):
             return None
         return table.astype({"position": "Int64", "amount": "float64", "n": "int64", **dict.fromkeys(MEASURED, "float64")})
-    except (InputError, OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -70,33 +78,58 @@ def asked(
 
     Parameters
     ----------
-    task : None takes what is kept, on whatever task; where nothing is, the answer is None.
+    task : None takes what is kept; where nothing is, the answer is None.
 
     Raises
     ------
     InputError
         There is no such task, or it has no held-out examples, or they do not fit into the model.
     """
-    table = _kept_of(prompt, vocabulary)
-    if task is not None:
-        wanted = get_task(task)
-        n = min(limit, len(wanted.examples("held-out")))
-        if table is None or table["task"].iloc[0] != wanted.name or table["n"].iloc[0] != n:
-            examples = examples_of(wanted, load_model(vocabulary.model, report=report), limit=limit)
-            table = behave(prompt, vocabulary, examples, wanted, report=report)
-    elif table is None:
-        return None
+    kept_there = _kept_of(prompt, vocabulary)
+    if task is None:
+        if kept_there is None:
+            return None
+        of_task, table = kept_there
     else:
-        wanted = get_task(table["task"].iloc[0])
-    return Asked(table, judged(prompt, vocabulary, wanted, table, report=report).verdict, tested_words(wanted, vocabulary))
+        of_task = get_task(task)
+        n = min(limit, len(of_task.examples("held-out")))
+        if kept_there is not None and _same(kept_there[0], of_task) and kept_there[1]["n"].iloc[0] == n:
+            table = kept_there[1]
+        else:
+            examples = examples_of(of_task, load_model(vocabulary.model, report=report), limit=limit)
+            table = behave(prompt, vocabulary, examples, of_task, report=report)
+    return Asked(table, judged(prompt, vocabulary, of_task, table, report=report).verdict, tested_words(of_task, vocabulary))
 
 
-def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame | None:
-    """The table of the run whose folder a prompt was read from; a table in a folder from elsewhere says what somebody else put there."""
+def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataFrame] | None:
+    """The task and the table of the run whose folder a prompt was read from, where the prompt is still as it was read.
+
+    A table in a folder from elsewhere says what somebody else put there; one of other initial values, of another direction.
+    """
     folder = prompt.source.path.resolve() if prompt.source is not None else None
     if folder is None or folder.parent not in (store.GALLERY.resolve(), store.runs_folder().resolve()):
         return None
-    return kept(folder.name) if store.own_model(folder.name) == vocabulary.model else None
+    table = _read(folder)
+    if table is None:
+        return None
+    try:
+        described, saved = store.read_description(folder), load_soft_prompt(folder)
+        if described["model"]["name"] != vocabulary.model or not _equal(saved, prompt):
+            return None
+        return get_task(described["config"]["task"]), table
+    except (InputError, OSError, KeyError, ValueError, TypeError):  # not a run of ours, or its task is gone
+        return None
+
+
+def _equal(a: SoftPrompt, b: SoftPrompt) -> bool:
+    if (a.initial is None) != (b.initial is None):
+        return False
+    return np.array_equal(a.embeddings, b.embeddings) and (a.initial is None or np.array_equal(a.initial, b.initial))
+
+
+def _same(a: Task, b: Task) -> bool:
+    """Whether two tasks ask the same: two files of a person's own may have one name, and their sources tell them apart."""
+    return (a.name, a.source, a.template) == (b.name, b.source, b.template)
 
 
 def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
@@ -113,7 +146,7 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
         def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
             report((i + share) / len(names), f"{name}: {doing}")
 
-        task = _task_of(name)
+        task = task_of(name)
         before = kept(name)
         if before is not None and before["n"].iloc[0] == min(limit, len(task.examples("held-out"))):
             continue
@@ -152,7 +185,7 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         if table is None:
             raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
         prompt = load_soft_prompt(store.adapter_path(name))
-        task = _task_of(name)
+        task = task_of(name)
         of_prompt = judged(prompt, load_vocabulary(store.own_model(name)), task, table, report=report)
         direction, verdict = of_prompt.direction, of_prompt.verdict
         of = table.drop_duplicates("intervention").set_index("intervention")
@@ -209,6 +242,12 @@ def summary_markdown(table: pd.DataFrame) -> str:
     return WRITERS["md"](shown).decode()
 
 
-def _task_of(name: str) -> Task:
-    """The task that a run was trained on: of the person's own, it may be a path."""
+def task_of(name: str) -> Task:
+    """The task that a run was trained on: of the person's own, it may be a path.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or its task is not at hand any more.
+    """
     return get_task(store.read_description(store.find(name))["config"]["task"])

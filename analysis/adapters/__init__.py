@@ -16,10 +16,20 @@ from pathlib import Path
 from analysis.adapters import bare, lora_names, peft, textual_inversion
 from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import open_adapter
-from analysis.adapters.soft_prompt import SoftPrompt, Source
+from analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
 from analysis.errors import AdapterError, printable
 
-__all__ = ["AdapterError", "LoraAdapter", "LoraFactors", "SoftPrompt", "Source", "load_adapter", "load_lora", "load_soft_prompt"]
+__all__ = [
+    "AdapterError",
+    "LoraAdapter",
+    "LoraFactors",
+    "SoftPrompt",
+    "Source",
+    "distinct",
+    "load_adapter",
+    "load_lora",
+    "load_soft_prompt",
+]
 
 READERS = (peft, lora_names, textual_inversion, bare)  # asked in this order; the last reads or says what is missing
 

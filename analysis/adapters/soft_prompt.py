@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -191,4 +192,14 @@ def checked_floats(array: np.ndarray, path: Path) -> np.ndarray:
         result = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(result).all():
         raise AdapterError(f"The array in {path} holds values beyond the range of float32; the training diverged or the file is damaged.")
+    return result
+
+
+def distinct(prompts: Sequence[SoftPrompt]) -> list[SoftPrompt]:
+    """The same prompts under names that tell them apart: the second `x` becomes `x (2)`."""
+    taken: dict[str, int] = {}
+    result = []
+    for prompt in prompts:
+        taken[prompt.name] = taken.get(prompt.name, 0) + 1
+        result.append(prompt if taken[prompt.name] == 1 else replace(prompt, name=f"{prompt.name} ({taken[prompt.name]})"))
     return result

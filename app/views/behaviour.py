@@ -139,6 +139,7 @@ def measured() -> pd.DataFrame | None:
             )
         finally:
             so_far.pop(wanted, None)
+        answers.clear()
         before = kept_behaviour.kept(key) if own_task == task.name and runs.loc[key, "origin"] == "yours" else made
         if before is None or before["n"].iloc[0] < n:
             with suppress(InputError):  # the disk may be full; the page has the table
@@ -197,12 +198,13 @@ def offer_report(table: pd.DataFrame) -> None:
         return html([of_prompt(prompt, vocabulary, asked=asked, report=report)], vocabulary, report=report)
 
     with widgets.in_words():
-        page = computed(("report", *content, n), "the report", compute)
+        about = (prompt.base_model, prompt.notes, *((prompt.source.format, prompt.source.sha256) if prompt.source else ()))
+        page = computed(("report", *content, n, about), "the report", compute)
     if page is not None:
         st.download_button(
             "Report (HTML)",
             page.encode(),
-            file_name=f"report-{prompt.name}.html",
+            file_name=f"report-{widgets.file_name(prompt.name)}.html",
             mime="text/html",
             on_click="ignore",
             icon=":material/description:",
@@ -353,6 +355,7 @@ def show_cluster(position: int) -> None:
     row = clustering.clusters.set_index("cluster", drop=False).loc[[number]]
     believed = "stable and tighter than chance" if is_real(row).iloc[0] else "not to be believed: chance makes such clusters too"
     echo = ", and most of it started from the same words" if is_echo(row).fillna(False).iloc[0] else ""
+    echo = ", but what its tokens started from is unknown" if pd.isna(row["shared_start"].iloc[0]) else echo
     of = row.iloc[0]
     st.markdown(
         f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "

@@ -66,7 +66,7 @@ def finding(rows: pd.DataFrame) -> str:
         ("above", "Above zero-shot beyond the intervals"),
         ("below", "Below it beyond the intervals"),
         ("within", "Not told apart from it"),
-        ("no score", "Diverged, so without a score"),
+        ("no score", "Without a score (diverged, or too long for the model)"),
     ):
         methods = [method for method in rows.loc[place == where, "method"].unique() if method not in ("zero-shot", "prompt engineering")]
         count = int((place[prompts.index] == where).sum())

@@ -1,9 +1,12 @@
 """What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
+from contextlib import suppress
+
 import pandas as pd
 import streamlit as st
 
 from analysis.direction import direction, word_ids
+from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
 from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
@@ -11,7 +14,7 @@ from app import charts, widgets
 from app.background import computed
 from trained_prompts import kept_behaviour, store
 from trained_prompts.asking import judged
-from trained_prompts.tasks import TASKS, get_task
+from trained_prompts.tasks import TASKS
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 METRIC_HELP = {
@@ -155,12 +158,15 @@ def show_direction() -> None:
 
 def show_behaviour() -> None:
     """What asking the model about the changed prompt came to, where that was done."""
-    measured = kept_behaviour.kept(key)
+    measured, task = kept_behaviour.kept(key), None
     if measured is not None:
+        with suppress(InputError):  # examples of one's own may be gone
+            task = kept_behaviour.task_of(key)
+    if measured is not None and task is not None:
         verdict = computed(
             ("verdict", vocabulary.model, widgets.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
             "the verdict",
-            lambda report: judged(prompt, vocabulary, get_task(measured["task"].iloc[0]), measured, report=report).verdict,
+            lambda report: judged(prompt, vocabulary, task, measured, report=report).verdict,
         )
         if verdict is not None:
             st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")

@@ -16,6 +16,9 @@ DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capita
 ANSWERS = {"colours": [" red", " blue"], "sums": [" two"], "capitals": [" Paris"]}
 
 
+FALCON = {"lm_head_multiplier": 5.0, "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_chunk_size": 4}
+
+
 @pytest.fixture(params=["llama", "gpt2"])
 def language_model(request, byte_level_tokenizer):
     """Two families that call their parts by other names; not the models that other tests share."""
@@ -72,14 +75,19 @@ def test_after_the_last_layer_the_lens_is_what_the_model_says_next(language_mode
     assert first["token"].tolist() == [f"token {i}" for i in first["token_id"]]
 
 
-@pytest.mark.parametrize("family", ["cohere", "granite", "gemma2"])
+@pytest.mark.parametrize("family", ["cohere", "granite", "gemma2", "falcon_h1"])
 def test_a_family_that_scales_or_caps_its_logits_is_read_as_it_answers(family, byte_level_tokenizer, rows):
     """As different as chances from scaled logits and from plain ones are here."""
     small = {
         "vocab_size": len(byte_level_tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
-    own = {"cohere": {"logit_scale": 3.0}, "granite": {"logits_scaling": 0.2}, "gemma2": {"final_logit_softcapping": 0.5, "head_dim": 8}}
+    own = {
+        "cohere": {"logit_scale": 3.0},
+        "granite": {"logits_scaling": 0.2},
+        "gemma2": {"final_logit_softcapping": 0.5, "head_dim": 8},
+        "falcon_h1": FALCON,
+    }
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small, **own[family])).eval()
     weight = model.get_output_embeddings().weight.detach()

@@ -1,18 +1,20 @@
 """The page of a report: its figures are those of the tables, nothing of a stranger's becomes markup, and it stands by itself."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.adapters import load_lora, load_soft_prompt
+from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
 from analysis.behaviour import WHOLE, behaviour, judge
 from analysis.direction import direction, task_direction
 from analysis.neighbours import neighbours
-from analysis.readings import readings
+from analysis.readings import readings, recover_initial
 from analysis.report import Asked, html, of_lora, of_prompt
+from analysis.similarity import similarity
 from analysis.spectra import spectra
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from tests.analysis.test_behaviour import moved, word, world
@@ -96,6 +98,9 @@ def test_what_a_page_says_is_what_the_tables_hold(prompt, vocabulary):
         assert row[0].startswith(of.intervention)
         assert row[1] == ("" if pd.isna(of.position) else str(of.position))
         assert float(row[2]) == pytest.approx(of.score, abs=5e-4)
+        if of.intervention == WHOLE:
+            assert row[3] == row[7] == ""
+            continue
         assert float(row[3].replace("−", "-")) == pytest.approx(of.score_change, abs=5e-4)
         low, high = (float(number) for number in row[7].replace("−", "-").split(" to "))
         assert (low, high) == pytest.approx((of.loss_change_low, of.loss_change_high), abs=6e-4)
@@ -128,13 +133,38 @@ def test_prompts_are_told_apart_and_compared_and_one_that_was_not_asked_says_so(
     assert "Clusters are looked for among 3" in html([of_prompt(each, vocabulary) for each in short], vocabulary)
 
 
+def test_prompts_that_started_together_are_said_to_be_alike_for_that(vocabulary):
+    """Twelve tokens of two prompts in two heaps, found again and tighter than chance; what is said of them depends on what is known of their start."""
+    rng = np.random.default_rng(4)
+    heaps = np.concatenate([vocabulary.embeddings[[10] * 6], vocabulary.embeddings[[200] * 6]])
+    rows = [(heaps + 0.05 * rng.standard_normal((12, WIDTH))).astype(np.float32) for _ in range(2)]
+    said = {}
+    for start in (heaps.astype(np.float32), None):
+        prompts = [SoftPrompt(name, values, start, None, None, None) for name, values in zip(("one", "another"), rows, strict=True)]
+        page = Page(html([of_prompt(each, vocabulary) for each in prompts], vocabulary))
+        pair = next(row for row in page.rows if row[:2] == ["one", "another"])
+        said[start is None] = pair[-1], {row[-1] for row in page.rows if len(row) == 6 and row[1] == "12"}
+        z = similarity(prompts, vocabulary)["z"].iloc[0]
+        assert pair[5] == f"{z:+.1f}"
+    assert said[False] == ("12 of 12", {"yes, but most of it started from the same words"})
+    assert said[True] == ("unknown", {"yes, but what its tokens started from is unknown"})
+
+
+def test_what_rests_on_guessed_initial_values_says_so(vocabulary):
+    near = SoftPrompt("near", np.array(vocabulary.embeddings[:6]) * np.float32(1.001), None, None, None, None)
+    page = html([of_prompt(recover_initial(near, vocabulary), vocabulary)], vocabulary)
+    assert "was guessed" in page and "rests on that guess" in page
+
+
 def test_nothing_of_a_strangers_becomes_markup_and_the_page_fetches_nothing(prompt, vocabulary, tmp_path):
     name = '<script>alert(1)</script><img src=x onerror="alert(2)">'
     np.save(tmp_path / "x.npy", prompt.embeddings)
     hostile = load_soft_prompt(tmp_path / "x.npy", name=name)
+    hostile = replace(hostile, base_model="x\ud800\u202e" + "y" * 100_000, notes=("<b>bold</b>",), method="<i>")
     text = html([of_prompt(hostile, vocabulary)], vocabulary)
+    assert len(text.encode()) < 40_000 and "\u202e" not in text
     page = Page(text)
-    assert not {"script", "img", "link", "iframe", "object", "form"} & page.seen
+    assert not {"b", "i", "script", "img", "link", "iframe", "object", "form"} & page.seen
     assert "&lt;script&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "default-src 'none'" in text
@@ -178,6 +208,18 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_work(command, tmp_p
     refused = command("report", tmp_path / "none.npy", "--out", tmp_path / "report.html", "--task", "nonsense")
     assert refused.status == 2
     assert "No task is called 'nonsense'" in refused.err
+
+
+def test_a_lora_whose_modules_share_no_layers_makes_no_endless_table(tmp_path):
+    from safetensors.numpy import save_file
+
+    one = np.ones((1, 2), np.float32)
+    names = [f"layers.{i}.p{i}" for i in range(200)] + [f"layers.{'9' * 30}.<b>"]
+    tensors = {f"base_model.model.{name}.lora_{factor}.weight": one if factor == "A" else one.T for name in names for factor in "AB"}
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, tmp_path / "x.safetensors")
+    text = html([of_lora(load_lora(tmp_path / "x.safetensors"))], None)
+    assert "Effective ranks by layer" not in text and len(text) < 100_000
+    assert "b" not in Page(text).seen
 
 
 @pytest.mark.parametrize("lora", [True, False])

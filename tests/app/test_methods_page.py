@@ -315,7 +315,7 @@ def test_what_diverged_and_what_cannot_be_read_is_said(page, own_runs):
     (own_runs / ".comparisons" / "broken.csv").write_text("method,what\nzero-shot")
     driver = page()
     assert not driver.exception
-    assert "Diverged, so without a score: full fine-tuning." in texts(driver)
+    assert "Without a score (diverged, or too long for the model): full fine-tuning." in texts(driver)
     assert driver.dataframe[0].value["score"].isna().tolist() == [False] * 5 + [True]
     (sentence,) = [warning.value.replace("\\", "") for warning in driver.warning]
     assert "broken.csv" in sentence and "remove it" in sentence

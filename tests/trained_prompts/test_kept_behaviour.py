@@ -142,6 +142,44 @@ def test_what_a_folder_from_elsewhere_says_of_behaviour_is_not_believed(run, toy
     assert "mine: the model was not asked" in asked.err
 
 
+def test_what_was_asked_of_another_prompt_is_not_said_of_this_one(run, toy_config, command, tmp_path):
+    """The same folder read with other initial values."""
+    kept_behaviour.test(["mine"], limit=4)
+    arguments = ("--model", toy_config.model, "--out", tmp_path / "report.html")
+    assert "was not asked" not in command("report", run, *arguments).err
+    np.save(tmp_path / "start.npy", np.ones_like(load_soft_prompt(run).embeddings))
+    assert "was not asked" in command("report", run, *arguments, "--initial", tmp_path / "start.npy").err
+
+
+def test_a_run_on_examples_of_ones_own_is_reported_from_its_own_file(language_model, toy_config, own_runs, command, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        rows = [
+            f"the {word} {i},{' cat' if (i + len(folder) + (folder == 'b')) % 2 else ' mat'}"
+            for i, word in enumerate(["cat", "mat", "text", "line"] * 8)
+        ]
+        (tmp_path / folder / "own.csv").write_text("\n".join(["input,target", *rows]) + "\n")
+    config = replace(toy_config, task=str(tmp_path / "a" / "own.csv"))
+    recording = trained(config, language_model)
+    run = store.save(recording, "mine", evaluate_run(recording, language_model=language_model))
+    kept_behaviour.test(["mine"], limit=4)
+    arguments = ("report", run, "--model", toy_config.model, "--out", tmp_path / "report.html")
+    first = command(*arguments).err
+    assert "On 4 examples of" in first or "On 3 examples of" in first
+    n = int(kept_behaviour.kept("mine")["n"].iloc[0])
+    assert command(*arguments, "--task", tmp_path / "a" / "own.csv", "--limit", n).err == first
+    assert command(*arguments, "--task", tmp_path / "b" / "own.csv", "--limit", n).err != first
+
+
+def test_a_file_in_the_folder_of_runs_that_is_no_run_is_reported(run, toy_config, command, tmp_path):
+    np.save(store.runs_folder() / "x.npy", load_soft_prompt(run).embeddings)
+    (run / "run.json").write_text("{}")
+    for path in (store.runs_folder() / "x.npy", run):
+        written = command("report", path, "--model", toy_config.model, "--out", tmp_path / "report.html")
+        assert written.status == 0, written.err
+        assert "was not asked" in written.err
+
+
 @pytest.mark.parametrize("damage", ["n,prompt\n", "", None])
 def test_a_damaged_table_counts_as_none(run, damage):
     kept_behaviour.test(["mine"], limit=3)
