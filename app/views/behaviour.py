@@ -191,26 +191,22 @@ def show_verdict(table: pd.DataFrame) -> None:
 
 
 def offer_report(table: pd.DataFrame) -> None:
-    """All that is known of the prompt as a page to keep and to send."""
+    """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
 
-    def compute(report: Report) -> str:
-        asked = Asked(table, judged(prompt, vocabulary, task, table, report=report).verdict, tested_words(task, vocabulary))
-        return html([of_prompt(prompt, vocabulary, asked=asked, report=report)], vocabulary, report=report)
+    def report() -> bytes:
+        asked = Asked(table, judged(prompt, vocabulary, task, table).verdict, tested_words(task, vocabulary))
+        return html([of_prompt(prompt, vocabulary, asked=asked)], vocabulary).encode()
 
-    with widgets.in_words():
-        about = (prompt.base_model, prompt.notes, *((prompt.source.format, prompt.source.sha256) if prompt.source else ()))
-        page = computed(("report", *content, n, about), "the report", compute)
-    if page is not None:
-        st.download_button(
-            "Report (HTML)",
-            page.encode(),
-            file_name=f"report-{widgets.file_name(prompt.name)}.html",
-            mime="text/html",
-            on_click="ignore",
-            icon=":material/description:",
-            key="report",
-            help="The verdict, every token's reading and the interventions on one page, to keep, to send and to print",
-        )
+    st.download_button(
+        "Report (HTML)",
+        report,
+        file_name=f"report-{widgets.file_name(prompt.name)}.html",
+        mime="text/html",
+        on_click="ignore",
+        icon=":material/description:",
+        key="report",
+        help="The verdict, every token's reading and the interventions on one page, to keep, to send and to print",
+    )
 
 
 def show_interventions(table: pd.DataFrame) -> None:

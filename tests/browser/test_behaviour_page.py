@@ -1,6 +1,8 @@
 """What a person learns of a prompt's behaviour: the verdict at once, every row by download, the first rows soon where nothing was measured yet."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -8,13 +10,15 @@ from playwright.sync_api import Page, expect
 from analysis.export import to_csv
 from tests.browser.test_dashboard import download
 from tests.browser.test_readings_pages import calm, plot
+from tests.conftest import REPOSITORY
 from trained_prompts import kept_behaviour
+from trained_prompts.store import GALLERY
 
 pytestmark = pytest.mark.slow
 PROMPT = "plural-words-1"
 
 
-def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along(page: Page):
+def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along(page: Page, tmp_path):
     table = kept_behaviour.kept(PROMPT)
     label = kept_behaviour.summary([PROMPT])["verdict"].iloc[0]
     page.goto(f"/behaviour?prompt={PROMPT}")
@@ -24,6 +28,13 @@ def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along
     drawn = plot(page, "changes").evaluate("plot => plot._fullData.filter(t => t.mode === 'markers').reduce((n, t) => n + t.x.length, 0)")
     assert drawn == int(table["position"].isna().sum()) - 1  # all but the whole prompt
     assert download(page, "CSV", "behaviour-") == to_csv(table)
+    with page.expect_download() as event:
+        page.get_by_role("button", name="Report (HTML)").click()
+    of_command_line = tmp_path / "report.html"
+    subprocess.run(
+        [sys.executable, "-m", "analysis", "report", str(GALLERY / PROMPT), "--out", str(of_command_line)], cwd=REPOSITORY, check=True
+    )
+    assert event.value.path().read_bytes() == of_command_line.read_bytes()
     page.get_by_text("Each token too").click()
     calm(page)
     expect(page).to_have_url(re.compile("tokens=true"))
