@@ -126,4 +126,5 @@ def test_the_readmes_table_of_behaviour_is_what_was_kept():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = readme.split("<!-- behaviour -->\n")[1].split("<!-- /behaviour -->")[0]
     tested = [name for name in kept_behaviour.tested() if name in PROMPTS]
+    assert sorted(tested) == sorted(PROMPTS)
     assert table == kept_behaviour.summary_markdown(kept_behaviour.summary(tested))
