@@ -286,9 +286,8 @@ def behaviour(
             rows[-1] |= resampling.values(found, bare, _BESIDE_NO_PROMPT)
         if each.name == NO_PROMPT:
             rows[0] |= resampling.values(whole, found, _BESIDE_NO_PROMPT)
-        for row, (name, position, amount) in zip(
-            rows, results, strict=True
-        ):  # a control comes after what it is compared with, or before it
+        # A control comes after what it is compared with, or before it.
+        for row, (name, position, amount) in zip(rows, results, strict=True):
             control = (CONTROLS.get(name), position, amount)
             if control in results and each.name in (name, control[0]):
                 row |= resampling.values(results[name, position, amount], results[control], _BESIDE_CONTROL)
@@ -406,6 +405,16 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is known of a prompt that was asked: the tables of `behaviour` and of `analysis.readings.readings`, its task direction where it has one, and what they come to."""
+
+    table: pd.DataFrame
+    read: pd.DataFrame
+    direction: TaskDirection | None
+    verdict: Verdict
+
+
 NO_EFFECT = "no effect shown"
 LABELS = {
     (True, True): "readable and causal",
@@ -467,7 +476,7 @@ def _direction_tested(rows: pd.DataFrame) -> list[str]:
     measure = out["measure"]
     return [
         f"taking that direction out changes {measure} by {_with_interval(out, 'score_change')} and the loss by {_with_interval(out, 'loss_change')}, "
-        f"random directions of the same size by {_number(random['score_change'])} and {_number(random['loss_change'])}",
+        f"random directions of the same size by {signed(random['score_change'])} and {signed(random['loss_change'])}",
         f"alone it takes the initial values from {start['score']:.2f} to {alone['score']:.2f}, {_with_interval(alone, 'score_beside_control')} beside random "
         f"directions and {_with_interval(alone, 'score_beside_no_prompt')} beside no prompt",
     ]
@@ -502,13 +511,19 @@ def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: b
     return f"together they point at the task's words ({named} of {len(vocabulary):,}, p {_p(direction.words_p)})"
 
 
+def p_value(p: float) -> str:
+    """A p-value as it is told everywhere: `0.012`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return f"{'' if value < 0.001 else '= '}{p_value(value)}"
 
 
-def _number(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, digits: int = 2) -> str:
+    """A change, with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _with_interval(row: pd.Series, column: str) -> str:
-    return f"{_number(row[column])} (95 % interval {_number(row[f'{column}_low'])} to {_number(row[f'{column}_high'])})"
+    return f"{signed(row[column])} (95 % interval {signed(row[f'{column}_low'])} to {signed(row[f'{column}_high'])})"

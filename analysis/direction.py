@@ -108,7 +108,11 @@ def direction(
     InputError
         As `task_direction`.
     """
-    found = task_direction(prompts, vocabulary, words=words, report=report)
+    return table_of(task_direction(prompts, vocabulary, words=words, report=report), vocabulary, top_k=top_k)
+
+
+def table_of(found: TaskDirection, vocabulary: Vocabulary, *, top_k: int = 20) -> pd.DataFrame:
+    """The table of `direction` of a task direction that is at hand."""
     ids = np.argsort(found.ranks)[: max(1, top_k)]
     best_words = found.word_ids[np.argsort(found.ranks[found.word_ids])][:WORDS_SHOWN]
     ids = np.concatenate([ids, [i for i in best_words if i not in set(ids)]]).astype(np.int64)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.adapters import LoraAdapter, SoftPrompt
-from analysis.behaviour import INTERVENTIONS, WHOLE, Verdict, row_label
+from analysis.behaviour import INTERVENTIONS, WHOLE, Judged, p_value, row_label, signed
 from analysis.clusters import find_clusters, is_echo, is_real
-from analysis.direction import direction
+from analysis.direction import table_of, task_direction
 from analysis.errors import InputError, printable, shown
 from analysis.models import Report, no_report
 from analysis.neighbours import neighbours
@@ -30,15 +30,6 @@ LONGEST = 300  # characters of a stranger's text
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What a model was asked about a prompt: the table of `analysis.behaviour.behaviour`, what it comes to, and the task's words."""
-
-    table: pd.DataFrame
-    verdict: Verdict
-    words: Sequence[str]
-
-
-@dataclass(frozen=True, eq=False)
 class PromptReport:
     """What the page says of one soft prompt.
 
@@ -52,7 +43,7 @@ class PromptReport:
     prompt: SoftPrompt
     tokens: pd.DataFrame
     direction: pd.DataFrame | None
-    asked: Asked | None
+    asked: Judged | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +55,7 @@ class LoraReport:
     health: pd.DataFrame
 
 
-def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Asked | None = None, report: Report = no_report) -> PromptReport:
+def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Judged | None = None, report: Report = no_report) -> PromptReport:
     """Read one prompt.
 
     Raises
@@ -72,13 +63,16 @@ def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Asked | None
     InputError
         It does not fit the vocabulary, or its rows are no input embeddings.
     """
-    read = readings(prompt, vocabulary, report=report)
+    read = readings(prompt, vocabulary, report=report) if asked is None else asked.read
     words = neighbours(prompt, vocabulary, top_k=TOP_K, report=report)
     cells = [f"{shown(token)} {score:.2f}" for token, score in zip(words["token"], words["score"], strict=True)]
     by_token = words.assign(cell=cells).groupby("position")["cell"].agg(" · ".join)
-    moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
-    tested = asked.words if asked is not None else ()
-    shared = direction([prompt], vocabulary, words=tested, top_k=DIRECTION_WORDS, report=report) if moved else None
+    if asked is not None:
+        found = asked.direction
+    else:
+        moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
+        found = task_direction([prompt], vocabulary, report=report) if moved else None
+    shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
     return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked)
 
 
@@ -150,11 +144,10 @@ def _similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: R
     return table.assign(together=["unknown" if same.isna().any() else f"{int(same.sum())} of {len(same)}" for same in pairs])
 
 
-def _chart(table: pd.DataFrame, what: str = "score") -> dict:
+def _chart(table: pd.DataFrame) -> dict:
     """The interventions that change more than one token, as points with intervals: places in a drawing 1,000 wide, zero among them."""
     rows = table[table["position"].isna() & (table["intervention"] != WHOLE)]
-    columns = [f"{what}_change_low", f"{what}_change", f"{what}_change_high"]
-    values = rows[columns].to_numpy(np.float64)
+    values = rows[["score_change_low", "score_change", "score_change_high"]].to_numpy(np.float64)
     least, most = min(0.0, values.min()), max(0.0, values.max())
     span = (most - least) or 1.0
     left, width = 400, 560
@@ -181,8 +174,8 @@ def _spectrum(table: pd.DataFrame) -> dict | None:
 
 
 def _signed(value: float, digits: int = 3) -> str:
-    return "" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "" if pd.isna(value) else signed(value, digits)
 
 
 def _p(value: float) -> str:
-    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if pd.isna(value) else p_value(value)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import Answers, Examples, Verdict, behaviour, discretised, judge
+from analysis.behaviour import Answers, Examples, Judged, behaviour, discretised, judge
 from analysis.direction import TaskDirection, task_direction, word_ids
 from analysis.errors import InputError, printable
 from analysis.models import Report, no_report
@@ -82,20 +81,11 @@ def behave(
     return behaviour(prompt, vocabulary, examples, direction=direction, asked=asked, report=report, row_made=row_made)
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What is known of a prompt that was asked: the table of `readings`, its task direction where it has one, and the verdict on both and the interventions."""
-
-    read: pd.DataFrame
-    direction: TaskDirection | None
-    verdict: Verdict
-
-
 def judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> Judged:
     """What a table of `behave` comes to, together with the readings."""
     direction = direction_of(prompt, vocabulary, task, report=report)
     read = readings(prompt, vocabulary, report=report)
-    return Judged(read, direction, judge(read, table, direction=direction, vocabulary=vocabulary))
+    return Judged(table, read, direction, judge(read, table, direction=direction, vocabulary=vocabulary))
 
 
 def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, report: Report = no_report) -> TaskDirection | None:
@@ -106,17 +96,12 @@ def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, repo
     """
     if prompt.initial is None or not (prompt.embeddings != prompt.initial).any():
         return None
-    return task_direction([prompt], vocabulary, words=tested_words(task, vocabulary), report=report)
-
-
-def tested_words(task: Task, vocabulary: Vocabulary) -> list[str]:
-    """The words that a task direction is tested on; see `direction_of`."""
     words = [] if task.scored_by == "rouge" else task.answer_words()[:WORDS_TESTED]
     try:
         word_ids(vocabulary, words)
     except InputError:
-        return []
-    return words
+        words = []
+    return task_direction([prompt], vocabulary, words=words, report=report)
 
 
 def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:

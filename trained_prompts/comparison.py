@@ -208,13 +208,11 @@ def _keep(config: ComparisonConfig, table: pd.DataFrame) -> None:
 
 def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable]]:
     """(method, what, function of the language model that answers the rest of the row) of every row."""
-    rows: list[tuple[str, str, Callable]] = [
-        ("zero-shot", task.template, _by_words(config, task, "zero-shot", task.template, 0, task.template))
-    ]
+    rows: list[tuple[str, str, Callable]] = [("zero-shot", task.template, _by_words(config, task, task.template, 0, task.template))]
     for shots in (0, SHOTS):
         for template in task.prompts:
             what = template if not shots else f"{shots} examples, then {template}"
-            rows.append(("prompt engineering", what, _by_words(config, task, "prompt engineering", template, shots, what)))
+            rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
     for method, settings in METHODS.items():
         training = TrainingConfig(task=config.task, model=config.model, steps=config.steps, seed=config.seed, **settings)
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
@@ -226,7 +224,7 @@ def _settings_in_words(training: TrainingConfig) -> str:
     return f"{size}, {training.steps} steps at {training.learning_rate:g}"
 
 
-def _by_words(config: ComparisonConfig, task: Task, method: str, template: str, shots: int, what: str) -> Callable:
+def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, what: str) -> Callable:
     def make(language_model, report: Report) -> dict:
         table = task.examples("held-out", template=template).head(config.limit)
         with PeakMemory() as memory:
@@ -234,8 +232,6 @@ def _by_words(config: ComparisonConfig, task: Task, method: str, template: str, 
                 subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
                 scored = _scored(subject, task, table, report)
             except TooLongError:
-                if method == "zero-shot":
-                    raise
                 scored = _unscored(what + TOO_LONG, task)
         return scored | {"trainable": 0, "seconds_training": 0.0, "peak_memory": memory.bytes, "seed": None}
 

@@ -19,15 +19,17 @@ from analysis.behaviour import (
     RANDOM_OUT,
     WHOLE,
     WORDS,
+    Judged,
+    p_value,
+    signed,
 )
 from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
-from analysis.report import Asked
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
-from trained_prompts.asking import behave, examples_of, judged, tested_words
+from trained_prompts.asking import behave, examples_of, judged
 from trained_prompts.tasks import Task, get_task
 
 FILE = "behaviour.csv"
@@ -73,7 +75,7 @@ def _read(folder: Path) -> pd.DataFrame | None:
 
 def asked(
     prompt: SoftPrompt, vocabulary: Vocabulary, *, task: str | None = None, limit: int = 200, report: Report = no_report
-) -> Asked | None:
+) -> Judged | None:
     """What the model was asked about a prompt, for a report: what is kept with the run that it was read from, or answers of now where a task is named.
 
     Parameters
@@ -98,7 +100,7 @@ def asked(
         else:
             examples = examples_of(of_task, load_model(vocabulary.model, report=report), limit=limit)
             table = behave(prompt, vocabulary, examples, of_task, report=report)
-    return Asked(table, judged(prompt, vocabulary, of_task, table, report=report).verdict, tested_words(of_task, vocabulary))
+    return judged(prompt, vocabulary, of_task, table, report=report)
 
 
 def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataFrame] | None:
@@ -211,12 +213,6 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
 
 def summary_markdown(table: pd.DataFrame) -> str:
     """The rows of `summary` as the README shows them."""
-
-    def signed(value: float) -> str:
-        return f"{value:+.2f}".replace("-", "−")
-
-    def p_value(p: float) -> str:
-        return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
     def tested(row) -> str:
         return f"{row.alone:.2f} ({row.alone_low:.2f} to {row.alone_high:.2f}); {row.random_alone:.2f}{' ●' if row.sufficient else ''}"

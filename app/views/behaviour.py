@@ -15,12 +15,12 @@ from analysis.inside import attention, logit_lens
 from analysis.models import Report, load_model
 from analysis.neighbours import neighbours
 from analysis.readings import readings
-from analysis.report import Asked, html, of_prompt
+from analysis.report import html, of_prompt
 from analysis.verbalisation import by_task, says, verbalise
 from app import behaviour_charts, charts, widgets
 from app.background import computed, found
 from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, judged, side_by_side, tested_words
+from trained_prompts.asking import behave, examples_of, judged, side_by_side
 from trained_prompts.own_data import kept_tasks
 from trained_prompts.tasks import TASKS, Task, get_task
 
@@ -194,8 +194,7 @@ def offer_report(table: pd.DataFrame) -> None:
     """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
 
     def report() -> bytes:
-        asked = Asked(table, judged(prompt, vocabulary, task, table).verdict, tested_words(task, vocabulary))
-        return html([of_prompt(prompt, vocabulary, asked=asked)], vocabulary).encode()
+        return html([of_prompt(prompt, vocabulary, asked=judged(prompt, vocabulary, task, table))], vocabulary).encode()
 
     st.download_button(
         "Report (HTML)",

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
-from analysis.behaviour import WHOLE, behaviour, judge
+from analysis.behaviour import WHOLE, Judged, behaviour, judge
 from analysis.direction import direction, task_direction
 from analysis.neighbours import neighbours
 from analysis.readings import readings, recover_initial
-from analysis.report import Asked, html, of_lora, of_prompt
+from analysis.report import html, of_lora, of_prompt
 from analysis.similarity import similarity
 from analysis.spectra import spectra
 from analysis.vocabulary import Vocabulary, load_vocabulary
@@ -71,7 +71,8 @@ class Page(HTMLParser):
 def asked(of, vocabulary):
     table = behaviour(of, vocabulary, world(np.eye(WIDTH)[0], of.initial), direction=task_direction([of], vocabulary))
     read = readings(of, vocabulary)
-    return Asked(table, judge(read, table, direction=task_direction([of], vocabulary), vocabulary=vocabulary), [])
+    shared = task_direction([of], vocabulary)
+    return Judged(table, read, shared, judge(read, table, direction=shared, vocabulary=vocabulary))
 
 
 def test_what_a_page_says_is_what_the_tables_hold(prompt, vocabulary):
