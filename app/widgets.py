@@ -174,8 +174,8 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
 
     Where no model goes with a file, the page says why and asks for one, and its rest is left out.
     """
-    if named or own_model(key):
-        return named or own_model(key)
+    if known := named or own_model(key):
+        return known
     if key in _models_named():
         model = _models_named()[key]
         with st.container(horizontal=True, vertical_alignment="center"):
