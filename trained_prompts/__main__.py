@@ -102,6 +102,22 @@ def gallery() -> None:
 
 
 @app.command()
+def twins(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of runs of prompt tuning. [default: the gallery]", metavar="NAME...")
+    ] = None,
+    shuffles: Annotated[str, typer.Option(help="Numbers of the shuffles, with commas between them.")] = "1",
+) -> None:
+    """Train each run again on answers dealt out anew among the examples, and keep that beside it: the control for whatever is read in the run."""
+    from trained_prompts import store, twins
+
+    runs = store.list_runs().query("method == 'prompt-tuning'")
+    names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
+    with progress_bar() as report:
+        twins.make(names, shuffles=_values(shuffles, int), report=report)
+
+
+@app.command()
 def evaluate(
     prompt: Annotated[str, typer.Argument(help="The name of a run, or the path of a soft prompt or a LoRA.", metavar="NAME|PATH")],
     task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
