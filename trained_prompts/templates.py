@@ -22,7 +22,7 @@ class Asked:
     Attributes
     ----------
     task : with the template that it is asked with.
-    known : whether that template was given, or is the one that the prompt was trained with.
+    known : whether that template was given, or it is known which one the prompt was trained with.
     """
 
     task: Task
@@ -66,12 +66,12 @@ def task_of_run(description: dict) -> Task:
     return get_task(config["task"], config.get("template") or (None if config["task"] in TASKS else OWN_TEMPLATE))
 
 
-def how_asked(adapter: SoftPrompt | LoraAdapter | Path, task: str, template: str | None = None) -> Asked:
+def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, template: str | None = None) -> Asked:
     """How an adapter is asked about a task: with the template that is given, else with its own if its run.json tells it, else with the task's.
 
     Parameters
     ----------
-    adapter : or the path of its folder or of its file.
+    adapter : or the path of its folder or of its file; None where it lies in no folder of a run's.
     task : the name or path of a task; see `tasks.get_task`.
     template : with `{input}` in it exactly once.
 
@@ -83,14 +83,15 @@ def how_asked(adapter: SoftPrompt | LoraAdapter | Path, task: str, template: str
     asked = get_task(task, template)
     if template is not None:
         return Asked(asked, known=True)
-    path = adapter if isinstance(adapter, Path) else adapter.source.path if adapter.source is not None else None
-    own = _own_task(path) if path is not None else None
-    return Asked(own, known=True) if own is not None and (own.name, own.source) == (asked.name, asked.source) else Asked(asked, known=False)
+    own = _own_task(adapter if isinstance(adapter, Path) else _path_of(adapter))
+    if own is None:
+        return Asked(asked, known=False)
+    return Asked(own if (own.name, own.source) == (asked.name, asked.source) else asked, known=True)
 
 
 def as_trained(prompt: SoftPrompt) -> Asked | None:
     """How a prompt is asked that lies with its run's own description; None where there is none."""
-    own = _own_task(prompt.source.path) if prompt.source is not None else None
+    own = _own_task(_path_of(prompt))
     return None if own is None else Asked(own, known=True)
 
 
@@ -110,8 +111,14 @@ def together(asked: Sequence[Asked]) -> Asked:
     return Asked(asked[0].task, known=all(each.known for each in asked))
 
 
-def _own_task(path: Path) -> Task | None:
+def _path_of(adapter: SoftPrompt | LoraAdapter | None) -> Path | None:
+    return adapter.source.path if adapter is not None and adapter.source is not None else None
+
+
+def _own_task(path: Path | None) -> Task | None:
     """The task of the run in whose folder an adapter lies."""
+    if path is None:
+        return None
     folder = path if path.is_dir() else path.parent
     try:
         return task_of_run(store.read_description(folder)) if (folder / "run.json").is_file() else None
