@@ -17,8 +17,8 @@ from analysis.adapters import SoftPrompt
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest, unit_rows
-from analysis.null import Null, null_of
+from analysis.neighbours import nearest
+from analysis.null import null_of, p_as_word, read_words
 from analysis.vocabulary import Vocabulary
 
 START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
@@ -42,10 +42,10 @@ LEVEL = 0.05
 RECOVERED = " (recovered)"
 
 VERDICTS: dict[str, str] = {
-    "learned": "nearer to a word than chance allows and not to the one it started from, or moved along a word",
+    "learned": "training moved it along a word, beyond chance, and not along the one that it started from",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
-    "near a word": "nearer to a word than chance allows; whether it started there is unknown, or its training drew it to words whatever it learned",
-    "unreadable": "no nearer to any word than a random vector is",
+    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
+    "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
 }
 SHAPES = {"learned": "★", "echo": "■", "near a word": "◆", "unreadable": "✕"}  # beside the word, so that nothing rests on colour
 
@@ -60,10 +60,11 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     Returns
     -------
     One row a token: prompt, position (from 0), norm (Euclidean), norm_ratio (over the vocabulary's median norm), nearest_token and its
-    score (centred cosine), p_chance (share of 1,000 draws from N(μ, Σ) that score as high), q_chance (Benjamini and Hochberg 1995, over
-    the prompt's tokens), initial_token (nearest word of the initial value), echo (whether both are the same), drift (distance from the
-    initial value), delta_token (word nearest to the drift's direction), p_learned (its p-value: the larger one against N(0, Σ) and against
-    uniform directions), verdict (see `VERDICTS`; followed by " (recovered)" where it rests on recovered initial values).
+    score (centred cosine), p_chance (the share of 1,000 draws from N(μ, Σ) that score as high, or, where larger, of random vectors from which a word
+    stands out as far once the common directions are taken off: see `analysis.null`), q_chance (Benjamini and Hochberg 1995, over the prompt's tokens), initial_token (nearest word of the initial value), echo (whether both are the same), drift (distance from the
+    initial value), delta_token (the word that the drift is read as, once its parts along its own start and along the common directions are
+    taken off), p_learned (its p-value: how far that word stands out from the next ten, the larger one against N(0, Σ) and against uniform
+    directions), verdict (see `VERDICTS`; followed by " (recovered)" where it rests on recovered initial values).
 
     Raises
     ------
@@ -72,24 +73,25 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     """
     table = start_and_now(prompt, vocabulary)
     null = null_of(vocabulary, report=report)
-    table["p_chance"] = null.p_drawn(table["score"].to_numpy())
+    nearest_ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
+    as_word = p_as_word(prompt.embeddings, nearest_ids[:, 0], vocabulary, null)
+    table["p_chance"] = np.maximum(null.p_drawn(table["score"].to_numpy()), as_word)
     table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
-    near = table["q_chance"] < LEVEL
+    near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids[:, 0]]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
     table["p_learned"] = np.nan
     if prompt.initial is None:
         table["verdict"] = np.where(near, "near a word", "unreadable")
         return table[COLUMNS]
-    delta_ids, p_learned = _learned_directions(prompt, vocabulary, null)
+    delta_ids, p_learned = read_words(displacements(prompt), vocabulary, null, but=prompt.initial)
     table["delta_token"] = pd.array([vocabulary.tokens[i] for i in delta_ids], dtype="string")
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
-    # A token that only grew along its own initial word has learned no other one.
-    elsewhere = (table["delta_token"] != table["initial_token"]).to_numpy(dtype=bool)
-    moved = (false_discovery_control(p_learned, method="bh") < LEVEL) & elsewhere
-    verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
-    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, only movement is
-        verdict = np.where(near & ~echo & ~moved, "near a word", verdict)
+    moved = false_discovery_control(p_learned, method="bh") < LEVEL
+    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, and neither is that it moved along a word
+        verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
+    else:
+        verdict = np.select([moved, echo, near], ["learned", "echo", "near a word"], "unreadable")
     recovered = prompt.metadata.get("initial") == "recovered"
     table["verdict"] = [value + RECOVERED if recovered and value != "unreadable" else value for value in verdict]
     return table[COLUMNS]
@@ -176,10 +178,3 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
 def displacements(prompt: SoftPrompt) -> np.ndarray:
     """Δ = P − P⁰, (n, d) float64; the initial values must be known."""
     return prompt.embeddings.astype(np.float64) - prompt.initial
-
-
-def _learned_directions(prompt: SoftPrompt, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:
-    """The token id nearest to each Δ (cosine of Δ with e − μ) and its p-value; a token that did not move has the p-value 1."""
-    delta = displacements(prompt)
-    ids, scores = nearest(vocabulary.mean + unit_rows(delta), vocabulary, top_k=1)
-    return ids[:, 0], np.where(delta.any(axis=1), null.p_direction(scores[:, 0]), 1.0)
