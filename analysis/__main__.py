@@ -102,7 +102,10 @@ def readings(
 def direction(
     paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one task.", metavar="PATH...")],
     task: Annotated[str | None, typer.Option(help="A task of trained_prompts, whose label or target words are tested.")] = None,
-    words: Annotated[str | None, typer.Option(help="Words to test instead, with commas between them.")] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(help="Words to test instead, with commas between them; each has to be one token, with a space before it or without."),
+    ] = None,
     initial: InitialOption = None,
     top_k: Annotated[int, typer.Option(help="Words to print.")] = 20,
     model: ModelOption = None,
@@ -112,10 +115,13 @@ def direction(
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
     from analysis.direction import direction as shared_direction
+    from analysis.words import told, typed_words
 
     if task is not None and words is not None:
         raise InputError("Give either --task or --words, not both.")
-    tested = [word for word in (words or "").split(",") if word.strip()]
+    tested = typed_words(words or "")
+    if words is not None and not tested:
+        raise InputError("No word stands in --words; give some, with commas between them.")
     if task is not None:
         from trained_prompts.tasks import get_task  # the one step up: a task's name, on the command line alone
 
@@ -124,6 +130,8 @@ def direction(
         prompts, vocabulary = _read(paths, model, initial, report)
         table = shared_direction(prompts, vocabulary, words=tested, top_k=top_k, report=report)
     emit(table, form, out)
+    if tested:
+        print(f"tested: {told(vocabulary, tested)}", file=sys.stderr)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from analysis.neighbours import unit_rows
 from analysis.null import p_values
 from analysis.readings import displacements
 from analysis.vocabulary import Vocabulary
+from analysis.words import word_ids
 
 COLUMNS = ["rank", "token_id", "token", "score", "concentration", "concentration_p", "words_median_rank", "words_p"]
 SIGN_FLIPS = 1_000
@@ -61,7 +62,7 @@ def task_direction(
     Parameters
     ----------
     prompts : with initial values, all as wide as the vocabulary.
-    words : the task's label or target words; see `word_ids`.
+    words : the task's label or target words; see `analysis.words.word_ids`.
 
     Raises
     ------
@@ -129,29 +130,6 @@ def table_of(found: TaskDirection, vocabulary: Vocabulary, *, top_k: int = 20) -
         },
         columns=COLUMNS,
     )
-
-
-def word_ids(vocabulary: Vocabulary, words: Sequence[str]) -> np.ndarray:
-    """The token ids of a task's words, each once and in their order: of a word that is several tokens, the first one.
-
-    A word counts as it is written, and where it is no token so, with a space before it, as most words stand in a text.
-
-    Raises
-    ------
-    InputError
-        A word starts with no token.
-    """
-    places = {token: i for i, token in reversed(list(enumerate(vocabulary.tokens)))} if words else {}
-    found = []
-    for word in words:
-        candidates = [form for form in (word, f" {word}") if form in places]
-        if not candidates:
-            form = word if word.startswith(" ") else f" {word}"
-            candidates = [form[:end] for end in range(len(form), 1, -1) if form[:end] in places]
-        if not candidates:
-            raise InputError(f"The word {word[:40]!r} starts with no token of {vocabulary.model}; give another one.")
-        found.append(places[candidates[0]])
-    return np.array(list(dict.fromkeys(found)), dtype=np.int64)
 
 
 def _unit_displacements(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary) -> np.ndarray:

@@ -10,11 +10,12 @@ import torch
 
 from analysis.adapters import SoftPrompt
 from analysis.behaviour import Answers, Examples, Judged, behaviour, discretised, judge
-from analysis.direction import TaskDirection, task_direction, word_ids
+from analysis.direction import TaskDirection, task_direction
 from analysis.errors import InputError, printable
 from analysis.models import Report, no_report
 from analysis.readings import readings
 from analysis.vocabulary import Vocabulary
+from analysis.words import word_ids
 from trained_prompts.batches import Example, answer_logits, check_lengths, encode
 from trained_prompts.evaluation import MORE_TOKENS, Adapted, bare, predictions, with_prefix, with_prompt, write
 from trained_prompts.methods import keys_and_values

@@ -5,11 +5,12 @@ from contextlib import suppress
 import pandas as pd
 import streamlit as st
 
-from analysis.direction import direction, word_ids
+from analysis.direction import direction
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
 from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
+from analysis.words import told, typed_words, word_ids
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import kept_behaviour, store
@@ -117,9 +118,9 @@ def show_direction() -> None:
             )
         named = st.text_input(
             "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
-            help="Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
+            help="With commas between them; a word that has to be several tokens is refused by name. Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
         )  # fmt: skip
-    words = [word for word in named.split(",") if word.strip()] or (TASKS[task].answer_words() if task in TASKS else [])
+    words = typed_words(named) or (TASKS[task].answer_words() if task in TASKS else [])
     chosen = several if which != "this prompt" else [prompt]
     with widgets.in_words():
         table = computed(
@@ -150,7 +151,7 @@ def show_direction() -> None:
     alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
     st.plotly_chart(charts.direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
     st.caption(
-        f"{'★ marks the tested words; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
+        f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."
     )
     widgets.download_buttons(table, f"{prompt.name}-direction")
