@@ -34,6 +34,19 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+PATHS = (  # of every page
+    "/",
+    "/open",
+    "/neighbours?prompt=sentiment-words-1",
+    "/clusters",
+    "/compare",
+    "/search",
+    "/spectra",
+    "/behaviour?prompt=plural-words-1",
+    "/train",
+    "/methods",
+    "/measures",
+)
 # A busy machine is slow: what is waited for may come late, and only what never comes is a failure.
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -67,7 +80,7 @@ def served(log: Path, **environment: str) -> Iterator[str]:
     """The address of a dashboard that runs as long as the block, what it writes in a file."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", "--server.port", str(port)]
     with log.open("w") as file:
         server = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=file, stderr=file)
         try:

@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
-from tests.browser.conftest import window
+from tests.browser.conftest import PATHS, window
 from tests.conftest import REPOSITORY, wait_until
 from trained_prompts.store import GALLERY
 
@@ -249,19 +249,7 @@ def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
     context = window(chromium, dashboard, width=800, color_scheme="dark")
     narrow = context.new_page()
-    for path in (
-        "/",
-        "/open",
-        "/neighbours?prompt=sentiment-words-1",
-        "/clusters",
-        "/compare",
-        "/search",
-        "/spectra",
-        "/behaviour?prompt=plural-words-1",
-        "/train",
-        "/methods",
-        "/measures",
-    ):
+    for path in PATHS:
         narrow.goto(path)
         loaded(narrow)
         assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
