@@ -106,6 +106,14 @@ def prompt_keys() -> list[str]:
     return keys
 
 
+def note_left_out() -> None:
+    """A quiet line on the person's own runs and files that no list holds, and why."""
+    sentences = list(store.left_out().values())
+    if sentences:
+        more = f" So it is with {len(sentences) - 1} more; `python -m trained_prompts list` names them." if len(sentences) > 1 else ""
+        st.caption(f":material/report: Left out: {plain(sentences[0])}{more}")
+
+
 def load_lora(key: str) -> LoraAdapter:
     if key in opened():
         return opened()[key]
@@ -222,12 +230,11 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
     if len(picked) < at_least:
         st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
         st.stop()
+    readable = _readable(picked)
     prompts: list[SoftPrompt] = []
     with in_words():
         models = {}
-        for key in picked:
-            prompt = load_prompt(key)
-            prompt.check_is_embeddings()
+        for key, prompt in readable.items():
             models[model_for(key, prompt)] = prompt.name
             prompts += prompt.split()
         if len(models) > 1:
@@ -235,7 +242,41 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             raise InputError(
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
-        return distinct(prompts), vocabulary(next(iter(models)))
+        if len(prompts) < at_least:
+            st.stop()
+        of_model = vocabulary(next(iter(models)))
+        fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
+        if len(fit) < at_least:
+            st.stop()
+        return distinct(fit), of_model
+
+
+def _readable(keys: list[str]) -> dict[str, SoftPrompt]:
+    """The prompts of these keys that can be read as words."""
+    readable: dict[str, SoftPrompt] = {}
+
+    def read(key: str) -> None:
+        prompt = load_prompt(key)
+        prompt.check_is_embeddings()
+        readable[key] = prompt
+
+    left_out_unless(keys, read)
+    return readable
+
+
+def left_out_unless(things: list, check: Callable) -> list:
+    """The things that pass a check; of the others the page says why: one damaged file does not take the others with it."""
+    passed, refused = [], []
+    for thing in things:
+        try:
+            check(thing)
+            passed.append(thing)
+        except InputError as error:
+            refused.append(str(error))
+    if refused:
+        more = f" So it is with {len(refused) - 1} more." if len(refused) > 1 else ""
+        st.warning(f"Left out: {plain(refused[0])}{more}", icon=":material/report:")
+    return passed
 
 
 def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
