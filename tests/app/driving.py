@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 from tests.conftest import PATIENCE, REPOSITORY, wait_until
 
 
-def driver_of(view: str, *, state: dict | None = None, **query: str | list[str]) -> AppTest:
+def driver_of(view: str, /, *, state: dict | None = None, **query: str | list[str]) -> AppTest:
     """The driver at this page, which has not been run yet, with what its session holds and its link asks for."""
     driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=PATIENCE)
     for key, value in (state or {}).items():

@@ -10,7 +10,7 @@ from trained_prompts import store
 pytestmark = pytest.mark.slow
 TWO = [PROMPT, "capitals-words-1"]
 PAGES = {
-    "gallery": {}, "open": {}, "neighbours": {"prompt": PROMPT}, "clusters": {"prompts": TWO}, "compare": {"prompts": TWO}, "search": {}, "spectra": {},
+    "gallery": {}, "open": {}, "neighbours": {"prompt": PROMPT}, "clusters": {"prompts": TWO}, "compare": {"prompts": TWO}, "search": {}, "spectra": {"lora": "sentiment-lora-8"},
     "behaviour": {"prompt": PROMPT}, "train": {}, "methods": {}, "measures": {},
 }  # fmt: skip
 
@@ -41,7 +41,7 @@ def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monke
 
 @pytest.mark.parametrize("name", ["neighbours", "behaviour", "clusters", "compare"])
 def test_a_page_that_opens_on_damaged_ones_draws_and_says_what_is_wrong(own_runs, embedded_map, name):
-    wrong = damaged_runs(own_runs, 40, seed=1)
+    wrong = damaged_runs(own_runs, 24, seed=1)
     drawn(settled(driver_of(name)))
     if name in ("neighbours", "behaviour"):  # one at a time: each is read, or refused where the person is
         for key in store.list_runs().query("origin == 'yours' and method == 'prompt-tuning'")["name"]:

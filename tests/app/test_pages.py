@@ -55,8 +55,9 @@ def test_a_link_to_a_prompt_that_is_not_there_says_so_and_asks_for_another(page)
     assert "Pick a prompt" in driver.info[0].value
 
 
-def test_a_model_that_does_not_exist_gets_a_sentence(page):
-    driver = page("neighbours", prompt="sentiment-words-1", model="/no/such/model")
+def test_a_model_that_is_typed_and_does_not_exist_gets_a_sentence(page):
+    driver = page("neighbours", prompt="sentiment-words-1")
+    driver.text_input(key="model").set_value("/no/such/model").run()
     assert not driver.exception
     assert "tried" in driver.error[0].value
 
