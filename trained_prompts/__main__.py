@@ -35,11 +35,13 @@ def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
 
 @app.command("list")
 def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
-    """The prompts that ship and your own runs."""
+    """The prompts that ship and your own runs; what is left out is named on standard error."""
     check_out(out)
-    from trained_prompts.store import list_runs
+    from trained_prompts.store import left_out, list_runs
 
     emit(list_runs(), form, out)
+    for sentence in left_out().values():
+        print(sentence, file=sys.stderr)
 
 
 @app.command()

@@ -55,8 +55,10 @@ def _answers(wanted: tuple) -> dict[str, Answers]:
 
 
 def asking(key: tuple, what: str, ask):
-    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time."""
+    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time; None as well where the model has first to be fetched."""
     model = vocabulary.model
+    if not widgets.may_be_fetched(model, "the model"):
+        return None
 
     def compute(report: Report):
         report(0.0, "loading the model")

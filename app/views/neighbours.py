@@ -54,11 +54,11 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
         "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
     )
     script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-    named_model = third.text_input(
+    named_model = widgets.model_field(
+        third,
         "Model",
         placeholder="the prompt's own model",
         key="model",
-        bind="query-params",
         help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
     )
 

@@ -160,8 +160,7 @@ def choose_model() -> str:
     )
     if picked != OTHER_MODEL:
         return picked
-    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
-    return named or EMBEDDED_MODEL
+    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def free_name(stem: str) -> str:
@@ -199,7 +198,10 @@ def choose() -> None:
 
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
-    """Time, memory and parameters, before the start."""
+    """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
+    if widgets.only_linked(config.model):
+        widgets.ask_about_link(config.model)
+        return
     taken = estimate(config, limit=limit)
     learned = trainable_parameters(config)
     sentences = [

@@ -1,5 +1,4 @@
 import itertools
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,8 @@ from analysis.projection import place, vocabulary_map
 from analysis.vocabulary import load_vocabulary
 from app import jobs
 from app.jobs import JobQueue
-from trained_prompts import own_data, store
+from tests.conftest import wait_until
+from trained_prompts import own_data, runs, store
 from trained_prompts.trainer import train
 
 
@@ -23,21 +23,14 @@ def queue(own_runs) -> JobQueue:
 
 
 def wait_for(queue: JobQueue, job_id: str, *states: str):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        job = queue.get(job_id)
-        if job.state in states:
-            return job
-        if not job.under_way:
-            break
-        time.sleep(0.02)
-    raise AssertionError(f"{job.state} ({job.doing}, {job.error}) instead of {states}")
+    wait_until(lambda: queue.get(job_id).state in states or not queue.get(job_id).under_way)
+    job = queue.get(job_id)
+    assert job.state in states, f"{job.state} ({job.doing}, {job.error}) instead of {states}"
+    return job
 
 
 def wait_for_step(queue: JobQueue, job_id: str, step: int):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and queue.get(job_id).steps_done < step:
-        time.sleep(0.01)
+    wait_until(lambda: queue.get(job_id).steps_done >= step or not queue.get(job_id).under_way)
 
 
 def kept_names(folder) -> list[str]:
@@ -83,15 +76,28 @@ def test_a_stopped_job_is_no_run_until_its_person_keeps_it(queue, toy_config, ow
     assert not len(queue.unfinished())
 
 
+@pytest.fixture
+def stopped_after_step_3(queue, monkeypatch):
+    """The first training is stopped after its third step, at whatever pace the machine goes."""
+    plain, stopped = runs.record, []
+
+    def record(*arguments, **options):
+        for recording, step in plain(*arguments, **options):
+            if step.step == 3 and not stopped:
+                stopped.append(next(job.id for job in queue.all() if job.under_way))
+                queue.stop(stopped[0])
+            yield recording, step
+
+    monkeypatch.setattr(runs, "record", record)
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["the same server", "another server"])
-def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, restarted):
-    config = replace(toy_config, steps=150)
+def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, stopped_after_step_3, restarted):
+    config = replace(toy_config, steps=12)
     job_id = queue.submit(config, "mine", limit=None)
-    wait_for_step(queue, job_id, 3)
-    queue.stop(job_id)
     stopped = wait_for(queue, job_id, "stopped")
     assert stopped.can_go_on
-    assert stopped.steps_done < 150
+    assert stopped.steps_done == 3
     if restarted:
         queue = JobQueue()
         row = queue.unfinished().iloc[0]
