@@ -6,7 +6,6 @@ One weight is in memory at a time. Its SVD is computed once and kept, since it i
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import pandas as pd
 from analysis.adapters import LoraAdapter
 from analysis.adapters.lora import LoraFactors
 from analysis.errors import AdapterError, InputError, ModelError
-from analysis.folders import cache_folder, read_json_object, write_whole
+from analysis.folders import cache_folder, read_json_object
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report, prepare_model
 from analysis.spectra import finite_factors, ranks_in_use, singular_vectors
 
@@ -146,17 +146,14 @@ def _coordinates(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 def base_svd(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U₀ (out, k), S₀ (k,) and V₀ᵀ (k, in) of a weight, float32, k = min(out, in); kept in the cache by the weight's content."""
-    digest = hashlib.sha256(repr((_VERSION, weight.shape)).encode() + np.ascontiguousarray(weight).tobytes()).hexdigest()[:32]
-    path = cache_folder() / "base-svd" / f"{digest}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return kept["u"], kept["s"], kept["vt"]
-    u, s, vt = (array.astype(np.float32) for array in np.linalg.svd(weight.astype(np.float64), full_matrices=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez(buffer, u=u, s=s, vt=vt)
-    write_whole(path, buffer.getvalue())
-    return u, s, vt
+    digest = hashlib.sha256(repr(weight.shape).encode() + np.ascontiguousarray(weight).tobytes()).hexdigest()[:32]
+
+    def decomposed() -> dict[str, np.ndarray]:
+        svd = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
+        return {name: array.astype(np.float32) for name, array in zip(("u", "s", "vt"), svd, strict=True)}
+
+    kept = KeptArrays(cache_folder() / "base-svd", digest, _VERSION).get(decomposed)
+    return kept["u"], kept["s"], kept["vt"]
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

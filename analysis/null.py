@@ -6,12 +6,11 @@ preference at all. What a virtual token scores is compared with what these score
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.folders import write_whole
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report
 from analysis.neighbours import nearest, unit_rows
 from analysis.vocabulary import Vocabulary
@@ -56,11 +55,8 @@ def p_values(null: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def null_of(vocabulary: Vocabulary, *, report: Report = no_report) -> Null:
     """The null of a vocabulary, drawn once and kept in its cache: some ten seconds for 50,000 words on two cores."""
-    path = vocabulary.cache / f"null-v{_VERSION}.npz" if vocabulary.cache is not None else None
-    if path is not None and path.is_file():
-        with np.load(path) as kept:
-            return Null(**kept)
-    return _draw_and_keep(vocabulary, path, report)
+    kept = KeptArrays(vocabulary.cache, "null", _VERSION).get(lambda: vars(_drawn(vocabulary, report)))
+    return Null(**kept)
 
 
 def normal_draws(vocabulary: Vocabulary, count: int, seed: int, *, report: Report = no_report) -> np.ndarray:
@@ -93,16 +89,11 @@ def tightness(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     return (total - (units**2).sum(axis=(1, 2))) / (k * (k - 1))
 
 
-def _draw_and_keep(vocabulary: Vocabulary, path, report: Report) -> Null:
+def _drawn(vocabulary: Vocabulary, report: Report) -> Null:
     draws = normal_draws(vocabulary, DRAWS, SEED, report=report)
     report(0.5, f"scoring random vectors against {vocabulary.model}")
     ids, scores = nearest(draws, vocabulary, top_k=TIGHTNESS_WORDS)
     report(0.8, f"scoring random vectors against {vocabulary.model}")
     _, uniform = nearest(uniform_draws(vocabulary, DRAWS, SEED + 1), vocabulary, top_k=1)
-    null = Null(draws.astype(np.float32), np.sort(scores[:, 0]), np.sort(uniform[:, 0]), np.sort(tightness(ids, vocabulary)))
-    if path is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, draws=null.draws, drawn=null.drawn, uniform=null.uniform, tightness=null.tightness)
-        write_whole(path, buffer.getvalue())
     report(1.0, "ready")
-    return null
+    return Null(draws.astype(np.float32), np.sort(scores[:, 0]), np.sort(uniform[:, 0]), np.sort(tightness(ids, vocabulary)))
