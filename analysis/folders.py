@@ -26,6 +26,21 @@ def cache_folder() -> Path:
     return Path(override) if override else platformdirs.user_cache_path(APP_NAME)
 
 
+_temporary: list[tempfile.TemporaryDirectory] = []  # at most one
+
+
+def temporary_folder() -> Path:
+    """A folder that goes when this process ends, for what the cache folder has no room for."""
+    if not _temporary:
+        _temporary.append(tempfile.TemporaryDirectory(prefix=f"{APP_NAME}-"))
+    return Path(_temporary[0].name)
+
+
+def cache_folders() -> list[Path]:
+    """The cache folder, and the temporary one if this process has needed it."""
+    return [cache_folder(), *(Path(folder.name) for folder in _temporary)]
+
+
 @contextmanager
 def appears_whole(folder: Path) -> Iterator[Path]:
     """Hand out an empty folder beside `folder`, and rename it to `folder` only if the block ends well.
@@ -88,6 +103,23 @@ def file_appears_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process is in a block of this lock. Where the lock cannot be written, neither can what it guards: then nobody waits."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_at_once(path: Path) -> None:

@@ -24,7 +24,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from analysis.folders import file_appears_whole, write_whole
+from analysis.errors import InputError
+from analysis.folders import appears_whole, cache_folder, cache_folders, file_appears_whole, remove_at_once, temporary_folder, write_whole
 
 CHECKSUMS = "checksums.json"
 READ_WHOLE_UP_TO = 1 << 24  # bytes; larger files are memory-mapped
@@ -177,7 +178,16 @@ class KeptFiles:
 
     def all_written(self) -> None:
         """Remember the checksums of all files of the folder, as they are now."""
-        self._remember({file: f"{checksum(self.folder / file):08x}" for file in self._there()})
+        files = {}
+        for name in self._there():
+            with (self.folder / name).open("rb") as file:
+                files[name] = f"{checksum(file):08x}"
+        self._remember(files)
+
+    def remove_others(self) -> None:
+        """Remove the files beside those whose checksums are known."""
+        for file in set(self._there()) - set(self._written()):
+            (self.folder / file).unlink()
 
     def _there(self) -> list[str]:
         paths = (path for path in self.folder.rglob("*") if path.is_file() and path.name != CHECKSUMS and path.suffix != _CHECKED)
@@ -194,21 +204,54 @@ class KeptFiles:
         write_whole(self.folder / CHECKSUMS, json.dumps([self.name, files]).encode("ascii"))
 
 
-def checksum(path: Path) -> int:
-    """The CRC-32 of a file."""
-    with path.open("rb") as file:
-        return _rest(file)
+def whole_folder(room: str, name: str) -> Path | None:
+    """The folder of a cache that `make_folder` made, if all files in it are as they were written; see `KeptFiles`."""
+    places = (cache / room / name for cache in cache_folders())
+    return next((place for place in places if KeptFiles(place, name).are_whole()), None)
 
 
-def not_kept(folder: Path, error: OSError) -> None:
+def make_folder(room: str, name: str, write: Callable[[Path], None]) -> Path | None:
+    """The folder `<cache>/<room>/<name>` with what `write` writes into it, in the place of a damaged one.
+
+    Where the cache has no room for it, which is logged, the folder stands among the temporary files until this process ends; where there is no room
+    either, the answer is None. What `write` raises counts as want of room, for the writers of weights and of tokenizers each raise a kind of their own
+    of a full disk; but an `InputError` is raised.
+    """
+    for root in (cache_folder, temporary_folder):
+        try:
+            folder = root() / room / name
+            if folder.exists():
+                remove_at_once(folder)
+            with appears_whole(folder) as partial:
+                write(partial)
+                KeptFiles(partial, name).all_written()
+            return folder
+        except InputError:
+            raise
+        except Exception as error:
+            not_kept(cache_folder() / room, error)
+    return None
+
+
+def checksum(file: BinaryIO, size: int | None = None) -> int:
+    """The CRC-32 of what is left to read of an open file, or of so many bytes of it; of fewer where it ends before."""
+    crc, buffer = 0, memoryview(bytearray(_BLOCK))
+    while count := file.readinto(buffer if size is None else buffer[: max(size, 0)]):
+        crc = zlib.crc32(buffer[:count], crc)
+        size = None if size is None else size - count
+    return crc
+
+
+def not_kept(folder: Path, error: Exception) -> None:
     """Tell whoever reads the log, once, that nothing can be kept in a folder."""
     if folder not in _told:
         _told.add(folder)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         logging.getLogger(__name__).warning(
             "Nothing can be kept in %s (%s), so that it is computed each time; make room there, or name another folder with "
             "SOFT_PROMPT_EXPLORER_CACHE.",
             folder,
-            error.strerror or type(error).__name__,
+            reason,
         )
 
 
@@ -257,7 +300,7 @@ def _goes_on_with(file: BinaryIO, crc: str) -> bool:
     if _checked.get(path) == looks or (large and _checked_today(path, looks)):
         return True
     begin = file.tell()
-    right = f"{_rest(file):08x}" == crc
+    right = f"{checksum(file):08x}" == crc
     file.seek(begin)
     if right and time.time() - stat.st_ctime > _A_MOMENT:
         _checked[path] = looks
@@ -277,11 +320,3 @@ def _checked_today(path: Path, looks: tuple) -> bool:
 
 def _checked_file(path: Path) -> Path:
     return path.with_name(path.name + _CHECKED)
-
-
-def _rest(file: BinaryIO) -> int:
-    """The CRC-32 of what is left to read of an open file."""
-    crc, buffer = 0, memoryview(bytearray(_BLOCK))
-    while count := file.readinto(buffer):
-        crc = zlib.crc32(buffer[:count], crc)
-    return crc
