@@ -10,12 +10,11 @@ after it. The same is done to the random vectors that it is compared with.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.folders import write_whole
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report
 from analysis.neighbours import nearest, unit_rows
 from analysis.vocabulary import Vocabulary
@@ -151,11 +150,8 @@ def common_directions(vocabulary: Vocabulary, sigma: np.ndarray) -> np.ndarray:
 
 def null_of(vocabulary: Vocabulary, *, report: Report = no_report) -> Null:
     """The null of a vocabulary, drawn once and kept in its cache: some ten seconds for 50,000 words on two cores."""
-    path = vocabulary.cache / f"null-v{_VERSION}.npz" if vocabulary.cache is not None else None
-    if path is not None and path.is_file():
-        with np.load(path) as kept:
-            return Null(**kept)
-    return _draw_and_keep(vocabulary, path, report)
+    kept = KeptArrays(vocabulary.cache, "null", _VERSION).get(lambda: vars(_drawn(vocabulary, report)))
+    return Null(**kept)
 
 
 def normal_draws(vocabulary: Vocabulary, count: int, seed: int, *, report: Report = no_report) -> np.ndarray:
@@ -188,16 +184,6 @@ def tightness(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     return (total - (units**2).sum(axis=(1, 2))) / (k * (k - 1))
 
 
-def _draw_and_keep(vocabulary: Vocabulary, path, report: Report) -> Null:
-    null = _drawn(vocabulary, report)
-    if path is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **vars(null))
-        write_whole(path, buffer.getvalue())
-    report(1.0, "ready")
-    return null
-
-
 def _drawn(vocabulary: Vocabulary, report: Report) -> Null:
     doing = f"scoring random vectors against {vocabulary.model}"
     draws, uniform = normal_draws(vocabulary, DRAWS, SEED, report=report), uniform_draws(vocabulary, DRAWS, SEED + 1)
@@ -210,6 +196,7 @@ def _drawn(vocabulary: Vocabulary, report: Report) -> Null:
     common = common_directions(vocabulary, sigma)
     lengths = _lengths_left(vocabulary, common).astype(np.float32)
     margins = [_margins(_best_words(_off(each - vocabulary.mean, common), vocabulary, lengths)[1]) for each in (draws, uniform)]
+    report(1.0, "ready")
     return Null(
         draws.astype(np.float32), np.sort(scores[:, 0]), np.sort(of_uniform[:, 0]), np.sort(tightness(ids, vocabulary)),
         sigma.astype(np.float32), common.astype(np.float32), lengths, np.sort(margins, axis=1),

@@ -1,7 +1,7 @@
 """A model's vocabulary: what each token is, and the vector that the first layer receives for it.
 
 Only the embedding tensor and the tokenizer's own file are read, never the model. The result is kept in the cache as plain
-arrays and memory-mapped from there, so the second call takes milliseconds whatever the model's size.
+arrays (see `kept.py`) and memory-mapped from there, so the second call reads the model no more, whatever its size.
 
 The rows are those that do the same as their ids when a model gets them as `inputs_embeds`. What a model does to `inputs_embeds`
 itself is not in them: the projection of OPT and ALBERT, whose rows are narrower than their layers, or Granite's multiplier.
@@ -9,6 +9,7 @@ itself is not in them: the projection of OPT and ALBERT, whose rows are narrower
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import mmap
@@ -20,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from analysis.errors import ModelError, printable
-from analysis.folders import appears_whole, cache_folder, read_json_object
+from analysis.folders import cache_folder, read_json_object
+from analysis.kept import Blocks, KeptArrays
 from analysis.models import ModelFiles, Report, no_report, resolve_model
 
 ROWS_AT_A_TIME = 8192
 RELEASED_ABOVE = 1 << 30  # bytes; blocks of a larger memory-mapped array leave the memory when they have been used
-_CACHE_VERSION = 3  # raise it when the content of a cached vocabulary changes
+_VERSION = 4  # raise it when the content of a kept vocabulary changes
 
 # Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
 EMBEDDING_NAMES = (
@@ -67,7 +69,7 @@ class Vocabulary:
     special : (V,) bool, control tokens and rows that no text uses.
     mean : (d,) float64, the mean row.
     norms, centred_norms : (V,) float64, the rows' Euclidean norms before and after the mean is taken off.
-    cache : the folder where what is derived from this vocabulary may be kept, or None.
+    cache : the folder where what is derived from this vocabulary is kept if it can be, or None.
     """
 
     model: str
@@ -97,7 +99,7 @@ class Vocabulary:
             mean += block.sum(axis=0, dtype=np.float64)
         mean /= max(len(embeddings), 1)
         if not np.isfinite(mean).all():
-            raise ModelError(f"{model}: the input embeddings hold NaN or infinity.")
+            raise _not_finite(model)
         norms, centred_norms = np.empty(len(embeddings)), np.empty(len(embeddings))
         for start, block in _row_blocks(embeddings):
             rows = block.astype(np.float64)
@@ -134,13 +136,11 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     """
     model = resolve_model(name, report=report)
     folder = cache_folder() / "vocabularies" / _key(model)
-    if not folder.exists():
-        try:
-            with appears_whole(folder) as partial:
-                _write(model, partial, report)
-        except FileExistsError:
-            pass  # another process finished it first
-    return _read_cached(model.name, folder)
+    opened = functools.cache(lambda: _open(model, report))
+    rows = KeptArrays(folder, "embeddings", _VERSION).get(lambda: {"embeddings": opened()[2]})["embeddings"]
+    words = KeptArrays(folder, "words", _VERSION).get(lambda: _measured(*opened()[:2], rows, model, report))
+    tokens = json.loads(words.pop("tokens").tobytes())
+    return Vocabulary(model.name, tokens, rows, **words, cache=folder)
 
 
 def embedding_tensor_name(names: list[str]) -> str:
@@ -187,44 +187,45 @@ def _key(model: ModelFiles) -> str:
     for path in files:
         stat = path.stat()
         stamps.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return hashlib.sha256(repr((_CACHE_VERSION, stamps)).encode()).hexdigest()[:24]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:24]
 
 
-def _write(model: ModelFiles, folder: Path, report: Report) -> None:
+def _open(model: ModelFiles, report: Report) -> tuple[list[str], np.ndarray, Blocks]:
+    """A model's tokens, one a row, which of them are special, and its rows, which are read when they are asked for."""
     report(0.0, f"reading the tokens of {model.name}")
-    if model.is_gguf:
-        tokens, special, shape, blocks = _open_gguf(model.path)
-    else:
-        tokens, special, shape, blocks = _open_folder(model.path)
+    tokens, special, shape, blocks = _open_gguf(model.path) if model.is_gguf else _open_folder(model.path)
     rows = shape[0]
     tokens, special = tokens[:rows], special[:rows]
     unused = [f"<unused_row_{i}>" for i in range(len(tokens), rows)]
     special = np.concatenate([special, np.ones(len(unused), dtype=bool)])
-    done = 0
-    with (folder / "embeddings.npy").open("wb") as file:  # written, not mapped: a written map's pages would all stay in memory
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype="<f4"))
+
+    def reported() -> Iterator[np.ndarray]:
+        done = 0
+        for block in blocks():
+            if not np.isfinite(block.sum(dtype=np.float64)):
+                raise _not_finite(model.name)
+            yield block
             done += len(block)
             report(0.1 + 0.8 * done / rows, f"reading the embeddings of {model.name}")
-    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    vocabulary = Vocabulary.from_embeddings(tokens + unused, embeddings, special=special, model=model.name)
-    np.savez(
-        folder / "measures.npz",
-        special=vocabulary.special,
-        mean=vocabulary.mean,
-        norms=vocabulary.norms,
-        centred_norms=vocabulary.centred_norms,
-    )
-    (folder / "tokens.json").write_text(json.dumps(vocabulary.tokens), encoding="ascii")
+
+    return tokens + unused, special, Blocks(np.dtype("<f4"), shape, reported)
+
+
+def _not_finite(model: str) -> ModelError:
+    return ModelError(f"{model}: the input embeddings hold NaN or infinity.")
+
+
+def _measured(tokens: list[str], special: np.ndarray, embeddings: np.ndarray, model: ModelFiles, report: Report) -> dict[str, np.ndarray]:
+    """What a vocabulary holds beside its rows, the tokens as the bytes of JSON."""
+    vocabulary = Vocabulary.from_embeddings(tokens, embeddings, special=special, model=model.name)
     report(1.0, "ready")
-
-
-def _read_cached(name: str, folder: Path) -> Vocabulary:
-    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    tokens = json.loads((folder / "tokens.json").read_text(encoding="ascii"))
-    with np.load(folder / "measures.npz") as measures:
-        return Vocabulary(name, tokens, embeddings, **measures, cache=folder)
+    return {
+        "tokens": np.frombuffer(json.dumps(vocabulary.tokens).encode("ascii"), dtype=np.uint8),
+        "special": vocabulary.special,
+        "mean": vocabulary.mean,
+        "norms": vocabulary.norms,
+        "centred_norms": vocabulary.centred_norms,
+    }
 
 
 # --- GGUF ------------------------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def _open_gguf(path: Path):
             rows = gguf.quants.dequantize(tensor.data[start : start + ROWS_AT_A_TIME], tensor.tensor_type)
             yield rows.reshape(-1, shape[1]).astype(np.float32, copy=False) * scale
 
-    return tokens, special, shape, blocks()
+    return tokens, special, shape, blocks
 
 
 # --- A folder of safetensors -----------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _open_folder(folder: Path):
                 rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME].float()
             yield rows.numpy() * scale
 
-    return tokens, special, shape, blocks()
+    return tokens, special, shape, blocks
 
 
 def _embedding_file(folder: Path) -> tuple[Path, str]:

@@ -342,6 +342,13 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
 
 
+def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
+    """The names of those prompts that are in files opened in this session: they are in memory alone."""
+    opened_prompts = [prompt for adapter in opened().values() if (prompt := prompt_of(adapter)) is not None]
+    rows = {part.embeddings.tobytes() for prompt in opened_prompts for part in prompt.split()}
+    return {prompt.name for prompt in prompts if prompt.embeddings.tobytes() in rows}
+
+
 def said_model(key: str) -> str | None:
     """The model that a prompt says it was trained on, nothing fetched; None where it says none, or a path, which is not followed in a stranger's file."""
     try:

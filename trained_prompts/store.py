@@ -23,7 +23,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ import platformdirs
 from analysis.adapters import load_adapter, upload
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError, printable
-from analysis.folders import APP_NAME, appears_whole, write_whole
+from analysis.folders import APP_NAME, appears_whole, remove_at_once, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
 from trained_prompts import run_file
@@ -422,8 +421,7 @@ def delete(name: str) -> None:
     if _NAME.fullmatch(name) is None or not any((path / file).is_file() for file in ("run.json", "kept.json")):
         raise InputError(f"There is no run called {name} in {runs_folder()}.")
     try:
-        gone = path.rename(path.with_name(f".partial-{name}-{os.getpid()}"))  # at once for everybody; then the files
-        shutil.rmtree(gone)
+        remove_at_once(path)
     except OSError as error:
         raise InputError(f"The run {name} cannot be deleted: {error.strerror or error}.") from error
 
