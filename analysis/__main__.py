@@ -244,6 +244,7 @@ def behaviour(
     check_out(out)
     import pandas as pd
 
+    from analysis.behaviour import check_can_be_changed
     from analysis.models import load_model
     from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
     from trained_prompts.tasks import get_task
@@ -251,6 +252,8 @@ def behaviour(
     asked = get_task(task)
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
+        for prompt in prompts:  # before a model is loaded for it
+            check_can_be_changed(prompt)
         examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
         tables = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
         verdicts = [judged(prompt, vocabulary, asked, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)]

@@ -179,12 +179,13 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
 
 
 def check_can_be_changed(prompt: SoftPrompt) -> None:
-    """Refuse a prompt too long to be changed token by token.
+    """Refuse a prompt too long to be changed token by token, or trained for another kind of model than a causal one.
 
     Raises
     ------
     InputError
     """
+    prompt.check_is_causal()
     if len(prompt) > MOST_TOKENS:
         raise InputError(
             f"Prompts of up to {MOST_TOKENS} virtual tokens can be changed token by token, and {prompt.name} has {len(prompt):,}."

@@ -127,7 +127,9 @@ class GgufFile:
             try:
                 rows = gguf.quants.dequantize(raw.view(dtype), kind)
             except (NotImplementedError, ValueError) as error:
-                raise self.refused(f"the tensor {name} is of the type {kind.name}, which cannot be unpacked; convert the model again") from error
+                raise self.refused(
+                    f"the tensor {name} is of the type {kind.name}, which cannot be unpacked; convert the model again"
+                ) from error
             yield rows.reshape(count, -1).astype(np.float32, copy=False)
 
     def _row_bytes(self, name: str) -> int:
@@ -192,7 +194,9 @@ class GgufFile:
             for _ in range(count):
                 self._skip(item, depth + 1)
         else:
-            raise self.refused("its arrays are nested too deep" if kind == _ARRAY else f"a value in it is of the kind {kind:,}, which there is not")
+            raise self.refused(
+                "its arrays are nested too deep" if kind == _ARRAY else f"a value in it is of the kind {kind:,}, which there is not"
+            )
 
     def _go(self, size: int) -> None:
         if size > self._left:

@@ -29,13 +29,13 @@ EMBEDDED_WIDTH = 576
 EMBEDDED_ALIASES = frozenset({EMBEDDED_MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"})
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# Families that read a text from both sides: as causal models only where their config says so.
-_ENCODERS = frozenset(
-    """albert bert big_bird camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie ernie_m esm flaubert fnet funnel ibert layoutlm
-    longformer luke megatron-bert mobilebert modernbert mpnet mra nezha nomic-bert nystromformer qdqbert rembert roberta roberta-prelayernorm roc_bert roformer
-    splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso jina-bert-v2 clip clip_text_model""".split()
+# Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
+_ENCODERS = (
+    " albert bert big_bird camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie ernie_m esm flaubert fnet funnel ibert jina-bert-v2 "
+    "layoutlm longformer luke megatron-bert mobilebert modernbert mpnet mra nezha nomic-bert nystromformer qdqbert rembert roberta roberta-prelayernorm "
+    "roc_bert roformer splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso clip clip_text_model "
 )
-_ENCODER_DECODERS = frozenset("t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2".split())
+_ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
 
 
@@ -258,9 +258,9 @@ def check_is_causal(name: str, config: dict) -> None:
     listed_there = config.get("architectures")
     architectures = [each for each in listed_there if isinstance(each, str)] if isinstance(listed_there, list) else []
     family = str(config.get("model_type", ""))
-    if config.get("is_encoder_decoder") is True or family in _ENCODER_DECODERS:
+    if config.get("is_encoder_decoder") is True or f" {family} " in _ENCODER_DECODERS:
         what = "an encoder-decoder"
-    elif family in _ENCODERS and config.get("is_decoder") is not True:
+    elif f" {family} " in _ENCODERS and config.get("is_decoder") is not True:
         what = "an encoder"
     elif architectures and not any(re.search(r"(CausalLM|LMHead(Model)?|ForConditionalGeneration|Model)$", each) for each in architectures):
         what = "of another kind"

@@ -87,8 +87,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
     if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, only movement is
         verdict = np.where(near & ~echo & ~moved, "near a word", verdict)
-    mark = mark_of(prompt)
-    table["verdict"] = [value + mark if value != "unreadable" else value for value in verdict]
+    table["verdict"] = [value + mark_of(prompt) for value in verdict]
     return table[COLUMNS]
 
 

@@ -124,7 +124,9 @@ def _check_can_be_start(prompt: SoftPrompt, initial: SoftPrompt) -> None:
             f"The initial values in {initial.name} have the shape {initial.embeddings.shape} and {prompt.name} has {prompt.embeddings.shape}; {wanted}."
         )
     if initial.parts and initial.parts != prompt.parts:
-        raise InputError(f"The initial values in {initial.name} have the parts {_parts(initial)} and {prompt.name} has {_parts(prompt)}; {wanted}.")
+        raise InputError(
+            f"The initial values in {initial.name} have the parts {_parts(initial)} and {prompt.name} has {_parts(prompt)}; {wanted}."
+        )
     if initial.task_factors is not None and (prompt.task_factors is None or prompt.task_factors.shape != initial.task_factors.shape):
         tasks = 0 if prompt.task_factors is None else len(prompt.task_factors)
         raise InputError(

@@ -74,7 +74,9 @@ def checked_spec(path: Path) -> dict:
     content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     parts = sum(content.count(mark) for mark in (b",", b"[", b"{"))
     if not content or parts > MAX_PARTS:
-        raise ModelError(f"The file {path} has {path.stat().st_size:,} bytes and {parts:,} parts, which no tokenizer has; download it again.")
+        raise ModelError(
+            f"The file {path} has {path.stat().st_size:,} bytes and {parts:,} parts, which no tokenizer has; download it again."
+        )
     try:
         spec = json.loads(content)
     except (ValueError, RecursionError) as error:

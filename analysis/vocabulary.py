@@ -279,7 +279,9 @@ def _open_folder(folder: Path):
             with safe_open(path, framework="pt") as file:  # opened for each block: the file's pages are in memory while it is open
                 rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME]
             if not rows.is_floating_point():
-                raise ModelError(f"The tensor {printable(name)[:60]} in {path.name} holds {rows.dtype}; input embeddings are floating-point numbers.")
+                raise ModelError(
+                    f"The tensor {printable(name)[:60]} in {path.name} holds {rows.dtype}; input embeddings are floating-point numbers."
+                )
             yield rows.float().numpy() * scale
 
     return tokens, special, shape, blocks()
