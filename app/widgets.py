@@ -16,7 +16,8 @@ from analysis.adapters import load_lora as read_lora
 from analysis.errors import AdapterError, InputError, ModelError
 from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
-from analysis.readings import RECOVERED, VERDICTS
+from analysis.readings import VERDICTS
+from analysis.starts import plain_verdict
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
 from app.allowed import may_be_linked
@@ -424,7 +425,7 @@ def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool 
     """The cells and the column of verdicts: each in words, with its shape and its colour."""
     cells = verdicts.map(lambda verdict: [charts.verdict_label(verdict)])
     labels = {
-        charts.verdict_label(verdict): charts.VERDICT_MARKS[verdict.removesuffix(RECOVERED)][0] + "60" for verdict in verdicts.unique()
+        charts.verdict_label(verdict): charts.VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
     }  # pale: the words stay readable
     column = st.column_config.MultiselectColumn(
         label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())

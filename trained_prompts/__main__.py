@@ -298,6 +298,7 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, alo
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
     is_lora = isinstance(adapter, LoraAdapter)
+    adapter.check_is_causal()
     if not is_lora:
         adapter.check_is_one()
     width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width

@@ -9,7 +9,8 @@ from analysis.direction import direction
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
-from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
+from analysis.readings import LEVEL, VERDICTS, readings, start_and_now
+from analysis.starts import plain_verdict, recover_initial
 from analysis.words import told, typed_words, word_ids
 from app import charts, widgets
 from app.background import computed
@@ -206,7 +207,7 @@ if verdicts is not None:
     counts = verdicts["verdict"].value_counts()
     st.markdown(
         "&emsp;".join(
-            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[verdict.removesuffix(RECOVERED)]}" for verdict, count in counts.items()
+            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
         )
     )
 
@@ -270,7 +271,7 @@ position = st.select_slider("Virtual token", list(range(len(prompt))), key="toke
 def show_evidence(row: pd.Series) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
-        verdict = row["verdict"].removesuffix(RECOVERED)
+        verdict = plain_verdict(row["verdict"])
         st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
         word = widgets.plain(charts.shown(row["nearest_token"]))
         lines = [
