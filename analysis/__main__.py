@@ -26,6 +26,15 @@ InitialOption = Annotated[
     ),
 ]
 
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. "
+        "[default: what the prompt was trained with, if it was trained here, else the task's own]",
+    ),
+]
+
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
 
 
@@ -243,6 +252,7 @@ def behaviour(
     path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
     task: Annotated[str, typer.Option(help="A task of trained_prompts, or the path of your own examples.")],
     limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    template: TemplateOption = None,
     initial: InitialOption = None,
     model: ModelOption = None,
     form: FormatOption = Format.table,
@@ -255,19 +265,24 @@ def behaviour(
     from analysis.behaviour import check_can_be_changed
     from analysis.models import load_model
     from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
-    from trained_prompts.tasks import get_task
+    from trained_prompts.templates import how_asked
 
-    asked = get_task(task)
+    asked = how_asked(path, task, template)
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
         for prompt in prompts:  # before a model is loaded for it
             check_can_be_changed(prompt)
-        examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
-        tables = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
-        verdicts = [judged(prompt, vocabulary, asked, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)]
+        examples = examples_of(asked.task, load_model(vocabulary.model, report=report), limit=limit)
+        tables = [behave(prompt, vocabulary, examples, asked.task, report=report) for prompt in prompts]
+        verdicts = [
+            judged(prompt, vocabulary, asked.task, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)
+        ]
     emit(pd.concat(tables, ignore_index=True), form, out)
+    print(asked.example(), file=sys.stderr)
     for prompt, verdict in zip(prompts, verdicts, strict=True):
-        print(f"{prompt.name}: {verdict.sentence}", file=sys.stderr)
+        if (note := asked.note(prompt.name)) is not None:
+            print(note, file=sys.stderr)
+        print(f"{prompt.name}: {asked.said(verdict).sentence}", file=sys.stderr)
 
 
 @app.command()
@@ -278,6 +293,7 @@ def report(
         str | None, typer.Option(help="Ask the model about the prompts on this task. [default: what is kept with a run, if anything]")
     ] = None,
     limit: Annotated[int, typer.Option(help="With --task: ask the first so many held-out examples.", min=1)] = 200,
+    template: TemplateOption = None,
     initial: InitialOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -289,9 +305,12 @@ def report(
     from analysis.report import html, of_lora, of_prompt
     from trained_prompts.kept_behaviour import asked  # a step up, as in `behaviour`
     from trained_prompts.tasks import get_task
+    from trained_prompts.templates import as_trained, how_asked
 
+    if template is not None and task is None:
+        raise InputError("--template says how the examples of a task are asked; give --task too.")
     if task is not None:
-        get_task(task)
+        get_task(task, template)
     adapters = [load_adapter(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
     prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
@@ -300,12 +319,20 @@ def report(
         if task is not None:  # one that cannot be asked is refused before the others are
             for prompt in read:
                 check_can_be_changed(prompt)
-        behaved = [asked(prompt, vocabulary, task=task, limit=limit, report=progress) for prompt in read]
-        parts = [of_prompt(prompt, vocabulary, asked=each, report=progress) for prompt, each in zip(read, behaved, strict=True)]
+        parts = []
+        for prompt in read:
+            how = as_trained(prompt) if task is None else how_asked(prompt, task, template)
+            behaved = asked(prompt, vocabulary, task=None if task is None else how.task, limit=limit, report=progress)
+            told = how.of_report(behaved, prompt.name) if behaved is not None else {}
+            parts.append(of_prompt(prompt, vocabulary, **told, report=progress))
         parts += [of_lora(adapter, report=progress) for adapter in loras]
         page = html(parts, vocabulary, report=progress)
     write(page.encode(), out)
     for part in parts[: len(read)]:
+        if part.example is not None:
+            print(f"{part.prompt.name} was {part.example}", file=sys.stderr)
+        if part.note is not None:
+            print(part.note, file=sys.stderr)
         print(
             f"{part.prompt.name}: {part.asked.verdict.sentence if part.asked else 'the model was not asked; --task asks it.'}",
             file=sys.stderr,

@@ -39,12 +39,15 @@ class PromptReport:
     tokens : a row a virtual token: those of `analysis.readings.readings`, and words, its `TOP_K` nearest with their scores, as text.
     direction : of `analysis.direction.direction`; None where nothing is known to have moved.
     asked : None where the model was not asked.
+    example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
     """
 
     prompt: SoftPrompt
     tokens: pd.DataFrame
     direction: pd.DataFrame | None
     asked: Judged | None
+    example: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +59,20 @@ class LoraReport:
     health: pd.DataFrame
 
 
-def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Judged | None = None, report: Report = no_report) -> PromptReport:
+def of_prompt(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    *,
+    asked: Judged | None = None,
+    example: str | None = None,
+    note: str | None = None,
+    report: Report = no_report,
+) -> PromptReport:
     """Read one prompt.
+
+    Parameters
+    ----------
+    asked, example, note : see `PromptReport`.
 
     Raises
     ------
@@ -74,7 +89,7 @@ def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Judged | Non
         moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
         found = task_direction([prompt], vocabulary, report=report) if moved else None
     shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
-    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked)
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note)
 
 
 def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:

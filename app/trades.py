@@ -13,7 +13,7 @@ from analysis.vocabulary import load_vocabulary
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import store
-from trained_prompts.tasks import get_task
+from trained_prompts.templates import how_asked, together
 from trained_prompts.trade import trade
 
 AGAINST = {"cosine": "cosine with the nearest word", "near": "tokens beyond chance"}
@@ -86,7 +86,8 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     def compute(report: Report) -> pd.DataFrame:
         vocabulary, language_model = load_vocabulary(model, report=report), load_model(model, report=report)
         prompts = [load_soft_prompt(path) for path in runs["path"]]
-        return trade(prompts, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
+        asked = together([how_asked(prompt, task) for prompt in prompts])
+        return trade(prompts, asked.task, vocabulary, language_model=language_model, limit=limit, report=report)
 
     table = computed(("trade", tuple(runs["path"]), tuple(runs["created"]), limit), "the scores of vectors and words", compute, alone=True)
     if table is None:

@@ -171,7 +171,7 @@ def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, repor
 
 
 def evaluate(
-    name: str, embeddings: np.ndarray | None, task_name: str, *, language_model, limit: int | None = None, report: Report = no_report
+    name: str, embeddings: np.ndarray | None, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """The score and the loss of one prompt on a task's held-out examples: one row, see `score`.
 
@@ -179,9 +179,10 @@ def evaluate(
     ----------
     embeddings : (n, d) float32 virtual tokens, or None for the bare model (zero-shot).
     language_model : (model, tokenizer) of `analysis.models.load_model`.
+    task : or its name; see `tasks.get_task`.
     limit : the first so many held-out examples; all when None.
     """
-    task = get_task(task_name)
+    task = get_task(task) if isinstance(task, str) else task
     subject = bare(language_model) if embeddings is None else with_prompt(language_model, embeddings)
     return score(name, subject, task, task.examples("held-out").head(limit), report=report)
 
@@ -192,7 +193,7 @@ def evaluate_run(recording: Recording, *, language_model, limit: int | None = No
     if recording.initial is not None:
         prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, recording.initial))))
     prompts.append(("trained", lambda: recorded(recording, language_model)))
-    return _evaluate_all(prompts, recording.config.task, language_model, limit, report)
+    return _evaluate_all(prompts, recording.config.asked_task(), language_model, limit, report)
 
 
 def recorded(recording: Recording, language_model) -> AbstractContextManager[Adapted]:
@@ -210,7 +211,7 @@ def recorded(recording: Recording, language_model) -> AbstractContextManager[Ada
 
 
 def compare_with_bare_model(
-    prompt: SoftPrompt, task: str, *, language_model, limit: int | None = None, report: Report = no_report
+    prompt: SoftPrompt, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
     prompts = [("no prompt", None)]
@@ -221,7 +222,7 @@ def compare_with_bare_model(
 
 
 def compare_lora(
-    folder: Path, name: str, task: str, *, language_model, limit: int | None = None, report: Report = no_report
+    folder: Path, name: str, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
     from trained_prompts.lora import applied
@@ -300,8 +301,8 @@ def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> p
     return table.assign(text=[before + change(text) + after for text in inner])
 
 
-def _evaluate_all(prompts, task_name, language_model, limit, report) -> pd.DataFrame:
-    task = get_task(task_name)
+def _evaluate_all(prompts, task: Task | str, language_model, limit, report) -> pd.DataFrame:
+    task = get_task(task) if isinstance(task, str) else task
     table = task.examples("held-out").head(limit)
     scores = []
     for i, (name, enter) in enumerate(prompts):

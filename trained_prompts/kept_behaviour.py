@@ -30,7 +30,8 @@ from analysis.models import Report, load_model, no_report
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
 from trained_prompts.asking import behave, examples_of, judged
-from trained_prompts.tasks import Task, get_task
+from trained_prompts.tasks import Task
+from trained_prompts.templates import task_of_run
 
 FILE = "behaviour.csv"
 SUMMARY_COLUMNS = [
@@ -74,18 +75,18 @@ def _read(folder: Path) -> pd.DataFrame | None:
 
 
 def asked(
-    prompt: SoftPrompt, vocabulary: Vocabulary, *, task: str | None = None, limit: int = 200, report: Report = no_report
+    prompt: SoftPrompt, vocabulary: Vocabulary, *, task: Task | None = None, limit: int = 200, report: Report = no_report
 ) -> Judged | None:
     """What the model was asked about a prompt, for a report: what is kept with the run that it was read from, or answers of now where a task is named.
 
     Parameters
     ----------
-    task : None takes what is kept; where nothing is, the answer is None.
+    task : with the template that it is asked with (see `templates.how_asked`). None takes what is kept; where nothing is, the answer is None.
 
     Raises
     ------
     InputError
-        There is no such task, or it has no held-out examples, or they do not fit into the model.
+        The task has no held-out examples, or they do not fit into the model.
     """
     kept_there = _kept_of(prompt, vocabulary)
     if task is None:
@@ -93,7 +94,7 @@ def asked(
             return None
         of_task, table = kept_there
     else:
-        of_task = get_task(task)
+        of_task = task
         n = min(limit, len(of_task.examples("held-out")))
         if kept_there is not None and _same(kept_there[0], of_task) and kept_there[1]["n"].iloc[0] == n:
             table = kept_there[1]
@@ -118,7 +119,7 @@ def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataF
         described, saved = store.read_description(folder), load_soft_prompt(folder)
         if described["model"]["name"] != vocabulary.model or not _equal(saved, prompt):
             return None
-        return get_task(described["config"]["task"]), table
+        return task_of_run(described), table
     except (InputError, OSError, KeyError, ValueError, TypeError):  # not a run of ours, or its task is gone
         return None
 
@@ -239,11 +240,11 @@ def summary_markdown(table: pd.DataFrame) -> str:
 
 
 def task_of(name: str) -> Task:
-    """The task that a run was trained on: of the person's own, it may be a path.
+    """The task that a run was trained on, with the template that it was trained with: of the person's own, it may be a path.
 
     Raises
     ------
     InputError
         There is no such run, or its task is not at hand any more.
     """
-    return get_task(store.read_description(store.find(name))["config"]["task"])
+    return task_of_run(store.read_description(store.find(name)))

@@ -39,6 +39,7 @@ from analysis.folders import APP_NAME, appears_whole, remove_at_once, write_whol
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
 from trained_prompts import run_file
+from trained_prompts.tasks import Task
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
 GALLERY = Path(__file__).parent / "gallery"
@@ -611,6 +612,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.described() | {"model": _lasting(config.model)},
+        "asked": asked_of(config.asked_task()),
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
         "kept_step": recording.kept.step,
@@ -621,6 +623,11 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }
+
+
+def asked_of(task: Task) -> dict:
+    """How a run is trained and asked, as its run.json tells it."""
+    return {"template": task.template, "first_example": task.first_example()}
 
 
 def _norms(recording: Recording) -> dict:
@@ -697,7 +704,7 @@ def _save(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | 
 _OPTIONS = {
     "tokens": "tokens", "init": "init", "init_text": "init-text", "readable": "readable", "rank": "rank", "alpha": "alpha", "targets": "targets",
     "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "validate_every": "validate-every", "patience": "patience",
-    "seed": "seed",
+    "seed": "seed", "template": "template",
 }  # fmt: skip
 _WHAT = {
     "prompt-tuning": "soft prompt of {tokens} virtual tokens",
@@ -715,7 +722,7 @@ def command_of(run: dict) -> str:
     for key, option in _OPTIONS.items():
         value = config.get(key)
         if value is not None:
-            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value)]
+            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value).replace("\n", "\\n")]
     if config.get("rslora"):
         words.append("--rslora")
     return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])
@@ -738,5 +745,7 @@ def _card(run: dict) -> str:
             f"| {prompt} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+    if "asked" in run:
+        lines += ["", "How the first held-out example is asked:", "", f"    {run['asked']['first_example']}"]
     lines += ["", f"    {command_of(run)}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
     return "\n".join(lines)

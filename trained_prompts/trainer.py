@@ -26,7 +26,7 @@ import pandas as pd
 from analysis.errors import InputError
 from analysis.models import EMBEDDED_MODEL, Report, load_model, no_report
 from analysis.vocabulary import Vocabulary
-from trained_prompts.tasks import get_task
+from trained_prompts.tasks import TASKS, Task, get_task
 
 Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
@@ -39,7 +39,7 @@ OF_METHOD: dict[Method, tuple[str, ...]] = {
     "lora": ("rank", "alpha", "rslora", "targets"),
     "full": (),
 }
-_WHERE_ASKED = ("readable", "validate_every", "patience", "shuffled")  # left out of a description where they are off
+_WHERE_ASKED = ("readable", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off
 FREQUENT_IDS = 5000  # Lester et al. 2021, section 3.1.2: rows of the 5,000 most frequent tokens
 MAX_TOKENS, MAX_RANK, MAX_STEPS = 200, 1_024, 100_000
 SHUFFLE_SEED = 20_217
@@ -69,6 +69,7 @@ class TrainingConfig:
     patience : stop after so many such scores in a row without a better one, and keep the best state; None goes on to the end.
     shuffled : None, or the number of a shuffle: the answers of the training examples are dealt out among them anew, so that nothing but the form of an
         answer can be learned. Such a twin is the control for what is read in a prompt (control tasks: Hewitt and Liang 2019, section 2).
+    template : how the examples are asked, with `{input}` in it; None is the task's own, and of examples of one's own what that is now.
     """
 
     task: str
@@ -89,9 +90,13 @@ class TrainingConfig:
     validate_every: int | None = None
     patience: int | None = None
     shuffled: int | None = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
-        get_task(self.task)
+        if (
+            self.template is not None or self.task not in TASKS
+        ):  # how a file's examples are asked may change; a run keeps how it was trained
+            object.__setattr__(self, "template", get_task(self.task, self.template).template)
         if self.method not in get_args(Method):
             raise InputError(f"The method {self.method!r} is not known; choose one of {', '.join(get_args(Method))}.")
         if self.learning_rate is None:
@@ -128,6 +133,10 @@ class TrainingConfig:
             raise InputError(f"Shuffles of the answers are numbered from 1, not {self.shuffled}.")
         if self.patience is not None and self.method == "full":
             raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model; leave --patience out.")
+
+    def asked_task(self) -> Task:
+        """The task with the template that the run is trained with, and asked with ever after."""
+        return get_task(self.task, self.template)
 
     def described(self) -> dict:
         """What determines a run of this method, by name; the settings of other methods are left out."""
@@ -193,7 +202,7 @@ def train(
     from trained_prompts.methods import learner
 
     report(0.9, "reading the examples")
-    task = get_task(config.task)
+    task = config.asked_task()
     table, watched = task.for_training(watched=config.validate_every is not None)
     examples = encode(tokenizer, table["text"], targets(config, table))
     with learner(config, model, tokenizer) as learning:

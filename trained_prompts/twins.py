@@ -17,7 +17,6 @@ from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
 from trained_prompts import store
 from trained_prompts.asking import examples_of
-from trained_prompts.tasks import get_task
 from trained_prompts.trainer import TrainingConfig, train
 
 LAST_STEPS = 10  # over which the loss that is told is averaged
@@ -79,7 +78,7 @@ def _train_and_keep(config: TrainingConfig, path: Path, language_model, limit: i
             report(0.9 * step.step / step.steps, f"twin {config.shuffled}, step {step.step} of {step.steps}, loss {step.loss:.3f}")
         rows = step.embeddings
     kept = rows.astype(np.float16)
-    examples = examples_of(get_task(config.task), language_model, limit=limit)
+    examples = examples_of(config.asked_task(), language_model, limit=limit)
     answers = examples.ask(kept.astype(np.float32), lambda share, doing: report(0.9 + 0.1 * share, doing))
     made = {
         "config": config.described(),

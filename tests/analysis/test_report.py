@@ -195,7 +195,12 @@ def test_a_prompt_that_ships_is_reported_with_the_verdict_that_is_kept_with_it(c
     written = command("report", path, "--out", tmp_path / "plural.html")
     assert written.status == 0, written.err
     text = (tmp_path / "plural.html").read_text()
-    sentence = written.err.splitlines()[0].removeprefix("plural-words-1: ")
+    asked, said = written.err.splitlines()[:2]
+    assert (
+        asked == "plural-words-1 was asked: ‘Singular: ring⏎Plural:’ → ‘ rings’"
+        and f"The first example {asked.removeprefix('plural-words-1 ')}" in text
+    )
+    sentence = said.removeprefix("plural-words-1: ")
     assert sentence.startswith("On 100 examples of plural: 10 of 10 tokens echo their initialisation")
     assert sentence.replace("'", "&#39;") in text
     row = readings(load_soft_prompt(path), load_vocabulary(EMBEDDED)).iloc[3]
