@@ -132,7 +132,7 @@ _EXPECTED = {
     "config.method": _Field(lambda value: value in get_args(Method), f"one of {', '.join(get_args(Method))}"),
     "config.steps": _Field(_whole(1, MAX_STEPS), f"a whole number from 1 to {MAX_STEPS:,}"),
     "config.batch_size": _Field(_whole(1, 256), "a whole number from 1 to 256"),
-    "config.learning_rate": _Field(_number(0, 100), "a number from 0 to 100"),
+    "config.learning_rate": _Field(_number(0), "a number from 0"),
     "config.seed": _Field(_whole(0, 2**63 - 1), "a whole number from 0"),
     "config.init": _Field(lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}", needed=False),
     "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000, "a text", needed=False),

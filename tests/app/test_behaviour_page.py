@@ -282,11 +282,7 @@ def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_ver
     """The same rows from a file: nobody knows how they were trained, until the person types it."""
     monkeypatch.setattr("app.widgets.model_for", lambda *of: toy_config.model)
     opened = replace(load_soft_prompt(run), name="foreign", source=None)
-    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.session_state["opened"] = {"file-foreign": opened}
-    driver.switch_page("views/behaviour.py")
-    for key, value in {"prompt": "foreign", "examples": "10"}.items():
-        driver.query_params[key] = value
+    driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
     settled(driver)
     driver.selectbox(key="task-of-file-foreign").select("toy")
     settled(driver)
@@ -315,10 +311,7 @@ def test_a_run_trained_with_a_template_is_asked_with_it_on_its_page(toy_config, 
     config = replace(toy_config, template="Thing: {input}\nColour:")
     store.save(trained(config, tiny), "coloured", evaluate_run(trained(config, tiny), language_model=tiny))
     kept_behaviour.test(["coloured"], limit=10)
-    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.switch_page("views/behaviour.py")
-    for key, value in {"prompt": "coloured", "examples": "10"}.items():
-        driver.query_params[key] = value
+    driver = driver_of("behaviour", prompt="coloured", examples="10")
     settled(driver)
     assert not driver.exception and not driver.info and not driver.warning
     assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)

@@ -1,5 +1,8 @@
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from analysis.projection import place, vocabulary_map
 from analysis.vocabulary import load_vocabulary
 from app import jobs
 from app.jobs import JobQueue
-from tests.conftest import wait_until
+from tests.conftest import REPOSITORY, wait_until
 from trained_prompts import own_data, runs, store
 from trained_prompts.trainer import train
 
@@ -228,6 +231,73 @@ def test_a_name_that_waits_in_the_queue_is_taken(queue, toy_config):
         queue.submit(toy_config, "mine", limit=None)
     queue.stop(first)
     wait_for(queue, first, "stopped")
+
+
+def test_sessions_take_turns_and_one_has_so_many_waiting(queue, toy_config):
+    first = queue.submit(replace(toy_config, steps=100_000), "first", limit=None, session="a")
+    wait_for_step(queue, first, 1)
+    of_a = [queue.submit(toy_config, f"a{i}", limit=None, session="a") for i in range(jobs.WAITING)]
+    with pytest.raises(InputError, match=f"You have {jobs.WAITING} trainings that wait"):
+        queue.submit(toy_config, "one-more", limit=None, session="a")
+    of_b = [queue.submit(toy_config, f"b{i}", limit=None, session="b") for i in range(2)]
+    in_turn = [of_b[0], of_a[0], of_b[1], *of_a[1:]]
+    assert [queue.ahead_of(job) for job in in_turn] == list(range(1, len(in_turn) + 1))
+    queue.stop(of_a[-1])
+    of_a[-1] = queue.submit(toy_config, "one-more", limit=None, session="a")  # one fewer waits
+    queue.stop(first)
+    for job in (*of_a, *of_b):
+        wait_for(queue, job, "saved")
+    runs_made = store.list_runs().set_index("name")["path"]
+    when = {name: (Path(path) / "run.json").stat().st_mtime_ns for name, path in runs_made.items() if name[:1] in "ab" and len(name) == 2}
+    assert sorted(when, key=when.get)[:4] == ["b0", "a0", "b1", "a1"]
+
+
+HOLDS = """
+import sys
+from trained_prompts import runs
+with runs.claimed(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def elsewhere(own_runs):
+    """Another process that holds the name `mine`, until it is let go."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, "mine"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_name_that_another_process_trains_under_is_refused_and_free_once_that_ends_however_it_ends(
+    queue, toy_config, elsewhere, own_runs
+):
+    with pytest.raises(InputError, match="mine is under way already, on a page or in another process"):
+        queue.submit(toy_config, "mine", limit=None)
+    with pytest.raises(InputError, match="under way already"):
+        queue.discard("mine")
+    with pytest.raises(InputError, match="under way already"):
+        runs.run(toy_config, "mine", language_model=load_model(toy_config.model))
+    other = queue.submit(toy_config, "other", limit=None)  # only that name
+    wait_for(queue, other, "saved")
+    elsewhere.kill()
+    elsewhere.wait()
+    wait_for(queue, queue.submit(toy_config, "mine", limit=None), "saved")
+    assert sorted(path.name for path in own_runs.iterdir()) == ["mine", "other"]
+
+
+def test_what_the_page_trains_the_command_line_does_not_train_too(queue, toy_config, own_runs):
+    job = queue.submit(replace(toy_config, steps=100_000), "mine", limit=None)
+    wait_for_step(queue, job, 1)
+    with pytest.raises(InputError, match="under way already"):
+        runs.run(toy_config, "mine", language_model=load_model(toy_config.model))
+    queue.stop(job)
+    wait_for(queue, job, "stopped")
+    assert store.checkpoint_path("mine").is_file()
 
 
 def test_an_unknown_job_is_none(queue):
