@@ -1,6 +1,7 @@
 """What several rooms' tests share: the embedded model, tiny models of random weights, and the command line in this process."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +39,14 @@ def command(monkeypatch, capsys):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch) -> Path:
-    """A cache folder of this test's own, so that made-up models stay out of the person's."""
-    folder = tmp_path / "cache"
+def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A cache folder of this test's own, so that made-up models stay out of the person's; and its own temporary one."""
+    folder, temporary = tmp_path / "cache", []
     monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(folder))
-    return folder
+    monkeypatch.setattr("analysis.folders._temporary", temporary)
+    yield folder
+    for beside in temporary:
+        beside.cleanup()
 
 
 @pytest.fixture(scope="session")
