@@ -161,7 +161,8 @@ def base_svd(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         svd = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
         return {name: array.astype(np.float32) for name, array in zip(("u", "s", "vt"), svd, strict=True)}
 
-    kept = KeptArrays(cache_folder() / "base-svd", digest, _VERSION).get(decomposed)
+    (out, width), k = weight.shape, min(weight.shape)
+    kept = KeptArrays(cache_folder() / "base-svd", digest, _VERSION, shapes={"u": (out, k), "s": (k,), "vt": (k, width)}).get(decomposed)
     return kept["u"], kept["s"], kept["vt"]
 
 

@@ -16,7 +16,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,10 +70,12 @@ class KeptArrays:
     ----------
     folder : where it is kept; None to keep nothing. Its own name is a part of what the file says that it is.
     version : of the content. Raise it when the same computation would answer otherwise.
+    shapes : of arrays without which, or in other shapes, what is kept counts as nothing; None in a shape is any number.
     """
 
-    def __init__(self, folder: Path | None, name: str, version: int) -> None:
+    def __init__(self, folder: Path | None, name: str, version: int, *, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> None:
         self.path = None if folder is None else folder / f"{name}.kept"
+        self._shapes = shapes or {}
         self._label = None if folder is None else {"folder": folder.name, "name": name, "version": version}
 
     def get(self, compute: Callable[[], Mapping[str, np.ndarray | Blocks]]) -> dict[str, np.ndarray]:
@@ -105,6 +107,8 @@ class KeptArrays:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():  # whoever put it there: no file could take its place
+                remove_at_once(self.path)
             with file_appears_whole(self.path) as file:
                 _write(file, self._label, arrays)
         except OSError as error:
@@ -139,7 +143,8 @@ class KeptArrays:
     def _places(self, header: bytes) -> list[tuple[str, np.dtype, tuple[int, ...], int]] | None:
         """Name, dtype, shape and place after the header of each array, by a header whose checksum is right; None where it is another thing's."""
         label, arrays = json.loads(header)
-        if label != self._label:
+        shapes = {name: shape for name, _, shape, _ in arrays}
+        if label != self._label or not all(name in shapes and _is_like(shapes[name], wanted) for name, wanted in self._shapes.items()):
             return None
         return [(name, np.dtype(dtype), tuple(shape), place) for name, dtype, shape, place in arrays]
 
@@ -286,6 +291,10 @@ def _pieces(header: bytes, arrays: Iterable[np.ndarray | Blocks]) -> Iterator[by
             size += content.nbytes
             yield content.reshape(-1).view(np.uint8).data
         yield bytes(_padded(size) - size)
+
+
+def _is_like(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(b is None or a == b for a, b in zip(shape, wanted, strict=True))
 
 
 def _padded(size: int) -> int:

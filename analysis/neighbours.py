@@ -363,8 +363,8 @@ def _nearest_csls(
 
 def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.ndarray:
     """r(e): the mean centred cosine of every row to its ten nearest other rows, (V,) float64; computed once and kept in the cache."""
-    kept = KeptArrays(vocabulary.cache, "csls-crowding", _CROWDING_VERSION).get(lambda: {"crowding": _crowding(vocabulary, report)})
-    return kept["crowding"]
+    kept = KeptArrays(vocabulary.cache, "csls-crowding", _CROWDING_VERSION, shapes={"crowding": (len(vocabulary),)})
+    return kept.get(lambda: {"crowding": _crowding(vocabulary, report)})["crowding"]
 
 
 def _crowding(vocabulary: Vocabulary, report: Report) -> np.ndarray:

@@ -150,8 +150,9 @@ def common_directions(vocabulary: Vocabulary, sigma: np.ndarray) -> np.ndarray:
 
 def null_of(vocabulary: Vocabulary, *, report: Report = no_report) -> Null:
     """The null of a vocabulary, drawn once and kept in its cache: some ten seconds for 50,000 words on two cores."""
-    kept = KeptArrays(vocabulary.cache, "null", _VERSION).get(lambda: vars(_drawn(vocabulary, report)))
-    return Null(**kept)
+    shapes = {"draws": (DRAWS, vocabulary.width), "drawn": (DRAWS,), "uniform": (DRAWS,), "tightness": (DRAWS,)}
+    kept = KeptArrays(vocabulary.cache, "null", _VERSION, shapes=shapes)
+    return Null(**kept.get(lambda: vars(_drawn(vocabulary, report))))
 
 
 def normal_draws(vocabulary: Vocabulary, count: int, seed: int, *, report: Report = no_report) -> np.ndarray:

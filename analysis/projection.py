@@ -186,7 +186,8 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
 
 
 def _kept(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> KeptArrays:
-    return KeptArrays(vocabulary.cache, f"map-{projection}-{dimensions}d", _VERSION)
+    shapes = {"ids": (None,), "places": (None, dimensions), "trustworthiness": (), "centre": (vocabulary.width,), "axes": (None, None)}
+    return KeptArrays(vocabulary.cache, f"map-{projection}-{dimensions}d", _VERSION, shapes=shapes)
 
 
 def _ranks(distances: np.ndarray) -> np.ndarray:

@@ -341,7 +341,7 @@ def _recall(tokens: pd.DataFrame, index: faiss.Index) -> float:
 
 def _kept(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: Report) -> tuple[pd.DataFrame, faiss.Index]:
     """The inverted file that was kept, brought up to date with these prompts; a new one where there is none."""
-    place = KeptArrays(vocabulary.cache, "token-index", _VERSION)
+    place = KeptArrays(vocabulary.cache, "token-index", _VERSION, shapes={"tokens": (None,), "index": (None,)})
     read = place.read()
     kept = None
     if read is not None:

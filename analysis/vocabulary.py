@@ -140,8 +140,12 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     model = resolve_model(name, report=report)
     folder = cache_folder() / "vocabularies" / _key(model)
     opened = functools.cache(lambda: _open(model, report))
-    rows = KeptArrays(folder, "embeddings", _VERSION).get(lambda: {"embeddings": opened()[2]})["embeddings"]
-    words = KeptArrays(folder, "words", _VERSION).get(lambda: _measured(*opened()[:2], rows, model, report))
+    kept = KeptArrays(folder, "embeddings", _VERSION, shapes={"embeddings": (None, None)})
+    rows = kept.get(lambda: {"embeddings": opened()[2]})["embeddings"]
+    count, width = rows.shape
+    shapes = {"tokens": (None,), "special": (count,), "mean": (width,), "norms": (count,), "centred_norms": (count,)}
+    kept = KeptArrays(folder, "words", _VERSION, shapes=shapes)
+    words = kept.get(lambda: _measured(*opened()[:2], rows, model, report))
     tokens = json.loads(words.pop("tokens").tobytes())
     return Vocabulary(model.name, tokens, rows, **words, cache=folder)
 
