@@ -197,6 +197,8 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     -------
     (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
     """
+    if _local_model(name) is None and is_at_hand(name):  # before gigabytes are fetched
+        check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
     folder = prepare_model(name, report=report)
     check_is_causal(name, read_json_object(folder / "config.json", ModelError))
     import torch

@@ -16,7 +16,7 @@ from analysis.adapters import load_lora as read_lora
 from analysis.errors import AdapterError, InputError, ModelError
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.readings import VERDICTS
-from analysis.starts import plain_verdict
+from analysis.starts import names_start, plain_verdict, start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
 from app.jobs import JobQueue
@@ -230,13 +230,14 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             prompt = load_prompt(key)
             prompt.check_is_embeddings()
             models[model_for(key, prompt)] = prompt.name
-            prompts += prompt.split()
+            prompts.append(prompt)
         if len(models) > 1:
             named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
             raise InputError(
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
-        return distinct(prompts), vocabulary(next(iter(models)))
+        read_against = vocabulary(next(iter(models)))
+        return distinct([part for prompt in prompts for part in started(prompt, read_against).split()]), read_against
 
 
 def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
@@ -251,8 +252,22 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     for key in prompt_choices():
         with suppress(InputError):
             if said_model(key) == model:
-                prompts += [part for part in load_prompt(key).split() if part.width == vocabulary(model).width]
+                prompts += [part for part in started(load_prompt(key), vocabulary(model)).split() if part.width == vocabulary(model).width]
     return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
+
+
+def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
+    """The prompt with the start that its config names, where it names one and holds none; looked up once."""
+    if prompt.initial is not None or not names_start(prompt):
+        return prompt
+    return _started(
+        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _started(name: str, sha256: str, config: str, model: str, cache: str, _prompt: SoftPrompt, _vocabulary: Vocabulary) -> SoftPrompt:
+    return start_from_config(_prompt, _vocabulary)
 
 
 def said_model(key: str) -> str | None:
