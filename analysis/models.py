@@ -195,6 +195,8 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
     """
     local = _local_model(name)
+    if local is None and is_at_hand(name):  # before gigabytes are fetched
+        check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
     if local is not None and local.is_gguf and _prepared(local) is None:
         folder, unpacked = _prepare(local, report)
     else:

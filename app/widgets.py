@@ -17,7 +17,7 @@ from analysis.errors import AdapterError, InputError, ModelError
 from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
 from analysis.readings import VERDICTS
-from analysis.starts import plain_verdict
+from analysis.starts import names_start, plain_verdict, start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
 from app.allowed import may_be_linked
@@ -284,7 +284,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         models = {}
         for key, prompt in readable.items():
             models[model_for(key, prompt)] = prompt.name
-            prompts += prompt.split()
+            prompts.append(prompt)
         if len(models) > 1:
             named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
             raise InputError(
@@ -296,7 +296,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
         if len(fit) < at_least:
             st.stop()
-        return distinct(fit), of_model
+        return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
 
 
 def _readable(keys: list[str]) -> dict[str, SoftPrompt]:
@@ -339,7 +339,7 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     for key in prompt_choices():
         with suppress(InputError):
             if said_model(key) == model:
-                prompts += [part for part in load_prompt(key).split() if part.width == vocabulary(model).width]
+                prompts += [part for part in started(load_prompt(key), vocabulary(model)).split() if part.width == vocabulary(model).width]
     return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
 
 
@@ -348,6 +348,20 @@ def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
     opened_prompts = [prompt for adapter in opened().values() if (prompt := prompt_of(adapter)) is not None]
     rows = {part.embeddings.tobytes() for prompt in opened_prompts for part in prompt.split()}
     return {prompt.name for prompt in prompts if prompt.embeddings.tobytes() in rows}
+
+
+def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
+    """The prompt with the start that its config names, where it names one and holds none; looked up once."""
+    if prompt.initial is not None or not names_start(prompt):
+        return prompt
+    return _started(
+        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _started(name: str, sha256: str, config: str, model: str, cache: str, _prompt: SoftPrompt, _vocabulary: Vocabulary) -> SoftPrompt:
+    return start_from_config(_prompt, _vocabulary)
 
 
 def said_model(key: str) -> str | None:

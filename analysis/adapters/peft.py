@@ -70,7 +70,7 @@ def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
         base_model=base_model if isinstance(base_model, str) and base_model else None,
         method=method,
         source=opened.source("prompt_embeddings"),
-        metadata={key: value for key, value in config.items() if key != "initial"}
+        metadata={key: value for key, value in config.items() if key not in ("initial", DRAWN_TO_WORDS)}
         | ({DRAWN_TO_WORDS: tensors.metadata[DRAWN_TO_WORDS]} if DRAWN_TO_WORDS in tensors.metadata else {}),
         kind="prefix" if method == "PREFIX_TUNING" else "soft_prompt",
         parts=parts,

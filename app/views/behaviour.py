@@ -90,6 +90,8 @@ with widgets.in_words():
     prompt.check_is_one()
     vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
     prompt.check_width(vocabulary.width, vocabulary.model)
+    prompt.check_is_causal()
+    prompt = widgets.started(prompt, vocabulary)
     if task_name is None:
         st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
         st.stop()

@@ -70,15 +70,16 @@ filters = {"whole_words": whole_words, "exclude_special": exclude_special, "scri
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
     prompt.check_is_embeddings()
-    parts = {part.name: part for part in prompt.split()}
+    model = widgets.model_for(key, prompt, named_model)
+    vocabulary = widgets.vocabulary(model)
+    parts = {part.name: part for part in widgets.started(prompt, vocabulary).split()}
+    prompt = next(iter(parts.values()))
     if len(parts) > 1:
         prompt = parts[
             st.segmented_control(
                 "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
             )
         ]
-    model = widgets.model_for(key, prompt, named_model)
-    vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
     if prompt.initial is None and st.toggle(
