@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from analysis.vocabulary import Vocabulary
 
 InitialOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--initial", help="The values that training started from: a file, or `recover` to guess them. [default: the prompt's own]"
+        "--initial",
+        help="The values that training started from: a file for each prompt, in their order, or `recover` once to guess them all. "
+        "[default: the prompt's own, else what its config names]",
     ),
 ]
 
@@ -260,6 +262,7 @@ def behaviour(
     check_out(out)
     import pandas as pd
 
+    from analysis.behaviour import check_can_be_changed
     from analysis.models import load_model
     from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
     from trained_prompts.templates import how_asked
@@ -267,6 +270,8 @@ def behaviour(
     asked = how_asked(path, task, template)
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
+        for prompt in prompts:  # before a model is loaded for it
+            check_can_be_changed(prompt)
         examples = examples_of(asked.task, load_model(vocabulary.model, report=report), limit=limit)
         tables = [behave(prompt, vocabulary, examples, asked.task, report=report) for prompt in prompts]
         verdicts = [
@@ -294,7 +299,7 @@ def report(
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
-    from analysis.adapters import SoftPrompt, distinct, load_adapter
+    from analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
     from analysis.behaviour import check_can_be_changed
     from analysis.export import write
     from analysis.report import html, of_lora, of_prompt
@@ -306,7 +311,7 @@ def report(
         raise InputError("--template says how the examples of a task are asked; give --task too.")
     if task is not None:
         get_task(task, template)
-    adapters = [load_adapter(path) for path in paths]
+    adapters = [load_adapter(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
     prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
     with progress_bar() as progress:
@@ -348,36 +353,45 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
         null_of(load_vocabulary(model, report=report), report=report)
 
 
-def _read(paths: list[Path], model: str | None, initial: str | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
-    """The prompts in these files, with initial values where they are asked for, and the one vocabulary that they are read against."""
-    from analysis.adapters import load_soft_prompt
+def _read(paths: list[Path], model: str | None, initial: list[str] | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
+    """The prompts in these files, with initial values where they are to be had, and the one vocabulary that they are read against."""
+    from analysis.adapters import distinct_paths, load_soft_prompt
 
-    return _against_one_vocabulary([load_soft_prompt(path) for path in paths], model, initial, report)
+    whole = [load_soft_prompt(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
+    return _against_one_vocabulary(whole, model, initial, report)
 
 
 def _against_one_vocabulary(
-    whole: list[SoftPrompt], model: str | None, initial: str | None, report: Report
+    whole: list[SoftPrompt], model: str | None, initial: list[str] | None, report: Report
 ) -> tuple[list[SoftPrompt], Vocabulary]:
     """`_read` of prompts that are loaded."""
     from analysis.adapters import load_soft_prompt
     from analysis.models import default_model
-    from analysis.readings import recover_initial, with_initial
+    from analysis.starts import recover_initial, split_from, start_from_config
     from analysis.vocabulary import load_vocabulary
 
-    prompts = [prompt for each in whole for prompt in each.split()]
-    for prompt in prompts:
+    initial = initial or []
+    recover = initial == ["recover"]
+    if initial and not recover and len(initial) != len(whole):
+        raise InputError(
+            f"There are {len(initial)} --initial for {len(whole)} prompts; give one for each, in their order, or `--initial recover` once for all."
+        )
+    for prompt in whole:
         prompt.check_is_embeddings()
-    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in prompts))
+    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in whole))
     if len(models) > 1:
         raise InputError(
             f"The prompts were trained on different models ({', '.join(models[:4])}); give those of one model, or name one with --model."
         )
     vocabulary = load_vocabulary(models[0], report=report)
-    if initial == "recover":
-        prompts = [recover_initial(prompt, vocabulary, report=report) for prompt in prompts]
-    elif initial is not None:
-        start = load_soft_prompt(Path(initial))
-        prompts = [with_initial(prompt, start) for prompt in prompts]
+    prompts = []
+    for i, prompt in enumerate(whole):
+        if recover or (initial and initial[i] == "recover"):
+            prompts += [recover_initial(part, vocabulary, report=report) for part in prompt.split()]
+        elif initial:
+            prompts += split_from(prompt, load_soft_prompt(Path(initial[i])))
+        else:
+            prompts += start_from_config(prompt, vocabulary).split()
     return prompts, vocabulary
 
 

@@ -18,7 +18,8 @@ from analysis.direction import TaskDirection
 from analysis.errors import InputError
 from analysis.models import Report, listed, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
-from analysis.readings import LEVEL, RECOVERED, displacements
+from analysis.readings import LEVEL, displacements
+from analysis.starts import plain_verdict
 from analysis.vocabulary import Vocabulary
 
 DRAWS = 5  # of each control that is drawn at random: an interval of its own, and not most of the time
@@ -178,12 +179,13 @@ def interventions(prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: Task
 
 
 def check_can_be_changed(prompt: SoftPrompt) -> None:
-    """Refuse a prompt too long to be changed token by token.
+    """Refuse a prompt too long to be changed token by token, or trained for another kind of model than a causal one.
 
     Raises
     ------
     InputError
     """
+    prompt.check_is_causal()
     if len(prompt) > MOST_TOKENS:
         raise InputError(
             f"Prompts of up to {MOST_TOKENS} virtual tokens can be changed token by token, and {prompt.name} has {len(prompt):,}."
@@ -491,12 +493,13 @@ _VERDICTS_SAID = {
 
 
 def _counted_verdicts(verdicts: pd.Series) -> str:
-    plain = verdicts.str.removesuffix(RECOVERED)
+    plain = verdicts.map(plain_verdict)
     counts = {verdict: int((plain == verdict).sum()) for verdict in _VERDICTS_SAID}
     said = [(count, _VERDICTS_SAID[verdict][count > 1]) for verdict, count in counts.items() if count]
     (first, words), *others = said
     text = listed([f"{first} of {len(plain)} tokens {words}", *(f"{count} {words}" for count, words in others)])
-    return f"{text} (recovered initial values)" if (plain != verdicts).any() else text
+    marks = set(verdicts[plain != verdicts].str.extract(r" \((.*)\)$", expand=False))
+    return f"{text} (initial values {listed(sorted(marks))})" if marks else text
 
 
 def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: bool) -> str:

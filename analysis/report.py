@@ -17,9 +17,10 @@ from analysis.direction import table_of, task_direction
 from analysis.errors import InputError, printable, shown
 from analysis.models import Report, no_report
 from analysis.neighbours import neighbours
-from analysis.readings import RECOVERED, SHAPES, VERDICTS, readings
+from analysis.readings import SHAPES, VERDICTS, readings
 from analysis.similarity import matched, similarity
 from analysis.spectra import health, spectra
+from analysis.starts import plain_verdict
 from analysis.vocabulary import Vocabulary
 
 TOP_K = 5
@@ -138,7 +139,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         similarity=_similarity(prompts, vocabulary, report) if together else None,
         clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters)),
         no_clusters=no_clusters,
-        chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
+        chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """A search over every virtual token at hand: which of them, in whose prompts, resemble this one, or this word?
 
-The index holds the unit vectors of centred virtual tokens, is kept beside the vocabulary that they are centred by, and is brought up to date
-rather than built anew when prompts come and go. It is exact up to a million vectors; beyond, it is an inverted file whose recall is measured.
+The index holds the unit vectors of centred virtual tokens. Up to a million it is exact, and is built each time, as quickly as it could be read from the
+disk. Beyond, it is an inverted file whose recall is measured and whose lists take minutes to find: it is kept beside the vocabulary that the tokens are
+centred by, and is brought up to date when prompts come and go. Prompts that are not to be kept are then added in memory.
 """
 
 from __future__ import annotations
@@ -9,20 +10,17 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import faiss
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
-from analysis.folders import write_whole
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
 from analysis.null import p_values
@@ -42,7 +40,7 @@ FEWEST = 200  # words of like frequency and kind; where there are not so many, o
 DECILES = 10
 BLOCK = 4_096
 SAME = 0.99  # centred cosine from which an initial value is a word's row, in whatever precision it was kept
-_TABLE = "tokens-v1.parquet"  # raise the number when the content changes
+_VERSION = 1  # raise it when the content of a kept index changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,13 +231,19 @@ class TokenIndex:
 
 
 def token_index(
-    prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, exact_up_to: int = EXACT_UP_TO, report: Report = no_report
+    prompts: Sequence[SoftPrompt],
+    vocabulary: Vocabulary,
+    *,
+    in_memory: Collection[str] = (),
+    exact_up_to: int = EXACT_UP_TO,
+    report: Report = no_report,
 ) -> TokenIndex:
-    """The index of exactly these prompts' tokens: the one that was kept, with what came added and what went removed.
+    """The index of exactly these prompts' tokens.
 
     Parameters
     ----------
     prompts : of different names, all as wide as the vocabulary.
+    in_memory : the names of those of which nothing is written to the disk, neither rows nor name.
     exact_up_to : tokens up to which every one is compared.
 
     Raises
@@ -249,14 +253,10 @@ def token_index(
     """
     for prompt in prompts:
         prompt.check_width(vocabulary.width, vocabulary.model)
-    exact = sum(len(prompt) for prompt in prompts) <= exact_up_to
-    if vocabulary.cache is None:
-        tokens, index, _ = _updated(None, prompts, vocabulary, exact, report)
-    else:
-        with FileLock(vocabulary.cache / "tokens.lock"):
-            tokens, index, changed = _updated(_kept(vocabulary.cache, exact), prompts, vocabulary, exact, report)
-            if changed:
-                _keep(tokens, index, vocabulary.cache)
+    exact = sum(map(len, prompts)) <= exact_up_to
+    to_keep = [prompt for prompt in prompts if prompt.name not in in_memory]
+    kept = None if sum(map(len, to_keep)) <= exact_up_to else _kept(to_keep, vocabulary, report)
+    tokens, index, _ = _updated(kept, prompts, vocabulary, exact, report)
     starts = _starts(prompts, vocabulary, report)
     report(1.0, "ready")
     return TokenIndex(vocabulary, tokens, exact, 1.0 if exact else _recall(tokens, index), starts, index)
@@ -290,14 +290,16 @@ def _updated(
     if gone.any():
         index.remove_ids(tokens["id"].to_numpy(np.int64)[gone])
         tokens = tokens[~gone].reset_index(drop=True)
+    new = [tokens]
+    first = int(tokens["id"].max()) + 1 if len(tokens) else 0
     for i, key in enumerate(come):
         report(i / len(come), f"indexing {key[0]}")
-        rows, first = wanted[key].embeddings, int(tokens["id"].max()) + 1 if len(tokens) else 0
+        rows = wanted[key].embeddings
         ids = np.arange(first, first + len(rows))
+        first += len(rows)
         index.add_with_ids(_units(rows, vocabulary), ids)
-        new = pd.DataFrame({"id": ids, "prompt": key[0], "position": np.arange(len(rows)), "content": key[1]})
-        tokens = pd.concat([tokens, new], ignore_index=True) if len(tokens) else new
-    return tokens, index, bool(come) or bool(gone.any())
+        new.append(pd.DataFrame({"id": ids, "prompt": key[0], "position": np.arange(len(rows)), "content": key[1]}))
+    return pd.concat([table for table in new if len(table)] or new, ignore_index=True), index, bool(come) or bool(gone.any())
 
 
 _NO_TOKENS = pd.DataFrame(
@@ -337,26 +339,15 @@ def _recall(tokens: pd.DataFrame, index: faiss.Index) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, true, strict=True)]))
 
 
-# --- Keeping it: a table that names the file of its index, so that the two always belong together ---
-
-
-def _keep(tokens: pd.DataFrame, index: faiss.Index, folder: Path) -> None:
-    name = f"tokens-{secrets.token_hex(8)}.faiss"
-    write_whole(folder / name, faiss.serialize_index(index).tobytes())
-    buffer = io.BytesIO()
-    tokens.assign(file=name).to_parquet(buffer, index=False)
-    write_whole(folder / _TABLE, buffer.getvalue())
-    for old in folder.glob("tokens-*.faiss"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
-
-
-def _kept(folder: Path, exact: bool) -> tuple[pd.DataFrame, faiss.Index] | None:
-    """What was kept, or None where there is nothing, or of the other kind, or damaged: then it is built anew."""
-    try:
-        tokens = pd.read_parquet(folder / _TABLE)
-        index = faiss.read_index(str(folder / tokens["file"].iloc[0]))
-    except (OSError, ValueError, IndexError, RuntimeError):
-        return None
-    fits = index.ntotal == len(tokens) and isinstance(index, faiss.IndexIDMap2) == exact
-    return (tokens.drop(columns="file"), index) if fits else None
+def _kept(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: Report) -> tuple[pd.DataFrame, faiss.Index]:
+    """The inverted file that was kept, brought up to date with these prompts; a new one where there is none."""
+    place = KeptArrays(vocabulary.cache, "token-index", _VERSION, shapes={"tokens": (None,), "index": (None,)})
+    read = place.read()
+    kept = None
+    if read is not None:
+        kept = pd.read_parquet(io.BytesIO(read["tokens"].tobytes())), faiss.deserialize_index(np.asarray(read["index"]))
+    tokens, index, changed = _updated(kept, prompts, vocabulary, False, report)
+    if changed:
+        table = np.frombuffer(tokens.to_parquet(index=False), dtype=np.uint8)
+        place.keep({"tokens": table, "index": faiss.serialize_index(index)})
+    return tokens, index

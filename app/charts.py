@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from analysis.errors import shown
-from analysis.readings import RECOVERED, SHAPES
+from analysis.readings import SHAPES
+from analysis.starts import plain_verdict
 
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"
@@ -44,7 +45,7 @@ def drawn(token: str) -> str:
 
 def verdict_label(verdict: str) -> str:
     """A verdict with the shape that stands for it on the map."""
-    return f"{SHAPES[verdict.removesuffix(RECOVERED)]} {verdict}"
+    return f"{SHAPES[plain_verdict(verdict)]} {verdict}"
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -285,7 +286,7 @@ def _marks(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
     shapes = CATEGORY_SHAPES[dimensions]
     marks, place = {}, 0
     for group in groups:
-        verdict = VERDICT_MARKS.get(group.removesuffix(RECOVERED))
+        verdict = VERDICT_MARKS.get(plain_verdict(group))
         if verdict is not None:
             marks[group] = (verdict[0], verdict[1] if verdict[1] in (*shapes, "x") else "circle")
         elif group in UNGROUPED:

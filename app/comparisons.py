@@ -73,8 +73,7 @@ def choose_model() -> str:
     picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`.")
     if picked != OTHER_MODEL:
         return picked
-    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
-    return named or EMBEDDED_MODEL
+    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def choose() -> ComparisonConfig:

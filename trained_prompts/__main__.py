@@ -55,11 +55,13 @@ def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
 
 @app.command("list")
 def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
-    """The prompts that ship and your own runs."""
+    """The prompts that ship and your own runs; what is left out is named on standard error."""
     check_out(out)
-    from trained_prompts.store import list_runs
+    from trained_prompts.store import left_out, list_runs
 
     emit(list_runs(), form, out)
+    for sentence in left_out().values():
+        print(sentence, file=sys.stderr)
 
 
 @app.command()
@@ -332,6 +334,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
     is_lora = isinstance(adapter, LoraAdapter)
+    adapter.check_is_causal()
     if not is_lora:
         adapter.check_is_one()
     width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width

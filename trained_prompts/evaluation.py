@@ -91,7 +91,14 @@ def with_lora(language_model, applied: AbstractContextManager) -> Iterator[Adapt
 
 
 def adapted(prompt: SoftPrompt, language_model) -> Adapted:
-    """The model with what a file holds: virtual tokens, or a prefix."""
+    """The model with what a file holds: virtual tokens, or a prefix.
+
+    Raises
+    ------
+    AdapterError
+        It was trained for another kind of model.
+    """
+    prompt.check_is_causal()
     return (with_prefix if prompt.kind == "prefix" else with_prompt)(language_model, prompt.embeddings)
 
 

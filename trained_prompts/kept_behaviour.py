@@ -27,6 +27,7 @@ from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
+from analysis.starts import start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
 from trained_prompts.asking import behave, examples_of, judged
@@ -116,7 +117,7 @@ def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataF
     if table is None:
         return None
     try:
-        described, saved = store.read_description(folder), load_soft_prompt(folder)
+        described, saved = store.read_description(folder), start_from_config(load_soft_prompt(folder), vocabulary)
         if described["model"]["name"] != vocabulary.model or not _equal(saved, prompt):
             return None
         return task_of_run(described), table
@@ -156,7 +157,8 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
         model = store.own_model(name)
         if language_model[0] != model:
             language_model = (model, load_model(model, report=report_part))
-        prompt, vocabulary = load_soft_prompt(store.adapter_path(name)), load_vocabulary(model)
+        vocabulary = load_vocabulary(model)
+        prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
         keep(name, behave(prompt, vocabulary, examples_of(task, language_model[1], limit=limit), task, report=report_part))
 
 
@@ -187,9 +189,10 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         table = kept(name)
         if table is None:
             raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
-        prompt = load_soft_prompt(store.adapter_path(name))
+        vocabulary = load_vocabulary(store.own_model(name))
+        prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
         task = task_of(name)
-        of_prompt = judged(prompt, load_vocabulary(store.own_model(name)), task, table, report=report)
+        of_prompt = judged(prompt, vocabulary, task, table, report=report)
         direction, verdict = of_prompt.direction, of_prompt.verdict
         of = table.drop_duplicates("intervention").set_index("intervention")
         counts = of_prompt.read["verdict"].value_counts()

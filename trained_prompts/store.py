@@ -23,8 +23,7 @@ import os
 import platform
 import re
 import shlex
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,9 +35,10 @@ import platformdirs
 from analysis.adapters import load_adapter, upload
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError, printable
-from analysis.folders import APP_NAME, appears_whole, write_whole
+from analysis.folders import APP_NAME, appears_whole, remove_at_once, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
+from trained_prompts import run_file
 from trained_prompts.tasks import Task
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
@@ -50,6 +50,7 @@ _RUN_COLUMNS = [
     "high", "n", "trainable", "norm_ratio", "created", "path",
 ]  # fmt: skip
 _LOSS_COLUMNS = ["step", "loss", "learning_rate", "seconds", "validation"]
+MAX_LOSSES_BYTES, MAX_TRAJECTORY_BYTES = 64_000_000, 512_000_000  # more than the longest run leaves
 _VERSIONED = ("torch", "transformers", "peft", "numpy")
 
 
@@ -251,10 +252,14 @@ def _checkpoint_config(path: Path) -> tuple[int, dict] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if _NAME.fullmatch(path.stem) is None or not path.is_file():
+            return None
         with safe_open(path, framework="np") as file:
-            return int(file.get_tensor("last.numbers")[0]), json.loads(file.metadata()["config"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            step, settings = int(file.get_tensor("last.numbers")[0]), json.loads(file.metadata()["config"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return None  # being written, or damaged
+    told = isinstance(settings, dict) and all(run_file.is_text(settings.get(name)) for name in ("task", "method", "model"))
+    return (step, settings) if told and type(settings.get("steps")) is int else None
 
 
 def check_name(name: str, folder: Path | None = None) -> Path:
@@ -352,14 +357,45 @@ def name_like(label: str) -> str:
 
 def list_kept() -> pd.DataFrame:
     """One row for each kept file: name, kind, format, sha256, files (what they were called), kept (UTC)."""
-    rows = []
-    for path in sorted(runs_folder().glob("*/kept.json")):
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            rows.append({"name": path.parent.name, **description, "files": ", ".join(description["files"])})
-        except (ValueError, KeyError, TypeError, OSError):
-            continue
+    rows, _ = _described(runs_folder(), "kept.json", _kept_row)
     return pd.DataFrame(rows, columns=["name", "kind", "format", "sha256", "files", "kept"])
+
+
+def _kept_row(path: Path) -> dict:
+    kept = run_file.read_object(path)
+    names = kept.get("files")
+    kept["files"] = ", ".join(names) if isinstance(names, list) and all(map(run_file.is_text, names)) else None
+    for field in ("kind", "format", "sha256", "files", "kept"):
+        if not run_file.is_text(kept.get(field)):
+            raise run_file.refusal(path, f"{field} is missing, or not what this version writes")
+    return {"name": path.parent.name, **kept}
+
+
+def left_out(folder: Path | None = None) -> dict[str, str]:
+    """Why a run or a kept file of the person's own is in no list, by its folder's name: a sentence that says what to do.
+
+    Parameters
+    ----------
+    folder : another folder of runs.
+    """
+    folder = folder or runs_folder()
+    return _described(folder, "run.json", _row)[1] | _described(folder, "kept.json", _kept_row)[1]
+
+
+def _described(folder: Path, file: str, row: Callable[[Path], dict]) -> tuple[list[dict], dict[str, str]]:
+    """What `row` makes of that file in each folder here, and the sentences of those that it refuses, by the folder's name."""
+    rows, refused = [], {}
+    for path in sorted(folder.glob("[!.]*")):  # hidden ones are being written or deleted just now
+        path /= file
+        if not os.path.lexists(path):
+            continue
+        try:
+            if _NAME.fullmatch(path.parent.name) is None:
+                raise run_file.refusal(path, "its folder has a name that no run has")
+            rows.append(row(path))
+        except InputError as error:
+            refused[path.parent.name] = str(error)
+    return rows, refused
 
 
 def adapter_path(name: str) -> Path:
@@ -386,8 +422,7 @@ def delete(name: str) -> None:
     if _NAME.fullmatch(name) is None or not any((path / file).is_file() for file in ("run.json", "kept.json")):
         raise InputError(f"There is no run called {name} in {runs_folder()}.")
     try:
-        gone = path.rename(path.with_name(f".partial-{name}-{os.getpid()}"))  # at once for everybody; then the files
-        shutil.rmtree(gone)
+        remove_at_once(path)
     except OSError as error:
         raise InputError(f"The run {name} cannot be deleted: {error.strerror or error}.") from error
 
@@ -418,17 +453,11 @@ def list_runs() -> pd.DataFrame:
 
 
 def list_folder(folder: Path, origin: str) -> pd.DataFrame:
-    """The rows of `list_runs` of the runs in one folder."""
-    rows = []
-    for path in sorted(folder.glob("*/run.json")):
-        if _NAME.fullmatch(path.parent.name) is None:
-            continue  # being written or deleted just now
-        try:
-            rows.append(_row(origin, path))
-        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OSError):
-            continue  # not written by this program, or by another version: the file can still be opened by its path
-    table = pd.DataFrame(rows, columns=_RUN_COLUMNS)
-    return table.astype(dict.fromkeys(("tokens", "rank", "trainable"), "Int64") | dict.fromkeys(("norm_ratio", "start"), "float64"))
+    """The rows of `list_runs` of the runs in one folder; what is none stands in `left_out`."""
+    rows, _ = _described(folder, "run.json", _row)
+    table = pd.DataFrame([{**row, "origin": origin} for row in rows], columns=_RUN_COLUMNS)
+    whole, real = ("tokens", "rank", "steps", "n", "trainable"), ("readable", "no_prompt", "start", "score", "low", "high", "norm_ratio")
+    return table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
 
 
 def gallery_markdown() -> str:
@@ -467,17 +496,14 @@ def read_card(name: str) -> str:
 
 
 def read_description(path: Path) -> dict:
-    """The run.json of a run's folder; what may be endless or no number (γ, losses, norms of a run that diverged) is a number again."""
-    run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    for values, names in (
-        (run["config"], ["readable"]),
-        (run.get("norms", {}), run.get("norms", {})),
-        *((of, ["loss"]) for of in run["scores"].values()),
-    ):
-        for name in names:
-            if name in values:
-                values[name] = float(values[name])  # "inf"; older files have Infinity, which is no JSON
-    return run
+    """The run.json of a run's folder, checked.
+
+    Raises
+    ------
+    InputError
+        As `run_file.read_run`.
+    """
+    return run_file.read_run(path / "run.json")
 
 
 def read_losses(name: str) -> pd.DataFrame:
@@ -490,8 +516,14 @@ def read_losses(name: str) -> pd.DataFrame:
     """
     path = find(name) / "losses.csv"
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        if not path.is_file() or path.stat().st_size > MAX_LOSSES_BYTES:
+            raise ValueError("no file, or too large")
+        table = pd.read_csv(path)
+        columns = [column for column in _LOSS_COLUMNS if column in table]  # without a score while it learned there is no validation
+        if columns[:4] != _LOSS_COLUMNS[:4] or table["step"].isna().any():
+            raise ValueError("columns")
+        return table[columns].astype({column: "int64" if column == "step" else "float64" for column in columns})
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
 
 
@@ -512,10 +544,23 @@ def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        Nothing of that name is in the store.
+        Nothing of that name is in the store, or how it was trained cannot be read.
     """
-    kept = _read_safetensors(find(name) / "trajectory.safetensors")
-    return kept["steps"], kept["embeddings"].astype(np.float32)
+    from safetensors import SafetensorError, safe_open
+
+    path = find(name) / "trajectory.safetensors"
+    refused = InputError(f"How {name} was trained cannot be read from {path}: the file is damaged; pick another run, or train it again.")
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_TRAJECTORY_BYTES:
+            raise refused
+        with safe_open(path, framework="np") as file:
+            steps, embeddings = file.get_tensor("steps"), file.get_tensor("embeddings")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise refused from error
+    fits = steps.dtype == np.int64 and embeddings.dtype in (np.float16, np.float32) and steps.ndim == 1 and embeddings.ndim == 3
+    if not (fits and len(steps) == len(embeddings) > 0 and embeddings.size and np.isfinite(embeddings).all()):
+        raise refused
+    return steps, embeddings.astype(np.float32)
 
 
 def own_model(name: str) -> str | None:
@@ -530,13 +575,12 @@ def own_model(name: str) -> str | None:
     return read_description(path)["model"]["name"] if (path / "run.json").is_file() else None
 
 
-def _row(origin: str, path: Path) -> dict:
+def _row(path: Path) -> dict:
     run = read_description(path.parent)
     config, scores = run["config"], run["scores"]
     trained = scores.get("trained", {})
     return {
         "name": path.parent.name,
-        "origin": origin,
         "task": config["task"],
         "model": run["model"]["name"],
         "method": config["method"],
@@ -554,16 +598,10 @@ def _row(origin: str, path: Path) -> dict:
         "high": trained.get("high"),
         "n": trained.get("n"),
         "trainable": run.get("trainable_parameters"),
-        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"] if "norms" in run else None,
+        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"] if run.get("norms") else None,
         "created": run["created"],
         "path": str(path.parent),
     }
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
 
 
 def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:

@@ -1,20 +1,17 @@
-"""Twins: the same prompt trained again on answers that were dealt out anew among the examples.
+"""Twins are made here: the same prompt trained again on answers that were dealt out anew among the examples (see `analysis.twins`).
 
-A twin sees the same inputs, the same answers and starts from the same values; which answer belongs to which input is all that it cannot learn. What is
-read in a prompt and in its twin as well is the form of an answer, never the task (control tasks and selectivity: Hewitt and Liang 2019). A twin
-lies in the folder of its run, `twin-1.safetensors` and so on: the rows in 16 bits, and how it was made.
+A twin lies in the folder of its run, `twin-1.safetensors` and so on: the rows in 16 bits, and how it was made.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from analysis.adapters import SoftPrompt, load_soft_prompt
+from analysis.adapters import load_soft_prompt
 from analysis.errors import InputError
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
@@ -22,23 +19,7 @@ from trained_prompts import store
 from trained_prompts.asking import examples_of
 from trained_prompts.trainer import TrainingConfig, train
 
-PATTERN = "twin-*.safetensors"
 LAST_STEPS = 10  # over which the loss that is told is averaged
-_SAFETENSORS_ERRORS = (OSError, ValueError, KeyError, TypeError)
-
-
-def twins_of(prompt: SoftPrompt) -> list[SoftPrompt]:
-    """The twins that lie beside a prompt that was read from the store; none for a prompt from elsewhere, where nobody knows what such a file would be.
-
-    Returns
-    -------
-    Prompts named `NAME, shuffled 1`, with the initial values of the prompt itself. A file that is damaged or of another shape is left out.
-    """
-    folder = prompt.source.path.resolve() if prompt.source is not None else None
-    if folder is None or prompt.initial is None or folder.parent not in (store.GALLERY.resolve(), store.runs_folder().resolve()):
-        return []
-    found = (_read(path, prompt) for path in sorted(folder.glob(PATTERN)))
-    return [twin for twin in found if twin is not None]
 
 
 def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 100, report: Report = no_report) -> None:
@@ -119,18 +100,3 @@ def _check_start(rows: np.ndarray, folder: Path) -> None:
         raise InputError(
             f"The run {folder.name} no longer starts from the same values as its settings say, so a twin would be no control for it."
         )
-
-
-def _read(path: Path, prompt: SoftPrompt) -> SoftPrompt | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            rows, made = file.get_tensor("embeddings"), json.loads((file.metadata() or {})["made"])
-            shuffle = int(made["config"]["shuffled"])
-    except (SafetensorError, *_SAFETENSORS_ERRORS):
-        return None
-    if rows.shape != prompt.embeddings.shape or not np.isfinite(rows).all():
-        return None
-    metadata = {key: value for key, value in prompt.metadata.items() if key != "initial"} | {"twin": made}
-    return replace(prompt, name=f"{prompt.name}, shuffled {shuffle}", embeddings=rows.astype(np.float32), metadata=metadata)

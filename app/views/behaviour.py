@@ -56,8 +56,10 @@ def _answers(wanted: tuple) -> dict[str, Answers]:
 
 
 def asking(key: tuple, what: str, ask):
-    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time."""
+    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time; None as well where the model has first to be fetched."""
     model = vocabulary.model
+    if not widgets.may_be_fetched(model, "the model"):
+        return None
 
     def compute(report: Report):
         report(0.0, "loading the model")
@@ -88,6 +90,8 @@ with widgets.in_words():
     prompt.check_is_one()
     vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
     prompt.check_width(vocabulary.width, vocabulary.model)
+    prompt.check_is_causal()
+    prompt = widgets.started(prompt, vocabulary)
     if task_name is None:
         st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
         st.stop()

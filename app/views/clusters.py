@@ -9,6 +9,7 @@ import streamlit as st
 
 from analysis.adapters import SoftPrompt
 from analysis.clusters import Method, Space, find_clusters, is_echo, is_real, points_of
+from analysis.errors import InputError
 from analysis.models import Report
 from analysis.neighbours import nearest
 from analysis.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
@@ -93,6 +94,8 @@ def drawn_map(
 def played(name: str, on: VocabularyMap, vocabulary: Vocabulary, space: str) -> pd.DataFrame:
     """Where a run's tokens were on the map while it was trained: step, position, x, y(, z), word."""
     steps, embeddings = store.read_trajectory(name)
+    if embeddings.shape[2] != vocabulary.width or len(steps) < 2:
+        raise InputError(f"How {name} was trained cannot be played on this map: what was kept of it is of another model, or of one step.")
     start: np.ndarray = vocabulary.mean
     if space == "displacement":  # nothing had been added at the first step
         start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
@@ -287,11 +290,12 @@ if trained and made is not None:
     name = st.selectbox(
         "Prompt", trained, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
     )
-    frames = name and computed(
-        ("trajectory", name, content, space, projection, dimensions),
-        "the training on the map",
-        lambda report: played(name, on, vocabulary, space),
-    )
+    with widgets.in_words():
+        frames = name and computed(
+            ("trajectory", name, content, space, projection, dimensions),
+            "the training on the map",
+            lambda report: played(name, on, vocabulary, space),
+        )
     if frames is not None:
         st.plotly_chart(
             charts.trajectory_map(frames, on.places, signs),

@@ -42,6 +42,7 @@ with left:
                             with widgets.in_words():
                                 store.delete(picked)
                             st.rerun()
+    widgets.note_left_out()
 with right:
     st.subheader("Or open one of your own")
     st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")

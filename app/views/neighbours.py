@@ -9,7 +9,8 @@ from analysis.direction import direction
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
-from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
+from analysis.readings import LEVEL, VERDICTS, readings, start_and_now
+from analysis.starts import plain_verdict, recover_initial
 from analysis.words import told, typed_words, word_ids
 from app import charts, widgets
 from app.background import computed
@@ -54,11 +55,11 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
         "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
     )
     script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-    named_model = third.text_input(
+    named_model = widgets.model_field(
+        third,
         "Model",
         placeholder="the prompt's own model",
         key="model",
-        bind="query-params",
         help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
     )
 
@@ -69,15 +70,16 @@ filters = {"whole_words": whole_words, "exclude_special": exclude_special, "scri
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
     prompt.check_is_embeddings()
-    parts = {part.name: part for part in prompt.split()}
+    model = widgets.model_for(key, prompt, named_model)
+    vocabulary = widgets.vocabulary(model)
+    parts = {part.name: part for part in widgets.started(prompt, vocabulary).split()}
+    prompt = next(iter(parts.values()))
     if len(parts) > 1:
         prompt = parts[
             st.segmented_control(
                 "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
             )
         ]
-    model = widgets.model_for(key, prompt, named_model)
-    vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
     if prompt.initial is None and st.toggle(
@@ -206,7 +208,7 @@ if verdicts is not None:
     counts = verdicts["verdict"].value_counts()
     st.markdown(
         "&emsp;".join(
-            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[verdict.removesuffix(RECOVERED)]}" for verdict, count in counts.items()
+            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
         )
     )
 
@@ -270,7 +272,7 @@ position = st.select_slider("Virtual token", list(range(len(prompt))), key="toke
 def show_evidence(row: pd.Series) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
-        verdict = row["verdict"].removesuffix(RECOVERED)
+        verdict = plain_verdict(row["verdict"])
         st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
         word = widgets.plain(charts.shown(row["nearest_token"]))
         lines = [

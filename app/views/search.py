@@ -45,10 +45,11 @@ with widgets.in_words():
         position = right.number_input("Virtual token", 0, len(prompt) - 1, 0, key="token", bind="query-params")
         name = f"virtual token {position} of {prompt.name}"
     prompts = widgets.prompts_at_hand(vocabulary.model)
+    in_memory = widgets.of_this_session(prompts)
     index = computed(
         ("index", vocabulary.model, str(vocabulary.cache), widgets.content_of(prompts)),
         "the index of every virtual token at hand",
-        lambda report: token_index(prompts, vocabulary, report=report),
+        lambda report: token_index(prompts, vocabulary, in_memory=in_memory, report=report),
     )
 if index is None:
     st.stop()

@@ -198,7 +198,7 @@ with widgets.in_words():
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
         help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
     )  # fmt: skip
-    if asked_for and base is not None:
+    if asked_for and base is not None and widgets.may_be_fetched(base, "the model"):
         beside = computed(
             ("base", adapter.source.sha256, base),
             "the comparison with the weights",
@@ -228,7 +228,7 @@ with st.expander("Summed up by layer and by projection", icon=":material/functio
 st.subheader("What its directions say")
 if base is None:
     st.info("The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:")
-else:
+elif widgets.may_be_fetched(base, "the vocabulary"):
     said = None
     try:
         vocabulary = widgets.vocabulary(base)

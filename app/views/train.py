@@ -13,6 +13,7 @@ from analysis.models import EMBEDDED_MODEL, is_at_hand
 from analysis.projection import landmarks, map_is_made, vocabulary_map
 from analysis.vocabulary import load_vocabulary
 from app import charts, widgets
+from app.background import session
 from app.estimates import estimate, trainable_parameters
 from app.jobs import Progress, config_of
 from trained_prompts import own_data, store
@@ -180,8 +181,7 @@ def choose_model() -> str:
     )
     if picked != OTHER_MODEL:
         return picked
-    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
-    return named or EMBEDDED_MODEL
+    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def free_name(stem: str) -> str:
@@ -210,7 +210,7 @@ def choose() -> None:
     what_it_takes(config, int(limit))
     if st.button("Train", type="primary", icon=":material/play_arrow:"):
         try:
-            st.query_params["job"] = queue.submit(config, name.strip() or suggested, limit=int(limit))
+            st.query_params["job"] = queue.submit(config, name.strip() or suggested, limit=int(limit), session=session())
         except InputError as error:
             widgets.refusal(error)
         else:
@@ -219,7 +219,10 @@ def choose() -> None:
 
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
-    """Time, memory and parameters, before the start."""
+    """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
+    if widgets.only_linked(config.model):
+        widgets.ask_about_link(config.model)
+        return
     taken = estimate(config, limit=limit)
     learned = trainable_parameters(config)
     sentences = [
@@ -506,13 +509,15 @@ def list_unfinished(shown: str | None) -> None:
             st.markdown(f"{row.name}: {row.method} on {widgets.plain(row.task)}, step {row.steps:,} of {row.of_steps:,}")
             try:
                 if st.button("Resume", key=f"resume-{row.name}", icon=":material/play_arrow:"):
-                    st.query_params["job"] = queue.submit(config_of(row.config), row.name, limit=int(st.session_state["limit"]))
+                    st.query_params["job"] = queue.submit(
+                        config_of(row.config), row.name, limit=int(st.session_state["limit"]), session=session()
+                    )
+                    st.rerun()
+                if st.button("Discard", key=f"discard-{row.name}", icon=":material/delete:"):
+                    queue.discard(row.name)
                     st.rerun()
             except InputError as error:
                 widgets.refusal(error)
-            if st.button("Discard", key=f"discard-{row.name}", icon=":material/delete:"):
-                queue.discard(row.name)
-                st.rerun()
 
 
 def list_others(others: list[Progress]) -> None:

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from analysis import hub as hub_models
+from analysis.kept import KeptArrays
+from analysis.vocabulary import _VERSION as VOCABULARY_VERSION
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved
 
@@ -215,7 +217,7 @@ for name in sys.argv[2:]:
             went["whole"] = str(prepare_model(name))
             went["sha256"] = model_sha256(name)
         vocabulary = load_vocabulary(name, report=lambda share, doing: said.append([share, doing]))
-        went |= {"rows": str(vocabulary.cache / "embeddings.npy"), "tokens": vocabulary.tokens, "folder": str(resolve_model(name).path)}
+        went |= {"rows": str(vocabulary.cache), "tokens": vocabulary.tokens, "folder": str(resolve_model(name).path)}
     except ModelError as refusal:
         went["refusal"] = str(refusal)
     print(json.dumps(went | {"at_hand": is_at_hand(name)}), flush=True)
@@ -243,7 +245,7 @@ def read(names: list[str], environment: dict[str, str], *, what: str = "vocabula
 
 def rows_of(went: dict) -> np.ndarray:
     assert "refusal" not in went, went["refusal"]
-    return np.load(went["rows"])
+    return KeptArrays(Path(went["rows"]), "embeddings", VOCABULARY_VERSION).read()["embeddings"]
 
 
 # --- Models to serve -------------------------------------------------------------------------------------------------
@@ -302,7 +304,7 @@ def test_only_the_input_embeddings_cross_the_network_and_are_then_served_without
         assert " the" in went["tokens"]
         assert (went["at_hand_before"], went["at_hand"]) == (False, True)
         assert went["folder"] == str(tmp_path / "cache" / "hub" / name.replace("/", "--") / COMMIT)
-        assert names_in(Path(went["folder"])) == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert names_in(Path(went["folder"])) == ["checksums.json", "config.json", "model.safetensors", "tokenizer.json"]
         fetching = [doing for _, doing in went["said"] if "input embeddings" in doing]
         assert fetching == [f"fetching the input embeddings of {name}: {megabytes} of 5 MB" for megabytes in range(1, 6)]
         overhead = hub.sent_without_tokenizers(name) / wide_rows.nbytes - 1
@@ -420,7 +422,7 @@ def test_a_repository_without_a_tokenizer_json_is_read_by_its_other_tokenizer_fi
     (went,) = read(["someone/bert"], away_from_home(tmp_path, hub))
     assert np.array_equal(rows_of(went), embedding_rows(model))
     assert went["tokens"] == words
-    assert names_in(Path(went["folder"])) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert names_in(Path(went["folder"])) == ["checksums.json", "config.json", "model.safetensors", "vocab.txt"]
 
 
 # --- The whole model -------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
 from analysis.behaviour import WHOLE, Judged, behaviour, judge
 from analysis.direction import direction, task_direction
 from analysis.neighbours import neighbours
-from analysis.readings import readings, recover_initial
+from analysis.readings import readings
 from analysis.report import html, of_lora, of_prompt
 from analysis.similarity import similarity
 from analysis.spectra import spectra
+from analysis.starts import recover_initial
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from tests.analysis.test_behaviour import moved, word, world
 from tests.conftest import EMBEDDED

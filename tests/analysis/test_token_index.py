@@ -7,7 +7,8 @@ import pytest
 
 from analysis.adapters import load_soft_prompt
 from analysis.errors import InputError
-from analysis.neighbours import allowed_tokens
+from analysis.kept import KeptArrays
+from analysis.neighbours import allowed_tokens, unit_rows
 from analysis.token_index import COLUMNS, token_index
 from analysis.words import forms
 from tests.analysis.test_readings import made_vocabulary, prompt_of
@@ -53,28 +54,20 @@ def test_a_search_finds_what_comparing_with_all_finds(vocabulary):
 
 def test_the_index_follows_the_prompts_that_come_change_and_go(vocabulary):
     given = prompts(6)
-    token_index(given, vocabulary)
-    kept = names_in(vocabulary.cache)
-    assert len([name for name in kept if name.endswith(".faiss")]) == 1
-    token_index(given, vocabulary)
-    assert names_in(vocabulary.cache) == kept  # nothing to do, nothing written
+    agrees(token_index(given, vocabulary), given, vocabulary, given[2].embeddings[1])
     changed = replace(given[2], embeddings=-given[2].embeddings)
     now = [given[0], changed, *given[4:], *(replace(prompt, name=f"new {prompt.name}") for prompt in prompts(2, tokens=3, seed=1))]
     index = token_index(now, vocabulary)
     assert len(index) == 46
-    assert len([name for name in names_in(vocabulary.cache) if name.endswith(".faiss")]) == 1
     agrees(index, now, vocabulary, changed.embeddings[1])
     agrees(token_index(now, vocabulary), now, vocabulary, given[2].embeddings[1])
 
 
-def test_a_damaged_or_lost_index_is_built_anew(vocabulary):
-    given = prompts(3)
-    token_index(given, vocabulary)
-    (file,) = vocabulary.cache.glob("*.faiss")
-    file.write_bytes(b"no index")
-    agrees(token_index(given, vocabulary), given, vocabulary, vocabulary.embeddings[5])
-    (vocabulary.cache / "tokens-v1.parquet").write_bytes(b"no table")
-    agrees(token_index(given, vocabulary), given, vocabulary, vocabulary.embeddings[5])
+def test_tokens_that_score_the_same_come_in_the_order_of_their_prompts_whatever_was_searched_before(vocabulary):
+    twins = [replace(prompt, name=name) for name, prompt in zip("abc", prompts(1) * 3, strict=True)]
+    for order in (twins, twins[::-1], [twins[1], twins[0], twins[2]]):
+        found = token_index(order, vocabulary).search(twins[0].embeddings[4], top_k=3)
+        assert found["prompt"].tolist() == [prompt.name for prompt in order]
 
 
 def test_beyond_the_limit_the_recall_is_measured_and_updates_go_on(vocabulary):
@@ -94,6 +87,32 @@ def test_beyond_the_limit_the_recall_is_measured_and_updates_go_on(vocabulary):
     assert (best["prompt"], best["position"]) == ("prompt 7", 3)
     assert "prompt 35" not in set(fewer.nearest(given[35].embeddings[0], top_k=50)["prompt"])
     assert token_index(given[:5], vocabulary, exact_up_to=1_000).exact
+
+
+def test_what_is_in_memory_alone_is_found_and_leaves_no_trace_on_the_disk(vocabulary):
+    given = prompts(30, tokens=100)
+    opened = replace(prompts(1, tokens=100, seed=7)[0], name="zweifelhaft")
+    for everything in ([*given, opened], [opened, *given]):
+        for limit in (1_000, 10_000):
+            index = token_index(everything, vocabulary, in_memory={"zweifelhaft"}, exact_up_to=limit)
+            assert index.exact == (limit == 10_000) and len(index) == 3_100
+            best = index.nearest(opened.embeddings[3]).iloc[0]
+            assert (best["prompt"], best["position"]) == ("zweifelhaft", 3)
+    assert "token-index.kept" in names_in(vocabulary.cache)
+    rows = unit_rows(opened.embeddings.astype(np.float64) - vocabulary.mean).astype(np.float32)
+    for path in vocabulary.cache.rglob("*"):
+        content = path.read_bytes()
+        assert b"zweifelhaft" not in content and not any(row.tobytes() in content for row in rows)
+    index = KeptArrays(vocabulary.cache, "token-index", 1).read()["index"].tobytes()
+    given_rows = unit_rows(given[0].embeddings.astype(np.float64) - vocabulary.mean).astype(np.float32)
+    assert all(row.tobytes() in index for row in given_rows)  # so a row that was kept would be seen
+
+
+def test_where_nothing_may_be_kept_an_inverted_file_is_built_in_memory(vocabulary):
+    given = prompts(20, tokens=100)
+    index = token_index(given, vocabulary, in_memory={prompt.name for prompt in given}, exact_up_to=1_000)
+    assert not index.exact and len(index) == 2_000
+    assert not names_in(vocabulary.cache)
 
 
 def test_a_score_is_standardised_by_what_words_of_like_frequency_score_with_the_token(vocabulary):

@@ -1,13 +1,12 @@
 """The page Train through Streamlit's own test driver, and what it says of a run before it starts."""
 
-import time
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.estimates import estimate, trainable_parameters
 from app.jobs import JobQueue
-from tests.conftest import REPOSITORY
+from tests.app.driving import driver_of
+from tests.conftest import wait_until
 from trained_prompts import store
 from trained_prompts.tasks import get_task
 from trained_prompts.trainer import TrainingConfig, train
@@ -19,11 +18,7 @@ OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b
 @pytest.fixture
 def page(own_runs):
     def open_page(**query) -> AppTest:
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.switch_page("views/train.py")
-        for key, value in query.items():
-            driver.query_params[key] = value
-        return driver.run()
+        return driver_of("train", **query).run()
 
     return open_page
 
@@ -136,8 +131,7 @@ def test_what_a_run_took_here_is_what_the_next_one_is_said_to_take(own_runs, toy
     assert estimate(config, limit=4).basis == "runs that ship, made on two cores"
     queue = JobQueue()
     job_id = queue.submit(config, "mine", limit=None)
-    while queue.get(job_id).under_way:
-        time.sleep(0.02)
+    wait_until(lambda: not queue.get(job_id).under_way)
     taken, made = estimate(config, limit=4), store.read_description(own_runs / "mine")
     assert taken.basis == "a run of yours"
     assert taken.memory == made["peak_memory_bytes"]
