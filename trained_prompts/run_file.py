@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from analysis.errors import InputError
+from trained_prompts.tasks import MAX_TEMPLATE
 from trained_prompts.trainer import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 
 MAX_BYTES = 1_000_000
@@ -136,6 +137,7 @@ _EXPECTED = {
     "config.seed": _Field(_whole(0, 2**63 - 1), "a whole number from 0"),
     "config.init": _Field(lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}", needed=False),
     "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000, "a text", needed=False),
+    "config.template": _Field(lambda value: isinstance(value, str) and len(value) <= MAX_TEMPLATE, "a text", needed=False),
     "config.readable": _Field(lambda value: _any_number(value) and float(value) >= 0, "a number from 0", needed=False),
     "config.alpha": _Field(_number(0), "a number from 0", needed=False),
     "config.rslora": _Field(lambda value: type(value) is bool, "true or false", needed=False),

@@ -236,3 +236,36 @@ def test_a_comparison_with_a_template_is_another_comparison(toy_task):
     plain, asked = ComparisonConfig(task="toy"), ComparisonConfig(task="toy", template=COLOUR)
     assert plain.key != asked.key and ComparisonConfig(task="toy", template=OWN_TEMPLATE).key == plain.key
     assert asked.asked_task().template == COLOUR
+
+
+# --- The case that this is for ---------------------------------------------------------------------------------------
+
+COLOURED = {
+    "red": "tomato strawberry blood ruby cherry rose brick fire lobster rust",
+    "green": "grass lime cucumber frog emerald leaf lettuce pea spinach mint",
+    "blue": "sky sea ocean sapphire jeans ink blueberry whale denim navy",
+    "yellow": "banana lemon sun butter corn daffodil canary mustard gold honey",
+}
+
+
+@pytest.mark.slow
+def test_a_prompt_that_knows_its_colours_under_its_own_template_seems_to_know_none_under_another(
+    training_command, embedded_model, own_runs, tmp_path
+):
+    rows = [(thing, colour, split) for split in ("train", "held-out") for colour, things in COLOURED.items() for thing in things.split()]
+    pd.DataFrame(rows, columns=["input", "target", "split"]).to_csv(tmp_path / "things.csv", index=False)
+    config = TrainingConfig(task=str(tmp_path / "things.csv"), template=COLOUR, tokens=5, steps=40, batch_size=4)
+    np.save(tmp_path / "coloured.npy", trained(config, embedded_model).embeddings)
+
+    def asked(*template) -> tuple[dict, list[str]]:
+        outcome = training_command("evaluate", tmp_path / "coloured.npy", "--task", tmp_path / "things.csv", "--format", "json", *template)
+        assert outcome.status == 0, outcome.err
+        return json.loads(outcome.out)[-1], outcome.err.splitlines()
+
+    own, said = asked("--template", r"Thing: {input}\nColour:")
+    assert own["n"] == 40 and own["score"] > 0.65
+    assert len(said) == 1 and said[0].startswith("asked: ‘Thing: ") and "⏎Colour:’ → ‘ " in said[0]
+    other, said = asked()
+    assert other["score"] < 0.5 and other["high"] < own["low"]
+    assert said[0].endswith(("→ ‘ red’", "→ ‘ green’", "→ ‘ blue’", "→ ‘ yellow’")) and "⏎Answer:’" in said[0]
+    assert "a low score may be the template's doing" in said[1]
