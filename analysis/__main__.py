@@ -126,6 +126,7 @@ def direction(
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
     from analysis.direction import direction as shared_direction
+    from analysis.twins import twins_of
     from analysis.words import told, typed_words
 
     if task is not None and words is not None:
@@ -139,7 +140,7 @@ def direction(
         tested = get_task(task).answer_words()
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
-        table = shared_direction(prompts, vocabulary, words=tested, top_k=top_k, report=report)
+        table = shared_direction(prompts, vocabulary, words=tested, twins=twins_of(prompts), top_k=top_k, report=report)
     emit(table, form, out)
     if tested:
         print(f"tested: {told(vocabulary, tested)}", file=sys.stderr)

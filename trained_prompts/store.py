@@ -442,6 +442,12 @@ def find(name: str) -> Path:
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
 
 
+def in_store(path: Path) -> Path | None:
+    """The folder, where it is one of the gallery's or of the person's own runs: what lies in another says what somebody else put there."""
+    folder = path.resolve()
+    return folder if folder.parent in (GALLERY.resolve(), runs_folder().resolve()) else None
+
+
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 

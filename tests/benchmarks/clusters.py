@@ -6,8 +6,6 @@ tokens. `was_believed` is the test as it stood before, against random vectors an
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,9 +16,7 @@ from analysis.clusters import Method, Space, points_of
 from analysis.errors import InputError
 from analysis.neighbours import allowed_tokens, unit_rows
 from analysis.null import normal_draws, null_of, p_values
-from analysis.recipe import recipe_of
-from analysis.similarity import similarity
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.vocabulary import Vocabulary
 
 Make = Callable[[Vocabulary, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # initial values and rows of one prompt
 LEVEL = 0.05
@@ -90,7 +86,9 @@ def prompts_of(kind: str, vocabulary: Vocabulary, rng: np.random.Generator, *, k
             rows = 3 * initial
         elif what == "trained":  # a way that the whole prompt goes, and each token's own
             n = len(initial)
-            rows = initial + usual * (0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape)))
+            rows = initial + usual * (
+                0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape))
+            )
         rows = rows + 0.01 * usual * unit_rows(rng.standard_normal(rows.shape))  # so that something moved
         prompts.append(SoftPrompt(f"p{i}", rows.astype(np.float32), initial.astype(np.float32) if known else None, None, None, None))
     return prompts
@@ -149,9 +147,11 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
     from sklearn.cluster import HDBSCAN
 
     def cluster(points: np.ndarray, smallest: int = clusters.SMALLEST) -> np.ndarray:
-        return HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True).fit(
-            clusters._cosine_distances(points)
-        ).labels_
+        return (
+            HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True)
+            .fit(clusters._cosine_distances(points))
+            .labels_
+        )
 
     def tightness(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
         distances = clusters._cosine_distances(points)
