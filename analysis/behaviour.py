@@ -221,8 +221,8 @@ def matched(
 ) -> Iterator[np.ndarray]:
     """Displacements (n, d) that move the tokens as far as `along` × `towards` does, in directions that know nothing of the task, without end.
 
-    In turn: in a random direction of the prompt's own displacements that is orthogonal to `towards`, as each token went there; and each token as far as along
-    `towards`, in the direction of another task's prompt while there are any left, in one from N(0, Σ) and in one of no preference.
+    Each token goes as far as along `towards`; in turn in a random direction of the prompt's own displacements that is orthogonal to it, in that of another
+    task's prompt while there are any left, in one from N(0, Σ) and in one of no preference.
 
     Parameters
     ----------
@@ -230,7 +230,6 @@ def matched(
     along, towards : (n, 1) and (d,), how far each token went and in which direction.
     others : (k, d), the task directions of other tasks' prompts.
     """
-    size = float(np.linalg.norm(along)) * float(np.linalg.norm(towards))
     unit = unit_rows(towards)
     steps = along * np.linalg.norm(towards)
     _, sizes, span = np.linalg.svd(delta - (delta @ unit)[:, None] * unit, full_matrices=False)
@@ -239,10 +238,7 @@ def matched(
     sigma_draw = _drawer(vocabulary, rng)
     while True:
         if len(span):
-            own = unit_rows(rng.standard_normal(len(span)) @ span)
-            went = (delta @ own)[:, None]
-            if (length := float(np.linalg.norm(went))) > 0:
-                yield went / length * size * own
+            yield steps * unit_rows(rng.standard_normal(len(span)) @ span)
         if left:
             yield steps * left.pop()
         yield steps * sigma_draw()
