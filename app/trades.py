@@ -137,12 +137,12 @@ def summed_up(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     above = int((table["words_low"] > first["no_prompt_high"]).sum())
     return (
-        f"The vectors score **{span(table['score'])}**, the words in their place **{span(table['words_score'])}**; without any prompt the model scores "
+        f"On {span(table['n'], '{:,.0f}')} held-out examples each, the vectors score **{span(table['score'])}**, the words in their place **{span(table['words_score'])}**; without any prompt the model scores "
         f"**{first['no_prompt']:.2f}** ({first['no_prompt_low']:.2f} to {first['no_prompt_high']:.2f}). "
         f"The words do better than no prompt, beyond the intervals, in {above or 'none'} of the {len(table)}."
     )
 
 
-def span(scores: pd.Series) -> str:
-    low, high = f"{scores.min():.2f}", f"{scores.max():.2f}"
+def span(values: pd.Series, written: str = "{:.2f}") -> str:
+    low, high = written.format(values.min()), written.format(values.max())
     return low if low == high else f"{low} to {high}"

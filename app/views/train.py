@@ -345,12 +345,14 @@ def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     scored = job.losses[job.losses["validation"].notna()]
     if not len(scored):
         return
-    measure = next(iter(SCORINGS[get_task(job.config.task).scored_by]))
-    st.markdown("**Score on training examples set aside**")
+    task = job.config.asked_task()
+    measure = next(iter(SCORINGS[task.scored_by]))
+    aside = len(task.for_training(watched=True)[1])
+    st.markdown(f"**Score on {aside} training examples set aside**")
     st.plotly_chart(
         charts.validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
-        alt=f"{measure} on examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
+        alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
     )
 
 
