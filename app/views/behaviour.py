@@ -95,7 +95,7 @@ with widgets.in_words():
     task = get_task(task_name)
     available = len(task.examples("held-out"))
 if not available:
-    st.info(f"{task.name} has no held-out examples to ask the model about.", icon=":material/info:")
+    st.info(f"{widgets.plain(task.name)} has no held-out examples to ask the model about.", icon=":material/info:")
     st.stop()
 n = min(limit, available)
 content = (vocabulary.model, widgets.content_of([prompt]), task.name)
@@ -220,7 +220,7 @@ def show_interventions(table: pd.DataFrame) -> None:
         strict=True,
     ):
         if name in rows.index:
-            column.metric(f"{measure}: {label}", f"{rows.loc[name, 'score']:.3f}")
+            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")
         tokens = st.toggle("Each token too", key="tokens", bind="query-params")
