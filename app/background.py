@@ -19,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis.errors import InputError
 from analysis.models import Report
+from app.text import plain
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
 AT_ONCE = 4  # a person who changes a setting leaves the old computation behind; the new one need not wait for it
@@ -218,7 +219,7 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alo
         _show_progress(key, what, work)
     except (_StoppedError, CancelledError):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.warning(f"Stopped before {what} were ready.", icon=":material/stop_circle:")
+            st.warning(f"Stopped before {plain(what)} were ready.", icon=":material/stop_circle:")
             if st.button("Start again", key=f"again-{key}", icon=":material/restart_alt:"):
                 _background().forget(key)
                 st.rerun()
@@ -228,7 +229,9 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alo
     except Exception as error:  # a bug: the page says so and the log has the traceback
         _background().forget(key)
         logging.getLogger(__name__).exception("%s failed", what)
-        st.error(f"Computing {what} failed unexpectedly ({type(error).__name__}); the server's log says where.", icon=":material/error:")
+        st.error(
+            f"Computing {plain(what)} failed unexpectedly ({type(error).__name__}); the server's log says where.", icon=":material/error:"
+        )
     return None
 
 
@@ -238,7 +241,7 @@ def _show_progress(key: tuple, what: str, work: _Work) -> None:
         if work.future.done():
             st.rerun()  # the whole page, with the result
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(work.share, text=f"{what[0].upper()}{what[1:]}: {work.doing}")
+            st.progress(work.share, text=plain(f"{what[0].upper()}{what[1:]}: {work.doing}"))
             if st.button("Stop", key=f"stop-{key}", icon=":material/stop:"):
                 _background().stop(work)
 

@@ -135,7 +135,7 @@ _EXPECTED = {
     "config.learning_rate": _Field(_number(0), "a number from 0"),
     "config.seed": _Field(_whole(0, 2**63 - 1), "a whole number from 0"),
     "config.init": _Field(lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}", needed=False),
-    "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000, "a text", needed=False),
+    "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000 and "".join(value.split()).isprintable(), "a text", needed=False),
     "config.readable": _Field(lambda value: _any_number(value) and float(value) >= 0, "a number from 0", needed=False),
     "config.alpha": _Field(_number(0), "a number from 0", needed=False),
     "config.rslora": _Field(lambda value: type(value) is bool, "true or false", needed=False),

@@ -99,11 +99,11 @@ with right:
         hide_index=True,
         column_config=columns
         | {
-            "position_a": st.column_config.NumberColumn("token", help=f"Of {name_a}"),
+            "position_a": st.column_config.NumberColumn("token", help=f"Of {widgets.plain(name_a)}"),
             "nearest_a": st.column_config.TextColumn("near to", help="The nearest word by centred cosine"),
             "cosine": st.column_config.ProgressColumn("cosine", format="%.2f", min_value=0.0, max_value=1.0),
             "nearest_b": st.column_config.TextColumn("near to"),
-            "position_b": st.column_config.NumberColumn("token", help=f"Of {name_b}"),
+            "position_b": st.column_config.NumberColumn("token", help=f"Of {widgets.plain(name_b)}"),
             "same_start": st.column_config.TextColumn("start", help="Whether both started from the same values"),
         },
         height=widgets.table_height(len(pairs)),

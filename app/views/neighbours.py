@@ -78,7 +78,12 @@ with widgets.in_words():
     if len(parts) > 1:
         prompt = parts[
             st.segmented_control(
-                "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
+                "This file holds several prompts",
+                list(parts),
+                default=next(iter(parts)),
+                required=True,
+                format_func=widgets.plain,
+                key=f"part-{key}",
             )
         ]
     with widgets.progress() as report:
@@ -117,7 +122,12 @@ def show_direction() -> None:
         which = "this prompt"
         if len(several) > 1:
             which = st.segmented_control(
-                "Displacements of", ["this prompt", f"all {len(several)} of {task}"], default="this prompt", required=True, key=f"of-{task}"
+                "Displacements of",
+                ["this prompt", f"all {len(several)} of {task}"],
+                default="this prompt",
+                required=True,
+                format_func=widgets.plain,
+                key=f"of-{task}",
             )
         named = st.text_input(
             "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
