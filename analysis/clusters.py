@@ -331,7 +331,14 @@ def _best_jaccard(labels: np.ndarray, again: np.ndarray, found: int) -> np.ndarr
 
 
 def _tightness_p(
-    distances: np.ndarray, labels: np.ndarray, recipe: Recipe, vocabulary: Vocabulary, method: Method, space: Space, seed: int, report: Report
+    distances: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    method: Method,
+    space: Space,
+    seed: int,
+    report: Report,
 ) -> np.ndarray:
     """The largest p-value of each cluster's tightness for its size, against the best in sets of the same recipe with either kind of directions.
 

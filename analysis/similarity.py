@@ -356,7 +356,9 @@ def _z(
         values = np.array([part[_assignment(part)].mean(dtype=np.float64) for part in cosines])
         between = other @ own.T
         deviation = values.std(ddof=1)
-        result.append((between[_assignment(between)].mean(dtype=np.float64) - values.mean()) / deviation if deviation > _ROUNDING else np.nan)
+        result.append(
+            (between[_assignment(between)].mean(dtype=np.float64) - values.mean()) / deviation if deviation > _ROUNDING else np.nan
+        )
     return result
 
 

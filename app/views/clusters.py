@@ -241,7 +241,8 @@ if found is not None and len(found.clusters):
             "prompts": st.column_config.NumberColumn(help="In how many prompts its members are"),
             "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
             "tightness_p": st.column_config.NumberColumn(
-                format="%.3f", help="Share of sets of prompts that began and moved likewise in which the method finds a cluster as tight for its size"
+                format="%.3f",
+                help="Share of sets of prompts that began and moved likewise in which the method finds a cluster as tight for its size",
             ),
             "stability": st.column_config.NumberColumn(format="%.2f", help="Mean Jaccard of its best match in 100 resamples"),
             "start_tightness": st.column_config.NumberColumn(

@@ -62,7 +62,11 @@ elif row["against"] != "starts":
         icon=":material/repeat:",
     )
 else:
-    started = f"beyond the start that {same} of {len(pairs)} matched tokens share" if same else "and no matched tokens started from the same values"
+    started = (
+        f"beyond the start that {same} of {len(pairs)} matched tokens share"
+        if same
+        else "and no matched tokens started from the same values"
+    )
     st.success(f"z is {z:.1f}: more alike than chance, {started}.", icon=":material/verified:")
 
 with widgets.in_words():

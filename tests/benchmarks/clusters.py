@@ -6,8 +6,6 @@ tokens. `was_believed` is the test as it stood before, against random vectors an
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,9 +16,7 @@ from analysis.clusters import Method, Space, points_of
 from analysis.errors import InputError
 from analysis.neighbours import allowed_tokens, unit_rows
 from analysis.null import normal_draws, null_of, p_values
-from analysis.recipe import recipe_of
-from analysis.similarity import similarity
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.vocabulary import Vocabulary
 
 Make = Callable[[Vocabulary, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # initial values and rows of one prompt
 LEVEL = 0.05
@@ -90,7 +86,9 @@ def prompts_of(kind: str, vocabulary: Vocabulary, rng: np.random.Generator, *, k
             rows = 3 * initial
         elif what == "trained":  # a way that the whole prompt goes, and each token's own
             n = len(initial)
-            rows = initial + usual * (0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape)))
+            rows = initial + usual * (
+                0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape))
+            )
         rows = rows + 0.01 * usual * unit_rows(rng.standard_normal(rows.shape))  # so that something moved
         prompts.append(SoftPrompt(f"p{i}", rows.astype(np.float32), initial.astype(np.float32) if known else None, None, None, None))
     return prompts
@@ -149,9 +147,11 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
     from sklearn.cluster import HDBSCAN
 
     def cluster(points: np.ndarray, smallest: int = clusters.SMALLEST) -> np.ndarray:
-        return HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True).fit(
-            clusters._cosine_distances(points)
-        ).labels_
+        return (
+            HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True)
+            .fit(clusters._cosine_distances(points))
+            .labels_
+        )
 
     def tightness(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
         distances = clusters._cosine_distances(points)
@@ -175,3 +175,27 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
             best.append(max([-1.0, *tightness(unit_rows(vectors), cluster(unit_rows(vectors)))]))
         p = np.maximum(p, p_values(np.sort(best), values))
     return is_found(labels, np.flatnonzero((p < LEVEL) & (jaccard >= clusters.STABLE)), size)
+
+
+# --- Likeness ---------------------------------------------------------------------------------------------------------
+
+
+def alike_pair(what: str, strength: float, vocabulary: Vocabulary, rng: np.random.Generator, *, start: str = "words") -> list[SoftPrompt]:
+    """Two prompts of ten tokens from starts of their own, each token of which moved as far as a word is long, in a direction of its own; and beside that
+
+    `tokens`: so many of the ten met: they went the same way, both to one place each.
+    `direction`: all twenty tokens moved one way together, by so much of a word's length.
+    """
+    usual = float(np.median(vocabulary.norms))
+    rows_of = word_rows if start == "words" else random_rows
+    places = word_rows(vocabulary, rng, 10)
+    together = strength * usual * unit_rows(rng.standard_normal(vocabulary.width)) if what == "direction" else np.zeros(vocabulary.width)
+    prompts = []
+    for name in ("one", "other"):
+        initial = rows_of(vocabulary, rng, 10)
+        rows = initial + together + 0.9 * usual * unit_rows(rng.standard_normal(initial.shape))
+        if what == "tokens":
+            met = int(strength)
+            rows[:met] = places[:met] + 0.5 * usual * unit_rows(rng.standard_normal((met, vocabulary.width)))
+        prompts.append(SoftPrompt(name, rows.astype(np.float32), initial.astype(np.float32), None, None, None))
+    return prompts
