@@ -42,6 +42,8 @@ TOGETHER = 0.5  # the mean cosine from which on a whole set lies together: its t
 NO_PARTS = 0.25  # a silhouette below it shows no structure (Kaufman and Rousseeuw 1990, chapter 2)
 MOST_POINTS = 10_000
 
+POWER = "TBD"
+
 
 @dataclass(frozen=True, eq=False)
 class Clustering:

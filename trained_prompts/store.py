@@ -23,11 +23,7 @@ import os
 import platform
 import re
 import shlex
-<<<<<<< HEAD
-=======
-import shutil
 import textwrap
->>>>>>> server
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -752,16 +748,12 @@ def _card(run: dict) -> str:
         lines.append(
             f"| {_verbatim(prompt)} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
-<<<<<<< HEAD
-    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-    if "asked" in run:
-        lines += ["", "How the first held-out example is asked:", "", f"    {run['asked']['first_example']}"]
-    lines += ["", f"    {command_of(run)}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
-=======
     versions = _verbatim(", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items()))
+    if "asked" in run:
+        asked = textwrap.indent(run["asked"]["first_example"], "    ", lambda line: True)
+        lines += ["", "How the first held-out example is asked:", "", asked]
     command = textwrap.indent(command_of(run), "    ", lambda line: True)
     lines += ["", command, "", f"Made with {versions}; model file sha256 {_verbatim(run['model']['sha256'][:16] + '…', plain='')}.", ""]
->>>>>>> server
     return "\n".join(lines)
 
 

@@ -242,14 +242,10 @@ def show_interventions(table: pd.DataFrame) -> None:
         strict=True,
     ):
         if name in rows.index:
-<<<<<<< HEAD
-            column.metric(f"{measure}: {label}", f"{rows.loc[name, 'score']:.3f}")
+            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
     st.caption(
         f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores of the Gallery are of all, or of as many as are told there."
     )
-=======
-            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
->>>>>>> server
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")
         tokens = st.toggle("Each token too", key="tokens", bind="query-params")

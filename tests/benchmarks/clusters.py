@@ -175,3 +175,27 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
             best.append(max([-1.0, *tightness(unit_rows(vectors), cluster(unit_rows(vectors)))]))
         p = np.maximum(p, p_values(np.sort(best), values))
     return is_found(labels, np.flatnonzero((p < LEVEL) & (jaccard >= clusters.STABLE)), size)
+
+
+# --- Likeness ---------------------------------------------------------------------------------------------------------
+
+
+def alike_pair(what: str, strength: float, vocabulary: Vocabulary, rng: np.random.Generator, *, start: str = "words") -> list[SoftPrompt]:
+    """Two prompts of ten tokens from starts of their own, each token of which moved as far as a word is long, in a direction of its own; and beside that
+
+    `tokens`: so many of the ten met: they went the same way, both to one place each.
+    `direction`: all twenty tokens moved one way together, by so much of a word's length.
+    """
+    usual = float(np.median(vocabulary.norms))
+    rows_of = word_rows if start == "words" else random_rows
+    places = word_rows(vocabulary, rng, 10)
+    together = strength * usual * unit_rows(rng.standard_normal(vocabulary.width)) if what == "direction" else np.zeros(vocabulary.width)
+    prompts = []
+    for name in ("one", "other"):
+        initial = rows_of(vocabulary, rng, 10)
+        rows = initial + together + 0.9 * usual * unit_rows(rng.standard_normal(initial.shape))
+        if what == "tokens":
+            met = int(strength)
+            rows[:met] = places[:met] + 0.5 * usual * unit_rows(rng.standard_normal((met, vocabulary.width)))
+        prompts.append(SoftPrompt(name, rows.astype(np.float32), initial.astype(np.float32), None, None, None))
+    return prompts
