@@ -134,15 +134,16 @@ MEASURES = (
         "Readings",
         "Chance: p and q",
         (
-            "How often a vector that means nothing, drawn with the vocabulary's own mean and covariance, has a nearest word as near as the token's.",
-            "A low `p_chance` says that so near a word is rare by chance, and `q_chance` is the same after correction for the number of tokens in the prompt, with 0.05 as the limit.",
-            "It is compared with the best centred cosines of 1,000 such draws, so that no p-value can be below 1/1,001.",
+            "How often a vector that means nothing has a nearest word as near as the token's, and one that stands out as far from the words after it.",
+            "A low `p_chance` says that this is rare by chance, and `q_chance` is the same after correction for the number of tokens in the prompt, with 0.05 as the limit.",
+            "It is the larger of two p-values: of the best centred cosine, against 1,000 draws with the vocabulary's own mean and covariance; and of the margin over the next ten words once the common directions (the mean and the six leading principal directions) are taken off, against the same draws and 1,000 uniform directions. Where another word is nearer then, it is 1.",
         ),
         r"""\begin{gathered}
-        s_i = \max_e c(P_i, e) \qquad x_b \sim \mathcal{N}(\mu, \Sigma) \qquad p_i = \frac{1 + \#\{b : \max_e c(x_b, e) \ge s_i\}}{1 + 1000} \\
+        s_i = \max_e c(P_i, e) \qquad x_b \sim \mathcal{N}(\mu, \Sigma) \qquad p^{s}_i = \frac{1 + \#\{b : \max_e c(x_b, e) \ge s_i\}}{1 + 1000} \\
+        m(v) = c_{(1)}(v) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v) \qquad p_i = \max\bigl(p^{s}_i,\; p^{m}_i\bigr) \\
         q_{(i)} = \min_{j \ge i} \min\!\left(1, \tfrac{n}{j}\, p_{(j)}\right) \quad \text{for } p_{(1)} \le \dots \le p_{(n)}
         \end{gathered}""",
-        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*.",
+        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*; the common directions as in Mu and Viswanath 2018. c₍ₖ₎ is the k-th best cosine with the common directions taken off both.",
         "that the word was learned. A token that started as a word and hardly moved passes this test too.",
     ),
     Measure(
@@ -155,19 +156,20 @@ MEASURES = (
         ),
         r"\text{echo}_i = \bigl[\, w(P_i) = w(P^0_i) \,\bigr] \qquad \text{drift}_i = \lVert \Delta_i \rVert",
         f"The explorer's own; starting prompts from vocabulary rows is of {LESTER}.",
-        "that the token learned nothing. In *sentiment-words-1* all ten tokens are echoes, and the prompt has learned its task; nor does a long drift show that the movement was of use.",
+        "that the token learned nothing. In *plural-words-1* all ten tokens are echoes, and the prompt takes 0.24 to 0.94; nor does a long drift show that the movement was of use.",
     ),
     Measure(
         "Readings",
         "Learned direction",
         (
-            "The word that a token's displacement points at (`delta_token`), and how often a direction that means nothing points as closely at some word (`p_learned`).",
+            "The word that a token's displacement is read as (`delta_token`), and how often a direction that means nothing stands out as far for some word (`p_learned`).",
             "A low p-value says that the token moved along a word, a high one that no word can be read from its movement.",
-            "It is compared with 1,000 directions drawn like the words and 1,000 drawn uniformly, of which the larger p-value counts, and a token that did not move gets 1.",
+            "What the displacement has along its own start and along the common directions is taken off first: growth and drift that all words share are no word. The word must stand out from the next ten, further than for 1,000 directions drawn like the words and 1,000 uniform ones, of which the larger p-value counts. A token that did not move gets 1, and special tokens take no part.",
         ),
         r"""\begin{gathered}
-        s_i = \max_e c(\mu + \Delta_i,\, e) \qquad p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right) \\
-        p_i^{\text{null}} = \frac{1 + \#\{b : \max_e c(\mu + u_b,\, e) \ge s_i\}}{1 + 1000}, \quad u_b \sim \text{null}
+        v_i = \Delta_i \text{ without its parts along } P^0_i,\, \mu \text{ and six leading directions of } \Sigma \\
+        m_i = c_{(1)}(v_i) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v_i) \qquad
+        p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right), \quad p_i^{\text{null}} = \frac{1 + \#\{b : m(u_b) \ge m_i\}}{1 + 1000}
         \end{gathered}""",
         f"The explorer's own; the p-values by {DAVISON}.",
         "that a token without a readable direction learned nothing. What is learned may lie in a direction that no single token shows, or that is no word.",
@@ -177,13 +179,13 @@ MEASURES = (
         "Verdict",
         (
             "One word for a virtual token, made of chance, echo and learned direction.",
-            "`learned` is near to a word that it did not start from or has moved along another word, `echo` is still at its start with nothing else to be read, `unreadable` is neither; without initial values it is `near a word` or `unreadable`.",
-            "The rule was tried on planted data: of tokens with nothing in them at most 5 % may be called learned, and of words with noise of half their length at least 95 % must be found.",
+            "`learned` has moved along a word, `echo` is still at its start with nothing else to be read, `near a word` is nearer to a word than chance allows though nothing shows that it learned it, and `unreadable` is none of these.",
+            "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten, and with noise of its own length in about half.",
         ),
         r"""\text{verdict}_i = \begin{cases}
-        \text{learned} & \text{if } q_i < 0.05 \text{ and not echo}_i \\
-        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \text{ and } w(\mu + \Delta_i) \ne w(P^0_i) \\
+        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \\
         \text{echo} & \text{else, if echo}_i \\
+        \text{near a word} & \text{else, if } q_i < 0.05 \\
         \text{unreadable} & \text{else}
         \end{cases}""",
         f"The explorer's own, with the correction of Benjamini and Hochberg 1995 for both q; see {KHASHABI}.",
@@ -220,29 +222,42 @@ MEASURES = (
         (
             "How far the displacements of a prompt's tokens, or of several prompts' on one task, point the same way.",
             "1 means that all of them moved in one direction, and *n* directions that have nothing in common give about $1/\\sqrt{n}$.",
-            "`concentration_p` compares it with 1,000 sets in which each displacement keeps its line but is turned round at random.",
+            "`concentration_p` compares it with 1,000 sets in which each displacement keeps its line but is turned round at random: it is exact, and says how a prompt was trained, not what it learned.",
         ),
         r"""\begin{gathered}
         D = \frac{1}{n} \sum_{i=1}^{n} \widehat{\Delta}_i \qquad \text{concentration} = \lVert D \rVert \\
         p = \frac{1 + \#\bigl\{b : \bigl\lVert \tfrac{1}{n} \sum_i \varepsilon_{bi} \widehat{\Delta}_i \bigr\rVert \ge \lVert D \rVert\bigr\}}{1 + 1000}, \quad \varepsilon_{bi} = \pm 1
         \end{gathered}""",
         f"The explorer's own; the p-value by {DAVISON}. Here *n* counts the tokens that moved, of all the prompts.",
-        "that the direction does the work: readable is not causal. On 300 sentences *sentiment* kept its accuracy of 0.81 with the direction taken out of every token, and with it alone had 0.75, against 0.74 at the start. Nor does it tell the task from other causes that push all tokens one way.",
+        "that anything was learned: training on shuffled answers, or on random words, moves the tokens together as well. Nor that the direction does the work.",
     ),
     Measure(
         "Task direction",
-        "Rank of the task words",
+        "Words test",
         (
-            "Where the task's label or target words stand when the whole vocabulary is sorted by its cosine with the task direction *D* (`words_median_rank`).",
-            "0 is the first word of all, and half the size of the vocabulary is what words that have nothing to do with it would have.",
-            "`words_p` compares it with the median ranks of 10,000 draws of as many words, each from the same tenth of the token ids as the word that it replaces.",
+            "Whether the task direction *D* points at the task's label or target words more than directions do that know nothing of them (`words_p`); and where these words stand in the median when the vocabulary is sorted by its cosine with *D* (`words_median_rank`).",
+            "A low p-value says that the words are pointed at, and not yet that the task was learned: it may be the form of an answer.",
+            "The words stay as they are and 2,000 directions are drawn, because words of a task resemble one another. They are compared with tokens of the same tenth of the ids and the same form. The largest of four p-values counts: against N(0, Σ) and uniform directions, whole and with the leading directions taken off.",
         ),
         r"""\begin{gathered}
-        \operatorname{rank}(e) = \text{place of } e \text{ by } c(\mu + D,\, e), \text{ from } 0 \qquad m = \operatorname{median}_{e \in W} \operatorname{rank}(e) \\
-        p = \frac{1 + \#\{b : \operatorname{median}_{e \in W_b} \operatorname{rank}(e) \le m\}}{1 + 10000}
+        T(D) = \cos\bigl((\Sigma + \lambda I)^{-1} D,\; \tilde w\bigr), \quad \lambda = 4 \operatorname{tr} \Sigma / d \qquad
+        \tilde w = \frac{1}{|W|} \sum_{e \in W} \bigl(e - \text{mean of tokens like } e\bigr) \\
+        p = \max_{\text{null}} \frac{1 + \#\{b : T(u_b) \ge T(D)\}}{1 + 1000}
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}.",
-        "as much as a small p-value seems to say. The draws take words to be independent, but forms of a word and related words stand close together and rise together, so with many of them the p-value is too small.",
+        f"Goeman and Bühlmann 2007, *Analyzing Gene Expression Data in Terms of Gene Sets*; Wu and Smyth 2012, *Camera*; the p-value by {DAVISON}.",
+        "that the prompt acts on these words. And of a hundred prompts that have nothing to do with some words, five point at them at 0.05.",
+    ),
+    Measure(
+        "Task direction",
+        "Beside its twin",
+        (
+            "What the words test says of a twin: the same prompt trained from the same start on answers dealt out anew among the examples (`twin_words_p`), and of the direction with what it shares with its twins taken off (`beyond_twin_p`).",
+            "Where the twin points at the words as well and nothing is left beyond it, the direction names the form of an answer, which can be learned without the task.",
+            "A twin sees the same inputs and answers and not which belongs to which, so that what both say cannot be the task.",
+        ),
+        r"p_{\text{beyond}} = p\bigl(D - B B^{\top} D\bigr), \qquad B \text{ an orthonormal basis of the twins' directions}",
+        "Hewitt and Liang 2019, *Designing and Interpreting Probes with Control Tasks*, section 2.",
+        "that what is left was learned from the examples: one twin is one draw of another training.",
     ),
     # --- Clusters ---
     Measure(
@@ -558,12 +573,39 @@ MEASURES = (
         "Task direction out, and alone",
         (
             "Whether the model acts on the direction that the displacements share: it is taken out of each of them, or kept alone over the initial values.",
-            "If the score falls without it, it is needed; if it rises with it alone, it is enough.",
-            "Both stand beside random directions of the same size: each token moved as far, elsewhere.",
+            "If the score falls without it, it is needed; if it rises with it alone above no prompt, it is enough.",
+            "Where the interval says so, the effect is ranked among those of up to 59 other directions in which each token moves as far (`rank_p`): of the prompt's own displacements, of other tasks' prompts, drawn like words and of no preference. No more are asked once three did as much.",
         ),
-        r"P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r^{\top}",
-        f"This explorer. {KHASHABI}.",
-        "that it is the only one, or that it is special: in so many dimensions random directions are mild, and the leading principal direction may do as much.",
+        r"""\begin{gathered}
+        P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r_b^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r_b^{\top} \\
+        p = \frac{1 + \#\{b : \text{effect}_b \ge \text{effect}\}}{1 + 59}, \quad \text{or } 3 / b \text{ where the third is the } b\text{-th}
+        \end{gathered}""",
+        f"Elazar et al. 2021, *Amnesic Probing*; Makelov et al. 2023, *Is This the Subspace You Are Looking for?*; Besag and Clifford 1991, *Sequential Monte Carlo p-Values*. {KHASHABI}.",
+        "that the words which it points at are why: see the words' part. Nor that it is the only direction that acts.",
+    ),
+    Measure(
+        "Behaviour",
+        "The words' part of the direction",
+        (
+            "Whether the words that a direction points at are why it acts: of the direction only the part that these words span is put in, or taken out.",
+            "Words are called causal where that part alone does it, or its removal undoes it, more than other directions of the same size.",
+            "The rest of the direction, without the words' part, stands beside it: where the rest does as much, the words are not why.",
+        ),
+        r"P^0 + (\Delta \hat D)\, (B B^{\top} \hat D)^{\top}, \qquad B \text{ a basis of the words' mean and of their leading directions around it, 16 at most}",
+        "The explorer's own; see Elazar et al. 2021, *Amnesic Probing*.",
+        "that the words play no part anywhere: they may act through other layers than the input's.",
+    ),
+    Measure(
+        "Behaviour",
+        "Correction for many claims",
+        (
+            "Several claims are made about a prompt, and a gallery holds many prompts, so some hold by chance.",
+            "Within a prompt the p-values of its causal claims are corrected by Holm's method, and over the gallery the smallest of each prompt by Benjamini and Hochberg's (`q_causal`, `q_readable`).",
+            "A verdict that holds for a prompt by itself and not after the correction over all is marked so in the table of the gallery.",
+        ),
+        r"p'_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr) \quad \text{for } p_{(1)} \le \dots \le p_{(m)}",
+        "Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*; Benjamini and Hochberg 1995.",
+        "which of the claims that remain are the chance ones: one in twenty of them may be.",
     ),
     Measure(
         "Behaviour",
