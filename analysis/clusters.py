@@ -221,6 +221,8 @@ def _cluster(
     if method == "hdbscan":
         from sklearn.cluster import HDBSCAN
 
+        if len(distances) < 2:  # of three tokens, a resample may hold one
+            return np.full(len(distances), -1), np.zeros(len(distances))
         size = min(smallest, len(distances) - 1)
         fitted = HDBSCAN(min_cluster_size=max(2, size), min_samples=size, metric="precomputed", copy=True).fit(distances)
         if fitted.labels_.max() < 0:

@@ -210,3 +210,11 @@ def test_the_tightness_of_a_set_is_beside_sets_of_its_recipe_drawn_here_by_thems
         found = find_clusters([prompt], embedded_vocabulary, method="agglomerative").clusters
         assert found["size"].tolist() == [12]
         assert found["tightness_p"][0] == pytest.approx((scores >= tightness(start + common)).mean(), abs=0.2)
+
+
+def test_three_tokens_in_one_place_are_resampled_without_a_fault(embedded_vocabulary):
+    """Of three tokens drawn with replacement, one in nine resamples holds a single one."""
+    row = embedded_vocabulary.embeddings[5_000]
+    rows = row + 1e-3 * np.random.default_rng(3).standard_normal((3, len(row)))
+    found = find_clusters([SoftPrompt("three", rows.astype(np.float32), None, None, None, None)], embedded_vocabulary)
+    assert found.clusters["size"].tolist() == [3] and 0 < found.clusters["stability"][0] < 1
