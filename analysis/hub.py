@@ -4,10 +4,10 @@ A model of 15 GB has input embeddings of 1 GB. Their tensor is found by the inde
 that holds it, and is fetched by Range requests into a folder of the cache, which `vocabulary.py` reads like any local model:
 
     <cache>/hub/<owner--name>/ref                  the commit that was fetched
-    <cache>/hub/<owner--name>/<commit>/            config.json, the tokenizer's files, a model.safetensors of one tensor
+    <cache>/hub/<owner--name>/<commit>/            config.json, the tokenizer's files, a model.safetensors of one tensor, and checksums.json
     <cache>/hub/<owner--name>/<commit>.incoming/   the same while it comes; an interrupted fetch goes on from here
 
-What this machine holds already is served without the network. A repository is a stranger's: what it says about names, sizes and
+What this machine holds already, as it came, is served without the network; what is damaged is fetched again. A repository is a stranger's: what it says about names, sizes and
 places is checked before it is used, and nothing of it is run.
 """
 
@@ -19,14 +19,17 @@ import os
 import re
 import reprlib
 import shutil
+import struct
 import time
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.errors import ModelError
-from analysis.folders import cache_folder, write_whole
+from analysis.folders import cache_folder, cache_folders, locked, remove_at_once, sync, temporary_folder, write_whole
+from analysis.kept import KeptFiles, checksum, not_kept
 from analysis.models import NoSuchModelError, Report, listed, no_report
 from analysis.vocabulary import embedding_tensor_name
 
@@ -42,6 +45,8 @@ _LARGEST_TOKENIZER = 256 * 2**20
 _FIRST_ANSWER = 5  # seconds: whoever is without a network should know soon
 _PATIENCE = 20  # seconds without a byte, once the hub has answered
 _RETRIES = 3  # in a row that bring less than a megabyte each, after half a second, one and two
+_INCOMING = ".incoming"
+_REACHED = struct.Struct("<QI")  # how many bytes arrived, and their CRC-32
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -69,27 +74,33 @@ def vocabulary_folder(name: str, report: Report = no_report, *, tried: Sequence[
     if folder is not None:
         return folder
     report(0.0, f"asking the hub for {name}")
-    commit = latest_commit(name, tried=tried)
+    damaged = [f"what is kept of it in {home}, which is damaged" for cache in cache_folders() if (home := _home(cache, name)).is_dir()]
+    commit = latest_commit(name, tried=[*tried, *damaged])
 
-    from filelock import FileLock
     from httpx2 import HTTPError
 
-    home = _home(name)
-    folder = home / commit
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):  # two processes that start together fetch once
-            if not folder.exists():
-                _fetch(name, commit, folder, report)
-            write_whole(home / "ref", commit.encode("ascii"))
-    except HTTPError as error:
-        raise ModelError(
-            f"Fetching the vocabulary of {name} from the hub broke off ({_reason(error)}); "
-            "what arrived is kept, and the next attempt goes on from there."
-        ) from error
-    except OSError as error:
-        raise ModelError(f"The vocabulary of {name} cannot be kept in {home} ({error.strerror or type(error).__name__}).") from error
-    return folder
+    problem = OSError()
+    for root in (cache_folder, temporary_folder):
+        try:
+            home = _home(root(), name)
+            home.mkdir(parents=True, exist_ok=True)
+            with locked(home / ".lock"):  # two processes that start together fetch once
+                if not _is_whole(home, commit):
+                    _fetch(name, commit, home / commit, report)
+                write_whole(home / "ref", commit.encode("ascii"))
+            return home / commit
+        except HTTPError as error:
+            raise ModelError(
+                f"Fetching the vocabulary of {name} from the hub broke off ({_reason(error)}); "
+                "what arrived is kept, and the next attempt goes on from there."
+            ) from error
+        except OSError as error:
+            not_kept(cache_folder() / "hub", error)
+            problem = error
+    raise ModelError(
+        f"The vocabulary of {name} cannot be kept in {_home(cache_folder(), name)} nor among the temporary files "
+        f"({problem.strerror or type(problem).__name__})."
+    ) from problem
 
 
 def latest_commit(name: str, *, tried: Sequence[str] = ()) -> str:
@@ -136,17 +147,33 @@ def _at_hand(name: str) -> Path | None:
     snapshot = _snapshot(name)
     if snapshot is not None and _holds(snapshot):
         return snapshot
-    home = _home(name)
+    for home in (_home(cache, name) for cache in cache_folders()):
+        commits = [path.name for path in sorted(home.glob("*"), key=_age)]
+        with suppress(OSError, ValueError):
+            commits.insert(0, (home / "ref").read_text(encoding="ascii"))
+        for commit in filter(_COMMIT.fullmatch, commits):  # where the name of the last one is lost, the latest that is there
+            if _is_whole(home, commit):
+                return home / commit
+    return None
+
+
+def _home(cache: Path, name: str) -> Path:
+    return cache / "hub" / name.replace("/", "--")
+
+
+def _age(path: Path) -> float:
     try:
-        commit = (home / "ref").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return None
-    folder = home / commit
-    return folder if _COMMIT.fullmatch(commit) and folder.is_dir() else None
+        return time.time() - path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return float("inf")
 
 
-def _home(name: str) -> Path:
-    return cache_folder() / "hub" / name.replace("/", "--")
+def _is_whole(home: Path, commit: str) -> bool:
+    return _files(home / commit).are_whole()
+
+
+def _files(folder: Path) -> KeptFiles:
+    return KeptFiles(folder, f"{folder.parent.name}/{folder.name.removesuffix(_INCOMING)}")
 
 
 def _snapshot(name: str) -> Path | None:
@@ -251,8 +278,10 @@ def _two_numbers(value: object) -> bool:
 
 
 def _fetch(name: str, commit: str, folder: Path, report: Report) -> None:
-    incoming = folder.with_name(f"{commit}.incoming")
-    for old in folder.parent.glob("*.incoming"):
+    if folder.exists():
+        remove_at_once(folder)
+    incoming = folder.with_name(f"{commit}{_INCOMING}")
+    for old in folder.parent.glob(f"*{_INCOMING}"):
         if old != incoming:  # the hub has moved on: nobody will finish it
             shutil.rmtree(old, ignore_errors=True)
     incoming.mkdir(exist_ok=True)
@@ -264,10 +293,11 @@ def _fetch(name: str, commit: str, folder: Path, report: Report) -> None:
     report(0.0, f"fetching the tokenizer of {name}")
     _fetch_tokenizer(name, commit, incoming)
     _fetch_tensor(weights, tensor, incoming, report)
+    _files(incoming).remove_others()
     for path in incoming.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(path)
     incoming.rename(folder)
+    sync(folder.parent)
 
 
 def _find_embeddings(name: str, commit: str) -> tuple[_RemoteFile, _Tensor]:
@@ -308,12 +338,13 @@ def _fetch_tokenizer(name: str, commit: str, incoming: Path) -> None:
 
 def _fetch_file(remote: _RemoteFile, incoming: Path, limit: int) -> bool:
     """Bring a small file whole; False where the repository has no such file."""
-    path = incoming / remote.filename
-    if not path.exists():  # else an earlier attempt brought it
+    files = _files(incoming)
+    if not files.is_whole(remote.filename):  # else an earlier attempt brought it
         content = remote.content(limit)
         if content is None:
             return False
-        write_whole(path, content)
+        write_whole(incoming / remote.filename, content)
+        files.written(remote.filename, zlib.crc32(content))
     return True
 
 
@@ -321,25 +352,43 @@ def _fetch_tensor(weights: _RemoteFile, tensor: _Tensor, incoming: Path, report:
     """Write the tensor as a safetensors file of its own, going on from what an earlier attempt left."""
     # The file's name says what its bytes are a part of, so that bytes of two versions are never put together.
     key = hashlib.sha256(repr((weights.filename, weights.etag, weights.size, tensor)).encode()).hexdigest()[:16]
-    partial = incoming / f"{key}.partial"
-    for old in incoming.glob("*.partial"):
-        if old != partial:
+    partial, reached = incoming / f"{key}.partial", incoming / f"{key}.reached"
+    for old in [*incoming.glob("*.partial"), *incoming.glob("*.reached")]:
+        if old not in (partial, reached):
             old.unlink()
     head, length = tensor.lone_header(), tensor.end - tensor.begin
-    arrived = partial.stat().st_size - len(head) if partial.exists() else -1
-    if not 0 <= arrived <= length:
+    size, crc = _arrived(partial, reached)
+    if not len(head) <= size <= len(head) + length:
         partial.write_bytes(head)
-        arrived = 0
-    with partial.open("ab") as file:
-        said = None
+        size, crc = len(head), zlib.crc32(head)
+    reached.touch()
+    with partial.open("r+b") as file, reached.open("r+b", buffering=0) as note:
+        file.seek(size)
+        file.truncate()
+        arrived, said = size - len(head), None
         for piece in weights.pieces(tensor.begin + arrived, tensor.end):
             file.write(piece)
-            arrived += len(piece)
+            file.flush()
+            arrived, crc = arrived + len(piece), zlib.crc32(piece, crc)
+            note.seek(0)
+            note.write(_REACHED.pack(len(head) + arrived, crc))
             doing = f"fetching the input embeddings of {weights.name}: {_megabytes(arrived)} of {_megabytes(length)} MB"
             if doing != said:  # not at every few kilobytes: whoever draws it takes longer than they do
                 report(arrived / length, doing)
                 said = doing
+    _files(incoming).written(WEIGHTS, crc)
     partial.rename(incoming / WEIGHTS)
+    reached.unlink()
+
+
+def _arrived(partial: Path, reached: Path) -> tuple[int, int]:
+    """How many bytes of a file an earlier attempt wrote, and their CRC-32; 0 of what is not as it was written."""
+    try:
+        size, crc = _REACHED.unpack(reached.read_bytes())
+        with partial.open("rb") as file:
+            return (size, crc) if checksum(file, size) == crc else (0, 0)
+    except (OSError, struct.error):
+        return 0, 0
 
 
 def _megabytes(size: int) -> str:

@@ -7,7 +7,6 @@ the answer is exact, also where rows repeat, and no more than one block of score
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import InputError
-from analysis.folders import write_whole
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report
 from analysis.vocabulary import ROWS_AT_A_TIME, Vocabulary
 
@@ -30,6 +29,7 @@ COLUMNS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 QUERIES_AT_A_TIME = 128
 _CROWDING_SCORES = 1 << 25  # float32 cosines held at once while the rows' neighbourhoods are measured
+_CROWDING_VERSION = 1  # raise it when the content changes
 CSLS_NEIGHBOURS = 10  # Conneau et al. 2018, section 2.3
 LARGEST_VALUE = 1e15  # beyond it float32 products overflow; trained prompts stay under 1e4
 SHORTEST_ROW = 1e-25  # under it the products of a float32 row lose digits
@@ -119,6 +119,7 @@ def nearest(
     metric: Metric = "centred",
     top_k: int = 10,
     allowed: np.ndarray | None = None,
+    lengths: np.ndarray | None = None,
     report: Report = no_report,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest vocabulary rows of vectors, exactly; ties go to the smaller token id.
@@ -131,6 +132,7 @@ def nearest(
         `csls` 2 c(p, e) − r_E(p) − r(e), c the centred cosine and r the mean c to the ten nearest rows of the whole vocabulary
         (Conneau et al. 2018). A vector or row of norm zero has the cosine 0 with everything.
     allowed : (V,) bool, the rows that may be named; all when None.
+    lengths : (V,) float64, of the metric `centred`: what the product with each e − μ is divided by in place of its own length; a row of length 0 scores 0.
     report : told the progress of the rows' CSLS neighbourhoods, which are computed once per vocabulary.
 
     Returns
@@ -154,7 +156,7 @@ def nearest(
         raise InputError(f"A vector holds NaN, infinity or a value beyond {LARGEST_VALUE:g}; it is not near to any word.")
     if metric == "csls":
         return _nearest_csls(vectors, vocabulary, top_k, allowed, report)
-    space = _SPACES[metric](vocabulary)
+    space = _SPACES[metric](vocabulary) if lengths is None else _cosine_space(vocabulary, vocabulary.mean, lengths)
     k = min(top_k, len(vocabulary) if allowed is None else int(allowed.sum()))
     return _search(vectors, vocabulary, space, k, allowed)
 
@@ -361,9 +363,11 @@ def _nearest_csls(
 
 def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.ndarray:
     """r(e): the mean centred cosine of every row to its ten nearest other rows, (V,) float64; computed once and kept in the cache."""
-    path = None if vocabulary.cache is None else vocabulary.cache / "csls_crowding.npy"
-    if path is not None and path.exists():
-        return np.load(path)
+    kept = KeptArrays(vocabulary.cache, "csls-crowding", _CROWDING_VERSION, shapes={"crowding": (len(vocabulary),)})
+    return kept.get(lambda: {"crowding": _crowding(vocabulary, report)})["crowding"]
+
+
+def _crowding(vocabulary: Vocabulary, report: Report) -> np.ndarray:
     units = _centred_units(vocabulary)
     crowding = np.empty(len(vocabulary))
     k = min(CSLS_NEIGHBOURS, len(vocabulary) - 1)
@@ -383,10 +387,6 @@ def csls_crowding(vocabulary: Vocabulary, *, report: Report = no_report) -> np.n
         exact = (others * rows[:, None]).sum(axis=2)
         crowding[start : start + len(cosines)] = np.sort(exact, axis=1)[:, -k:].mean(axis=1)
     report(1.0, "measured")
-    if path is not None:
-        content = io.BytesIO()
-        np.save(content, crowding)
-        write_whole(path, content.getvalue())
     return crowding
 
 

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,7 +18,7 @@ import pandas as pd
 
 from analysis.direction import word_cosines
 from analysis.errors import InputError
-from analysis.folders import write_whole
+from analysis.kept import KeptArrays
 from analysis.models import Report, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
 from analysis.vocabulary import Vocabulary
@@ -84,21 +83,14 @@ def vocabulary_map(
         raise InputError(f"A map has 2 or 3 dimensions, not {dimensions}.")
     if len(vocabulary) < 2 * NEIGHBOURS:
         raise InputError(f"A map needs at least {2 * NEIGHBOURS} words, and {vocabulary.model} has {len(vocabulary)}.")
-    path = _kept_at(vocabulary, projection, dimensions)
-    if path is not None and path.is_file():
-        with np.load(path) as kept:
-            return VocabularyMap(projection, kept["ids"], kept["places"], float(kept["trustworthiness"]), kept["centre"], kept["axes"])
-    made = _make(vocabulary, projection, dimensions, report)
-    if path is not None:
-        _keep(made, path)
+    made = _kept(vocabulary, projection, dimensions).get(lambda: _make(vocabulary, projection, dimensions, report))
     report(1.0, "ready")
-    return made
+    return VocabularyMap(projection, made["ids"], made["places"], float(made["trustworthiness"]), made["centre"], made["axes"])
 
 
 def map_is_made(vocabulary: Vocabulary, *, projection: Projection = "umap", dimensions: int = 2) -> bool:
     """Whether `vocabulary_map` only has to read what was made before."""
-    path = _kept_at(vocabulary, projection, dimensions)
-    return path is not None and path.is_file()
+    return _kept(vocabulary, projection, dimensions).read() is not None
 
 
 def place(points: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> np.ndarray:
@@ -193,8 +185,9 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
     return table.join(pd.DataFrame(places[chosen], columns=list(AXES[: on.dimensions])))
 
 
-def _kept_at(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> Path | None:
-    return vocabulary.cache / f"map-v{_VERSION}-{projection}-{dimensions}d.npz" if vocabulary.cache is not None else None
+def _kept(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> KeptArrays:
+    shapes = {"ids": (None,), "places": (None, dimensions), "trustworthiness": (), "centre": (vocabulary.width,), "axes": (None, None)}
+    return KeptArrays(vocabulary.cache, f"map-{projection}-{dimensions}d", _VERSION, shapes=shapes)
 
 
 def _ranks(distances: np.ndarray) -> np.ndarray:
@@ -214,7 +207,8 @@ def _membership(distances: np.ndarray) -> np.ndarray:
     return np.exp(-excess / np.sqrt(low * high)[:, None])
 
 
-def _make(vocabulary: Vocabulary, projection: Projection, dimensions: int, report: Report) -> VocabularyMap:
+def _make(vocabulary: Vocabulary, projection: Projection, dimensions: int, report: Report) -> dict[str, np.ndarray]:
+    """The arrays of a `VocabularyMap`, its trustworthiness as an array of one number."""
     from sklearn.decomposition import PCA
 
     report(0.0, f"finding the principal components of {vocabulary.model}'s words")
@@ -227,14 +221,13 @@ def _make(vocabulary: Vocabulary, projection: Projection, dimensions: int, repor
     places = components[:, :dimensions] if projection == "pca" else _umap(components, dimensions, report)
     report(0.95, "measuring how far the map can be trusted")
     some = rng.choice(len(ids), min(TRUSTED_SAMPLE, len(ids)), replace=False)
-    return VocabularyMap(
-        projection,
-        ids,
-        np.ascontiguousarray(places, dtype=np.float32),
-        trustworthiness(units[some], places[some]),
-        pca.mean_.astype(np.float64),
-        pca.components_[:dimensions].T.astype(np.float64),
-    )
+    return {
+        "ids": ids,
+        "places": np.ascontiguousarray(places, dtype=np.float32),
+        "trustworthiness": np.array(trustworthiness(units[some], places[some])),
+        "centre": pca.mean_.astype(np.float64),
+        "axes": pca.components_[:dimensions].T.astype(np.float64),
+    }
 
 
 def _umap(components: np.ndarray, dimensions: int, report: Report) -> np.ndarray:
@@ -287,9 +280,3 @@ class _Percentage(io.StringIO):
         if number.replace(".", "", 1).isdigit():
             self._report(0.3 + 0.65 * float(number) / 100, "laying out the map")
         return len(text)
-
-
-def _keep(made: VocabularyMap, path: Path) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, ids=made.ids, places=made.places, trustworthiness=made.trustworthiness, centre=made.centre, axes=made.axes)
-    write_whole(path, buffer.getvalue())

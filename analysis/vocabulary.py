@@ -1,7 +1,7 @@
 """A model's vocabulary: what each token is, and the vector that the first layer receives for it.
 
 Only the embedding tensor and the tokenizer's own file are read, never the model. The result is kept in the cache as plain
-arrays and memory-mapped from there, so the second call takes milliseconds whatever the model's size.
+arrays (see `kept.py`) and memory-mapped from there, so the second call reads the model no more, whatever its size.
 
 The rows are those that do the same as their ids when a model gets them as `inputs_embeds`. What a model does to `inputs_embeds`
 itself is not in them: the projection of OPT and ALBERT, whose rows are narrower than their layers, or Granite's multiplier.
@@ -9,6 +9,7 @@ itself is not in them: the projection of OPT and ALBERT, whose rows are narrower
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import mmap
@@ -19,13 +20,17 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.errors import ModelError, printable
-from analysis.folders import appears_whole, cache_folder, read_json_object
+from analysis.errors import ModelError, panics_caught, printable, reason
+from analysis.folders import cache_folder, read_json_object
+from analysis.gguf_file import MAX_ROWS, GgufFile
+from analysis.kept import Blocks, KeptArrays
 from analysis.models import ModelFiles, Report, no_report, resolve_model
+from analysis.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of
 
 ROWS_AT_A_TIME = 8192
+MAX_JSON = 16 * 2**20  # bytes of a config or an index; that of 160,000 tensors has 9 million
 RELEASED_ABOVE = 1 << 30  # bytes; blocks of a larger memory-mapped array leave the memory when they have been used
-_CACHE_VERSION = 3  # raise it when the content of a cached vocabulary changes
+_VERSION = 4  # raise it when the content of a kept vocabulary changes
 
 # Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
 EMBEDDING_NAMES = (
@@ -67,7 +72,7 @@ class Vocabulary:
     special : (V,) bool, control tokens and rows that no text uses.
     mean : (d,) float64, the mean row.
     norms, centred_norms : (V,) float64, the rows' Euclidean norms before and after the mean is taken off.
-    cache : the folder where what is derived from this vocabulary may be kept, or None.
+    cache : the folder where what is derived from this vocabulary is kept if it can be, or None.
     """
 
     model: str
@@ -97,7 +102,7 @@ class Vocabulary:
             mean += block.sum(axis=0, dtype=np.float64)
         mean /= max(len(embeddings), 1)
         if not np.isfinite(mean).all():
-            raise ModelError(f"{model}: the input embeddings hold NaN or infinity.")
+            raise _not_finite(model)
         norms, centred_norms = np.empty(len(embeddings)), np.empty(len(embeddings))
         for start, block in _row_blocks(embeddings):
             rows = block.astype(np.float64)
@@ -134,13 +139,15 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     """
     model = resolve_model(name, report=report)
     folder = cache_folder() / "vocabularies" / _key(model)
-    if not folder.exists():
-        try:
-            with appears_whole(folder) as partial:
-                _write(model, partial, report)
-        except FileExistsError:
-            pass  # another process finished it first
-    return _read_cached(model.name, folder)
+    opened = functools.cache(lambda: _open(model, report))
+    kept = KeptArrays(folder, "embeddings", _VERSION, shapes={"embeddings": (None, None)})
+    rows = kept.get(lambda: {"embeddings": opened()[2]})["embeddings"]
+    count, width = rows.shape
+    shapes = {"tokens": (None,), "special": (count,), "mean": (width,), "norms": (count,), "centred_norms": (count,)}
+    kept = KeptArrays(folder, "words", _VERSION, shapes=shapes)
+    words = kept.get(lambda: _measured(*opened()[:2], rows, model, report))
+    tokens = json.loads(words.pop("tokens").tobytes())
+    return Vocabulary(model.name, tokens, rows, **words, cache=folder)
 
 
 def embedding_tensor_name(names: list[str]) -> str:
@@ -187,44 +194,45 @@ def _key(model: ModelFiles) -> str:
     for path in files:
         stat = path.stat()
         stamps.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return hashlib.sha256(repr((_CACHE_VERSION, stamps)).encode()).hexdigest()[:24]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:24]
 
 
-def _write(model: ModelFiles, folder: Path, report: Report) -> None:
+def _open(model: ModelFiles, report: Report) -> tuple[list[str], np.ndarray, Blocks]:
+    """A model's tokens, one a row, which of them are special, and its rows, which are read when they are asked for."""
     report(0.0, f"reading the tokens of {model.name}")
-    if model.is_gguf:
-        tokens, special, shape, blocks = _open_gguf(model.path)
-    else:
-        tokens, special, shape, blocks = _open_folder(model.path)
+    tokens, special, shape, blocks = _open_gguf(model.path) if model.is_gguf else _open_folder(model.path)
     rows = shape[0]
     tokens, special = tokens[:rows], special[:rows]
     unused = [f"<unused_row_{i}>" for i in range(len(tokens), rows)]
     special = np.concatenate([special, np.ones(len(unused), dtype=bool)])
-    done = 0
-    with (folder / "embeddings.npy").open("wb") as file:  # written, not mapped: a written map's pages would all stay in memory
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype="<f4"))
+
+    def reported() -> Iterator[np.ndarray]:
+        done = 0
+        for block in blocks():
+            if not np.isfinite(block.sum(dtype=np.float64)):
+                raise _not_finite(model.name)
+            yield block
             done += len(block)
             report(0.1 + 0.8 * done / rows, f"reading the embeddings of {model.name}")
-    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    vocabulary = Vocabulary.from_embeddings(tokens + unused, embeddings, special=special, model=model.name)
-    np.savez(
-        folder / "measures.npz",
-        special=vocabulary.special,
-        mean=vocabulary.mean,
-        norms=vocabulary.norms,
-        centred_norms=vocabulary.centred_norms,
-    )
-    (folder / "tokens.json").write_text(json.dumps(vocabulary.tokens), encoding="ascii")
+
+    return tokens + unused, special, Blocks(np.dtype("<f4"), shape, reported)
+
+
+def _not_finite(model: str) -> ModelError:
+    return ModelError(f"{model}: the input embeddings hold NaN or infinity.")
+
+
+def _measured(tokens: list[str], special: np.ndarray, embeddings: np.ndarray, model: ModelFiles, report: Report) -> dict[str, np.ndarray]:
+    """What a vocabulary holds beside its rows, the tokens as the bytes of JSON."""
+    vocabulary = Vocabulary.from_embeddings(tokens, embeddings, special=special, model=model.name)
     report(1.0, "ready")
-
-
-def _read_cached(name: str, folder: Path) -> Vocabulary:
-    embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    tokens = json.loads((folder / "tokens.json").read_text(encoding="ascii"))
-    with np.load(folder / "measures.npz") as measures:
-        return Vocabulary(name, tokens, embeddings, **measures, cache=folder)
+    return {
+        "tokens": np.frombuffer(json.dumps(vocabulary.tokens).encode("ascii"), dtype=np.uint8),
+        "special": vocabulary.special,
+        "mean": vocabulary.mean,
+        "norms": vocabulary.norms,
+        "centred_norms": vocabulary.centred_norms,
+    }
 
 
 # --- GGUF ------------------------------------------------------------------------------------------------------------
@@ -234,34 +242,21 @@ _GGUF_TOKENIZERS = {"gpt2": "byte-level", "llama": "sentencepiece", "t5": "sente
 
 
 def _open_gguf(path: Path):
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise ModelError(f"The file {path.name} cannot be read as GGUF ({error}).") from error
-    tensor = next((t for t in reader.tensors if t.name == "token_embd.weight"), None)
-    if tensor is None or "tokenizer.ggml.tokens" not in reader.fields:
+    file = GgufFile(path)
+    if "token_embd.weight" not in file.tensors or "tokenizer.ggml.tokens" not in file:
         raise ModelError(f"The file {path.name} holds no token_embd.weight or no tokens; it is not a language model.")
-    raw_tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-    kinds = np.asarray(
-        reader.fields["tokenizer.ggml.token_type"].contents() if "tokenizer.ggml.token_type" in reader.fields else [1] * len(raw_tokens)
-    )
-    special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
-    if len(kinds) != len(raw_tokens) or not {"tokenizer.ggml.model", "general.architecture"} <= set(reader.fields):
+    shape = file.rows_shape("token_embd.weight")
+    raw_tokens = file.strings("tokenizer.ggml.tokens", shape[0])  # a token without a row is never read
+    kinds = file.numbers("tokenizer.ggml.token_type", shape[0]) if "tokenizer.ggml.token_type" in file else None
+    style, architecture = file.text("tokenizer.ggml.model"), file.text("general.architecture")
+    if raw_tokens is None or None in (style, architecture) or (kinds is not None and len(kinds) != len(raw_tokens)):
         raise ModelError(f"The file {path.name} does not say which tokenizer and architecture it holds; convert the model again.")
-    style = _GGUF_TOKENIZERS.get(reader.fields["tokenizer.ggml.model"].contents(), "byte-level")
-    literal = {token for token, kind in zip(raw_tokens, kinds, strict=True) if kind in (2, 3, 4)}
-    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
-    shape = (int(tensor.shape[1]), int(tensor.shape[0]))
-    scale = _scale({"model_type": reader.fields["general.architecture"].contents()}, shape[1])
-
-    def blocks():
-        for start in range(0, shape[0], ROWS_AT_A_TIME):
-            rows = gguf.quants.dequantize(tensor.data[start : start + ROWS_AT_A_TIME], tensor.tensor_type)
-            yield rows.reshape(-1, shape[1]).astype(np.float32, copy=False) * scale
-
-    return tokens, special, shape, blocks()
+    kinds = np.ones(len(raw_tokens)) if kinds is None else kinds
+    special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
+    literal = {token for token, kind in zip(raw_tokens, kinds.tolist(), strict=True) if kind in (2, 3, 4)}
+    tokens, special = _printable_tokens(raw_tokens, special, _GGUF_TOKENIZERS.get(style, "byte-level"), literal)
+    scale = _scale({"model_type": architecture}, shape[1])
+    return tokens, special, shape, lambda: (rows * scale for rows in file.rows("token_embd.weight", ROWS_AT_A_TIME))
 
 
 # --- A folder of safetensors -----------------------------------------------------------------------------------------
@@ -270,26 +265,31 @@ def _open_gguf(path: Path):
 def _open_folder(folder: Path):
     from safetensors import SafetensorError, safe_open
 
-    config = read_json_object(folder / "config.json", ModelError)
-    raw_tokens, special, style, literal = _folder_tokens(folder)
-    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
+    config = _small_json(folder / "config.json")
     path, name = _embedding_file(folder)
     try:
         with safe_open(path, framework="pt") as file:
             shape = tuple(file.get_slice(name).get_shape())
-    except SafetensorError as error:
-        raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
-    if len(shape) != 2:
-        raise ModelError(f"The tensor {name} in {path.name} has the shape {shape}; input embeddings have two dimensions.")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The file {path.name} cannot be read as safetensors ({reason(error)}).") from error
+    if len(shape) != 2 or 0 in shape or shape[0] > MAX_ROWS:
+        raise ModelError(
+            f"The tensor {printable(name)[:60]} in {path.name} has the shape {shape}; input embeddings have two dimensions, at most {MAX_ROWS:,} rows."
+        )
+    tokens, special = _printable_tokens(*_folder_tokens(folder, shape[0]))
     scale = _scale(config, shape[1])
 
     def blocks():
         for start in range(0, shape[0], ROWS_AT_A_TIME):
             with safe_open(path, framework="pt") as file:  # opened for each block: the file's pages are in memory while it is open
-                rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME].float()
-            yield rows.numpy() * scale
+                rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME]
+            if not rows.is_floating_point():
+                raise ModelError(
+                    f"The tensor {printable(name)[:60]} in {path.name} holds {rows.dtype}; input embeddings are floating-point numbers."
+                )
+            yield rows.float().numpy() * scale
 
-    return tokens, special, shape, blocks()
+    return tokens, special, shape, blocks
 
 
 def _embedding_file(folder: Path) -> tuple[Path, str]:
@@ -297,9 +297,11 @@ def _embedding_file(folder: Path) -> tuple[Path, str]:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = read_json_object(index, ModelError).get("weight_map") or {}
+        weight_map = _small_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ModelError(f"The file {index} places no tensors; copy or download it again.")
         name = embedding_tensor_name(list(weight_map))
-        path = folder / Path(weight_map[name]).name
+        path = folder / Path(str(weight_map[name])[:255]).name
         if not path.is_file():
             raise ModelError(f"The folder {folder} holds no {path.name}, in which {index.name} places the input embeddings; copy it there.")
         return path, name
@@ -309,43 +311,34 @@ def _embedding_file(folder: Path) -> tuple[Path, str]:
     try:
         with safe_open(candidates[0], framework="pt") as file:
             return candidates[0], embedding_tensor_name(list(file.keys()))
-    except SafetensorError as error:
-        raise ModelError(f"The file {candidates[0].name} cannot be read as safetensors ({error}).") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The file {candidates[0].name} cannot be read as safetensors ({reason(error)}).") from error
 
 
-def _folder_tokens(folder: Path) -> tuple[list[str], np.ndarray, str, set[str]]:
-    from tokenizers import Tokenizer
+def _small_json(path: Path) -> dict:
+    if path.stat().st_size > MAX_JSON:
+        raise ModelError(f"The file {path} has {path.stat().st_size:,} bytes, at most {MAX_JSON:,} are read; download it again.")
+    return read_json_object(path, ModelError)
 
-    if (folder / "tokenizer.json").is_file():
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:
-            raise ModelError(f"The file {folder / 'tokenizer.json'} is not a tokenizer ({error}); copy or download it again.") from error
-    else:
-        from transformers import AutoTokenizer
 
-        try:
+def _folder_tokens(folder: Path, rows: int) -> RawTokens:
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return read_tokenizer(path, rows)
+    from transformers import AutoTokenizer
+
+    try:
+        with panics_caught():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).backend_tokenizer
-        except (OSError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"The folder {folder} holds no tokenizer that can be read; copy the model's tokenizer.json beside its config.json."
-            ) from error
-    by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
-    size = max(by_id, default=-1) + 1
-    tokens = [by_id.get(i, f"<unused_row_{i}>") for i in range(size)]
-    added = tokenizer.get_added_tokens_decoder()
-    special = np.zeros(size, dtype=bool)
-    special[[i for i in range(size) if i not in by_id or (i in added and added[i].special)]] = True
-    return tokens, special, _style(json.loads(tokenizer.to_str()), tokens), {token.content for token in added.values()}
-
-
-def _style(spec: dict, tokens: list[str]) -> str:
-    kinds = re.findall(r'"type":\s*"(\w+)"', json.dumps({key: spec.get(key) for key in ("decoder", "pre_tokenizer", "normalizer")}))
-    if "ByteLevel" in kinds:
-        return "byte-level"
-    if "WordPiece" in kinds or (spec.get("model") or {}).get("type") == "WordPiece":
-        return "wordpiece"
-    return "sentencepiece" if any("▁" in token for token in tokens) else "plain"
+            added = tokenizer.get_added_tokens_decoder()
+            by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
+            style = style_of(json.loads(tokenizer.to_str()), by_id.values())
+    except Exception as error:  # whatever the readers of six formats raise
+        raise ModelError(
+            f"The folder {folder} holds no tokenizer that can be read ({reason(error)}); copy the model's tokenizer.json beside its config.json."
+        ) from error
+    special = {i for i, token in added.items() if token.special}
+    return raw_tokens(by_id, special, {token.content for token in added.values()}, style, rows, folder)
 
 
 # --- Both ------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def show_table(rows: pd.DataFrame, key: str) -> None:
             "seconds_scoring": number("scoring", format="%.0f s"),
             "peak_memory": number("peak memory", format="bytes", help="The most that the process held at once, the model with it"),
         },
-        alt=f"The comparison, a row a method or prompt: {'; '.join(f'{row.method} {row.score:.3f}' if row.n else f'{row.method} without a score' for row in rows.itertuples())}.",
+        alt=f"The comparison, a row a method or prompt: {'; '.join(f'{row.method} {row.score:.3f}, n {row.n:,.0f}' if row.n else f'{row.method} without a score' for row in rows.itertuples())}.",
     )
 
 

@@ -16,7 +16,8 @@ from analysis.adapters import load_lora as read_lora
 from analysis.errors import AdapterError, InputError, ModelError
 from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
-from analysis.readings import RECOVERED, VERDICTS
+from analysis.readings import VERDICTS
+from analysis.starts import names_start, plain_verdict, start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
 from app.allowed import may_be_linked
@@ -279,7 +280,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         models = {}
         for key, prompt in readable.items():
             models[model_for(key, prompt)] = prompt.name
-            prompts += prompt.split()
+            prompts.append(prompt)
         if len(models) > 1:
             named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
             raise InputError(
@@ -291,7 +292,7 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
         fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
         if len(fit) < at_least:
             st.stop()
-        return distinct(fit), of_model
+        return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
 
 
 def _readable(keys: list[str]) -> dict[str, SoftPrompt]:
@@ -334,8 +335,29 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     for key in prompt_choices():
         with suppress(InputError):
             if said_model(key) == model:
-                prompts += [part for part in load_prompt(key).split() if part.width == vocabulary(model).width]
+                prompts += [part for part in started(load_prompt(key), vocabulary(model)).split() if part.width == vocabulary(model).width]
     return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
+
+
+def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
+    """The names of those prompts that are in files opened in this session: they are in memory alone."""
+    opened_prompts = [prompt for adapter in opened().values() if (prompt := prompt_of(adapter)) is not None]
+    rows = {part.embeddings.tobytes() for prompt in opened_prompts for part in prompt.split()}
+    return {prompt.name for prompt in prompts if prompt.embeddings.tobytes() in rows}
+
+
+def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
+    """The prompt with the start that its config names, where it names one and holds none; looked up once."""
+    if prompt.initial is not None or not names_start(prompt):
+        return prompt
+    return _started(
+        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _started(name: str, sha256: str, config: str, model: str, cache: str, _prompt: SoftPrompt, _vocabulary: Vocabulary) -> SoftPrompt:
+    return start_from_config(_prompt, _vocabulary)
 
 
 def said_model(key: str) -> str | None:
@@ -413,7 +435,7 @@ def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool 
     """The cells and the column of verdicts: each in words, with its shape and its colour."""
     cells = verdicts.map(lambda verdict: [charts.verdict_label(verdict)])
     labels = {
-        charts.verdict_label(verdict): charts.VERDICT_MARKS[verdict.removesuffix(RECOVERED)][0] + "60" for verdict in verdicts.unique()
+        charts.verdict_label(verdict): charts.VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
     }  # pale: the words stay readable
     column = st.column_config.MultiselectColumn(
         label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,11 +49,14 @@ def command(monkeypatch, capsys):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch) -> Path:
-    """A cache folder of this test's own, so that made-up models stay out of the person's."""
-    folder = tmp_path / "cache"
+def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A cache folder of this test's own, so that made-up models stay out of the person's; and its own temporary one."""
+    folder, temporary = tmp_path / "cache", []
     monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(folder))
-    return folder
+    monkeypatch.setattr("analysis.folders._temporary", temporary)
+    yield folder
+    for beside in temporary:
+        beside.cleanup()
 
 
 @pytest.fixture(scope="session")

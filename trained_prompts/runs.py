@@ -14,7 +14,6 @@ from analysis.models import Report, no_report
 from trained_prompts import store
 from trained_prompts.evaluation import check_held_out, evaluate_run
 from trained_prompts.memory import PeakMemory
-from trained_prompts.tasks import get_task
 from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
@@ -92,7 +91,7 @@ def record(
 def _recorded(
     config: TrainingConfig, name: str, language_model, limit: int | None, folder: Path | None, report: Report
 ) -> Iterator[tuple[store.Recording, TrainingStep]]:
-    check_held_out(get_task(config.task), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
+    check_held_out(config.asked_task(), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
     path = store.checkpoint_path(name, folder)
     recording, state = store.Recording(config), None
     if path.is_file():

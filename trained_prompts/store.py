@@ -23,7 +23,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,10 +36,11 @@ import platformdirs
 from analysis.adapters import load_adapter, upload
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.errors import InputError, printable
-from analysis.folders import APP_NAME, appears_whole, write_whole
+from analysis.folders import APP_NAME, appears_whole, remove_at_once, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
 from trained_prompts import run_file
+from trained_prompts.tasks import Task
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
 GALLERY = Path(__file__).parent / "gallery"
@@ -423,8 +423,7 @@ def delete(name: str) -> None:
     if _NAME.fullmatch(name) is None or not any((path / file).is_file() for file in ("run.json", "kept.json")):
         raise InputError(f"There is no run called {name} in {runs_folder()}.")
     try:
-        gone = path.rename(path.with_name(f".partial-{name}-{os.getpid()}"))  # at once for everybody; then the files
-        shutil.rmtree(gone)
+        remove_at_once(path)
     except OSError as error:
         raise InputError(f"The run {name} cannot be deleted: {error.strerror or error}.") from error
 
@@ -442,6 +441,12 @@ def find(name: str) -> Path:
                 return folder / name
     known = ", ".join([*list_runs()["name"], *list_kept()["name"]]) or "none yet"
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
+
+
+def in_store(path: Path) -> Path | None:
+    """The folder, where it is one of the gallery's or of the person's own runs: what lies in another says what somebody else put there."""
+    folder = path.resolve()
+    return folder if folder.parent in (GALLERY.resolve(), runs_folder().resolve()) else None
 
 
 def list_runs() -> pd.DataFrame:
@@ -611,6 +616,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.described() | {"model": _lasting(config.model)},
+        "asked": asked_of(config.asked_task()),
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
         "kept_step": recording.kept.step,
@@ -621,6 +627,11 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }
+
+
+def asked_of(task: Task) -> dict:
+    """How a run is trained and asked, as its run.json tells it."""
+    return {"template": task.template, "first_example": task.first_example()}
 
 
 def _norms(recording: Recording) -> dict:
@@ -697,7 +708,7 @@ def _save(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | 
 _OPTIONS = {
     "tokens": "tokens", "init": "init", "init_text": "init-text", "readable": "readable", "rank": "rank", "alpha": "alpha", "targets": "targets",
     "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "validate_every": "validate-every", "patience": "patience",
-    "seed": "seed",
+    "seed": "seed", "template": "template",
 }  # fmt: skip
 _WHAT = {
     "prompt-tuning": "soft prompt of {tokens} virtual tokens",
@@ -715,7 +726,7 @@ def command_of(run: dict) -> str:
     for key, option in _OPTIONS.items():
         value = config.get(key)
         if value is not None:
-            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value)]
+            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value).replace("\n", "\\n")]
     if config.get("rslora"):
         words.append("--rslora")
     return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])
@@ -738,6 +749,9 @@ def _card(run: dict) -> str:
             f"| {_verbatim(prompt)} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
     versions = _verbatim(", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items()))
+    if "asked" in run:
+        asked = textwrap.indent(run["asked"]["first_example"], "    ", lambda line: True)
+        lines += ["", "How the first held-out example is asked:", "", asked]
     command = textwrap.indent(command_of(run), "    ", lambda line: True)
     lines += ["", command, "", f"Made with {versions}; model file sha256 {_verbatim(run['model']['sha256'][:16] + '…', plain='')}.", ""]
     return "\n".join(lines)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from analysis.clusters import POWER
+
 GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra", "Behaviour")
 ALL = "All"
 
@@ -249,7 +251,7 @@ MEASURES = (
         (
             "Three ways to put virtual tokens into groups by the direction of their centred positions or of their displacements.",
             "HDBSCAN looks for dense places and leaves tokens out, while agglomerative clustering and k-means put every token somewhere, in the number of groups from 2 to 20 with the best mean silhouette.",
-            "A group counts as real only when it passes both tests below, stability of 0.6 or more and `tightness_p` under 0.05.",
+            "A group counts as real only when it passes both tests below, stability of 0.6 or more and `tightness_p` under 0.05, and says something only when it is no echo either. A set that lies together whole is one group, tested like any.",
         ),
         r"""\begin{gathered}
         z_i = \widehat{P_i - \mu} \;\text{ or }\; \widehat{\Delta}_i \qquad \delta(i, j) = 1 - z_i \cdot z_j \\
@@ -260,8 +262,9 @@ MEASURES = (
         "Campello, Moulavi and Sander 2013, *Density-Based Clustering Based on Hierarchical Density Estimates*; Sokal and Michener 1958, "
         "*A Statistical Method for Evaluating Systematic Relationships* (average linkage); Lloyd 1982, *Least Squares Quantization in PCM* (k-means); "
         "Rousseeuw 1987, *Silhouettes*. κ₅ is the distance to the fifth nearest token, itself counted (fewer where there are too few tokens); "
-        "aᵢ and bᵢ are the mean distances to the token's own group and to the next one.",
-        "that there are groups in the data. A method that is told to divide tokens divides noise as well.",
+        "aᵢ and bᵢ are the mean distances to the token's own group and to the next one. Where HDBSCAN finds no two dense places, the one below the widest gap of its hierarchy is told; "
+        "where the best silhouette is under 0.25 and the mean cosine of all pairs 0.5 or more, the set is one group.",
+        f"that there are groups in the data. A method that is told to divide tokens divides noise as well. Nor that there are none where none is found. {POWER}",
     ),
     Measure(
         "Clusters",
@@ -284,15 +287,18 @@ MEASURES = (
         "Cluster tightness",
         (
             "How alike the members of one cluster are, as the mean cosine of their pairs.",
-            "1 means that all of them point the same way, and a low `tightness_p` says that the same method finds no cluster as tight among random vectors.",
-            "It is compared with the tightest cluster in each of 99 sets of vectors drawn like the words and 99 drawn uniformly, of which the larger p-value counts, so that none is below 0.01.",
+            "1 means that all of them point the same way, and a low `tightness_p` says that the same method seldom finds a cluster as tight for its size among tokens that began and moved likewise and have nothing else in common.",
+            "It is compared with 66 times three sets of the same recipe: each token starts from another word of the same tenth of the vocabulary (or from another random direction), moves as its whole prompt did, and by itself as far as it did but in a random direction, which is uniform, drawn like the words, or along one word. The largest of three p-values counts, so that none is below 0.015.",
         ),
         r"""\begin{gathered}
         \text{tightness}(C) = \frac{2}{|C|(|C| - 1)} \sum_{i < j \in C} z_i \cdot z_j \\
-        p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} \text{tightness}(C') \ge \text{tightness}(C)\}}{1 + 99}
+        t(C) = \bigl(\text{tightness}(C) - \text{tightness of all}\bigr)\,(|C| - 1)^{1/4} \qquad
+        p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} t(C') \ge t(C)\}}{1 + 66} \\
+        \text{null: } P^{0\prime}_i + \bar\Delta + \lVert \Delta_i - \bar\Delta \rVert\, u_i
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}. A random set has as many vectors as there are tokens, 400 at most.",
-        "why the members are alike. Tokens that were started from the same words are a tight cluster before any training.",
+        f"The explorer's own; the p-value by {DAVISON}. A set of all tokens is compared by its tightness itself. Where the start is unknown, the prompt's mean row stands for what began or moved together, "
+        "and each token lies as far from it as it does, or as words lie from theirs where that is farther. A set has as many tokens as there are, 400 at most.",
+        "why the members are alike. Tokens that started from the same words are a tight cluster before any training: see the echo of the start.",
     ),
     Measure(
         "Clusters",
@@ -304,19 +310,22 @@ MEASURES = (
         ),
         r"\text{stability}(C) = \frac{1}{100} \sum_{b=1}^{100} \max_{C' \in b} \frac{|C_b \cap C'|}{|C_b \cup C'|}, \qquad C_b = \{i \in C : i \text{ drawn in } b\}",
         "Hennig 2007, *Cluster-Wise Assessment of Cluster Stability*, section 3.",
-        "that a cluster is more than chance. Vectors drawn like the embedded model's words fall into two heaps, at the two ends of its strongest direction, and every resample finds them again.",
+        "that a cluster is more than chance. Rows of the embedded model fall into heaps, such as frequent words and rare ones, and every resample finds them again.",
     ),
     Measure(
         "Clusters",
-        "Shared start",
+        "Echo of the start",
         (
-            "The share of a cluster's members that were started from a word which another member was started from too (`shared_start`).",
-            "0 means that no two members share a start, and from 0.5 on the page calls the cluster an echo.",
-            "It counts the members whose initial values are known, each by the word nearest to them, and is compared with nothing else.",
+            "Whether the tokens of a cluster lay together before any training (`echo`): the share that started from a word which another member started from too (`shared_start`), and how tight the members' starts are (`start_tightness`).",
+            "A cluster is an echo from a shared start of 0.5 on, or where the starts are half as tight as the cluster or tighter. Where the starts of half the members or more are unknown, it may be one.",
+            "It counts the members whose initial values are known: by the word nearest to them, and by the mean cosine of their pairs, less the words' mean among positions and less the starts' own mean among displacements, since tokens that began alike may move alike.",
         ),
-        r"\text{shared\_start}(C) = \frac{\#\bigl\{i \in C : w(P^0_i) = w(P^0_j) \text{ for another } j \in C\bigr\}}{\#\{i \in C : P^0_i \text{ known}\}}",
+        r"""\begin{gathered}
+        \text{shared\_start}(C) = \frac{\#\bigl\{i \in C : w(P^0_i) = w(P^0_j) \text{ for another } j \in C\bigr\}}{\#\{i \in C : P^0_i \text{ known}\}} \\
+        \text{echo: } \text{shared\_start} \ge \tfrac{1}{2} \;\text{ or }\; \text{start\_tightness}(C) \ge \tfrac{1}{2}\, \text{tightness}(C)
+        \end{gathered}""",
         "The explorer's own; no paper. Prompts of one seed draw the same words, whatever their task.",
-        "that a cluster of other starts was learned. Starts from different words can lie close together as well, and random starts have a nearest word each that says little of them.",
+        "that a cluster which is no echo was learned: tokens also meet where training moves all prompts alike. An echo may hold something learned beside the start.",
     ),
     Measure(
         "Clusters",
@@ -402,7 +411,7 @@ MEASURES = (
         (
             "The mean cosine when each token of the shorter prompt is given a partner of its own in the other, in the best way there is.",
             "1 means that every token has an exact counterpart in direction, and the longer the other prompt is, the better matches there are by chance alone.",
-            "It is compared with the chance band of random prompts of the same lengths, and *z* counts how far it is beyond them.",
+            "It is compared with the chance band of random prompts of the same lengths; *z* compares it with prompts of the same recipe.",
         ),
         r"\text{matched\_cosine} = \max_{\pi} \frac{1}{m} \sum_{i=1}^{m} \cos\bigl(a_i, b_{\pi(i)}\bigr), \qquad m = n_A \le n_B,\; \pi \text{ one-to-one}",
         "The explorer's own use of the assignment problem: Kuhn 1955, *The Hungarian Method for the Assignment Problem*.",
@@ -438,13 +447,13 @@ MEASURES = (
         "Prompt against prompt",
         "z",
         (
-            "How many standard deviations the matched cosine of the centred rows lies above that of random prompts.",
-            "About 0 is what unrelated prompts have, above 4 or so is more than chance, and below 0 is less alike than random prompts are.",
-            "Each of the two prompts is compared with 200 random ones of the other's length, rows drawn like the words, and the smaller z counts; it is left out beyond 250 tokens.",
+            "How many standard deviations the matched cosine of the centred rows lies above that of prompts which began and moved likewise and have nothing else in common.",
+            "One of two unrelated prompts is beyond 1.96 once in twenty times at most, on either side together; of many pairs some are, so the page asks for more of many (3.8 of 325).",
+            "Each of the two gives way to 50 times three others of its recipe: other words of the same tenths of the vocabulary, or other random starts (a start that is like one of the other prompt's is kept, so that z asks beyond it), moved as far together, in a random direction but for the words' mean and six leading components, and as far one by one. The z nearest to 0 of the six counts, and 0 where they disagree on the sign; it is left out beyond 250 tokens.",
         ),
-        r"z = \min\left( \frac{m(A, B) - \operatorname{mean}_r m(A, R_r)}{\operatorname{sd}_r m(A, R_r)},\ \frac{m(A, B) - \operatorname{mean}_r m(R'_r, B)}{\operatorname{sd}_r m(R'_r, B)} \right), \quad m \text{ the matched } c(a_i, b_j)",
-        "The explorer's own; the standard deviation is corrected for the finite pool of draws after Cochran 1977, *Sampling Techniques*, section 2.6.",
-        "that the tasks are alike. Two prompts that started from the same words score high whatever they learned, and prompts made of real words score a little above those of random draws: 3 is no evidence.",
+        r"z = \min_{\text{null}} \left| \frac{m(A, B) - \operatorname{mean}_r m(A, B_r)}{\operatorname{sd}_r m(A, B_r)} \right| \text{ with its sign, over both sides}, \quad m \text{ the matched } c(a_i, b_j)",
+        "The explorer's own. Where a start is unknown (`against` says so), the prompt's mean row is kept, and each row lies as far from it in a random direction.",
+        "that the tasks are alike. Training moves prompts of different tasks alike as well, and where the starts are unknown, a start in common may be all that there is.",
     ),
     # --- LoRA spectra ---
     Measure(

@@ -81,7 +81,7 @@ def finding(rows: pd.DataFrame) -> str:
 
 
 def interval(row: pd.Series) -> str:
-    return f"{row['score']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return f"{row['score']:.3f} ({row['low']:.3f} to {row['high']:.3f}, n {row['n']:,.0f})"
 
 
 def quoted(prompt: str) -> str:

@@ -24,6 +24,7 @@ from app import charts, widgets
 from app.background import computed
 from trained_prompts import store
 from trained_prompts.evaluation import compare_lora
+from trained_prompts.templates import how_asked
 from trained_prompts.truncated import score_truncated
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
@@ -68,11 +69,13 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
     if wanted not in asked:
         return
 
+    asked = how_asked(store.adapter_path(key), task).task
+
     def scored(score: Callable[..., pd.DataFrame], report: Report, *what) -> pd.DataFrame:
         report(0.0, "loading the model")
-        return score(*what, task, language_model=load_model(model, report=report), limit=int(limit), report=report)
+        return score(*what, asked, language_model=load_model(model, report=report), limit=int(limit), report=report)
 
-    of_examples = (adapter.source.sha256, model, task, int(limit))
+    of_examples = (adapter.source.sha256, model, task, asked.template, int(limit))
     try:
         whole = computed(
             ("whole", *of_examples),

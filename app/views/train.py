@@ -1,6 +1,7 @@
 """Train by one of five methods and watch it: the loss, the score, the time left, the virtual tokens as they move and what their words are worth."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -52,11 +53,29 @@ def choose_task() -> Task:
     """The task, one of those that ship or of the person's own."""
     names = [*TASKS, *(task.name for task in own_data.kept_tasks())]
     task = get_task(st.selectbox("Task", names, key="task", bind="query-params"))
+    if task.name not in TASKS:
+        task = choose_template(task)
     examples = task.examples("train")
     example = examples.loc[examples["text"].head(100).str.len().idxmin()]
     st.caption(f"{widgets.plain(task.description)} {len(examples):,} examples to train on, for instance:")
     st.code(f"{example['text']}{example['target']}", language=None, wrap_lines=True)
     return task
+
+
+def choose_template(task: Task) -> Task:
+    """The task as the person wants it asked; what is typed is kept with the examples."""
+    written = st.text_area(
+        "How they are asked", value=task.template, height="content", key=f"template-{task.name}",
+        help="The text that the model reads, with {input} in it exactly once; the answer comes right after it. It is kept with the examples; a run goes on being asked as "
+        "it was trained.",
+    )  # fmt: skip
+    if written == task.template:
+        return task
+    try:
+        return own_data.keep_template(task.name, written)
+    except InputError as error:
+        widgets.refusal(error)
+        return task
 
 
 def take_upload() -> None:
@@ -79,7 +98,8 @@ def offer_upload() -> None:
         if refused is not None:
             widgets.refusal(refused)
         st.caption(
-            f"{own_data.MIN_ROWS} examples or more. Some are held out to score on, unless a column split says which. They stay on this machine."
+            f"{own_data.MIN_ROWS} examples or more. Some are held out to score on, unless a column split says which; a column template may say how they are asked. They stay "
+            "on this machine."
         )
 
 
@@ -239,6 +259,8 @@ def show_state(job: Progress) -> None:
     st.subheader(job.name)
     learned = f" · {job.trainable:,} parameters learn" if job.trainable else ""
     st.caption(in_words(job.config) + learned)
+    with suppress(InputError):  # examples of one's own may be gone
+        st.caption(widgets.plain(f"asked: {job.config.asked_task().first_example()}"))
     done = f"{job.steps_done:,} of {job.config.steps:,} steps"
     if job.state == "queued":
         ahead = queue.ahead_of(job.id)
@@ -324,12 +346,14 @@ def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     scored = job.losses[job.losses["validation"].notna()]
     if not len(scored):
         return
-    measure = next(iter(SCORINGS[get_task(job.config.task).scored_by]))
-    st.markdown("**Score on training examples set aside**")
+    task = job.config.asked_task()
+    measure = next(iter(SCORINGS[task.scored_by]))
+    aside = len(task.for_training(watched=True)[1])
+    st.markdown(f"**Score on {aside} training examples set aside**")
     st.plotly_chart(
         charts.validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
-        alt=f"{measure} on examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
+        alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
     )
 
 

@@ -11,6 +11,7 @@ from analysis.errors import ModelError
 from analysis.gemma import GEMMA_MODEL, GEMMA_PACKAGE, gemma_gguf
 from analysis.models import is_at_hand, load_model, model_sha256, prepared_folder, resolve_model
 from analysis.vocabulary import load_vocabulary
+from tests.analysis.test_folders import files_limited_to
 from tests.conftest import embedding_rows, names_in
 
 PARTS = [b"GGUF", b"one" * 700_000, b"two", b"three"]
@@ -81,10 +82,17 @@ def test_without_a_part_the_sentence_says_what_to_run(lost, made_up_parts, own_c
     assert not own_cache.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_said(made_up_parts, own_cache):
+def test_where_the_cache_cannot_be_written_they_are_joined_among_the_temporary_files(made_up_parts, own_cache):
     own_cache.write_text("a file where the folder should be")
-    with pytest.raises(ModelError, match="cannot be joined in"):
+    path = gemma_gguf()
+    assert path.read_bytes() == b"".join(PARTS) and not path.is_relative_to(own_cache)
+    assert gemma_gguf() == path
+
+
+def test_no_room_anywhere_is_said(made_up_parts, own_cache):
+    with files_limited_to(100_000), pytest.raises(ModelError, match=r"there is no room in .* nor among the temporary files; make room"):
         gemma_gguf()
+    assert gemma_gguf().is_relative_to(own_cache)  # once there is room again
 
 
 def test_the_name_resolves_to_the_joined_file_and_its_known_digest(made_up_parts):

@@ -67,7 +67,7 @@ def test_trustworthiness_is_scikit_learns_and_half_where_the_map_is_random(heaps
 def test_a_map_is_made_once_and_kept(heaps, tmp_path, monkeypatch):
     kept = replace(heaps, cache=tmp_path)
     first = vocabulary_map(kept, projection="umap")
-    assert names_in(tmp_path) == ["map-v1-umap-2d.npz"]
+    assert names_in(tmp_path) == ["map-umap-2d.kept"]
     monkeypatch.setattr(projection, "_make", None)  # it cannot be made again
     again = vocabulary_map(kept, projection="umap")
     assert np.array_equal(first.places, again.places) and first.trustworthiness == again.trustworthiness

@@ -276,3 +276,43 @@ def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config)
         found = table[table["way"] == way]
         np.testing.assert_allclose(found["probability"], chances.topk(3).values, atol=1e-5)
         assert found["token"].tolist() == [vocabulary.tokens[i] for i in chances.topk(3).indices]
+
+
+def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch):
+    """The same rows from a file: nobody knows how they were trained, until the person types it."""
+    monkeypatch.setattr("app.widgets.model_for", lambda *of: toy_config.model)
+    opened = replace(load_soft_prompt(run), name="foreign", source=None)
+    driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
+    settled(driver)
+    driver.selectbox(key="task-of-file-foreign").select("toy")
+    settled(driver)
+    assert not driver.exception
+    example = "asked: ‘the cat sat⏎Answer:’ → ‘ the cat’"
+    assert any(example in caption.value.replace("\\", "") for caption in driver.caption)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not driver.exception
+    said = [warning.value.replace("\\", "") for warning in driver.warning]
+    assert any("foreign was not trained here" in text and "type its own above" in text for text in said)
+    template = next(area for area in driver.text_area if area.label == "Template")
+    template.set_value("Thing: {input}\nColour:")
+    settled(driver)
+    assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not any("was not trained here" in warning.value for warning in driver.warning)
+    template = next(area for area in driver.text_area if area.label == "Template")
+    template.set_value("no place for it")
+    settled(driver)
+    assert not driver.exception and "nowhere" in driver.error[0].value
+
+
+def test_a_run_trained_with_a_template_is_asked_with_it_on_its_page(toy_config, own_runs, tiny):
+    config = replace(toy_config, template="Thing: {input}\nColour:")
+    store.save(trained(config, tiny), "coloured", evaluate_run(trained(config, tiny), language_model=tiny))
+    kept_behaviour.test(["coloured"], limit=10)
+    driver = driver_of("behaviour", prompt="coloured", examples="10")
+    settled(driver)
+    assert not driver.exception and not driver.info and not driver.warning
+    assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)
+    assert driver.metric[0].value == f"{kept_behaviour.kept('coloured')['score'].iloc[0]:.3f}"

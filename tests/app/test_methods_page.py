@@ -227,7 +227,7 @@ def test_a_comparison_is_told_in_a_sentence_that_keeps_to_the_intervals(page):
     assert not driver.exception
     assert driver.selectbox(key="task").value == "capitals"
     said = texts(driver)
-    assert "Zero-shot scores **0.500 (0.450 to 0.550)**" in said
+    assert "Zero-shot scores **0.500 (0.450 to 0.550, n 400)**" in said
     assert "Above zero-shot beyond the intervals: LoRA and full fine-tuning." in said
     assert "Below it beyond the intervals: prompt engineering in 1 of 2 tries." in said
     assert "Not told apart from it: prompt tuning and prompt engineering in 1 of 2 tries." in said

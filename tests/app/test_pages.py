@@ -92,6 +92,40 @@ def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name):
     assert not driver.error
 
 
+@pytest.mark.parametrize("typed", ["organ", " organ", "organ  "])
+def test_a_search_finds_the_tokens_of_a_word_however_it_is_typed_and_calls_echoes_so(page, typed):
+    driver = page("search", word=typed)
+    assert not driver.exception and not driver.success
+    found = driver.dataframe[0].value
+    assert any("of the 20 tokens below resemble the word" in info.value and "started there" in info.value for info in driver.info)
+    assert (found["started_there"] == "started there").any() and set(found["form"]) <= {"␣organ", "organ"}
+    assert any("Searched as ' organ' and 'organ'" in caption.value.replace("\\", "") for caption in driver.caption)
+
+
+def test_a_search_finds_nothing_for_a_word_that_no_prompt_has_to_do_with(page):
+    driver = page("search", word="table")
+    assert not driver.exception and not driver.success
+    assert any("No virtual token at hand resembles" in info.value for info in driver.info)
+
+
+@pytest.mark.parametrize(("name", "field"), [("search", "word"), ("neighbours", "test")])
+@pytest.mark.parametrize(("typed", "piece"), [("New York", "' York'"), ("xyzzyplugh", "'zzy'")])
+def test_a_word_of_several_tokens_is_refused_by_name_with_its_pieces(page, name, field, typed, piece):
+    driver = page(name, **{field: typed}, **({"prompt": "sentiment-words-1"} if name == "neighbours" else {}))
+    assert not driver.exception and not driver.success
+    said = driver.error[0].value.replace("\\", "")
+    assert f"'{typed}' is no token of smollm2-135m" in said and piece in said
+
+
+def test_the_words_to_test_give_one_figure_however_they_are_typed(page):
+    texts = []
+    for typed in ("positive, negative", "negative,positive", " negative , positive "):
+        driver = page("neighbours", prompt="sentiment-words-1", test=typed)
+        assert not driver.exception
+        texts.append([each.value for each in [*driver.success, *driver.info] if "median rank" in each.value])
+    assert texts[0] and texts[0] == texts[1] == texts[2]
+
+
 def test_clusters_of_a_prompt_that_is_not_there_warns_and_goes_on_with_the_others(page, embedded_map):
     driver = page("clusters", prompts=["nosuchprompt", "sentiment-words-1"])
     assert not driver.exception

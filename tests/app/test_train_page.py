@@ -8,6 +8,7 @@ from app.jobs import JobQueue
 from tests.app.driving import driver_of
 from tests.conftest import wait_until
 from trained_prompts import store
+from trained_prompts.tasks import get_task
 from trained_prompts.trainer import TrainingConfig, train
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,20 @@ def test_a_persons_own_examples_are_kept_and_picked(page):
     assert not driver.error
     assert driver.selectbox(key="task").value == "own-even-or-odd"
     assert "own-even-or-odd" in page().selectbox(key="task").options
+
+
+def test_how_ones_own_examples_are_asked_is_kept_with_them(page):
+    driver = page()
+    driver.file_uploader(key="upload").upload("Even or odd.csv", OWN, "text/csv").run()
+    field = driver.text_area(key="template-own-even-or-odd")
+    assert field.value == "{input}\nAnswer:"
+    field.set_value("Number: {input}\nParity:").run()
+    assert not driver.exception and not driver.error
+    assert any(code.value.startswith("Number: ") and "\nParity: " in code.value for code in driver.code)
+    assert page(task="own-even-or-odd").text_area(key="template-own-even-or-odd").value == "Number: {input}\nParity:"
+    driver.text_area(key="template-own-even-or-odd").set_value("Number:").run()
+    assert "nowhere" in driver.error[0].value
+    assert get_task("own-even-or-odd").template == "Number: {input}\nParity:"
 
 
 @pytest.mark.parametrize(("content", "says"), [(b"question,answer\n1,2\n", "no column input"), (b"input,target\n1,\n", "is empty"), (b"", "is empty")])  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     expect(curve).to_be_visible()
     wait_until(lambda: curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 4)
     assert curve.evaluate("plot => plot.data[2].name") == "sentiment-words-1"
-    expect(page.get_by_text("Score on training examples set aside")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Score on \d+ training examples set aside"))).to_be_visible()
     expect(page.get_by_text("Verdicts after step 4")).to_be_visible()
     losses = pd.read_csv(io.BytesIO(download(page, "CSV", "browser-run-losses"))).set_index("run")
     shipped = pd.read_csv(GALLERY / "sentiment-words-1" / "losses.csv")

@@ -228,10 +228,10 @@ def test_a_word_finds_the_virtual_tokens_that_resemble_it(page):
     page.goto("/search?word=positive")
     calm(page)
     expect(page.get_by_role("textbox", name="Word")).to_have_value("positive")
-    expect(page.get_by_text(re.compile(r"earer to the word .*positive"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"tokens below resemble the word .*positive"))).to_be_visible()
     found = pd.read_csv(io.BytesIO(download(page, "CSV", "like-")))
     assert len(found) == 20
-    assert found["score"].is_monotonic_decreasing
+    assert found["z"].is_monotonic_decreasing
     assert found["rank"].tolist() == list(range(20))
 
 

@@ -141,8 +141,8 @@ def test_a_run_is_listed_found_and_deleted(recording, scores, own_runs):
 
 
 def test_a_run_that_is_just_being_written_is_not_listed(recording, scores, own_runs):
-    store.save(recording, "mine", scores).rename(own_runs / ".partial-abc")
-    assert ".partial-abc" not in set(store.list_runs()["name"])
+    store.save(recording, "mine", scores).rename(own_runs / ".spe-partial-abc")
+    assert ".spe-partial-abc" not in set(store.list_runs()["name"])
 
 
 def test_a_cards_command_cannot_run_anything_else(recording, scores, own_runs):
