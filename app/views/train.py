@@ -220,7 +220,7 @@ def choose() -> None:
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
     """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
-    if widgets.only_linked(config.model):
+    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and widgets.only_linked(config.model):
         widgets.ask_about_link(config.model)
         return
     taken = estimate(config, limit=limit)
