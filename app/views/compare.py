@@ -61,13 +61,14 @@ elif row["against"] != "starts":
         "A start in common may be all that there is.",
         icon=":material/repeat:",
     )
-else:
-    started = (
-        f"beyond the start that {same} of {len(pairs)} matched tokens share"
-        if same
-        else "and no matched tokens started from the same values"
+elif same:
+    st.warning(
+        f"z is {z:.1f}: more alike than chance, beyond the start that {same} of {len(pairs)} matched tokens share. Training moves tokens that began alike in like "
+        "ways, whatever the task: more than half of the gallery's pairs of one start are beyond 1.96.",
+        icon=":material/repeat:",
     )
-    st.success(f"z is {z:.1f}: more alike than chance, {started}.", icon=":material/verified:")
+else:
+    st.success(f"z is {z:.1f}: more alike than chance, and no matched tokens started from the same values.", icon=":material/verified:")
 
 with widgets.in_words():
     band = computed(
