@@ -126,6 +126,7 @@ def direction(
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
     from analysis.direction import direction as shared_direction
+    from analysis.twins import twins_of
     from analysis.words import told, typed_words
 
     if task is not None and words is not None:
@@ -139,7 +140,7 @@ def direction(
         tested = get_task(task).answer_words()
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
-        table = shared_direction(prompts, vocabulary, words=tested, top_k=top_k, report=report)
+        table = shared_direction(prompts, vocabulary, words=tested, twins=twins_of(prompts), top_k=top_k, report=report)
     emit(table, form, out)
     if tested:
         print(f"tested: {told(vocabulary, tested)}", file=sys.stderr)
@@ -159,10 +160,10 @@ def clusters(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05."""
+    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
     check_out(out)
     check_out(members)
-    from analysis.clusters import find_clusters, is_echo, is_real
+    from analysis.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
     from analysis.export import write_table
 
     with progress_bar() as report:
@@ -177,9 +178,10 @@ def clusters(
         if len(found.clusters)
         else "There are no clusters"
     )
-    echoes = int((real & is_echo(found.clusters)).sum())
-    start = f" In {echoes} of them most tokens started from the same words as others there." if echoes else ""
-    print(f"{said} among {len(found.members)} virtual tokens.{start}", file=sys.stderr)
+    echoes, suspect = (int((real & which(found.clusters)).sum()) for which in (is_echo, may_be_echo))
+    start = f" {echoes} of them tell how the prompts began: the tokens lay together from the start." if echoes else ""
+    start += f" {suspect} of them may do so: where the tokens started is unknown." if suspect else ""
+    print(f"{said} among {len(found.members)} virtual tokens.{start} {POWER}", file=sys.stderr)
 
 
 @app.command()
@@ -189,7 +191,7 @@ def similarity(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance: unrelated prompts have high cosines too."""
+    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance and beyond a common start; of many pairs some pass 1.96."""
     check_out(out)
     from analysis.similarity import similarity as compare
 

@@ -42,6 +42,8 @@ TOGETHER = 0.5  # the mean cosine from which on a whole set lies together: its t
 NO_PARTS = 0.25  # a silhouette below it shows no structure (Kaufman and Rousseeuw 1990, chapter 2)
 MOST_POINTS = 10_000
 
+POWER = "TBD"
+
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
@@ -101,7 +103,7 @@ def find_clusters(
     prompts : of different names, all as wide as the vocabulary.
     method : `hdbscan` (Campello et al. 2013; it leaves tokens out), `agglomerative` (average linkage) or `kmeans`, the latter two with the
         number of clusters of the best silhouette; all by the cosine of centred vectors.
-    space : `position`, P − μ; or `displacement`, P − P⁰, what training added, free of the initialisation.
+    space : `position`, P − μ; or `displacement`, P − P⁰, what training added.
     tasks : the task of each prompt, by its name, as far as known.
     seed : of k-means and of the resamples.
 
@@ -179,10 +181,14 @@ def _start_tightness(
     What all starts share, such as that random ones lie off the words' mean, is no reason for displacements to be alike.
     """
     centre = starts[known].mean(axis=0) if space == "displacement" else vocabulary.mean
-    distances = _cosine_distances(unit_rows(starts - centre))
-    members = [(labels == i) & known for i in range(found)]
-    enough = [mine.sum() >= 2 and 2 * mine.sum() > (labels == i).sum() for i, mine in enumerate(members)]
-    return np.array([_tightness(distances, mine) for mine in members]), np.array(enough, dtype=bool)
+    tightness, enough = np.full(found, np.nan), np.zeros(found, dtype=bool)
+    for i in range(found):
+        units = unit_rows(starts[(labels == i) & known] - centre)
+        m = len(units)
+        if m >= 2:
+            tightness[i] = (np.square(units.sum(axis=0)).sum() - np.square(units).sum()) / (m * (m - 1))
+            enough[i] = 2 * m > (labels == i).sum()
+    return tightness, enough
 
 
 def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.ndarray:
@@ -219,6 +225,8 @@ def _cluster(
     if method == "hdbscan":
         from sklearn.cluster import HDBSCAN
 
+        if len(distances) < 2:  # of three tokens, a resample may hold one
+            return np.full(len(distances), -1), np.zeros(len(distances))
         size = min(smallest, len(distances) - 1)
         fitted = HDBSCAN(min_cluster_size=max(2, size), min_samples=size, metric="precomputed", copy=True).fit(distances)
         if fitted.labels_.max() < 0:
@@ -295,7 +303,10 @@ def _largest_first(labels: np.ndarray) -> np.ndarray:
 def _tightness(distances: np.ndarray, members: np.ndarray) -> float:
     """The mean cosine of the members' pairs."""
     m = int(members.sum())
-    return float("nan") if m < 2 else float(1.0 - distances[np.ix_(members, members)].sum() / (m * (m - 1)))
+    if m < 2:
+        return float("nan")
+    among = distances if members.all() else distances[np.ix_(members, members)]
+    return float(1.0 - among.sum() / (m * (m - 1)))
 
 
 def _stability(distances: np.ndarray, points: np.ndarray, labels: np.ndarray, method: Method, seed: int, report: Report) -> np.ndarray:
@@ -329,7 +340,14 @@ def _best_jaccard(labels: np.ndarray, again: np.ndarray, found: int) -> np.ndarr
 
 
 def _tightness_p(
-    distances: np.ndarray, labels: np.ndarray, recipe: Recipe, vocabulary: Vocabulary, method: Method, space: Space, seed: int, report: Report
+    distances: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    method: Method,
+    space: Space,
+    seed: int,
+    report: Report,
 ) -> np.ndarray:
     """The largest p-value of each cluster's tightness for its size, against the best in sets of the same recipe with either kind of directions.
 

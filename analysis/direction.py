@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -92,10 +93,10 @@ class WordsTest:
     vocabulary, null : what the words are of, and its random vectors.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, report: Report = no_report) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         from scipy.linalg import cho_factor, cho_solve, eigh
 
-        self.vocabulary, self.null = vocabulary, null_of(vocabulary, report=report)
+        self.vocabulary, self.null = vocabulary, null_of(vocabulary)
         self._alike, self._sums, self._counts = _sums_alike(vocabulary)
         sigma = self.null.covariance.astype(np.float64)
         ridge = RIDGE * np.trace(sigma) / vocabulary.width or 1.0
@@ -136,13 +137,18 @@ class WordsTest:
         return (rows - np.where(few[:, None], of_decile, alike)).mean(axis=0)
 
 
+@lru_cache(maxsize=1)
+def words_test_of(vocabulary: Vocabulary) -> WordsTest:
+    """The words test of a vocabulary, made ready once."""
+    return WordsTest(vocabulary)
+
+
 def task_direction(
     prompts: Sequence[SoftPrompt],
     vocabulary: Vocabulary,
     *,
     words: Sequence[str] = (),
     twins: Sequence[SoftPrompt] = (),
-    test: WordsTest | None = None,
     report: Report = no_report,
 ) -> TaskDirection:
     """What the displacements of all virtual tokens of these prompts have in common.
@@ -152,7 +158,6 @@ def task_direction(
     prompts : with initial values, all as wide as the vocabulary.
     words : the task's label or target words; see `analysis.words.word_ids`.
     twins : prompts of the same settings trained on answers dealt out anew (see `analysis.twins`).
-    test : of this vocabulary, where the caller has it.
 
     Raises
     ------
@@ -176,7 +181,7 @@ def task_direction(
     nan = float("nan")
     median, p, twin_p, beyond = nan, nan, nan, nan
     if len(ids):
-        test = test or WordsTest(vocabulary, report=report)
+        test = words_test_of(vocabulary)
         median, p = float(np.median(ranks[ids])), float(test.p(mean, ids)[0])
         if len(moved):
             twin_p = float(test.p(of_twins, ids).min())

@@ -149,7 +149,9 @@ def _unknown(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, ..
     """The same as `_known`, where the start is unknown."""
     rows = prompt.embeddings.astype(np.float64)
     n = len(rows)
-    common = np.broadcast_to(rows.mean(axis=0) if n > 1 else vocabulary.mean, rows.shape)  # one row says nothing of what several would share
+    common = np.broadcast_to(
+        rows.mean(axis=0) if n > 1 else vocabulary.mean, rows.shape
+    )  # one row says nothing of what several would share
     alone = np.linalg.norm(rows - common, axis=1)
     off_zero = n * (common[0] @ common[0]) > ABOUT_ZERO * (alone**2).sum() / max(n - 1, 1)
     floor = off_zero and np.median(prompt.norms) >= vocabulary.median_norm / 2

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.adapters import LoraAdapter, SoftPrompt
 from analysis.behaviour import INTERVENTIONS, WHOLE, Judged, p_value, row_label, signed
-from analysis.clusters import find_clusters, is_echo, is_real
+from analysis.clusters import find_clusters, is_echo, is_real, may_be_echo
 from analysis.direction import table_of, task_direction
 from analysis.errors import InputError, printable, shown
 from analysis.models import Report, no_report
@@ -137,7 +137,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         loras=[part for part in parts if isinstance(part, LoraReport)],
         vocabulary=vocabulary,
         similarity=_similarity(prompts, vocabulary, report) if together else None,
-        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters)),
+        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters), of_unknown=may_be_echo(clusters)),
         no_clusters=no_clusters,
         chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
     )  # fmt: skip

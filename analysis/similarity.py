@@ -316,7 +316,7 @@ def _beyond_recipe(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report
             z = np.array([_z(recipe, kept, centred[b], [centred[a] for a in others], usual, rng, kind, vocabulary) for kind in DIRECTIONS])
             least[b, others], most[b, others] = z.min(axis=0), z.max(axis=0)
     least, most = np.minimum(least, least.T), np.maximum(most, most.T)
-    return np.where(least > 0, least, np.where(most < 0, most, 0.0 * least))
+    return np.where(least > 0, least, np.where(most < 0, most, np.where(np.isnan(least), np.nan, 0.0)))
 
 
 def _by_common_start(
@@ -356,7 +356,9 @@ def _z(
         values = np.array([part[_assignment(part)].mean(dtype=np.float64) for part in cosines])
         between = other @ own.T
         deviation = values.std(ddof=1)
-        result.append((between[_assignment(between)].mean(dtype=np.float64) - values.mean()) / deviation if deviation > _ROUNDING else np.nan)
+        result.append(
+            (between[_assignment(between)].mean(dtype=np.float64) - values.mean()) / deviation if deviation > _ROUNDING else np.nan
+        )
     return result
 
 

@@ -19,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis.errors import InputError
 from analysis.models import Report
+from app.text import plain
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
 AT_ONCE = 4  # a person who changes a setting leaves the old computation behind; the new one need not wait for it
@@ -38,12 +39,14 @@ class _Work:
     Attributes
     ----------
     wanted_by : sessions, each with the number of its latest run of a page that asked for it.
+    place_of : the session whose place it has, once it is under way.
     """
 
     def __init__(self, compute: Callable[[Report], object], *, alone: bool) -> None:
         self.share, self.doing = 0.0, "waiting for its turn"
         self.alone = alone
         self.wanted_by: dict[str, int] = {}
+        self.place_of: str | None = None
         self.started = False
         self.stop = threading.Event()
         self.future: Future = Future()
@@ -117,6 +120,15 @@ class Background:
         ended = work is not None and work.future.done() and not work.future.cancelled() and work.future.exception() is None
         return work.future.result() if ended else None
 
+    def leave(self, key: Hashable, session: str) -> None:
+        """A session does not want it any more: it is stopped, unless another session's page shows it; who asks for it then begins it anew."""
+        with self._lock:
+            work = self._works.get(key)
+            if work is not None:
+                work.wanted_by.pop(session, None)
+                if not self._is_watched(work):
+                    self.stop(self._works.pop(key))
+
     def stop(self, work: _Work) -> None:
         """Stop it at its next report; at once where it has not begun."""
         with self._lock:
@@ -140,14 +152,15 @@ class Background:
     def _make_room(self, session: str) -> None:
         mine = [key for key, work in self._works.items() if not work.future.done() and set(work.wanted_by) == {session}]
         for key in [key for key in mine if self._can_go(self._works[key])][: max(0, len(mine) + 1 - EACH)]:
-            self.stop(self._works.pop(key))  # asked for again, it begins anew
+            self.stop(self._works.pop(key))
 
     def _start(self) -> None:
         """Give the places that are free to those who wait."""
         for alone, places in ((False, AT_ONCE), (True, 1)):
             while (next_one := self._next(alone, places)) is not None:
                 self._places_given += 1
-                self._served[next(iter(next_one.wanted_by))] = self._places_given
+                next_one.place_of = next(iter(next_one.wanted_by))
+                self._served[next_one.place_of] = self._places_given
                 self._under_way.append(next_one)
                 next_one.run(self._ended)
 
@@ -155,7 +168,7 @@ class Background:
         running = [work for work in self._under_way if work.alone == alone]
         if len(running) >= places:
             return None
-        each = Counter(next(iter(work.wanted_by)) for work in running)
+        each = Counter(work.place_of for work in running)
         waiting = [work for work in self._works.values() if work.alone == alone and not work.started and not work.future.done()]
         waiting = [work for work in waiting if alone or min(each[session] for session in work.wanted_by) < EACH_AT_ONCE]
 
@@ -211,25 +224,42 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alo
     InputError
         What `compute` raised.
     """
+    if key in _left():
+        if (result := found(key)) is None:
+            _offer_again(key, what)
+        return result
     work = _background().work(key, compute, session=session(), alone=alone)
     try:
         return work.future.result(timeout=PATIENCE if work.share == 0.0 else 0.0)
     except TimeoutError:
         _show_progress(key, what, work)
     except (_StoppedError, CancelledError):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.warning(f"Stopped before {what} were ready.", icon=":material/stop_circle:")
-            if st.button("Start again", key=f"again-{key}", icon=":material/restart_alt:"):
-                _background().forget(key)
-                st.rerun()
+        _background().forget(key)
+        _left().add(key)
+        _offer_again(key, what)
     except InputError:
         _background().forget(key)
         raise
     except Exception as error:  # a bug: the page says so and the log has the traceback
         _background().forget(key)
         logging.getLogger(__name__).exception("%s failed", what)
-        st.error(f"Computing {what} failed unexpectedly ({type(error).__name__}); the server's log says where.", icon=":material/error:")
+        st.error(
+            f"Computing {plain(what)} failed unexpectedly ({type(error).__name__}); the server's log says where.", icon=":material/error:"
+        )
     return None
+
+
+def _left() -> set[tuple]:
+    """What this person stopped, by key, and has not started again."""
+    return st.session_state.setdefault("left", set())
+
+
+def _offer_again(key: tuple, what: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.warning(f"Stopped before {plain(what)} were ready.", icon=":material/stop_circle:")
+        if st.button("Start again", key=f"again-{key}", icon=":material/restart_alt:"):
+            _left().discard(key)
+            st.rerun()
 
 
 def _show_progress(key: tuple, what: str, work: _Work) -> None:
@@ -238,8 +268,10 @@ def _show_progress(key: tuple, what: str, work: _Work) -> None:
         if work.future.done():
             st.rerun()  # the whole page, with the result
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(work.share, text=f"{what[0].upper()}{what[1:]}: {work.doing}")
+            st.progress(work.share, text=plain(f"{what[0].upper()}{what[1:]}: {work.doing}"))
             if st.button("Stop", key=f"stop-{key}", icon=":material/stop:"):
-                _background().stop(work)
+                _left().add(key)
+                _background().leave(key, session())
+                st.rerun()
 
     watched()

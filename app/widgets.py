@@ -22,6 +22,7 @@ from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
 from app.allowed import may_be_linked
 from app.jobs import JobQueue
+from app.text import plain
 from trained_prompts import store
 
 # The command line's options in a refusal, and what they are called on the pages.
@@ -38,11 +39,6 @@ _FORMS = {
 def job_queue() -> JobQueue:
     """The one queue of this server."""
     return JobQueue()
-
-
-def plain(text: str) -> str:
-    """Text of a stranger's (a file's name, a message about it) as text: no Markdown, no picture, no link."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
 
 
 def refusal(error: InputError) -> None:
@@ -408,7 +404,7 @@ def progress() -> Iterator[Report]:
     """A progress bar that appears once something reports and goes when the block ends."""
     place = st.empty()
     try:
-        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=doing)
+        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
     finally:
         place.empty()
 
@@ -461,7 +457,7 @@ def provenance(prompts: list[SoftPrompt], model: str) -> None:
     }
     shown = sorted(files)[:3]
     more = [f"{len(files) - 3} more files"] if len(files) > 3 else []
-    st.caption(" · ".join([*shown, *more, f"vocabulary of {model}", "searches are exact"]))
+    st.caption(" · ".join([*shown, *more, f"vocabulary of {plain(model)}", "searches are exact"]))
 
 
 def read_losses(name: str) -> pd.DataFrame:

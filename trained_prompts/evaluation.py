@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from analysis.errors import InputError
+from analysis.errors import AdapterError, InputError
 from analysis.models import Report, no_report
 from trained_prompts.tasks import Task, get_task
 
@@ -96,10 +96,30 @@ def adapted(prompt: SoftPrompt, language_model) -> Adapted:
     Raises
     ------
     AdapterError
-        It was trained for another kind of model.
+        It was trained for another kind of model, or is not as wide as this one's.
     """
-    prompt.check_is_causal()
+    check_fits(prompt, language_model[0])
     return (with_prefix if prompt.kind == "prefix" else with_prompt)(language_model, prompt.embeddings)
+
+
+def check_fits(prompt: SoftPrompt, model) -> None:
+    """Refuse what was trained for another kind of model, and a prefix that is not as wide as this model's keys and values.
+
+    Raises
+    ------
+    AdapterError
+    """
+    from trained_prompts import methods
+
+    prompt.check_is_causal()
+    if prompt.kind == "prefix":
+        kept = methods.prompt_config("prefix-tuning", len(prompt), model.config)
+        width = 2 * kept.num_layers * kept.token_dim
+        if prompt.width != width:
+            raise AdapterError(
+                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on with "
+                "--model."
+            )
 
 
 def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
@@ -214,6 +234,7 @@ def compare_with_bare_model(
     prompt: SoftPrompt, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
+    check_fits(prompt, language_model[0])
     prompts = [("no prompt", None)]
     if prompt.initial is not None:
         prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.initial))))

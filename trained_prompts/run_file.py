@@ -136,7 +136,7 @@ _EXPECTED = {
     "config.learning_rate": _Field(_number(0), "a number from 0"),
     "config.seed": _Field(_whole(0, 2**63 - 1), "a whole number from 0"),
     "config.init": _Field(lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}", needed=False),
-    "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000, "a text", needed=False),
+    "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000 and "".join(value.split()).isprintable(), "a text", needed=False),
     "config.template": _Field(lambda value: isinstance(value, str) and len(value) <= MAX_TEMPLATE, "a text", needed=False),
     "config.readable": _Field(lambda value: _any_number(value) and float(value) >= 0, "a number from 0", needed=False),
     "config.alpha": _Field(_number(0), "a number from 0", needed=False),
@@ -144,6 +144,7 @@ _EXPECTED = {
     "config.targets": _Field(_names, "a list of names", needed=False),
     "config.validate_every": _Field(_whole(1), "a whole number from 1", needed=False),
     "config.patience": _Field(_whole(1), "a whole number from 1", needed=False),
+    "asked": _Field(lambda value: isinstance(value, dict), "an object", needed=False),
     "steps_done": _Field(_whole(0, MAX_STEPS), f"a whole number from 0 to {MAX_STEPS:,}"),
     "seconds_training": _Field(_number(0), "a number of seconds"),
     "trainable_parameters": _Field(_whole(0), "a whole number", needed=False),
@@ -173,6 +174,8 @@ def _expected(run: dict) -> Iterator[tuple[tuple[str, ...], _Field]]:
             yield ("config", name), field
     if run.get("norms") is not None:
         yield from ((("norms", name), field) for name, field in _OF_NORMS.items())
+    if run.get("asked") is not None:
+        yield ("asked", "first_example"), _Field(lambda value: isinstance(value, str) and value.isprintable(), "a text on one line")
     for prompt in run["scores"]:
         yield ("scores", prompt), _Field(lambda value: isinstance(value, dict), "an object")
         yield from ((("scores", prompt, name), field) for name, field in _OF_SCORES.items())

@@ -23,6 +23,7 @@ import os
 import platform
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -442,6 +443,12 @@ def find(name: str) -> Path:
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
 
 
+def in_store(path: Path) -> Path | None:
+    """The folder, where it is one of the gallery's or of the person's own runs: what lies in another says what somebody else put there."""
+    folder = path.resolve()
+    return folder if folder.parent in (GALLERY.resolve(), runs_folder().resolve()) else None
+
+
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 
@@ -482,17 +489,14 @@ def gallery_markdown() -> str:
 
 
 def read_card(name: str) -> str:
-    """The README.md of a run, Markdown; a sentence where there is none.
+    """The card of a run, Markdown, made from its run.json: the README.md in its folder may say whatever somebody wrote there.
 
     Raises
     ------
     InputError
-        There is no run of that name.
+        There is no run of that name, or its run.json is not what it should be.
     """
-    try:
-        return (find(name) / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return "This run has no card."
+    return _card(read_description(find(name)))
 
 
 def read_description(path: Path) -> dict:
@@ -730,22 +734,31 @@ def command_of(run: dict) -> str:
 
 def _card(run: dict) -> str:
     config = run["config"]
-    measure = next(iter(run["scores"].values()))["measure"]
+    measure = next((score["measure"] for score in run["scores"].values()), "score")
     lines = [
-        f"# {run['name']}",
+        f"# {_verbatim(run['name'])}",
         "",
-        f"A {_WHAT[config['method']].format(**config)} for {run['model']['name']}, trained on the task *{config['task']}*"
+        f"A {_WHAT[config['method']].format(**config)} for {_verbatim(run['model']['name'])}, trained on the task *{_verbatim(config['task'])}*"
         f" for {run['steps_done']} of {config['steps']} steps in {run['seconds_training']:.0f} s on {run['created'][:10]}.",
         "",
-        f"| held-out | {measure} | 95 % interval | loss | n |",
+        f"| held-out | {_verbatim(measure)} | 95 % interval | loss | n |",
         "|---|---|---|---|---|",
     ]
     for prompt, score in run["scores"].items():
         lines.append(
-            f"| {prompt} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
+            f"| {_verbatim(prompt)} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
-    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-    if "asked" in run:
-        lines += ["", "How the first held-out example is asked:", "", f"    {run['asked']['first_example']}"]
-    lines += ["", f"    {command_of(run)}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
+    versions = _verbatim(", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items()))
+    if run.get("asked"):
+        asked = textwrap.indent(run["asked"]["first_example"], "    ", lambda line: True)
+        lines += ["", "How the first held-out example is asked:", "", asked]
+    command = textwrap.indent(command_of(run), "    ", lambda line: True)
+    lines += ["", command, "", f"Made with {versions}; model file sha256 {_verbatim(run['model']['sha256'][:16] + '…', plain='')}.", ""]
     return "\n".join(lines)
+
+
+def _verbatim(text: str, plain: str = r"[\w/+., ()-]*") -> str:
+    """Text in Markdown, where it says nothing but itself: as code, unless it is plain letters and the like."""
+    if re.fullmatch(plain, text) and "www." not in text.lower() and "  " not in text:
+        return text
+    return f"`{text.replace('`', chr(39)).replace('|', '¦')}`"

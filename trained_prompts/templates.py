@@ -43,10 +43,10 @@ class Asked:
 
     def said(self, verdict: Verdict) -> Verdict:
         """The verdict, which holds nothing against the prompt that may be the template's doing."""
-        if self.known or verdict.label != NO_EFFECT:
+        if self.known or verdict.label not in NO_EFFECT:
             return verdict
-        label = f"{NO_EFFECT} when asked as {in_one_line(self.task.template, TOLD)}, which may not be how it was trained"
-        return replace(verdict, label=label, sentence=f"{verdict.sentence.removesuffix('.').removesuffix(NO_EFFECT)}{label}.")
+        label = f"{verdict.label} when asked as {in_one_line(self.task.template, TOLD)}, which may not be how it was trained"
+        return replace(verdict, label=label, sentence=f"{verdict.sentence.removesuffix('.').removesuffix(verdict.label)}{label}.")
 
     def of_report(self, judged: Judged, name: str) -> dict:
         """What `analysis.report.of_prompt` is told of a prompt that was asked so."""

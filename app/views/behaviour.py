@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE, Answers, row_label
+from analysis.behaviour import FORMAT, INTERVENTIONS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WHOLE, WORSE, Answers, row_label
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.errors import InputError
 from analysis.inside import attention, logit_lens
@@ -30,11 +30,14 @@ PACE = {"sentiment": 0.05, "others": 0.03}  # seconds an example, on two cores
 PROMPTS = 70  # that differ, of ten tokens: the interventions with their draws
 ATTENDED = 16  # examples whose attention is averaged
 ICONS = {
-    "readable and causal": ":material/verified:",
+    READABLE_AND_CAUSAL: ":material/verified:",
+    OTHERWISE: ":material/call_split:",
     "readable, not causal": ":material/visibility:",
     "causal, not readable": ":material/bolt:",
     "neither readable nor causal": ":material/blur_off:",
-    NO_EFFECT: ":material/block:",
+    FORMAT: ":material/format_shapes:",
+    TOO_FEW: ":material/hourglass_empty:",
+    WORSE: ":material/trending_down:",
 }
 
 
@@ -109,7 +112,7 @@ with widgets.in_words():
     task = how.task
     available = len(task.examples("held-out"))
 if not available:
-    st.info(f"{task.name} has no held-out examples to ask the model about.", icon=":material/info:")
+    st.info(f"{widgets.plain(task.name)} has no held-out examples to ask the model about.", icon=":material/info:")
     st.stop()
 n = min(limit, available)
 content = (vocabulary.model, widgets.content_of([prompt]), task.name, task.template)
@@ -203,9 +206,9 @@ def show_verdict(table: pd.DataFrame) -> None:
     with st.container(border=True):
         st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")
         st.caption(
-            "“Not causal” means that no effect on the score showed beyond a 95 % interval on so many examples. A direction is causal where taking it out lowers the score, and by more "
-            "than random directions of its size do, or where it alone raises the initial values more than they do, and above no prompt. Words are where they do better than no prompt "
-            "and than the initial values. One such test in forty errs."
+            "“Causal” is said of what was taken out or put in. A direction is causal where taking it out lowers the score, or where it alone raises the initial values above no prompt, "
+            "and where it does so more than other directions of the same size: the prompt's own, those of other tasks and random ones. Its words are causal only where the part of it "
+            "that they span does so too. What a twin trained on shuffled answers does as well is the form of an answer. The claims about one prompt are corrected for one another."
         )
 
 
@@ -239,7 +242,7 @@ def show_interventions(table: pd.DataFrame) -> None:
         strict=True,
     ):
         if name in rows.index:
-            column.metric(f"{measure}: {label}", f"{rows.loc[name, 'score']:.3f}")
+            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
     st.caption(
         f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores of the Gallery are of all, or of as many as are told there."
     )

@@ -11,6 +11,7 @@ from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
 from analysis.readings import LEVEL, VERDICTS, readings, start_and_now
 from analysis.starts import plain_verdict, recover_initial
+from analysis.twins import twins_of
 from analysis.words import told, typed_words, word_ids
 from app import charts, widgets
 from app.background import computed
@@ -77,7 +78,12 @@ with widgets.in_words():
     if len(parts) > 1:
         prompt = parts[
             st.segmented_control(
-                "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
+                "This file holds several prompts",
+                list(parts),
+                default=next(iter(parts)),
+                required=True,
+                format_func=widgets.plain,
+                key=f"part-{key}",
             )
         ]
     with widgets.progress() as report:
@@ -116,7 +122,12 @@ def show_direction() -> None:
         which = "this prompt"
         if len(several) > 1:
             which = st.segmented_control(
-                "Displacements of", ["this prompt", f"all {len(several)} of {task}"], default="this prompt", required=True, key=f"of-{task}"
+                "Displacements of",
+                ["this prompt", f"all {len(several)} of {task}"],
+                default="this prompt",
+                required=True,
+                format_func=widgets.plain,
+                key=f"of-{task}",
             )
         named = st.text_input(
             "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
@@ -128,28 +139,19 @@ def show_direction() -> None:
         table = computed(
             ("direction", vocabulary.model, widgets.content_of(chosen), tuple(words)),
             "the shared direction",
-            lambda report: direction(chosen, vocabulary, words=words, top_k=12, report=report),
+            lambda report: direction(chosen, vocabulary, words=words, twins=twins_of(chosen), top_k=12, report=report),
         )
         tested = set(word_ids(vocabulary, words).tolist())
     if table is None:
         return
     first = table.iloc[0]
-    shared, named_by = first["concentration_p"] < LEVEL, first["words_p"] < LEVEL
     whose = "This prompt's tokens" if which == "this prompt" else f"The tokens of {len(chosen)} prompts"
-    concentration = f"concentration {first['concentration']:.2f}, {p_text(first['concentration_p'])}"
-    ranks = f"median rank {first['words_median_rank']:,.0f} of {len(vocabulary):,}, {p_text(first['words_p'])}"
+    whose_words = "tested words" if named else "task’s answer words"
     top = ", ".join(f"“{widgets.plain(token.strip())}”" for token in table["token"].head(4))
-    said = (
-        f"{whose} moved along one direction ({concentration})" if shared else f"{whose} share no direction beyond chance ({concentration})"
-    )
+    said = f"{whose} moved together towards {top} and others (concentration {first['concentration']:.2f}). Any training does that, on shuffled answers too."
     if len(tested):
-        whose_words = "task’s answer words" if not named else "tested words"
-        said += f"; the {whose_words} rank {'higher on it than chance' if named_by else 'no higher on it than chance'} ({ranks})"
-    if shared:
-        said += f". It points at {top}."
-        st.success(said, icon=":material/explore:")
-    else:
-        st.info(f"{said}. The words below are what a random direction would show.", icon=":material/blur_off:")
+        said += f" {_words_said(first, whose_words, len(vocabulary))}"
+    st.info(said, icon=":material/explore:")
     alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
     st.plotly_chart(charts.direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
     st.caption(
@@ -157,6 +159,21 @@ def show_direction() -> None:
         "That a direction can be read does not mean that the model acts on it."
     )
     widgets.download_buttons(table, f"{prompt.name}-direction")
+
+
+def _words_said(first: pd.Series, whose: str, size: int) -> str:
+    """Whether the words are pointed at, and whether that is the task or the form of an answer, from a row of `direction`."""
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {size:,}, {p_text(first['words_p'])}"
+    if not first["words_p"] < LEVEL:
+        return f"It does not point at the {whose} ({ranks})."
+    if not first["twins"]:
+        return f"It points at the {whose} ({ranks}); that may be the form of an answer, for no twin trained on shuffled answers is at hand."
+    twin = (
+        f"{p_text(first['twin_words_p'])} on a twin trained on shuffled answers, {p_text(first['beyond_twin_p'])} without what they share"
+    )
+    if first["beyond_twin_p"] < LEVEL:
+        return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
+    return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."
 
 
 def show_behaviour() -> None:

@@ -177,7 +177,9 @@ with st.expander("Health, module by module", icon=":material/health_and_safety:"
 
 st.subheader("By layer")
 projections = list(dict.fromkeys(table["projection"]))
-projection = st.segmented_control("Projection", projections, default=projections[0], required=True, key="projection", bind="query-params")
+projection = st.segmented_control(
+    "Projection", projections, default=projections[0], required=True, format_func=widgets.plain, key="projection", bind="query-params"
+)
 of_projection = trained[trained["projection"] == projection]
 if not len(of_projection):
     st.info("No module of this projection was ever trained.", icon=":material/info:")

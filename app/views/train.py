@@ -220,7 +220,7 @@ def choose() -> None:
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
     """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
-    if widgets.only_linked(config.model):
+    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and widgets.only_linked(config.model):
         widgets.ask_about_link(config.model)
         return
     taken = estimate(config, limit=limit)
@@ -244,7 +244,7 @@ def duration(seconds: float) -> str:
 
 def in_words(config: TrainingConfig) -> str:
     """The settings of a run on one line."""
-    parts = [config.task, config.method]
+    parts = [widgets.plain(config.task), config.method]
     if config.method == "lora":
         parts.append(f"rank {config.rank}")
     elif config.method != "full":
@@ -268,7 +268,8 @@ def show_state(job: Progress) -> None:
     elif job.under_way:
         left = job.seconds_left if job.state == "training" else None
         st.progress(
-            min(job.share, 1.0), text=f"{job.doing}" + (f", about {duration(left)} left, then the scores" if left is not None else "")
+            min(job.share, 1.0),
+            text=widgets.plain(job.doing) + (f", about {duration(left)} left, then the scores" if left is not None else ""),
         )
     elif job.state == "saved":
         early = f" It stopped early, after {done}." if job.steps_done < job.config.steps and job.config.patience else ""
@@ -526,7 +527,7 @@ def list_others(others: list[Progress]) -> None:
     for job in others:
         st.page_link(
             "views/train.py",
-            label=f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}",
+            label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
             icon=STATE_ICONS.get(job.state, ":material/model_training:"),
             query_params={"job": job.id},
         )

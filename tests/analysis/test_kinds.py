@@ -278,6 +278,25 @@ def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_le
         assert "an encoder (BertForMaskedLM)" in capsys.readouterr().err
 
 
+def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):
+    from trained_prompts.evaluation import compare_with_bare_model
+
+    torch.save({"transformer.prefix_encoder.embedding.weight": r(6, 128)}, tmp_path / "prefix.bin")
+    with pytest.raises(AdapterError, match=r"128 wide and the model's keys and values of all layers are 64"):
+        compare_with_bare_model(load_adapter(tmp_path / "prefix.bin"), "sentiment", language_model=load_model(str(llama_folder)))
+
+
+def test_a_classifiers_lora_is_put_into_no_causal_model(tmp_path, llama_folder, own_cache):
+    from peft import LoraConfig
+
+    from trained_prompts.lora import applied
+
+    LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]).save_pretrained(tmp_path)
+    save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": r(2, 16)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"classification by a head \(SEQ_CLS\)"), applied(load_model(str(llama_folder))[0], tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"])
 def test_an_adapter_of_another_purpose_is_asked_nothing(task_type, tmp_path, command, embedded_vocabulary):
     save_file({"prompt_embeddings": torch.from_numpy(embedded_vocabulary.embeddings[5:8].copy())}, tmp_path / "adapter_model.safetensors")

@@ -148,8 +148,8 @@ def test_prompts_that_started_together_are_said_to_be_alike_for_that(vocabulary)
         said[start is None] = pair[-1], {row[-1] for row in page.rows if len(row) == 6 and row[1] == "12"}
         z = similarity(prompts, vocabulary)["z"].iloc[0]
         assert pair[5] == f"{z:+.1f}"
-    assert said[False] == ("12 of 12", {"yes, but most of it started from the same words"})
-    assert said[True] == ("unknown", {"yes, but what its tokens started from is unknown"})
+    assert said[False] == ("12 of 12", {"yes, but its tokens lay together from the start"})
+    assert said[True] == ("unknown", {"yes, but what its tokens started from is unknown, so it may be an echo"})
 
 
 def test_what_rests_on_guessed_initial_values_says_so(vocabulary):

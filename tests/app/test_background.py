@@ -120,6 +120,16 @@ def test_one_that_waits_is_stopped_at_once_and_one_under_way_at_its_next_report(
     assert "waiting" not in held.began
 
 
+def test_who_stops_what_another_page_shows_too_only_leaves_it(held):
+    work = held.ask("shared", "a")
+    assert held.ask("shared", "b") is work
+    held.background.leave("shared", "a")
+    assert not work.stop.is_set()
+    held.background.leave("shared", "b")
+    assert work.future.exception(PATIENCE) is not None
+    assert held.ask("shared", "a") is not work
+
+
 def test_an_error_is_the_askers_and_gives_the_place_back(held):
     for i in range(3 * AT_ONCE):
         work = held.background.work(f"wrong{i}", lambda report: 1 / 0, session="a")

@@ -7,8 +7,11 @@ tokens. `was_believed` is the test as it stood before, against random vectors an
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -18,11 +21,9 @@ from analysis.clusters import Method, Space, points_of
 from analysis.errors import InputError
 from analysis.neighbours import allowed_tokens, unit_rows
 from analysis.null import normal_draws, null_of, p_values
-from analysis.recipe import recipe_of
 from analysis.similarity import similarity
 from analysis.vocabulary import Vocabulary, load_vocabulary
 
-Make = Callable[[Vocabulary, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # initial values and rows of one prompt
 LEVEL = 0.05
 
 
@@ -90,7 +91,9 @@ def prompts_of(kind: str, vocabulary: Vocabulary, rng: np.random.Generator, *, k
             rows = 3 * initial
         elif what == "trained":  # a way that the whole prompt goes, and each token's own
             n = len(initial)
-            rows = initial + usual * (0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape)))
+            rows = initial + usual * (
+                0.4 * unit_rows(rng.standard_normal(vocabulary.width)) + 0.9 * unit_rows(rng.standard_normal(initial.shape))
+            )
         rows = rows + 0.01 * usual * unit_rows(rng.standard_normal(rows.shape))  # so that something moved
         prompts.append(SoftPrompt(f"p{i}", rows.astype(np.float32), initial.astype(np.float32) if known else None, None, None, None))
     return prompts
@@ -149,9 +152,11 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
     from sklearn.cluster import HDBSCAN
 
     def cluster(points: np.ndarray, smallest: int = clusters.SMALLEST) -> np.ndarray:
-        return HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True).fit(
-            clusters._cosine_distances(points)
-        ).labels_
+        return (
+            HDBSCAN(min_cluster_size=smallest, min_samples=smallest, metric="precomputed", copy=True)
+            .fit(clusters._cosine_distances(points))
+            .labels_
+        )
 
     def tightness(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
         distances = clusters._cosine_distances(points)
@@ -175,3 +180,75 @@ def was_found(prompt: SoftPrompt, vocabulary: Vocabulary, size: int) -> bool:
             best.append(max([-1.0, *tightness(unit_rows(vectors), cluster(unit_rows(vectors)))]))
         p = np.maximum(p, p_values(np.sort(best), values))
     return is_found(labels, np.flatnonzero((p < LEVEL) & (jaccard >= clusters.STABLE)), size)
+
+
+# --- Likeness ---------------------------------------------------------------------------------------------------------
+
+
+def alike_pair(what: str, strength: float, vocabulary: Vocabulary, rng: np.random.Generator, *, start: str = "words") -> list[SoftPrompt]:
+    """Two prompts of ten tokens from starts of their own, each token of which moved as far as a word is long, in a direction of its own; and beside that
+
+    `tokens`: so many of the ten met: they went the same way, both to one place each.
+    `direction`: all twenty tokens moved one way together, by so much of a word's length.
+    """
+    usual = float(np.median(vocabulary.norms))
+    rows_of = word_rows if start == "words" else random_rows
+    places = word_rows(vocabulary, rng, 10)
+    together = strength * usual * unit_rows(rng.standard_normal(vocabulary.width)) if what == "direction" else np.zeros(vocabulary.width)
+    prompts = []
+    for name in ("one", "other"):
+        initial = rows_of(vocabulary, rng, 10)
+        rows = initial + together + 0.9 * usual * unit_rows(rng.standard_normal(initial.shape))
+        if what == "tokens":
+            met = int(strength)
+            rows[:met] = places[:met] + 0.5 * usual * unit_rows(rng.standard_normal((met, vocabulary.width)))
+        prompts.append(SoftPrompt(name, rows.astype(np.float32), initial.astype(np.float32), None, None, None))
+    return prompts
+
+
+def main(sets: int) -> None:
+    """Two tables: how often something is told of nothing, by vocabulary and kind; and how often what was planted is found, beside the test as it was."""
+    embedded = load_vocabulary("smollm2-135m")
+    with tempfile.TemporaryDirectory() as folder:
+        others = []
+        for kind in ("isotropic", "hub-ridden"):
+            cache = Path(folder) / kind
+            cache.mkdir()
+            others.append(replace(made_vocabulary(kind), cache=cache))
+        print("vocabulary, kind, method, space, starts: real / real and no echo, of sets")
+        for vocabulary in (embedded, *others):
+            for number, kind in enumerate(KINDS):
+                for method in get_args(Method):
+                    for space, known in (("position", True), ("position", False), ("displacement", True)):
+                        told = [
+                            believed(
+                                prompts_of(kind, vocabulary, np.random.default_rng([s, number]), known=known),
+                                vocabulary,
+                                method,
+                                space,
+                                seed=s,
+                            )
+                            for s in range(sets)
+                        ]
+                        real, no_echo = np.sum(told, axis=0)
+                        starts = "known" if known else "unknown"
+                        print(f"{vocabulary.model}, {kind}, {method}, {space}, {starts}: {real} / {no_echo} of {sets}", flush=True)
+    print("planted among 60 tokens: found by HDBSCAN now, with the starts unknown (real), and by the test as it was")
+    for base in ("noise", "normal", "words"):
+        for size, cosine in ((20, 0.5), (10, 0.5), (20, 0.3), (10, 0.3)):
+            found = np.zeros(3, dtype=int)
+            for s in range(sets):
+                prompt = planted(base, size, cosine, embedded, np.random.default_rng([s, size, round(100 * cosine)]))
+                unknown = replace(prompt, initial=None)
+                found += [found_now(prompt, embedded, size), found_now(unknown, embedded, size), was_found(prompt, embedded, size)]
+            print(f"{base}, {size} at {cosine}: {found[0]}, {found[1]}, {found[2]} of {sets}", flush=True)
+    print("pairs of ten tokens: z above 1.96")
+    for what, strength in (("tokens", 1), ("tokens", 3), ("direction", 0.3), ("direction", 0.6)):
+        for start in ("words", "random"):
+            pairs = (alike_pair(what, strength, embedded, np.random.default_rng(s), start=start) for s in range(sets))
+            z = np.array([similarity(pair, embedded)["z"][0] for pair in pairs])
+            print(f"{what} {strength}, from {start}: {(z > 1.96).sum()} of {sets}, mean {z.mean():.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

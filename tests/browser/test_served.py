@@ -1,13 +1,20 @@
 """What the dashboard answers to whom, and that it makes a browser ask nobody else."""
 
 import http.client
+import json
 import socketserver
 import threading
+import zipfile
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from playwright.sync_api import Page, expect
+from safetensors.numpy import save
 
+from tests.app.test_text import HOSTILE
 from tests.browser.conftest import PATHS, window
+from tests.browser.test_dashboard import upload
 from tests.browser.test_readings_pages import calm
 
 pytestmark = pytest.mark.slow
@@ -78,6 +85,36 @@ def nowhere():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", asked
         server.shutdown()
+
+
+def test_what_a_file_says_is_no_link_and_no_picture_on_the_pages(page, tmp_path):
+    config = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3, "token_dim": 576, "base_model_name_or_path": HOSTILE}
+    with zipfile.ZipFile(tmp_path / "[n](http:evil.example) www.evil.example.zip", "w") as archive:
+        archive.writestr("adapter_config.json", json.dumps(config))
+        archive.writestr(
+            "adapter_model.safetensors", save({"prompt_embeddings": np.random.default_rng(0).standard_normal((3, 576)).astype(np.float32)})
+        )
+    upload(page, tmp_path / "[n](http:evil.example) www.evil.example.zip")
+    expect(page.get_by_role("heading", name="What was checked")).to_be_visible()
+    said_by_nobody(page)
+    page.get_by_role("button", name="Read its nearest words").click()
+    expect(page.get_by_text("is not followed")).to_be_visible()
+    said_by_nobody(page)
+    page.get_by_role("textbox", name="Model of").fill("smollm2-135m")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Each token")).to_be_visible()
+    said_by_nobody(page)
+    page.get_by_role("link", name="Clusters").click()
+    expect(page.get_by_role("heading", name="Clusters", level=1)).to_be_visible()
+    said_by_nobody(page)
+
+
+def said_by_nobody(page: Page) -> None:
+    """The page speaks of the foreign address, and there is no link to it, no picture of it and nothing in bold."""
+    calm(page)
+    expect(page.get_by_text("evil.example").first).to_be_visible()
+    for what in ("a[href*='evil']", "img[src*='evil']", "a[href^='mailto']", "a[href^='javascript']", "strong:text-is('b')"):
+        expect(page.locator(what)).to_have_count(0)
 
 
 def test_no_page_asks_another_host_for_anything(chromium, dashboard, nowhere):

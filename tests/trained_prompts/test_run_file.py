@@ -88,6 +88,17 @@ def test_what_other_versions_leave_out_or_add_is_no_fault(own_runs, at):
     assert "fine" in set(store.list_runs()["name"])
 
 
+def test_a_card_is_made_from_what_was_checked_and_says_nothing_but_itself(own_runs):
+    put(own_runs, "theirs", ("config", "task"), "![i](http://evil.example/i.png) www.evil.example `x` | y")
+    (own_runs / "theirs" / "README.md").unlink()
+    (own_runs / "theirs" / "README.md").write_text("![i](http://evil.example/other.png)")
+    card = store.read_card("theirs")
+    assert "other.png" not in card
+    assert "*`![i](http://evil.example/i.png) www.evil.example 'x' ¦ y`*" in card
+    put(own_runs, "lines", ("config", "init_text"), "one\n\n![i](http://evil.example/i.png)")
+    assert [line for line in store.read_card("lines").splitlines() if "evil" in line and not line.startswith("    ")] == []
+
+
 def test_a_kept_file_whose_description_is_wrong_is_named_too(own_runs):
     (own_runs / "theirs").mkdir(parents=True)
     (own_runs / "theirs" / "kept.json").write_text('{"kind": 5, "format": "npy", "sha256": "0", "files": ["a.npy"], "kept": "2026"}')

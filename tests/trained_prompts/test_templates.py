@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.adapters import load_soft_prompt
-from analysis.behaviour import NO_EFFECT, Verdict
+from analysis.behaviour import TOO_FEW, Verdict
 from analysis.errors import InputError
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_command_line import command as training_command
@@ -187,8 +187,8 @@ def test_of_a_prompt_from_elsewhere_it_is_said_that_its_template_is_unknown(
     assert given.err.splitlines() == ["asked: ‘Thing: the cat sat⏎Colour:’ → ‘ the cat’"]
     asked, note, verdict = command("behaviour", tmp_path / "foreign.npy", "--task", "toy", "--limit", 3, *model).err.splitlines()
     assert "unknown" in note and verdict.startswith("foreign: ")
-    if NO_EFFECT in verdict:
-        assert verdict.endswith(f"{NO_EFFECT} when asked as ‘{{input}}⏎Answer:’, which may not be how it was trained.")
+    if TOO_FEW in verdict:
+        assert verdict.endswith(f"{TOO_FEW} when asked as ‘{{input}}⏎Answer:’, which may not be how it was trained.")
     page = tmp_path / "report.html"
     written = command("report", tmp_path / "foreign.npy", "--task", "toy", "--limit", 3, "--out", page, *model)
     assert written.status == 0, written.err
@@ -199,17 +199,18 @@ def test_of_a_prompt_from_elsewhere_it_is_said_that_its_template_is_unknown(
 
 def verdict(label: str) -> Verdict:
     return Verdict(
-        effect=False, points=False, necessary=False, sufficient=False, words_work=False, readable=False, causal=False, label=label,
+        effect=False, format_only=False, points=False, as_format=False, necessary=False, sufficient=False, words_work=False, words_act=False, readable=False,
+        causal=False, p_readable=1.0, p_causal=1.0, label=label,
         sentence=f"On 3 examples of toy: nothing: {label}.",
     )  # fmt: skip
 
 
 def test_a_low_score_under_an_unknown_template_is_not_held_against_the_prompt(toy_task, tmp_path):
     unknown, known = how_asked(tmp_path, "toy"), how_asked(tmp_path, "toy", COLOUR)
-    assert known.said(verdict(NO_EFFECT)) == verdict(NO_EFFECT) and known.note("x") is None
+    assert known.said(verdict(TOO_FEW)) == verdict(TOO_FEW) and known.note("x") is None
     assert unknown.said(verdict("readable, not causal")) == verdict("readable, not causal")
-    said = unknown.said(verdict(NO_EFFECT))
-    assert said.label == f"{NO_EFFECT} when asked as ‘{{input}}⏎Answer:’, which may not be how it was trained"
+    said = unknown.said(verdict(TOO_FEW))
+    assert said.label == f"{TOO_FEW} when asked as ‘{{input}}⏎Answer:’, which may not be how it was trained"
     assert said.sentence == f"On 3 examples of toy: nothing: {said.label}."
     assert "a low score may be the template's doing" in unknown.note("x\x1b[1m") and unknown.note("x\x1b[1m").isprintable()
 
