@@ -93,7 +93,7 @@ def test_what_a_page_says_is_what_the_tables_hold(prompt, vocabulary):
         assert row[3] == ("< 0.001" if of.p_chance < 0.001 else f"{of.p_chance:.3f}")
         assert row[6] == f"{of.drift:.2f}"
     shared = direction([prompt], vocabulary, top_k=10)
-    assert f"Concentration {shared['concentration'].iloc[0]:.2f}" in text
+    assert f"concentration {shared['concentration'].iloc[0]:.2f}" in text
     made = [row for row in page.rows if len(row) == 8 and row[0] != "intervention"]
     assert len(made) == len(known.table)
     for row, of in zip(made, known.table.itertuples(), strict=True):
