@@ -32,9 +32,9 @@ PATH = (0.25, 0.5, 0.75, 1.25, 1.5)  # t of P⁰ + t (P − P⁰)
 PRINCIPAL = 1  # leading principal directions of the displacements
 MOST_TOKENS = 200
 RESAMPLES = 2_000
-RANKED = 59  # directions of the same size that an effect is ranked among: p is 1/60 at best, and three times that is still 0.05
-GIVEN_UP = 3  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
-RANKED_ON = 40  # examples for it, at most: the rank is as valid with few
+RANKED = 199  # directions of the same size that an effect is ranked among: p is 0.005 at best, which can bear a correction over many prompts
+GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
+RANKED_ON = 20  # examples for it, at most: the rank is as valid with few
 WORD_DIRECTIONS = 16  # that a task's words span, at most: as many words as the width span everything
 SEED = 20_213
 WORDS_NAMED = 3
@@ -332,7 +332,7 @@ def behaviour(
     token) and score with the bounds of a 95 % interval, each followed by _low and _high: as they are (loss, score), less those of the whole prompt (loss_change,
     score_change), of the control that `CONTROLS` names (loss_beside_control, …; missing where it names none) and of the bare model (loss_beside_no_prompt, …).
     rank_p, rank_draws: of a direction, or its words' part, whose interval says that it matters, the rank of its effect among those of `matched` directions on the
-    first 40 examples, and how many of these were asked: 59, or fewer where three did as much before. Missing where there was nothing to rank.
+    first 20 examples, and how many of these were asked: 199, or fewer where ten did as much before. Missing where there was nothing to rank.
 
     The intervals are paired bootstraps over examples, and over draws where there are several (Efron and Tibshirani 1993, section 8.3), with the spread of few draws
     corrected by √(D / (D − 1)). Where an answer is right or wrong, two made-up examples are resampled along, one that only the one and one that only the other gets

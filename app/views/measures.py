@@ -574,11 +574,11 @@ MEASURES = (
         (
             "Whether the model acts on the direction that the displacements share: it is taken out of each of them, or kept alone over the initial values.",
             "If the score falls without it, it is needed; if it rises with it alone above no prompt, it is enough.",
-            "Where the interval says so, the effect is ranked among those of up to 59 other directions in which each token moves as far (`rank_p`): of the prompt's own displacements, of other tasks' prompts, drawn like words and of no preference. No more are asked once three did as much.",
+            "Where the interval says so, the effect is ranked among those of up to 199 other directions in which each token moves as far (`rank_p`): of the prompt's own displacements, of other tasks' prompts, drawn like words and of no preference. No more are asked once ten did as much.",
         ),
         r"""\begin{gathered}
         P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r_b^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r_b^{\top} \\
-        p = \frac{1 + \#\{b : \text{effect}_b \ge \text{effect}\}}{1 + 59}, \quad \text{or } 3 / b \text{ where the third is the } b\text{-th}
+        p = \frac{1 + \#\{b : \text{effect}_b \ge \text{effect}\}}{1 + 199}, \quad \text{or } 10 / b \text{ where the tenth is the } b\text{-th}
         \end{gathered}""",
         f"Elazar et al. 2021, *Amnesic Probing*; Makelov et al. 2023, *Is This the Subspace You Are Looking for?*; Besag and Clifford 1991, *Sequential Monte Carlo p-Values*. {KHASHABI}.",
         "that the words which it points at are why: see the words' part. Nor that it is the only direction that acts.",
