@@ -11,7 +11,7 @@ is not yet its words: these are tested by the part of the direction that they sp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,9 @@ PATH = (0.25, 0.5, 0.75, 1.25, 1.5)  # t of P⁰ + t (P − P⁰)
 PRINCIPAL = 1  # leading principal directions of the displacements
 MOST_TOKENS = 200
 RESAMPLES = 2_000
-RANKED = 199  # directions of the same size that an effect is ranked among: p is 0.005 at best, which can bear a correction over many prompts
+RANKED = (
+    199  # directions of the same size that an effect is ranked among: p is 0.005 at best, which can bear a correction over many prompts
+)
 GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
 RANKED_ON = 20  # examples for it, at most: the rank is as valid with few
 WORD_DIRECTIONS = 16  # that a task's words span, at most: as many words as the width span everything
@@ -74,6 +76,10 @@ INTERVENTIONS: dict[str, str] = {
     "random direction out, principal": "what was taken out with that principal direction, taken out along random directions",
     "random direction alone, principal": "the initial values moved along random directions, as far as along that principal direction",
 }
+# What the verdict rests on: a tenth of all.
+JUDGED_BY = frozenset(
+    {WHOLE, NO_PROMPT, INITIAL, WORDS, TWIN, DIRECTION_OUT, DIRECTION_ALONE, RANDOM_OUT, RANDOM_ALONE, PART_OUT, PART_ALONE, REST_ALONE}
+)
 # Whose result is compared with whose: a direction with random ones of the same size, words with those that were there at the start.
 CONTROLS = {
     WORDS: INITIAL,
@@ -309,6 +315,7 @@ def behaviour(
     twins: Sequence[SoftPrompt] = (),
     others: np.ndarray | None = None,
     before: pd.DataFrame | None = None,
+    only: Collection[str] | None = None,
     asked: dict[str, Answers] | None = None,
     report: Report = no_report,
     row_made: Callable[[pd.DataFrame], None] = lambda table: None,
@@ -322,6 +329,7 @@ def behaviour(
     direction, twins : see `interventions`.
     others : (k, d), the task directions of other tasks' prompts for the same model, for `matched`.
     before : a table of the same prompt and examples that an earlier version made: its rows are taken over, and only what it lacks is asked.
+    only : the interventions that are asked, by name; all when None.
     asked : what an earlier call on the same examples was answered before it was stopped; each answer is added, and none asked for again.
     row_made : called with the table so far after every row.
 
@@ -343,7 +351,7 @@ def behaviour(
     InputError
         As `interventions`, or an example does not fit into the model.
     """
-    every = list(interventions(prompt, vocabulary, direction=direction, twins=twins))
+    every = [each for each in interventions(prompt, vocabulary, direction=direction, twins=twins) if only is None or each.name in only]
     known = {} if before is None else {_place(row): row._asdict() for row in before.reindex(columns=COLUMNS).itertuples(index=False)}
     lacking = [each for each in every if _place_of(each) not in known]
     # What is new is compared with these two, so they are asked again.

@@ -90,19 +90,30 @@ def read_words(vectors: np.ndarray, vocabulary: Vocabulary, null: Null, *, but: 
 
     Returns
     -------
-    ids, p : (n,) int64 and float64; of a vector of which nothing is left, the word nearest to the whole of it, and p is 1.
+    ids, p : (n,) int64 and float64; of a vector of which nothing is left, the word nearest to the whole of it (of one of no length the first token), and p is 1.
     """
-    left = null.without_common(vectors, but=but)
-    something = left.any(axis=1)
-    ids, scores = _best_words(left, vocabulary, null.lengths)
-    whole, _ = nearest(vocabulary.mean + unit_rows(np.asarray(vectors, dtype=np.float64)), vocabulary, top_k=1)
-    return np.where(something, ids[:, 0], whole[:, 0]), np.where(something, null.p_margin(_margins(scores)), 1.0)
+    vectors = np.asarray(vectors, dtype=np.float64)
+    ids, p = _read(null.without_common(vectors, but=but), vocabulary, null)
+    whole = np.flatnonzero((ids < 0) & vectors.any(axis=1))
+    if len(whole):
+        ids[whole] = nearest(vocabulary.mean + unit_rows(vectors[whole]), vocabulary, top_k=1)[0][:, 0]
+    return np.maximum(ids, 0), p
 
 
 def p_as_word(vectors: np.ndarray, named: np.ndarray, vocabulary: Vocabulary, null: Null) -> np.ndarray:
     """The p-value of each vector being read as the word named (n,), the common directions taken off; 1 where another word is nearer then."""
-    ids, scores = _best_words(null.without_common(vectors), vocabulary, null.lengths)
-    return np.where(ids[:, 0] == named, null.p_margin(_margins(scores)), 1.0)
+    ids, p = _read(null.without_common(vectors), vocabulary, null)
+    return np.where(ids == named, p, 1.0)
+
+
+def _read(left: np.ndarray, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:
+    """The word of each vector without the common directions, and its p-value; −1 and 1 where nothing is left (every word would be as near)."""
+    ids, p = np.full(len(left), -1), np.ones(len(left))
+    some = np.flatnonzero(left.any(axis=1))
+    if len(some):
+        best, scores = _best_words(left[some], vocabulary, null.lengths)
+        ids[some], p[some] = best[:, 0], null.p_margin(_margins(scores))
+    return ids, p
 
 
 def _best_words(left: np.ndarray, vocabulary: Vocabulary, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

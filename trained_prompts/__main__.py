@@ -271,6 +271,12 @@ def trade(
 def behaviour(
     names: Annotated[list[str] | None, typer.Argument(help="Names of runs. [default: the gallery]", metavar="NAME...")] = None,
     limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    twins: Annotated[
+        bool,
+        typer.Option(
+            "--twins", help="Judge the twins of these runs instead, which learned nothing but the form of an answer; nothing is kept."
+        ),
+    ] = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -285,6 +291,10 @@ def behaviour(
         store.find(name)
         if name not in of_prompts["name"].tolist():
             raise InputError(f"{name} has no virtual tokens that could be changed; name a run of prompt-tuning or p-tuning.")
+    if twins:
+        with progress_bar() as report:
+            emit(kept_behaviour.of_twins(names, limit=limit, report=report), form, out)
+        return
     with progress_bar() as report:
         kept_behaviour.test(names, limit=limit, report=report)
         table = kept_behaviour.summary(names, report=report)

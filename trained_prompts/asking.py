@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -78,16 +78,24 @@ def behave(
     examples: Examples,
     task: Task,
     *,
+    twins: Sequence[SoftPrompt] | None = None,
     before: pd.DataFrame | None = None,
+    only: Collection[str] | None = None,
     asked: dict[str, Answers] | None = None,
     report: Report = no_report,
     row_made: Callable[[pd.DataFrame], None] = lambda table: None,
 ) -> pd.DataFrame:
-    """Every intervention on a prompt, its own task direction and its twins among them: `analysis.behaviour.behaviour`, which tells of the table and the errors."""
-    direction = direction_of(prompt, vocabulary, task, report=report)
+    """Every intervention on a prompt, its own task direction and its twins among them: `analysis.behaviour.behaviour`, which tells of the table and the errors.
+
+    Parameters
+    ----------
+    twins : those that lie in its folder, when None.
+    """
+    twins = twins_of([prompt]) if twins is None else twins
+    direction = direction_of(prompt, vocabulary, task, twins=twins, report=report)
     return behaviour(
-        prompt, vocabulary, examples, direction=direction, twins=twins_of([prompt]), others=_other_directions(task, vocabulary),
-        before=before, asked=asked, report=report, row_made=row_made,
+        prompt, vocabulary, examples, direction=direction, twins=twins, others=_other_directions(task, vocabulary),
+        before=before, only=only, asked=asked, report=report, row_made=row_made,
     )  # fmt: skip
 
 
@@ -104,9 +112,17 @@ def _other_directions(task: Task, vocabulary: Vocabulary) -> np.ndarray:
     return np.array([unit_displacements([prompt], vocabulary).mean(axis=0) for prompt in prompts]).reshape(-1, vocabulary.width)
 
 
-def judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> Judged:
-    """What a table of `behave` comes to, together with the readings."""
-    direction = direction_of(prompt, vocabulary, task, report=report)
+def judged(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    task: Task,
+    table: pd.DataFrame,
+    *,
+    twins: Sequence[SoftPrompt] | None = None,
+    report: Report = no_report,
+) -> Judged:
+    """What a table of `behave` comes to, together with the readings; `twins` as there."""
+    direction = direction_of(prompt, vocabulary, task, twins=twins, report=report)
     read = readings(prompt, vocabulary, report=report)
     return Judged(
         table, read, direction, judge(read, table, direction=direction, vocabulary=vocabulary, scored=_scored(prompt, task, table))
@@ -130,7 +146,9 @@ def _scored(prompt: SoftPrompt, task: Task, table: pd.DataFrame) -> str | None:
     )
 
 
-def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, report: Report = no_report) -> TaskDirection | None:
+def direction_of(
+    prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, twins: Sequence[SoftPrompt] | None = None, report: Report = no_report
+) -> TaskDirection | None:
     """The prompt's task direction, tested on the task's answers; None where nothing is known to have moved.
 
     Of free text that is scored by what it has in common with an answer, no single words are the answer, and none are tested; nor are answers that start with
@@ -143,7 +161,8 @@ def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, repo
         word_ids(vocabulary, words)
     except InputError:
         words = []
-    return task_direction([prompt], vocabulary, words=words, twins=twins_of([prompt]), report=report)
+    twins = twins_of([prompt]) if twins is None else twins
+    return task_direction([prompt], vocabulary, words=words, twins=twins, report=report)
 
 
 def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:

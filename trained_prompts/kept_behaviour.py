@@ -14,6 +14,7 @@ from analysis.behaviour import (
     DIRECTION_ALONE,
     DIRECTION_OUT,
     INITIAL,
+    JUDGED_BY,
     MEASURED,
     NO_PROMPT,
     PART_ALONE,
@@ -49,6 +50,8 @@ SUMMARY_COLUMNS = [
     "words_low", "words_high", "necessary", "sufficient", "words_work", "verdict", "twins", "twin", "twin_words_p", "beyond_twin_p", "rank_out", "rank_alone",
     "part_out", "part_alone", "rest_alone", "words_act", "p_readable", "p_causal", "q_readable", "q_causal",
 ]  # fmt: skip
+
+TWIN_COLUMNS = ["prompt", "task", "n", "score", "no_prompt", "learned", "words_p", "readable", "causal", "label", "sentence"]
 
 
 def keep(name: str, table: pd.DataFrame) -> None:
@@ -242,6 +245,54 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
     for claim in ("readable", "causal"):
         table[f"q_{claim}"] = false_discovery_control(table[f"p_{claim}"], method="bh") if len(table) else []
     return table
+
+
+def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -> pd.DataFrame:
+    """The verdict on each twin of these runs, judged as a prompt would be, beside its run's other twins: what is said of prompts that learned nothing but the form of an answer.
+
+    Returns
+    -------
+    One row a twin: prompt, task, n, score, no_prompt, learned (virtual tokens), words_p, readable, causal, label, sentence.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or its model or task is not at hand.
+    """
+    rows = []
+    language_model: tuple = (None, None)
+    for i, name in enumerate(names):
+        task, model = task_of(name), store.own_model(name)
+        if language_model[0] != model:
+            language_model = (model, load_model(model, report=report))
+            vocabulary = load_vocabulary(model)
+        twins = twins_of([load_soft_prompt(store.adapter_path(name))])
+        examples = examples_of(task, language_model[1], limit=limit)
+        for twin in twins:
+            report(i / len(names), f"asking {twin.name}")
+            others = [other for other in twins if other.name != twin.name]
+            table = behave(twin, vocabulary, examples, task, twins=others, only=JUDGED_BY)
+            found = judged(twin, vocabulary, task, table, twins=others)
+            of, learned = table.set_index("intervention")["score"], int(found.read["verdict"].str.startswith("learned").sum())
+            words_p = float("nan") if found.direction is None else found.direction.words_p
+            verdict = found.verdict
+            rows.append(
+                (
+                    twin.name,
+                    task.name,
+                    int(table["n"].iloc[0]),
+                    of[WHOLE],
+                    of[NO_PROMPT],
+                    learned,
+                    words_p,
+                    verdict.readable,
+                    verdict.causal,
+                    verdict.label,
+                    verdict.sentence,
+                )
+            )
+    report(1.0, "ready")
+    return pd.DataFrame(rows, columns=TWIN_COLUMNS)
 
 
 def summary_markdown(table: pd.DataFrame) -> str:
