@@ -15,13 +15,14 @@ import json
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from analysis.errors import ModelError, panics_caught, printable, reason
-from analysis.folders import cache_folder, read_json_object
+from analysis.folders import cache_folder, read_json_object, remove_at_once
 from analysis.gguf_file import MAX_ROWS, GgufFile
 from analysis.kept import Blocks, KeptArrays
 from analysis.models import ModelFiles, Report, no_report, resolve_model
@@ -146,6 +147,8 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     shapes = {"tokens": (None,), "special": (count,), "mean": (width,), "norms": (count,), "centred_norms": (count,)}
     kept = KeptArrays(folder, "words", _VERSION, shapes=shapes)
     words = kept.get(lambda: _measured(*opened()[:2], rows, model, report))
+    if opened.cache_info().currsize:
+        _remove_older(folder.parent)
     tokens = json.loads(words.pop("tokens").tobytes())
     return Vocabulary(model.name, tokens, rows, **words, cache=folder)
 
@@ -195,6 +198,13 @@ def _key(model: ModelFiles) -> str:
         stat = path.stat()
         stamps.append((str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
     return hashlib.sha256(repr(stamps).encode()).hexdigest()[:24]
+
+
+def _remove_older(vocabularies: Path) -> None:
+    """Remove what versions before 4 kept: it bore no checksum, and all prompts that were ever searched lay beside it, uploaded ones too."""
+    for old in vocabularies.glob("*/embeddings.npy"):
+        with suppress(OSError):
+            remove_at_once(old.parent)
 
 
 def _open(model: ModelFiles, report: Report) -> tuple[list[str], np.ndarray, Blocks]:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from analysis.folders import appears_whole, cache_folder, write_whole
+from analysis.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
 from tests.conftest import REPOSITORY, names_in
 
 
@@ -94,6 +95,73 @@ def test_a_file_is_replaced_whole(tmp_path):
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     assert names_in(tmp_path) == ["table.csv"]
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What is synced (by inode) and what gets its name, in the order in which it happens."""
+    seen = []
+    fsync, replace, rename = os.fsync, Path.replace, Path.rename
+
+    def watched_fsync(descriptor):
+        seen.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def watched(move):
+        def moved(path, target):
+            seen.append(f"{target.name} appears")
+            return move(path, target)
+
+        return moved
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched(replace))
+    monkeypatch.setattr(Path, "rename", watched(rename))
+    return seen
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_then_its_name_is(tmp_path, events):
+    write_whole(tmp_path / "table.csv", b"new")
+    assert events == [(tmp_path / "table.csv").stat().st_ino, "table.csv appears", tmp_path.stat().st_ino]
+
+
+def test_a_folder_with_all_in_it_is_on_the_disk_before_its_name_and_then_its_name_is(tmp_path, events):
+    with appears_whole(tmp_path / "run") as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "loss.csv").write_text("1,2")
+        (partial / "run.json").write_text("{}")
+    run = tmp_path / "run"
+    first = {path.stat().st_ino for path in (run, run / "inner", run / "inner" / "loss.csv", run / "run.json")}
+    assert set(events[:4]) == first and events[4:] == ["run appears", tmp_path.stat().st_ino]
+
+
+def test_writing_a_file_removes_what_a_killed_process_left_a_day_ago_and_nobody_elses_files(tmp_path):
+    remains = [tmp_path / ".spe-partial-old", tmp_path / ".spe-partial-new", tmp_path / ".partial-of-another-program"]
+    for path in remains:
+        path.touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for path in (remains[0], remains[2]):
+        os.utime(path, (two_days_ago, two_days_ago))
+    write_whole(tmp_path / "table.csv", b"new")
+    assert [path.exists() for path in remains] == [False, True, True]
+
+
+def test_a_folder_or_file_is_gone_at_once(tmp_path):
+    (tmp_path / "run" / "inner").mkdir(parents=True)
+    (tmp_path / "run" / "inner" / "loss.csv").touch()
+    (tmp_path / "file").touch()
+    remove_at_once(tmp_path / "run")
+    remove_at_once(tmp_path / "file")
+    assert names_in(tmp_path) == []
+
+
+def test_a_lock_that_cannot_be_written_holds_nobody_up(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.lock").mkdir()
+    for path in (tmp_path / "file" / "x.lock", tmp_path / "folder.lock", tmp_path / "new" / "x.lock"):
+        with locked(path):
+            pass
+    assert (tmp_path / "new" / "x.lock").is_file()
 
 
 @pytest.mark.parametrize("size", [2_000, 200_000])

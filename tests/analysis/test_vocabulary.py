@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.models import ModelError
 from analysis.vocabulary import Vocabulary, embedding_tensor_name, load_vocabulary, printable
-from tests.conftest import embedding_rows
+from tests.conftest import embedding_rows, names_in
 
 # --- The embedded model ----------------------------------------------------------------------------------------------
 
@@ -372,6 +372,16 @@ def test_the_second_load_comes_from_the_cache_and_says_the_same(llama_folder, ow
     assert second.tokens == first.tokens
     for measure in ("embeddings", "special", "mean", "norms", "centred_norms"):
         assert np.array_equal(getattr(second, measure), getattr(first, measure))
+
+
+def test_what_older_versions_kept_goes_when_a_vocabulary_is_made(llama_folder, own_cache):
+    old = own_cache / "vocabularies" / "0123"
+    old.mkdir(parents=True)
+    for name in ("embeddings.npy", "tokens.json", "tokens-v1.parquet", "tokens-ab.faiss"):
+        (old / name).touch()
+    folder = load_vocabulary(str(llama_folder)).cache
+    assert names_in(own_cache / "vocabularies") == [folder.name]
+    assert names_in(folder) == ["embeddings.kept", "words.kept"]
 
 
 @pytest.mark.parametrize("same_times", [False, True])

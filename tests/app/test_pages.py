@@ -1,5 +1,7 @@
 """Each page through Streamlit's own test driver; what only a browser shows is in tests/browser."""
 
+import io
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.adapters import load_lora, load_soft_prompt
+from analysis.neighbours import unit_rows
+from analysis.null import null_of
+from analysis.token_index import token_index
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.app.driving import driver_of, settled
-from tests.conftest import random_llama
+from tests.conftest import EMBEDDED, random_llama
 from trained_prompts import store
 from trained_prompts.evaluation import compare_lora
 from trained_prompts.truncated import score_truncated
@@ -214,3 +219,36 @@ def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path)
     assert not driver.exception
     assert not driver.error
     assert driver.toggle(key="base").disabled
+
+
+@pytest.mark.parametrize("exact_up_to", [1_000_000, 100], ids=["compared with all", "inverted file"])
+def test_an_upload_is_searched_and_leaves_no_trace_in_the_cache(exact_up_to, page, tmp_path, monkeypatch, embedded_vocabulary):
+    null_of(embedded_vocabulary)  # what is known of the model already is not computed again here
+    cache = tmp_path / "cache"
+    shutil.copytree(embedded_vocabulary.cache, cache / "vocabularies" / embedded_vocabulary.cache.name)
+    monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(cache))
+    monkeypatch.setitem(token_index.__kwdefaults__, "exact_up_to", exact_up_to)
+    noise = np.random.default_rng(0).standard_normal((3, embedded_vocabulary.width))
+    vectors = (embedded_vocabulary.embeddings[embedded_vocabulary.tokens.index(" river")] + 0.02 * noise).astype(np.float32)
+    content = io.BytesIO()
+    np.save(content, vectors)
+
+    driver = page("open")
+    driver.file_uploader[0].upload("Kummerkasten.npy", content.getvalue(), "application/octet-stream").run()
+    assert not driver.exception and "Kummerkasten" in driver.success[0].value
+    driver.switch_page("views/search.py")
+    driver.query_params["word"] = " river"
+    settled(driver)
+    assert not driver.exception
+    assert "Kummerkasten" not in driver.dataframe[0].value["prompt"].tolist()  # of no model that it names
+
+    (key,) = driver.session_state["opened"]
+    driver.session_state["models"] = {key: EMBEDDED}  # as the person answers where a page asks for it
+    settled(driver)
+    assert driver.dataframe[0].value["prompt"].tolist()[:3] == ["Kummerkasten"] * 3
+    units = unit_rows(vectors.astype(np.float64) - embedded_vocabulary.mean).astype(np.float32)
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert ("token-index.kept" in {path.name for path in files}) == (exact_up_to == 100)
+    for path in files:
+        kept = path.read_bytes()
+        assert b"Kummerkasten" not in kept and not any(row.tobytes() in kept for row in [*vectors, *units]), path
