@@ -406,7 +406,13 @@ def _prepare(model: ModelFiles, report: Report):
 
 
 def _unpacked(gguf: Path, report: Report):
-    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer."""
+    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer.
+
+    Raises
+    ------
+    ModelError
+        It is of an architecture that transformers does not unpack, or damaged.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -416,9 +422,9 @@ def _unpacked(gguf: Path, report: Report):
     level, unpacking.level = unpacking.level, logging.ERROR  # it warns that it unpacks the weights; that is what is wanted
     try:
         report(0.02, "reading the tokenizer")
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = _unpacked_part(AutoTokenizer, gguf)
         report(0.35, "unpacking the weights")
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False)
+        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=torch.float32, trust_remote_code=False)
     finally:
         unpacking.setLevel(level)
     # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.
@@ -427,6 +433,16 @@ def _unpacked(gguf: Path, report: Report):
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model, tokenizer
+
+
+def _unpacked_part(kind, gguf: Path, **options):
+    try:
+        with panics_caught():
+            return kind.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+    except Exception as error:  # whatever a file that is not a whole model makes transformers raise
+        raise ModelError(
+            f"The file {gguf.name} cannot be unpacked as a causal language model ({type(error).__name__}: {reason(error)}); give another, or the model's folder."
+        ) from error
 
 
 def _whole_hub_folder(name: str, report: Report) -> Path:

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from analysis.errors import ModelError
 from analysis.gguf_file import GgufFile
-from analysis.models import load_tokenizer
+from analysis.models import load_model, load_tokenizer
 from analysis.tokenizer_file import read_tokenizer
 from analysis.vocabulary import load_vocabulary
 from tests.conftest import REPOSITORY
@@ -198,6 +198,14 @@ def test_a_gguf_files_parts_are_those_that_its_own_library_reads(tmp_path):
         expected = gguf.quants.dequantize(known.data, known.tensor_type)
         assert file.rows_shape(known.name) == (30, 64)
         assert np.array_equal(np.concatenate(list(file.rows(known.name, 7))), expected)
+
+
+def test_a_gguf_that_transformers_does_not_unpack_is_refused_in_a_sentence(tmp_path, own_cache):
+    (tmp_path / "model.gguf").write_bytes(WHOLE.replace(text("llama"), text("lemma")))
+    assert len(load_vocabulary(str(tmp_path / "model.gguf"))) == 40
+    with pytest.raises(ModelError, match="cannot be unpacked as a causal language model") as refused:
+        load_model(str(tmp_path / "model.gguf"))
+    assert len(str(refused.value)) < LONGEST
 
 
 # --- Tokenizers ------------------------------------------------------------------------------------------------------
