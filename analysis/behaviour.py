@@ -771,6 +771,7 @@ _VERDICTS_SAID = {
     "echo": ("echoes its initialisation", "echo their initialisation"),
     "near a word": ("is near a word", "are near words"),
     "unreadable": ("is unreadable", "are unreadable"),
+    "never trained": ("was never trained", "were never trained"),
 }
 
 

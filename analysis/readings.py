@@ -17,6 +17,7 @@ from analysis.models import Report, no_report
 from analysis.neighbours import nearest
 from analysis.null import null_of, p_as_word, read_words
 from analysis.starts import mark_of
+from analysis.untrained import untrained
 from analysis.vocabulary import Vocabulary
 
 START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
@@ -43,8 +44,15 @@ VERDICTS: dict[str, str] = {
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
     "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
     "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
+    "never trained": "the whole prompt is as it started, or looks so: there is nothing in it to read",
 }
-SHAPES = {"learned": "★", "echo": "■", "near a word": "◆", "unreadable": "✕"}  # beside the word, so that nothing rests on colour
+SHAPES = {
+    "learned": "★",
+    "echo": "■",
+    "near a word": "◆",
+    "unreadable": "✕",
+    "never trained": "○",
+}  # beside the word, so that nothing rests on colour
 
 
 def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:
@@ -78,11 +86,15 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids[:, 0]]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
     table["p_learned"] = np.nan
+    never = untrained(prompt, vocabulary) is not None
     if prompt.initial is None:
-        table["verdict"] = np.where(near, "near a word", "unreadable")
+        table["verdict"] = "never trained" if never else np.where(near, "near a word", "unreadable")
         return table[COLUMNS]
     delta_ids, p_learned = read_words(displacements(prompt), vocabulary, null, but=prompt.initial)
-    table["delta_token"] = pd.array([vocabulary.tokens[i] for i in delta_ids], dtype="string")
+    drifted = table["drift"].to_numpy() > 0
+    table["delta_token"] = pd.array(
+        [vocabulary.tokens[i] if moved else None for i, moved in zip(delta_ids, drifted, strict=True)], dtype="string"
+    )
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
     moved = false_discovery_control(p_learned, method="bh") < LEVEL
@@ -90,7 +102,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
         verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
     else:
         verdict = np.select([moved, echo, near], ["learned", "echo", "near a word"], "unreadable")
-    table["verdict"] = [value + mark_of(prompt) for value in verdict]
+    table["verdict"] = [("never trained" if never else value) + mark_of(prompt) for value in verdict]
     return table[COLUMNS]
 
 

@@ -31,6 +31,7 @@ VERDICT_MARKS = {
     "echo": (ORANGE, "square"),
     "near a word": (BLUE, "diamond"),
     "unreadable": (GREY, "x"),
+    "never trained": (GREY, "circle-open"),
 }
 # Runs beside another: told by colour and by dash, and named in the legend.
 BESIDE_STYLES = [(VERMILION, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"), (BLUE_LIGHT, "longdashdot")]
