@@ -172,8 +172,9 @@ def test_a_prompt_that_collapsed_into_one_point_is_one_cluster_and_one_that_drif
         drifted = start + 9 * way / np.linalg.norm(way) + 0.3 * unit(rng.standard_normal(start.shape))
         for initial in (start, None):
             found = find_clusters([prompt_of(drifted, initial=initial)], embedded_vocabulary, method=method).clusters
-            assert found["size"].tolist() == [12] and found["tightness"][0] > 0.8
-            assert not is_real(found).any()
+            if method == "hdbscan":  # the others may divide it, by the words that it started from
+                assert found["size"].tolist() == [12] and found["tightness"][0] > 0.8
+            assert not (is_real(found) & ~is_echo(found)).any()
 
 
 def test_the_one_dense_place_of_a_set_is_found_though_the_rest_is_noise(embedded_vocabulary):
@@ -193,7 +194,7 @@ def test_the_tightness_of_a_set_is_beside_sets_of_its_recipe_drawn_here_by_thems
     rng = np.random.default_rng(4)
     pool = np.flatnonzero(allowed_tokens(embedded_vocabulary, whole_words=True))
     pool = pool[pool < len(embedded_vocabulary) // 10]  # the most frequent tenth
-    common = np.sqrt(3) * np.linalg.norm(embedded_vocabulary.mean) * unit(rng.standard_normal(576)[None])  # so that the set lies together
+    common = 9 * unit(rng.standard_normal(576)[None])  # so that the set lies together
 
     def tightness(rows):
         units = unit(rows - embedded_vocabulary.mean)
@@ -207,7 +208,7 @@ def test_the_tightness_of_a_set_is_beside_sets_of_its_recipe_drawn_here_by_thems
         starts = [drawn() for _ in range(60)]
         start = min(starts, key=lambda rows: abs(tightness(rows + common) - np.quantile(scores, quantile)))
         prompt = prompt_of(start + common, initial=start.astype(np.float32))
-        found = find_clusters([prompt], embedded_vocabulary, method="agglomerative").clusters
+        found = find_clusters([prompt], embedded_vocabulary).clusters
         assert found["size"].tolist() == [12]
         assert found["tightness_p"][0] == pytest.approx((scores >= tightness(start + common)).mean(), abs=0.2)
 
