@@ -567,7 +567,7 @@ class Verdict:
     words_work : whether the nearest words in place of the tokens score more than no prompt, and more than the initial values, where these are known: else
         they may be the words that it started from.
     words_act : whether the direction acts and the part of it that the task's words span acts too, alone or taken out, beside other directions of the same size.
-    readable : whether the direction points at the task's words, a token is called learned, or its words work.
+    readable : whether the direction points at the task's words, more tokens are called learned than in any twin, or its words work.
     causal : whether the direction is necessary or sufficient, or the nearest words work.
     p_readable, p_causal : the smallest p-value of either, corrected for the claims about this prompt, for a correction over many prompts; 1 where nothing was tested.
     label : one of `LABELS`, in words.
@@ -621,6 +621,7 @@ def judge(
     *,
     direction: TaskDirection | None = None,
     vocabulary: Vocabulary | None = None,
+    twins_learned: int | None = None,
     scored: str | None = None,
 ) -> Verdict:
     """What the tests of one prompt come to.
@@ -630,6 +631,7 @@ def judge(
     read : of `analysis.readings.readings`.
     table : of `behaviour`.
     direction, vocabulary : the task direction with the task's words tested, and what it was scored against; None where no initial values are known.
+    twins_learned : the largest number of tokens called learned in a twin; None where no twin is at hand.
     scored : what the prompt scored on more examples than these, in words, where that is known.
     """
     rows = table.drop_duplicates("intervention").set_index("intervention")
@@ -638,7 +640,8 @@ def judge(
     format_only = bool(better and has_twin and not rows.loc[TWIN, "score_change_high"] < 0)
     effect = bool(better and not format_only)
     points, as_format, p_words = _pointed(direction)
-    learned = read["verdict"].str.startswith("learned").any()
+    # As the words of the direction, a token's word may be the form of an answer, and is none that can be read where a twin has as many, or none is at hand.
+    learned = twins_learned is not None and int(read["verdict"].str.startswith("learned").sum()) > twins_learned
     p_tokens = float(false_discovery_control(read["p_learned"].dropna(), method="bh").min()) if learned else 1.0
     claims = _claims(rows, named=bool(read["verdict"].str.startswith(("learned", "near a word")).any()), known=known)
     holds = _holm(claims)

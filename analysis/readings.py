@@ -38,9 +38,10 @@ COLUMNS = [
     "verdict",
 ]
 LEVEL = 0.05
+LEARNED = 0.01  # of "learned", the stronger claim: at 0.05, three of eighteen prompts trained on shuffled answers had a token called so
 
 VERDICTS: dict[str, str] = {
-    "learned": "training moved it along a word, beyond chance, and not along the one that it started from",
+    "learned": "training moved it along a word, beyond chance, and not along the one that it started from; whether the word has to do with the task is not said",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
     "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
     "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
@@ -97,7 +98,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     )
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
-    moved = false_discovery_control(p_learned, method="bh") < LEVEL
+    moved = false_discovery_control(p_learned, method="bh") < LEARNED
     if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, and neither is that it moved along a word
         verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
     else:

@@ -122,11 +122,27 @@ def judged(
     report: Report = no_report,
 ) -> Judged:
     """What a table of `behave` comes to, together with the readings; `twins` as there."""
+    twins = twins_of([prompt]) if twins is None else twins
     direction = direction_of(prompt, vocabulary, task, twins=twins, report=report)
     read = readings(prompt, vocabulary, report=report)
     return Judged(
-        table, read, direction, judge(read, table, direction=direction, vocabulary=vocabulary, scored=_scored(prompt, task, table))
+        table,
+        read,
+        direction,
+        judge(
+            read,
+            table,
+            direction=direction,
+            vocabulary=vocabulary,
+            twins_learned=_learned(twins, vocabulary),
+            scored=_scored(prompt, task, table),
+        ),
     )
+
+
+def _learned(twins: Sequence[SoftPrompt], vocabulary: Vocabulary) -> int | None:
+    """The largest number of tokens that are called learned in a twin; None without one."""
+    return max((int(readings(twin, vocabulary)["verdict"].str.startswith("learned").sum()) for twin in twins), default=None)
 
 
 def _scored(prompt: SoftPrompt, task: Task, table: pd.DataFrame) -> str | None:

@@ -183,7 +183,7 @@ MEASURES = (
             "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten, and with noise of its own length in about half.",
         ),
         r"""\text{verdict}_i = \begin{cases}
-        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \\
+        \text{learned} & \text{if } q_{\text{learned},i} < 0.01 \\
         \text{echo} & \text{else, if echo}_i \\
         \text{near a word} & \text{else, if } q_i < 0.05 \\
         \text{unreadable} & \text{else}

@@ -1,0 +1,79 @@
+"""A twin starts where its run starts, sees the same inputs and answers, and cannot learn which belongs to which."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.adapters import load_soft_prompt
+from analysis.errors import InputError
+from analysis.twins import twins_of
+from tests.trained_prompts.conftest import trained
+from trained_prompts import kept_behaviour, store, twins
+from trained_prompts.evaluation import evaluate_run
+from trained_prompts.tasks import TASKS
+from trained_prompts.trainer import targets, train
+
+FORMAT_ALONE = {
+    "too few examples to tell",
+    "scores less than no prompt",
+    "no more than the form of an answer",
+    "neither readable nor causal",
+}
+
+
+@pytest.fixture
+def run(toy_config, language_model, own_runs):
+    recording = trained(toy_config, language_model)
+    return store.save(recording, "mine", evaluate_run(recording, language_model=language_model))
+
+
+def test_answers_are_dealt_out_anew_and_none_is_lost(toy_config, toy_task):
+    table = TASKS["toy"].examples("train")
+    own, first, again, second = (targets(replace(toy_config, shuffled=shuffle), table) for shuffle in (None, 1, 1, 2))
+    assert own == table["target"].tolist()
+    assert Counter(first) == Counter(second) == Counter(own)
+    assert first == again and first != own and first != second
+
+
+def test_a_twin_learns_from_the_shuffled_answers_alone(run, toy_config, language_model):
+    """What is kept is what `train` makes of the same settings, and not what the run made of the true answers."""
+    twins.make(["mine"], shuffles=(1, 2), limit=4)
+    prompt = load_soft_prompt(run)
+    made = twins_of([prompt])
+    assert [twin.name for twin in made] == ["mine, shuffled 1", "mine, shuffled 2"]
+    for shuffle, twin in enumerate(made, start=1):
+        *_, last = train(replace(toy_config, shuffled=shuffle), language_model=language_model)
+        np.testing.assert_allclose(twin.embeddings, last.embeddings.astype(np.float16), atol=1e-3)
+        np.testing.assert_array_equal(twin.initial, prompt.initial)
+        assert twin.metadata["twin"]["config"]["shuffled"] == shuffle and twin.metadata["twin"]["n"] == 4
+    assert not np.allclose(made[0].embeddings, prompt.embeddings, atol=1e-2)
+
+
+def test_what_is_no_twin_of_this_prompt_is_left_out(run):
+    twins.make(["mine"], limit=4)
+    path = run / "twin-1.safetensors"
+    content = path.read_bytes()
+    prompt = load_soft_prompt(run)
+    for damage in (b"", content[: len(content) // 2], b"\xff" * 64, content.replace(b"shuffled", b"shuffles")):
+        path.write_bytes(damage)
+        assert twins_of([prompt]) == []
+    path.write_bytes(content)
+    assert len(twins_of([prompt])) == 1
+    assert twins_of([replace(prompt, embeddings=prompt.embeddings[:-1], initial=prompt.initial[:-1])]) == []
+    assert twins_of([replace(prompt, source=None)]) == twins_of([replace(prompt, initial=None)]) == []
+
+
+def test_a_run_of_another_method_has_no_twin():
+    with pytest.raises(InputError, match="Twins are trained of prompt tuning"):
+        twins.twin_config("sentiment-lora-2", 1)
+
+
+@pytest.mark.slow
+def test_nothing_is_said_to_be_learned_readable_or_causal_of_a_twin():
+    """The gallery's own, judged as prompts: a task whose direction names its answers, and its twin's more clearly."""
+    table = kept_behaviour.of_twins(["number-words-words-1"], limit=20)
+    assert len(table) >= 1
+    assert (table["learned"] == 0).all() and not table["readable"].any() and not table["causal"].any()
+    assert set(table["label"]) <= FORMAT_ALONE
