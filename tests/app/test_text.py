@@ -13,7 +13,7 @@ from tests.app.driving import driver_of, settled
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> ![i](http://evil.example/i.png) [c](javascript:alert(1)) <a href='http://evil.example'>a</a> :red[x] :material/delete: "
-    "http://evil.example/auto https://evil.example www.evil.example me@evil.example mailto:me@evil.example $x$ **b** `y` &lt; {0.__class__}"
+    "http://evil.example/auto https://evil.example www.evil.example me@evil.example mailto:me@evil.example :smile: $x$ **b** `y` &lt; {0.__class__}"
 )
 
 
@@ -24,7 +24,7 @@ def shown(text: str) -> str:
 
 def test_nothing_is_lost_and_every_address_is_taken_apart():
     assert shown(plain(HOSTILE)) == HOSTILE
-    for whole in ("http://", "https://", "www.", "me@", "mailto:"):
+    for whole in ("http://", "https://", "www.", "me@", "mailto:", ":material/delete:", ":smile:"):
         assert whole in HOSTILE and whole not in plain(HOSTILE).replace("\\", "")
 
 

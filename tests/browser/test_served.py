@@ -113,7 +113,14 @@ def said_by_nobody(page: Page) -> None:
     """The page speaks of the foreign address, and there is no link to it, no picture of it and nothing in bold."""
     calm(page)
     expect(page.get_by_text("evil.example").first).to_be_visible()
-    for what in ("a[href*='evil']", "img[src*='evil']", "a[href^='mailto']", "a[href^='javascript']", "strong:text-is('b')"):
+    for what in (
+        "a[href*='evil']",
+        "img[src*='evil']",
+        "a[href^='mailto']",
+        "a[href^='javascript']",
+        "strong:text-is('b')",
+        "[data-testid='stMarkdownContainer'] :text-is('delete')",
+    ):
         expect(page.locator(what)).to_have_count(0)
 
 
