@@ -18,9 +18,20 @@ if TYPE_CHECKING:
     from analysis.vocabulary import Vocabulary
 
 InitialOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--initial",
+        help="The values that training started from: a file for each prompt, in their order, or `recover` once to guess them all. "
+        "[default: the prompt's own, else what its config names]",
+    ),
+]
+
+TemplateOption = Annotated[
     str | None,
     typer.Option(
-        "--initial", help="The values that training started from: a file, or `recover` to guess them. [default: the prompt's own]"
+        "--template",
+        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. "
+        "[default: what the prompt was trained with, if it was trained here, else the task's own]",
     ),
 ]
 
@@ -102,7 +113,10 @@ def readings(
 def direction(
     paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one task.", metavar="PATH...")],
     task: Annotated[str | None, typer.Option(help="A task of trained_prompts, whose label or target words are tested.")] = None,
-    words: Annotated[str | None, typer.Option(help="Words to test instead, with commas between them.")] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(help="Words to test instead, with commas between them; each has to be one token, with a space before it or without."),
+    ] = None,
     initial: InitialOption = None,
     top_k: Annotated[int, typer.Option(help="Words to print.")] = 20,
     model: ModelOption = None,
@@ -112,18 +126,24 @@ def direction(
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
     from analysis.direction import direction as shared_direction
+    from analysis.twins import twins_of
+    from analysis.words import told, typed_words
 
     if task is not None and words is not None:
         raise InputError("Give either --task or --words, not both.")
-    tested = [word for word in (words or "").split(",") if word.strip()]
+    tested = typed_words(words or "")
+    if words is not None and not tested:
+        raise InputError("No word stands in --words; give some, with commas between them.")
     if task is not None:
         from trained_prompts.tasks import get_task  # the one step up: a task's name, on the command line alone
 
         tested = get_task(task).answer_words()
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
-        table = shared_direction(prompts, vocabulary, words=tested, top_k=top_k, report=report)
+        table = shared_direction(prompts, vocabulary, words=tested, twins=twins_of(prompts), top_k=top_k, report=report)
     emit(table, form, out)
+    if tested:
+        print(f"tested: {told(vocabulary, tested)}", file=sys.stderr)
 
 
 @app.command()
@@ -140,10 +160,10 @@ def clusters(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05."""
+    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
     check_out(out)
     check_out(members)
-    from analysis.clusters import find_clusters, is_echo, is_real
+    from analysis.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
     from analysis.export import write_table
 
     with progress_bar() as report:
@@ -158,9 +178,10 @@ def clusters(
         if len(found.clusters)
         else "There are no clusters"
     )
-    echoes = int((real & is_echo(found.clusters)).sum())
-    start = f" In {echoes} of them most tokens started from the same words as others there." if echoes else ""
-    print(f"{said} among {len(found.members)} virtual tokens.{start}", file=sys.stderr)
+    echoes, suspect = (int((real & which(found.clusters)).sum()) for which in (is_echo, may_be_echo))
+    start = f" {echoes} of them tell how the prompts began: the tokens lay together from the start." if echoes else ""
+    start += f" {suspect} of them may do so: where the tokens started is unknown." if suspect else ""
+    print(f"{said} among {len(found.members)} virtual tokens.{start} {POWER}", file=sys.stderr)
 
 
 @app.command()
@@ -170,7 +191,7 @@ def similarity(
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance: unrelated prompts have high cosines too."""
+    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance and beyond a common start; of many pairs some pass 1.96."""
     check_out(out)
     from analysis.similarity import similarity as compare
 
@@ -233,6 +254,7 @@ def behaviour(
     path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
     task: Annotated[str, typer.Option(help="A task of trained_prompts, or the path of your own examples.")],
     limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    template: TemplateOption = None,
     initial: InitialOption = None,
     model: ModelOption = None,
     form: FormatOption = Format.table,
@@ -242,19 +264,27 @@ def behaviour(
     check_out(out)
     import pandas as pd
 
+    from analysis.behaviour import check_can_be_changed
     from analysis.models import load_model
     from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
-    from trained_prompts.tasks import get_task
+    from trained_prompts.templates import how_asked
 
-    asked = get_task(task)
+    asked = how_asked(path, task, template)
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
-        examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
-        tables = [behave(prompt, vocabulary, examples, asked, report=report) for prompt in prompts]
-        verdicts = [judged(prompt, vocabulary, asked, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)]
+        for prompt in prompts:  # before a model is loaded for it
+            check_can_be_changed(prompt)
+        examples = examples_of(asked.task, load_model(vocabulary.model, report=report), limit=limit)
+        tables = [behave(prompt, vocabulary, examples, asked.task, report=report) for prompt in prompts]
+        verdicts = [
+            judged(prompt, vocabulary, asked.task, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)
+        ]
     emit(pd.concat(tables, ignore_index=True), form, out)
+    print(asked.example(), file=sys.stderr)
     for prompt, verdict in zip(prompts, verdicts, strict=True):
-        print(f"{prompt.name}: {verdict.sentence}", file=sys.stderr)
+        if (note := asked.note(prompt.name)) is not None:
+            print(note, file=sys.stderr)
+        print(f"{prompt.name}: {asked.said(verdict).sentence}", file=sys.stderr)
 
 
 @app.command()
@@ -265,21 +295,25 @@ def report(
         str | None, typer.Option(help="Ask the model about the prompts on this task. [default: what is kept with a run, if anything]")
     ] = None,
     limit: Annotated[int, typer.Option(help="With --task: ask the first so many held-out examples.", min=1)] = 200,
+    template: TemplateOption = None,
     initial: InitialOption = None,
     model: ModelOption = None,
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
-    from analysis.adapters import SoftPrompt, distinct, load_adapter
+    from analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
     from analysis.behaviour import check_can_be_changed
     from analysis.export import write
     from analysis.report import html, of_lora, of_prompt
     from trained_prompts.kept_behaviour import asked  # a step up, as in `behaviour`
     from trained_prompts.tasks import get_task
+    from trained_prompts.templates import as_trained, how_asked
 
+    if template is not None and task is None:
+        raise InputError("--template says how the examples of a task are asked; give --task too.")
     if task is not None:
-        get_task(task)
-    adapters = [load_adapter(path) for path in paths]
+        get_task(task, template)
+    adapters = [load_adapter(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
     prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
     with progress_bar() as progress:
@@ -287,12 +321,20 @@ def report(
         if task is not None:  # one that cannot be asked is refused before the others are
             for prompt in read:
                 check_can_be_changed(prompt)
-        behaved = [asked(prompt, vocabulary, task=task, limit=limit, report=progress) for prompt in read]
-        parts = [of_prompt(prompt, vocabulary, asked=each, report=progress) for prompt, each in zip(read, behaved, strict=True)]
+        parts = []
+        for prompt in read:
+            how = as_trained(prompt) if task is None else how_asked(prompt, task, template)
+            behaved = asked(prompt, vocabulary, task=None if task is None else how.task, limit=limit, report=progress)
+            told = how.of_report(behaved, prompt.name) if behaved is not None else {}
+            parts.append(of_prompt(prompt, vocabulary, **told, report=progress))
         parts += [of_lora(adapter, report=progress) for adapter in loras]
         page = html(parts, vocabulary, report=progress)
     write(page.encode(), out)
     for part in parts[: len(read)]:
+        if part.example is not None:
+            print(f"{part.prompt.name} was {part.example}", file=sys.stderr)
+        if part.note is not None:
+            print(part.note, file=sys.stderr)
         print(
             f"{part.prompt.name}: {part.asked.verdict.sentence if part.asked else 'the model was not asked; --task asks it.'}",
             file=sys.stderr,
@@ -313,36 +355,45 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
         null_of(load_vocabulary(model, report=report), report=report)
 
 
-def _read(paths: list[Path], model: str | None, initial: str | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
-    """The prompts in these files, with initial values where they are asked for, and the one vocabulary that they are read against."""
-    from analysis.adapters import load_soft_prompt
+def _read(paths: list[Path], model: str | None, initial: list[str] | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
+    """The prompts in these files, with initial values where they are to be had, and the one vocabulary that they are read against."""
+    from analysis.adapters import distinct_paths, load_soft_prompt
 
-    return _against_one_vocabulary([load_soft_prompt(path) for path in paths], model, initial, report)
+    whole = [load_soft_prompt(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
+    return _against_one_vocabulary(whole, model, initial, report)
 
 
 def _against_one_vocabulary(
-    whole: list[SoftPrompt], model: str | None, initial: str | None, report: Report
+    whole: list[SoftPrompt], model: str | None, initial: list[str] | None, report: Report
 ) -> tuple[list[SoftPrompt], Vocabulary]:
     """`_read` of prompts that are loaded."""
     from analysis.adapters import load_soft_prompt
     from analysis.models import default_model
-    from analysis.readings import recover_initial, with_initial
+    from analysis.starts import recover_initial, split_from, start_from_config
     from analysis.vocabulary import load_vocabulary
 
-    prompts = [prompt for each in whole for prompt in each.split()]
-    for prompt in prompts:
+    initial = initial or []
+    recover = initial == ["recover"]
+    if initial and not recover and len(initial) != len(whole):
+        raise InputError(
+            f"There are {len(initial)} --initial for {len(whole)} prompts; give one for each, in their order, or `--initial recover` once for all."
+        )
+    for prompt in whole:
         prompt.check_is_embeddings()
-    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in prompts))
+    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in whole))
     if len(models) > 1:
         raise InputError(
             f"The prompts were trained on different models ({', '.join(models[:4])}); give those of one model, or name one with --model."
         )
     vocabulary = load_vocabulary(models[0], report=report)
-    if initial == "recover":
-        prompts = [recover_initial(prompt, vocabulary, report=report) for prompt in prompts]
-    elif initial is not None:
-        start = load_soft_prompt(Path(initial))
-        prompts = [with_initial(prompt, start) for prompt in prompts]
+    prompts = []
+    for i, prompt in enumerate(whole):
+        if recover or (initial and initial[i] == "recover"):
+            prompts += [recover_initial(part, vocabulary, report=report) for part in prompt.split()]
+        elif initial:
+            prompts += split_from(prompt, load_soft_prompt(Path(initial[i])))
+        else:
+            prompts += start_from_config(prompt, vocabulary).split()
     return prompts, vocabulary
 
 

@@ -1,5 +1,8 @@
 """What a person may be shown: refusals as one sentence each, and text that prints."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """The input was refused. The message is one sentence for the person who gave the input.
@@ -18,6 +21,24 @@ class AdapterError(InputError):
 
 class ModelError(InputError):
     """A model name that resolves to nothing, or a model that cannot be read: says what was tried."""
+
+
+def reason(error: BaseException, most: int = 160) -> str:
+    """What a library's error says, for the middle of a sentence: its first line, cut, and its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0].rstrip(".") if lines else type(error).__name__
+    return said if len(said) <= most else f"{said[:most]}…"
+
+
+@contextmanager
+def panics_caught() -> Iterator[None]:
+    """A panic of a library written in Rust, which is no Exception and would end the program, is raised as a RuntimeError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(reason(error)) from error
 
 
 def printable(token: str | bytes) -> str:

@@ -13,6 +13,8 @@ from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from analysis.adapters.tensors import MAX_TENSORS
 from analysis.errors import AdapterError, ModelError, printable
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, is_at_hand, is_hub_id, no_report
+from analysis.starts import mark_of, names_start, start_from_config
+from analysis.untrained import untrained
 from analysis.vocabulary import Vocabulary, load_vocabulary
 
 COLUMNS = [
@@ -138,12 +140,17 @@ def _vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
 
 def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
     norms = prompt.norms
+    if prompt.kind == "soft_prompt":
+        vocabulary = vocabulary or _vocabulary_at_hand(prompt)
+        if vocabulary is not None:
+            prompt = start_from_config(prompt, vocabulary)
     notes = list(prompt.notes)
-    if not norms.any():
-        notes.append("every virtual token is zero: never trained, or the wrong tensor")
+    why = untrained(prompt, vocabulary)
+    if why is not None:
+        notes.append(why)
     notes += _base_model_notes(prompt.base_model)
-    if prompt.kind == "soft_prompt" and prompt.initial is None:
-        notes.append("the initial values are unknown")
+    if prompt.kind == "soft_prompt":
+        notes += _start_notes(prompt, vocabulary)
     start = 0
     for part, rows in prompt.parts:
         notes.append(f"tokens {start} to {start + rows - 1} are the {part}'s")
@@ -153,14 +160,22 @@ def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str
         from_text = str(prompt.metadata.get("prompt_tuning_init", "")).upper().endswith("TEXT")
         why = ", as initialisation from a short text makes them" if from_text else ""
         notes.append(f"{repeated} of {len(prompt)} rows repeat another{why}")
-    if prompt.kind == "soft_prompt":
-        vocabulary = vocabulary or _vocabulary_at_hand(prompt)
     if vocabulary is not None and prompt.kind == "soft_prompt" and prompt.width == vocabulary.width:
         ratios = norms / vocabulary.median_norm
         for odd, word in ((ratios < SHORTEST, "under 0.01"), (ratios > LONGEST, "over 100")):
             if odd.any() and norms.any():
                 notes.append(f"the norm of {int(odd.sum())} of {len(prompt)} tokens is {word} times that of {vocabulary.model}'s words")
     return notes
+
+
+def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
+    if mark_of(prompt):
+        return [f"the initial values are taken {mark_of(prompt)[2:-1]}"]
+    if prompt.initial is not None:
+        return []
+    if names_start(prompt) and vocabulary is None:
+        return ["the initial values are named by the config, and the vocabulary that tells their rows is not on this machine; give --model"]
+    return ["the initial values are unknown"]
 
 
 def _lora_notes(lora: LoraAdapter) -> list[str]:

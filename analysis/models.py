@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.errors import ModelError
-from analysis.folders import cache_folder, locked
+from analysis.errors import ModelError, panics_caught, printable, reason
+from analysis.folders import cache_folder, locked, read_json_object
 from analysis.gemma import GEMMA_MODEL, GEMMA_SHA256, gemma_gguf
 from analysis.kept import make_folder, whole_folder
 
@@ -31,6 +31,13 @@ EMBEDDED_WIDTH = 576
 EMBEDDED_ALIASES = frozenset({EMBEDDED_MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"})
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
+_ENCODERS = (
+    " albert bert big_bird camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie ernie_m esm flaubert fnet funnel ibert jina-bert-v2 "
+    "layoutlm longformer luke megatron-bert mobilebert modernbert mpnet mra nezha nomic-bert nystromformer qdqbert rembert roberta roberta-prelayernorm "
+    "roc_bert roformer splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso clip clip_text_model "
+)
+_ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
 
 
@@ -188,6 +195,8 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
     """
     local = _local_model(name)
+    if local is None and is_at_hand(name):  # before gigabytes are fetched
+        check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
     if local is not None and local.is_gguf and _prepared(local) is None:
         folder, unpacked = _prepare(local, report)
     else:
@@ -197,22 +206,94 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
 
 
 def _loaded(name: str, folder: Path):
+    check_is_causal(name, read_json_object(folder / "config.json", ModelError))
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    tokenizer = _tokenizer_in(folder, name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
+    except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise
         raise ModelError(
-            f"The model {name} cannot be loaded ({type(error).__name__}: {reason}); it has to be a whole causal language model."
+            f"The model {name} cannot be loaded ({type(error).__name__}: {reason(error)}); it has to be a whole causal language model."
         ) from error
+    if found["missing_keys"]:  # transformers draws them at random
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"The model {name} lacks {len(missing)} of a causal language model's weights ({printable(missing[0])[:80]}), and with random ones in their place "
+            "its answers would mean nothing; name a whole model."
+        )
     return model, tokenizer
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of a model that is at hand, as transformers loads it. Nothing is fetched and no model is converted.
+
+    Raises
+    ------
+    ModelError
+        The model is not on this machine, or its tokenizer cannot be read.
+    """
+    if not is_at_hand(name):
+        raise NoSuchModelError(f"The model {name[:80]!r} is not on this machine; fetch it with the command `prepare`.")
+    model = resolve_model(name)
+    if not model.is_gguf:
+        return _tokenizer_in(model.path, name)
+    if prepared_folder(model).exists():
+        return _tokenizer_in(prepared_folder(model), name)
+    from analysis.gguf_file import GgufFile
+
+    GgufFile(model.path)  # counted before it is read
+    return _tokenizer_in(model.path.parent, name, gguf_file=model.path.name)
+
+
+def check_is_causal(name: str, config: dict) -> None:
+    """Refuse a model that does not write text from left to right: a question put to it would be answered by weights that nobody trained.
+
+    Parameters
+    ----------
+    config : the content of its config.json.
+
+    Raises
+    ------
+    ModelError
+        It is an encoder, an encoder-decoder, or a model with a head for another purpose, by its architectures or its model_type.
+    """
+    listed_there = config.get("architectures")
+    architectures = [each for each in listed_there if isinstance(each, str)] if isinstance(listed_there, list) else []
+    family = str(config.get("model_type", ""))
+    if config.get("is_encoder_decoder") is True or f" {family} " in _ENCODER_DECODERS:
+        what = "an encoder-decoder"
+    elif f" {family} " in _ENCODERS and config.get("is_decoder") is not True:
+        what = "an encoder"
+    elif architectures and not any(re.search(r"(CausalLM|LMHead(Model)?|ForConditionalGeneration|Model)$", each) for each in architectures):
+        what = "of another kind"
+    else:
+        return
+    kind = f" ({architectures[0][:60]})" if architectures else f" ({family[:60]})"
+    raise ModelError(
+        f"The model {name} is {what}{printable(kind)} and no causal language model, so it cannot be asked what comes next; name one that writes text from left to right."
+    )
+
+
+def _tokenizer_in(folder: Path, name: str, **options):
+    from transformers import AutoTokenizer
+
+    if not options and (folder / "tokenizer.json").is_file():
+        from analysis.tokenizer_file import checked_spec
+
+        checked_spec(folder / "tokenizer.json")
+    try:
+        with panics_caught():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except Exception as error:  # whatever the readers of six formats raise
+        raise ModelError(
+            f"The tokenizer of {name} cannot be loaded ({type(error).__name__}: {reason(error)}); copy the model's own beside its config.json."
+        ) from error
 
 
 def model_sha256(name: str) -> str:
@@ -307,6 +388,10 @@ def _prepared(model: ModelFiles) -> Path | None:
 def _prepare(model: ModelFiles, report: Report):
     """Convert a GGUF model. Answers its folder and None, or where there is no room for it None and what was unpacked."""
     folder = prepared_folder(model)
+    if model.kind == "gguf":
+        from analysis.gguf_file import GgufFile
+
+        check_is_causal(model.name, {"model_type": GgufFile(model.path).text("general.architecture")})
     with locked(folder.with_name(f"{folder.name}.lock")):  # two processes that start together convert once
         if (done := _prepared(model)) is not None:
             return done, None
@@ -321,7 +406,13 @@ def _prepare(model: ModelFiles, report: Report):
 
 
 def _unpacked(gguf: Path, report: Report):
-    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer."""
+    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer.
+
+    Raises
+    ------
+    ModelError
+        It is of an architecture that transformers does not unpack, or damaged.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -331,9 +422,9 @@ def _unpacked(gguf: Path, report: Report):
     level, unpacking.level = unpacking.level, logging.ERROR  # it warns that it unpacks the weights; that is what is wanted
     try:
         report(0.02, "reading the tokenizer")
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = _unpacked_part(AutoTokenizer, gguf)
         report(0.35, "unpacking the weights")
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False)
+        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=torch.float32, trust_remote_code=False)
     finally:
         unpacking.setLevel(level)
     # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.
@@ -342,6 +433,16 @@ def _unpacked(gguf: Path, report: Report):
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model, tokenizer
+
+
+def _unpacked_part(kind, gguf: Path, **options):
+    try:
+        with panics_caught():
+            return kind.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+    except Exception as error:  # whatever a file that is not a whole model makes transformers raise
+        raise ModelError(
+            f"The file {gguf.name} cannot be unpacked as a causal language model ({type(error).__name__}: {reason(error)}); give another, or the model's folder."
+        ) from error
 
 
 def _whole_hub_folder(name: str, report: Report) -> Path:

@@ -119,6 +119,7 @@ def nearest(
     metric: Metric = "centred",
     top_k: int = 10,
     allowed: np.ndarray | None = None,
+    lengths: np.ndarray | None = None,
     report: Report = no_report,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest vocabulary rows of vectors, exactly; ties go to the smaller token id.
@@ -131,6 +132,7 @@ def nearest(
         `csls` 2 c(p, e) − r_E(p) − r(e), c the centred cosine and r the mean c to the ten nearest rows of the whole vocabulary
         (Conneau et al. 2018). A vector or row of norm zero has the cosine 0 with everything.
     allowed : (V,) bool, the rows that may be named; all when None.
+    lengths : (V,) float64, of the metric `centred`: what the product with each e − μ is divided by in place of its own length; a row of length 0 scores 0.
     report : told the progress of the rows' CSLS neighbourhoods, which are computed once per vocabulary.
 
     Returns
@@ -154,7 +156,7 @@ def nearest(
         raise InputError(f"A vector holds NaN, infinity or a value beyond {LARGEST_VALUE:g}; it is not near to any word.")
     if metric == "csls":
         return _nearest_csls(vectors, vocabulary, top_k, allowed, report)
-    space = _SPACES[metric](vocabulary)
+    space = _SPACES[metric](vocabulary) if lengths is None else _cosine_space(vocabulary, vocabulary.mean, lengths)
     k = min(top_k, len(vocabulary) if allowed is None else int(allowed.sum()))
     return _search(vectors, vocabulary, space, k, allowed)
 

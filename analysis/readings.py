@@ -7,18 +7,17 @@ of neighbours then says how it was initialised and nothing of what it learned. A
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
-from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest, unit_rows
-from analysis.null import Null, null_of
+from analysis.neighbours import nearest
+from analysis.null import null_of, p_as_word, read_words
+from analysis.starts import mark_of
+from analysis.untrained import untrained
 from analysis.vocabulary import Vocabulary
 
 START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
@@ -39,15 +38,21 @@ COLUMNS = [
     "verdict",
 ]
 LEVEL = 0.05
-RECOVERED = " (recovered)"
 
 VERDICTS: dict[str, str] = {
-    "learned": "nearer to a word than chance allows and not to the one it started from, or moved along a word",
+    "learned": "training moved it along a word, beyond chance, and not along the one that it started from",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
-    "near a word": "nearer to a word than chance allows; whether it started there is unknown, or its training drew it to words whatever it learned",
-    "unreadable": "no nearer to any word than a random vector is",
+    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
+    "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
+    "never trained": "the whole prompt is as it started, or looks so: there is nothing in it to read",
 }
-SHAPES = {"learned": "★", "echo": "■", "near a word": "◆", "unreadable": "✕"}  # beside the word, so that nothing rests on colour
+SHAPES = {
+    "learned": "★",
+    "echo": "■",
+    "near a word": "◆",
+    "unreadable": "✕",
+    "never trained": "○",
+}  # beside the word, so that nothing rests on colour
 
 
 def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:
@@ -55,15 +60,17 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
 
     Parameters
     ----------
-    prompt : with initial values, or without them (then nothing is said of echoes and learned directions). `recover_initial` guesses them.
+    prompt : with initial values, or without them (then nothing is said of echoes and learned directions). `analysis.starts` finds or guesses them.
 
     Returns
     -------
     One row a token: prompt, position (from 0), norm (Euclidean), norm_ratio (over the vocabulary's median norm), nearest_token and its
-    score (centred cosine), p_chance (share of 1,000 draws from N(μ, Σ) that score as high), q_chance (Benjamini and Hochberg 1995, over
-    the prompt's tokens), initial_token (nearest word of the initial value), echo (whether both are the same), drift (distance from the
-    initial value), delta_token (word nearest to the drift's direction), p_learned (its p-value: the larger one against N(0, Σ) and against
-    uniform directions), verdict (see `VERDICTS`; followed by " (recovered)" where it rests on recovered initial values).
+    score (centred cosine), p_chance (the share of 1,000 draws from N(μ, Σ) that score as high, or, where larger, of random vectors from which a word
+    stands out as far once the common directions are taken off: see `analysis.null`), q_chance (Benjamini and Hochberg 1995, over the prompt's tokens),
+    initial_token (nearest word of the initial value), echo (whether both are the same), drift (distance from the initial value), delta_token (the word
+    that the drift is read as, once its parts along its own start and along the common directions are taken off), p_learned (its p-value: how far that
+    word stands out from the next ten, the larger one against N(0, Σ) and against uniform directions), verdict (see `VERDICTS`; followed by
+    " (recovered)" or " (from the config's text)" where it rests on initial values that no file holds).
 
     Raises
     ------
@@ -72,67 +79,31 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     """
     table = start_and_now(prompt, vocabulary)
     null = null_of(vocabulary, report=report)
-    table["p_chance"] = null.p_drawn(table["score"].to_numpy())
+    nearest_ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
+    as_word = p_as_word(prompt.embeddings, nearest_ids[:, 0], vocabulary, null)
+    table["p_chance"] = np.maximum(null.p_drawn(table["score"].to_numpy()), as_word)
     table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
-    near = table["q_chance"] < LEVEL
+    near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids[:, 0]]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
     table["p_learned"] = np.nan
+    never = untrained(prompt, vocabulary) is not None
     if prompt.initial is None:
-        table["verdict"] = np.where(near, "near a word", "unreadable")
+        table["verdict"] = "never trained" if never else np.where(near, "near a word", "unreadable")
         return table[COLUMNS]
-    delta_ids, p_learned = _learned_directions(prompt, vocabulary, null)
-    table["delta_token"] = pd.array([vocabulary.tokens[i] for i in delta_ids], dtype="string")
+    delta_ids, p_learned = read_words(displacements(prompt), vocabulary, null, but=prompt.initial)
+    drifted = table["drift"].to_numpy() > 0
+    table["delta_token"] = pd.array(
+        [vocabulary.tokens[i] if moved else None for i, moved in zip(delta_ids, drifted, strict=True)], dtype="string"
+    )
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
-    # A token that only grew along its own initial word has learned no other one.
-    elsewhere = (table["delta_token"] != table["initial_token"]).to_numpy(dtype=bool)
-    moved = (false_discovery_control(p_learned, method="bh") < LEVEL) & elsewhere
-    verdict = np.select([(near & ~echo) | moved, echo], ["learned", "echo"], "unreadable")
-    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, only movement is
-        verdict = np.where(near & ~echo & ~moved, "near a word", verdict)
-    recovered = prompt.metadata.get("initial") == "recovered"
-    table["verdict"] = [value + RECOVERED if recovered and value != "unreadable" else value for value in verdict]
+    moved = false_discovery_control(p_learned, method="bh") < LEVEL
+    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, and neither is that it moved along a word
+        verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
+    else:
+        verdict = np.select([moved, echo, near], ["learned", "echo", "near a word"], "unreadable")
+    table["verdict"] = [("never trained" if never else value) + mark_of(prompt) for value in verdict]
     return table[COLUMNS]
-
-
-def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_report) -> SoftPrompt:
-    """The prompt with its nearest vocabulary rows as initial values, where most tokens are nearer to a word than chance allows.
-
-    A prompt trained from vocabulary rows echoes them, so for its echoes these are the initial values. For a token that started elsewhere they
-    are not, which is why everything that rests on them is marked as recovered.
-
-    Raises
-    ------
-    InputError
-        Fewer than half of the tokens beat chance: it was not initialised from words, or has left them.
-    """
-    prompt.check_width(vocabulary.width, vocabulary.model)
-    ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
-    q = false_discovery_control(null_of(vocabulary, report=report).p_drawn(scores[:, 0]), method="bh")
-    near = int((q < LEVEL).sum())
-    if 2 * near <= len(prompt):
-        raise InputError(
-            f"The initial values of {prompt.name} cannot be recovered: only {near} of its {len(prompt)} tokens are nearer to a word than chance allows; "
-            "give the file that holds them."
-        )
-    initial = np.ascontiguousarray(vocabulary.embeddings[ids[:, 0]])
-    return replace(prompt, initial=initial, metadata=prompt.metadata | {"initial": "recovered"})
-
-
-def with_initial(prompt: SoftPrompt, initial: SoftPrompt) -> SoftPrompt:
-    """The prompt with another file's rows as initial values.
-
-    Raises
-    ------
-    InputError
-        The shapes differ.
-    """
-    if initial.embeddings.shape != prompt.embeddings.shape:
-        raise InputError(
-            f"The initial values in {initial.name} have the shape {initial.embeddings.shape} and {prompt.name} has {prompt.embeddings.shape}; "
-            "give the values that this very prompt started from."
-        )
-    return replace(prompt, initial=initial.embeddings)
 
 
 def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
@@ -176,10 +147,3 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
 def displacements(prompt: SoftPrompt) -> np.ndarray:
     """Δ = P − P⁰, (n, d) float64; the initial values must be known."""
     return prompt.embeddings.astype(np.float64) - prompt.initial
-
-
-def _learned_directions(prompt: SoftPrompt, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:
-    """The token id nearest to each Δ (cosine of Δ with e − μ) and its p-value; a token that did not move has the p-value 1."""
-    delta = displacements(prompt)
-    ids, scores = nearest(vocabulary.mean + unit_rows(delta), vocabulary, top_k=1)
-    return ids[:, 0], np.where(delta.any(axis=1), null.p_direction(scores[:, 0]), 1.0)

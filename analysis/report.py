@@ -12,14 +12,15 @@ import pandas as pd
 
 from analysis.adapters import LoraAdapter, SoftPrompt
 from analysis.behaviour import INTERVENTIONS, WHOLE, Judged, p_value, row_label, signed
-from analysis.clusters import find_clusters, is_echo, is_real
+from analysis.clusters import find_clusters, is_echo, is_real, may_be_echo
 from analysis.direction import table_of, task_direction
 from analysis.errors import InputError, printable, shown
 from analysis.models import Report, no_report
 from analysis.neighbours import neighbours
-from analysis.readings import RECOVERED, SHAPES, VERDICTS, readings
+from analysis.readings import SHAPES, VERDICTS, readings
 from analysis.similarity import matched, similarity
 from analysis.spectra import health, spectra
+from analysis.starts import plain_verdict
 from analysis.vocabulary import Vocabulary
 
 TOP_K = 5
@@ -38,12 +39,15 @@ class PromptReport:
     tokens : a row a virtual token: those of `analysis.readings.readings`, and words, its `TOP_K` nearest with their scores, as text.
     direction : of `analysis.direction.direction`; None where nothing is known to have moved.
     asked : None where the model was not asked.
+    example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
     """
 
     prompt: SoftPrompt
     tokens: pd.DataFrame
     direction: pd.DataFrame | None
     asked: Judged | None
+    example: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +59,20 @@ class LoraReport:
     health: pd.DataFrame
 
 
-def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Judged | None = None, report: Report = no_report) -> PromptReport:
+def of_prompt(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    *,
+    asked: Judged | None = None,
+    example: str | None = None,
+    note: str | None = None,
+    report: Report = no_report,
+) -> PromptReport:
     """Read one prompt.
+
+    Parameters
+    ----------
+    asked, example, note : see `PromptReport`.
 
     Raises
     ------
@@ -73,7 +89,7 @@ def of_prompt(prompt: SoftPrompt, vocabulary: Vocabulary, *, asked: Judged | Non
         moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
         found = task_direction([prompt], vocabulary, report=report) if moved else None
     shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
-    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked)
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note)
 
 
 def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
@@ -121,9 +137,9 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         loras=[part for part in parts if isinstance(part, LoraReport)],
         vocabulary=vocabulary,
         similarity=_similarity(prompts, vocabulary, report) if together else None,
-        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters)),
+        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters), of_unknown=may_be_echo(clusters)),
         no_clusters=no_clusters,
-        chart=_chart, spectrum=_spectrum, plain=lambda verdict: verdict.removesuffix(RECOVERED), shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
+        chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
     )  # fmt: skip
 
 

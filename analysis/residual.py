@@ -13,8 +13,8 @@ from scipy.stats import false_discovery_control
 from analysis.adapters import LoraAdapter
 from analysis.errors import InputError
 from analysis.models import Report, no_report
-from analysis.neighbours import nearest
-from analysis.null import null_of
+from analysis.neighbours import unit_rows
+from analysis.null import null_of, read_words
 from analysis.spectra import place_of, singular_vectors
 from analysis.vocabulary import Vocabulary
 
@@ -33,8 +33,8 @@ def residual_directions(adapter: LoraAdapter, vocabulary: Vocabulary, *, report:
     Returns
     -------
     Two rows a direction, the two leading directions of each module: module, layer, projection, side (`writes` or `reads`), direction (from 0), sign (+ or −: a
-    singular vector has no sign of its own), singular_value, token_id, token, score (cosine with e − μ), p (the larger one against N(0, Σ) and against
-    uniform directions), q (Benjamini and Hochberg 1995, over all rows).
+    singular vector has no sign of its own), singular_value, token_id, token (the word that it is read as with the common directions taken off: see `analysis.null`), score (cosine with e − μ), p (see
+    `analysis.null.read_words`), q (Benjamini and Hochberg 1995, over all rows).
 
     Raises
     ------
@@ -62,11 +62,11 @@ def residual_directions(adapter: LoraAdapter, vocabulary: Vocabulary, *, report:
             f"No trained module of {adapter.name} reads from or writes to a residual stream {vocabulary.width} wide, the width of {vocabulary.model}'s embeddings."
         )
     report(0.8, "finding the nearest words")
-    ids, scores = nearest(vocabulary.mean + np.array(vectors), vocabulary, top_k=1)
-    p = null_of(vocabulary, report=report).p_direction(scores[:, 0])
+    ids, p = read_words(np.array(vectors), vocabulary, null_of(vocabulary, report=report))
+    words = unit_rows(vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean)
     table = pd.DataFrame(rows, columns=COLUMNS[:7])
-    table["token_id"] = ids[:, 0]
-    table["token"] = [vocabulary.tokens[i] for i in ids[:, 0]]
-    table["score"], table["p"], table["q"] = scores[:, 0], p, false_discovery_control(p, method="bh")
+    table["token_id"] = ids
+    table["token"] = [vocabulary.tokens[i] for i in ids]
+    table["score"], table["p"], table["q"] = (np.array(vectors) * words).sum(axis=1), p, false_discovery_control(p, method="bh")
     report(1.0, "ready")
     return table.astype({"layer": "Int64"})[COLUMNS]

@@ -1,13 +1,14 @@
 """How alike prompts are: six measures of each pair, and what two prompts that have nothing in common score on them.
 
 All vectors of a model share a direction, and the more tokens a prompt has, the better its best matches are: so a cosine of 0.4 between two
-prompts may be chance and nothing else. `chance` says what random prompts of the same lengths score, and z how far a pair is beyond chance.
+prompts may be chance and nothing else. `chance` says what random prompts of the same lengths score, and z how far a pair is beyond prompts of the
+same recipe, which began and moved as these two did and have nothing else in common (see `recipe`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,14 +19,20 @@ from analysis.errors import InputError
 from analysis.models import Report, no_report
 from analysis.neighbours import nearest, unit_rows
 from analysis.null import DRAWS, null_of
+from analysis.recipe import DIRECTIONS, Recipe, recipe_of
 from analysis.vocabulary import Vocabulary
 
-COLUMNS = ["prompt_a", "prompt_b", "pooled_cosine", "mean_cosine", "matched_cosine", "cka", "principal_angle_mean", "z"]
-MEASURES = COLUMNS[2:]
+COLUMNS = ["prompt_a", "prompt_b", "pooled_cosine", "mean_cosine", "matched_cosine", "cka", "principal_angle_mean", "z", "against"]
+MEASURES = COLUMNS[2:-1]
 CHANCE_COLUMNS = ["measure", "mean", "low", "high"]
 MATCHED_COLUMNS = ["position_a", "position_b", "cosine", "nearest_a", "nearest_b", "same_start"]
 
 RANDOM_PAIRS = 200
+OF_RECIPE = 50  # prompts for each kind of directions, of 40 tokens at most; of longer ones fewer
+ALIKE = 0.5  # the centred cosine of starts from which on two tokens began alike
+_TOKENS = 2_000
+LEADING = 6  # components of the vocabulary's covariance along which prompts drift whatever they learn
+LEVEL = 0.05
 SEED = 20_214  # of the random pairs, not of anything a person chooses: figures of two runs can be compared
 LONGEST = DRAWS // 4  # of random prompts: from half of the draws longer ones would be nearly the same each time
 INTERVAL = (0.025, 0.975)
@@ -50,11 +57,14 @@ def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report:
       always 1 for two pairs, and high for few tokens in a wide space, whatever they are: see `chance`.
     - principal_angle_mean: the mean cosine of the principal angles of the row spaces (Björck and Golub 1973), as many as the smaller rank.
       Missing for a prompt of zeros.
-    - z: how far the matched cosine is beyond that of 200 random prompts with rows from N(μ, Σ), (value − mean) / standard deviation. Each of the
-      two is compared with random prompts of the other's length, and the smaller z counts. Here, and here alone, the mean row μ is taken off first:
-      prompts that training has driven away from it have small plain cosines with each other and with any word, and by plain cosines two that
-      started from the same values come out as less alike than chance. Missing for a prompt of more than 250 tokens, and where all random prompts
-      score the same.
+    - z: how far the matched cosine is beyond that of other prompts of the same recipe, (value − mean) / standard deviation. Either prompt is put in the
+      place of 50 times three others: their words are others of the same band (a start that is like one of the other prompt is kept), what moved all their tokens is
+      as long, and as far along μ and the six leading components of the vocabulary's covariance, but otherwise in a random direction, and so is what
+      moved each token by itself: uniform, from N(0, Σ), or along words. Of the six comparisons the z nearest to 0 counts, and 0 where they disagree
+      on the sign. Where the initial values of a prompt are unknown, its mean row is kept and the rest of each row is in a random direction. Here, and
+      here alone, μ is taken off first: prompts that training has driven away from it have small plain cosines with each other and with any word.
+      Missing for a prompt of more than 250 tokens, and where the others all score the same.
+    - against: what z took as given: `starts` (both are known), `one start` (the other's mean row) or `mean rows` (both starts are unknown).
 
     A row of norm zero has the cosine 0 with everything.
 
@@ -67,22 +77,21 @@ def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report:
         raise InputError(f"Prompts are compared two by two, and here is {len(prompts)}; give another one.")
     spaces = [_space_of(prompt, vocabulary) for prompt in prompts]
     pairs = list(combinations(range(len(prompts)), 2))
-    centred = [unit_rows(space.rows - vocabulary.mean) for space in spaces]
-    draws = unit_rows(null_of(vocabulary, report=report).draws - vocabulary.mean)
-    chances: dict[tuple[int, int], tuple[float, float]] = {}  # of a prompt with random ones of a length
+    z = _beyond_recipe(prompts, vocabulary, report)
     rows = []
     for i, (a, b) in enumerate(pairs):
-        report(i / len(pairs), f"comparing pair {i + 1} of {len(pairs)}")
-        cosines = _cosines(centred[a], centred[b])
-        alike, z = cosines[_assignment(cosines)].mean(), []
-        for one, length in ((a, len(prompts[b])), (b, len(prompts[a]))):
-            if (one, length) not in chances:
-                chances[one, length] = _matched_by_chance(_cosines(centred[one], draws), length)
-            mean, deviation = chances[one, length]
-            z.append((alike - mean) / deviation)
-        rows.append((prompts[a].name, prompts[b].name, *_five(spaces[a], spaces[b]), np.min(z)))
+        report(0.8 + 0.2 * i / len(pairs), f"comparing pair {i + 1} of {len(pairs)}")
+        known = (prompts[a].initial is not None) + (prompts[b].initial is not None)
+        rows.append((prompts[a].name, prompts[b].name, *_five(spaces[a], spaces[b]), z[a, b], ("mean rows", "one start", "starts")[known]))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def remarkable(pairs: int) -> float:
+    """The z that one in twenty sets of so many unrelated pairs exceeds (Bonferroni): 1.96 for one pair, 3.8 for 325."""
+    from scipy.stats import norm
+
+    return float(norm.isf(LEVEL / 2 / max(pairs, 1)))
 
 
 def chance(n_a: int, n_b: int, vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:
@@ -261,7 +270,11 @@ def principal_angle_mean(a: np.ndarray, b: np.ndarray) -> float:
 def _same_start(a: SoftPrompt, b: SoftPrompt, of_a: np.ndarray, of_b: np.ndarray) -> list[bool | None]:
     if a.initial is None or b.initial is None:
         return [None] * len(of_a)
-    return np.isclose(a.initial[of_a], b.initial[of_b], rtol=1e-3, atol=1e-6).all(axis=1).tolist()
+    return _same_values(a.initial[of_a], b.initial[of_b]).tolist()
+
+
+def _same_values(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.isclose(rows, others, rtol=1e-3, atol=1e-6).all(axis=-1)
 
 
 # --- Chance ----------------------------------------------------------------------------------------------------------
@@ -287,19 +300,85 @@ def _random_rows(shorter: int, longer: int) -> Iterator[tuple[np.ndarray, np.nda
         yield rng.choice(2 * LONGEST, size=shorter, replace=False), rng.choice(2 * LONGEST, size=longer, replace=False)
 
 
-def _matched_by_chance(cosines: np.ndarray, length: int) -> tuple[float, float]:
-    """The mean and the standard deviation of a prompt's matched cosine with random prompts of a length; nan where nothing can be said.
-
-    Parameters
-    ----------
-    cosines : (n, draws), of the prompt's rows with all draws.
-    """
-    if max(length, len(cosines)) > LONGEST:
-        return float("nan"), float("nan")
+def _beyond_recipe(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: Report) -> np.ndarray:
+    """z of each pair, (n, n) float64, symmetric: see `similarity`."""
+    centred = [unit_rows(prompt.embeddings.astype(np.float64) - vocabulary.mean).astype(np.float32) for prompt in prompts]
+    starts = [None if prompt.initial is None else unit_rows(prompt.initial.astype(np.float64) - vocabulary.mean) for prompt in prompts]
+    least, most = np.full((2, len(prompts), len(prompts)), np.nan)
+    whole = recipe_of(prompts, vocabulary, report=report)
+    ends = np.cumsum([len(prompt) for prompt in prompts])
+    usual = _usual_drift(vocabulary, report)
     rng = np.random.default_rng(SEED)
-    parts = (cosines[:, rng.choice(cosines.shape[1], size=length, replace=False)] for _ in range(RANDOM_PAIRS))
-    values = np.array([part[_assignment(part)].mean() for part in parts])
-    if values.std() <= _ROUNDING:
-        return float("nan"), float("nan")
-    # Prompts that share a finite pool vary less than prompts that do not (Cochran 1977).
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(1 - length / cosines.shape[1]))
+    for b, prompt in enumerate(prompts):
+        report(0.8 * b / len(prompts), f"comparing prompts like {prompt.name} with the others")
+        recipe = whole[np.arange(ends[b] - len(prompt), ends[b])]
+        for kept, others in _by_common_start(b, prompts, starts):
+            z = np.array([_z(recipe, kept, centred[b], [centred[a] for a in others], usual, rng, kind, vocabulary) for kind in DIRECTIONS])
+            least[b, others], most[b, others] = z.min(axis=0), z.max(axis=0)
+    least, most = np.minimum(least, least.T), np.maximum(most, most.T)
+    return np.where(least > 0, least, np.where(most < 0, most, np.where(np.isnan(least), np.nan, 0.0)))
+
+
+def _by_common_start(
+    place: int, prompts: Sequence[SoftPrompt], starts: Sequence[np.ndarray | None]
+) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """The other prompts that are short enough, in groups by which tokens of this one started as one of theirs did, or near it: (n,) bool."""
+    groups: dict[bytes, list[int]] = {}
+    for a, other in enumerate(prompts):
+        if a == place or max(len(other), len(prompts[place])) > LONGEST:
+            continue
+        kept = np.zeros(len(prompts[place]), dtype=bool)
+        if starts[place] is not None and starts[a] is not None:
+            kept = (starts[place] @ starts[a].T).max(axis=1) >= ALIKE
+        groups.setdefault(kept.tobytes(), []).append(a)
+    for kept, others in groups.items():
+        yield np.frombuffer(kept, dtype=bool), others
+
+
+def _z(
+    recipe: Recipe,
+    kept: np.ndarray,
+    own: np.ndarray,
+    others: list[np.ndarray],
+    usual: np.ndarray,
+    rng: np.random.Generator,
+    directions: str,
+    vocabulary: Vocabulary,
+) -> list[float]:
+    """z of a prompt with each of the others, beside prompts of its recipe in its place; nan where these score the same."""
+    n = len(recipe)
+    runs = int(np.clip(_TOKENS // n, 20, OF_RECIPE))
+    rows = _turned(recipe, usual, runs, rng).rows(rng, directions, kept=np.tile(kept, runs))
+    made = unit_rows(rows - vocabulary.mean).astype(np.float32)
+    result = []
+    for other in others:
+        cosines = (other @ made.T).reshape(len(other), runs, n).transpose(1, 0, 2)
+        values = np.array([part[_assignment(part)].mean(dtype=np.float64) for part in cosines])
+        between = other @ own.T
+        deviation = values.std(ddof=1)
+        result.append(
+            (between[_assignment(between)].mean(dtype=np.float64) - values.mean()) / deviation if deviation > _ROUNDING else np.nan
+        )
+    return result
+
+
+def _turned(recipe: Recipe, usual: np.ndarray, times: int, rng: np.random.Generator) -> Recipe:
+    """The recipe so many times, each time with what moved all tokens in another direction, but for what is along the usual drift.
+
+    Where the start is unknown it stays as it is.
+    """
+    again = recipe[np.tile(np.arange(len(recipe)), times)]
+    if not recipe.start.any():
+        return again
+    common, random = recipe.common[0], rng.standard_normal((times, recipe.common.shape[1]))
+    along = (common @ usual.T) @ usual
+    random -= (random @ usual.T) @ usual
+    return replace(again, common=np.repeat(along + np.linalg.norm(common - along) * unit_rows(random), len(recipe), axis=0))
+
+
+def _usual_drift(vocabulary: Vocabulary, report: Report) -> np.ndarray:
+    """An orthonormal basis of μ and the leading components of Σ, as the null's draws have them, (≤ 7, d)."""
+    draws = null_of(vocabulary, report=report).draws.astype(np.float64) - vocabulary.mean
+    values, vectors = np.linalg.eigh(draws @ draws.T)
+    leading = vectors[:, ::-1][:, :LEADING].T @ draws
+    return _Space.of(np.vstack([vocabulary.mean, leading[values[::-1][:LEADING] > 0]])).basis

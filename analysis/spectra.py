@@ -48,6 +48,7 @@ PROJECTIONS = (
     ("v", r"(^|[._])(v_proj|to_v|v|value|wv)(_lora)?$"),
     ("o", r"(^|[._])(o_proj|out_proj|to_out([._]0)?|o|wo|attn[._]c_proj|attention[._]dense)(_lora)?$"),
     ("qkv", r"(^|[._])(qkv|qkv_proj|query_key_value|c_attn|Wqkv)$"),
+    ("gate_up", r"(^|[._])gate_up_proj$"),
     ("gate", r"(^|[._])(gate_proj|w1)$"),
     ("up", r"(^|[._])(up_proj|w3|fc1|dense_h_to_4h|mlp[._]c_fc|ff[._]net[._]0[._]proj)$"),
     ("down", r"(^|[._])(down_proj|w2|fc2|dense_4h_to_h|mlp[._]c_proj|ff[._]net[._]2)$"),

@@ -82,7 +82,7 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     Raises
     ------
     InputError
-        It holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors.
+        It holds tensors beside the factors, magnitudes (DoRA), embeddings' factors, or factors of experts.
     """
     if adapter.saved_modules:
         raise InputError(
@@ -91,6 +91,11 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     if any(factors.magnitude_name for factors in adapter.modules.values()):
         raise InputError(
             f"{adapter.name} is weight-decomposed (DoRA): its update is not B A alone, and cutting ranks would change its magnitudes' meaning."
+        )
+    stacked = next((module for module, factors in adapter.modules.items() if factors.experts > 1), None)
+    if stacked is not None:
+        raise InputError(
+            f"{adapter.name} changes parameters of experts ({stacked}, …), whose factors PEFT keeps in one at one rank; they cannot be truncated here."
         )
     if any("lora_embedding_" in factors.a_name for factors in adapter.modules.values()):
         raise InputError(f"{adapter.name} changes embeddings, whose factors PEFT keeps otherwise; they cannot be truncated here.")

@@ -21,12 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.errors import ModelError, printable
+from analysis.errors import ModelError, panics_caught, printable, reason
 from analysis.folders import cache_folder, read_json_object, remove_at_once
+from analysis.gguf_file import MAX_ROWS, GgufFile
 from analysis.kept import Blocks, KeptArrays
 from analysis.models import ModelFiles, Report, no_report, resolve_model
+from analysis.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of
 
 ROWS_AT_A_TIME = 8192
+MAX_JSON = 16 * 2**20  # bytes of a config or an index; that of 160,000 tensors has 9 million
 RELEASED_ABOVE = 1 << 30  # bytes; blocks of a larger memory-mapped array leave the memory when they have been used
 _VERSION = 4  # raise it when the content of a kept vocabulary changes
 
@@ -249,34 +252,21 @@ _GGUF_TOKENIZERS = {"gpt2": "byte-level", "llama": "sentencepiece", "t5": "sente
 
 
 def _open_gguf(path: Path):
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise ModelError(f"The file {path.name} cannot be read as GGUF ({error}).") from error
-    tensor = next((t for t in reader.tensors if t.name == "token_embd.weight"), None)
-    if tensor is None or "tokenizer.ggml.tokens" not in reader.fields:
+    file = GgufFile(path)
+    if "token_embd.weight" not in file.tensors or "tokenizer.ggml.tokens" not in file:
         raise ModelError(f"The file {path.name} holds no token_embd.weight or no tokens; it is not a language model.")
-    raw_tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-    kinds = np.asarray(
-        reader.fields["tokenizer.ggml.token_type"].contents() if "tokenizer.ggml.token_type" in reader.fields else [1] * len(raw_tokens)
-    )
-    special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
-    if len(kinds) != len(raw_tokens) or not {"tokenizer.ggml.model", "general.architecture"} <= set(reader.fields):
+    shape = file.rows_shape("token_embd.weight")
+    raw_tokens = file.strings("tokenizer.ggml.tokens", shape[0])  # a token without a row is never read
+    kinds = file.numbers("tokenizer.ggml.token_type", shape[0]) if "tokenizer.ggml.token_type" in file else None
+    style, architecture = file.text("tokenizer.ggml.model"), file.text("general.architecture")
+    if raw_tokens is None or None in (style, architecture) or (kinds is not None and len(kinds) != len(raw_tokens)):
         raise ModelError(f"The file {path.name} does not say which tokenizer and architecture it holds; convert the model again.")
-    style = _GGUF_TOKENIZERS.get(reader.fields["tokenizer.ggml.model"].contents(), "byte-level")
-    literal = {token for token, kind in zip(raw_tokens, kinds, strict=True) if kind in (2, 3, 4)}
-    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
-    shape = (int(tensor.shape[1]), int(tensor.shape[0]))
-    scale = _scale({"model_type": reader.fields["general.architecture"].contents()}, shape[1])
-
-    def blocks():
-        for start in range(0, shape[0], ROWS_AT_A_TIME):
-            rows = gguf.quants.dequantize(tensor.data[start : start + ROWS_AT_A_TIME], tensor.tensor_type)
-            yield rows.reshape(-1, shape[1]).astype(np.float32, copy=False) * scale
-
-    return tokens, special, shape, blocks
+    kinds = np.ones(len(raw_tokens)) if kinds is None else kinds
+    special = np.isin(kinds, _GGUF_SPECIAL_TYPES)
+    literal = {token for token, kind in zip(raw_tokens, kinds.tolist(), strict=True) if kind in (2, 3, 4)}
+    tokens, special = _printable_tokens(raw_tokens, special, _GGUF_TOKENIZERS.get(style, "byte-level"), literal)
+    scale = _scale({"model_type": architecture}, shape[1])
+    return tokens, special, shape, lambda: (rows * scale for rows in file.rows("token_embd.weight", ROWS_AT_A_TIME))
 
 
 # --- A folder of safetensors -----------------------------------------------------------------------------------------
@@ -285,24 +275,29 @@ def _open_gguf(path: Path):
 def _open_folder(folder: Path):
     from safetensors import SafetensorError, safe_open
 
-    config = read_json_object(folder / "config.json", ModelError)
-    raw_tokens, special, style, literal = _folder_tokens(folder)
-    tokens, special = _printable_tokens(raw_tokens, special, style, literal)
+    config = _small_json(folder / "config.json")
     path, name = _embedding_file(folder)
     try:
         with safe_open(path, framework="pt") as file:
             shape = tuple(file.get_slice(name).get_shape())
-    except SafetensorError as error:
-        raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
-    if len(shape) != 2:
-        raise ModelError(f"The tensor {name} in {path.name} has the shape {shape}; input embeddings have two dimensions.")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The file {path.name} cannot be read as safetensors ({reason(error)}).") from error
+    if len(shape) != 2 or 0 in shape or shape[0] > MAX_ROWS:
+        raise ModelError(
+            f"The tensor {printable(name)[:60]} in {path.name} has the shape {shape}; input embeddings have two dimensions, at most {MAX_ROWS:,} rows."
+        )
+    tokens, special = _printable_tokens(*_folder_tokens(folder, shape[0]))
     scale = _scale(config, shape[1])
 
     def blocks():
         for start in range(0, shape[0], ROWS_AT_A_TIME):
             with safe_open(path, framework="pt") as file:  # opened for each block: the file's pages are in memory while it is open
-                rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME].float()
-            yield rows.numpy() * scale
+                rows = file.get_slice(name)[start : start + ROWS_AT_A_TIME]
+            if not rows.is_floating_point():
+                raise ModelError(
+                    f"The tensor {printable(name)[:60]} in {path.name} holds {rows.dtype}; input embeddings are floating-point numbers."
+                )
+            yield rows.float().numpy() * scale
 
     return tokens, special, shape, blocks
 
@@ -312,9 +307,11 @@ def _embedding_file(folder: Path) -> tuple[Path, str]:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = read_json_object(index, ModelError).get("weight_map") or {}
+        weight_map = _small_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ModelError(f"The file {index} places no tensors; copy or download it again.")
         name = embedding_tensor_name(list(weight_map))
-        path = folder / Path(weight_map[name]).name
+        path = folder / Path(str(weight_map[name])[:255]).name
         if not path.is_file():
             raise ModelError(f"The folder {folder} holds no {path.name}, in which {index.name} places the input embeddings; copy it there.")
         return path, name
@@ -324,43 +321,34 @@ def _embedding_file(folder: Path) -> tuple[Path, str]:
     try:
         with safe_open(candidates[0], framework="pt") as file:
             return candidates[0], embedding_tensor_name(list(file.keys()))
-    except SafetensorError as error:
-        raise ModelError(f"The file {candidates[0].name} cannot be read as safetensors ({error}).") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The file {candidates[0].name} cannot be read as safetensors ({reason(error)}).") from error
 
 
-def _folder_tokens(folder: Path) -> tuple[list[str], np.ndarray, str, set[str]]:
-    from tokenizers import Tokenizer
+def _small_json(path: Path) -> dict:
+    if path.stat().st_size > MAX_JSON:
+        raise ModelError(f"The file {path} has {path.stat().st_size:,} bytes, at most {MAX_JSON:,} are read; download it again.")
+    return read_json_object(path, ModelError)
 
-    if (folder / "tokenizer.json").is_file():
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:
-            raise ModelError(f"The file {folder / 'tokenizer.json'} is not a tokenizer ({error}); copy or download it again.") from error
-    else:
-        from transformers import AutoTokenizer
 
-        try:
+def _folder_tokens(folder: Path, rows: int) -> RawTokens:
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return read_tokenizer(path, rows)
+    from transformers import AutoTokenizer
+
+    try:
+        with panics_caught():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).backend_tokenizer
-        except (OSError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"The folder {folder} holds no tokenizer that can be read; copy the model's tokenizer.json beside its config.json."
-            ) from error
-    by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
-    size = max(by_id, default=-1) + 1
-    tokens = [by_id.get(i, f"<unused_row_{i}>") for i in range(size)]
-    added = tokenizer.get_added_tokens_decoder()
-    special = np.zeros(size, dtype=bool)
-    special[[i for i in range(size) if i not in by_id or (i in added and added[i].special)]] = True
-    return tokens, special, _style(json.loads(tokenizer.to_str()), tokens), {token.content for token in added.values()}
-
-
-def _style(spec: dict, tokens: list[str]) -> str:
-    kinds = re.findall(r'"type":\s*"(\w+)"', json.dumps({key: spec.get(key) for key in ("decoder", "pre_tokenizer", "normalizer")}))
-    if "ByteLevel" in kinds:
-        return "byte-level"
-    if "WordPiece" in kinds or (spec.get("model") or {}).get("type") == "WordPiece":
-        return "wordpiece"
-    return "sentencepiece" if any("▁" in token for token in tokens) else "plain"
+            added = tokenizer.get_added_tokens_decoder()
+            by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
+            style = style_of(json.loads(tokenizer.to_str()), by_id.values())
+    except Exception as error:  # whatever the readers of six formats raise
+        raise ModelError(
+            f"The folder {folder} holds no tokenizer that can be read ({reason(error)}); copy the model's tokenizer.json beside its config.json."
+        ) from error
+    special = {i for i, token in added.items() if token.special}
+    return raw_tokens(by_id, special, {token.content for token in added.values()}, style, rows, folder)
 
 
 # --- Both ------------------------------------------------------------------------------------------------------------

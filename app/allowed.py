@@ -1,11 +1,14 @@
-"""The folders that whoever started the dashboard opened to it. No page reads a path outside them."""
+"""What a link may open: what is in the folders that whoever started the dashboard opened to it, and models that are on this machine by their names."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from analysis import hub
 from analysis.errors import InputError
+from analysis.gemma import GEMMA_MODEL
+from analysis.models import EMBEDDED_ALIASES, is_hub_id, is_prepared
 
 VARIABLE = "SOFT_PROMPT_EXPLORER_FOLDERS"
 
@@ -36,6 +39,20 @@ def allowed_path(text: str) -> Path:
         break
     shown = ", ".join(map(str, folders))
     raise InputError(f"There is no {text.strip()[:200]!r} that may be opened; a path has to be in, and stay in, {shown}.")
+
+
+def may_be_linked(model: str) -> bool:
+    """Whether a link alone may name this model: nothing is fetched for it, and no path outside the allowed folders is looked at."""
+    if model in EMBEDDED_ALIASES:
+        return True
+    try:
+        if model == GEMMA_MODEL:
+            return is_prepared(GEMMA_MODEL)
+        if Path(model).is_absolute():  # a relative one would be looked for elsewhere
+            return allowed_path(model).exists()
+    except InputError:
+        return False
+    return is_hub_id(model) and hub.is_at_hand(model)
 
 
 def _is_within(path: Path, folders: list[Path]) -> bool:

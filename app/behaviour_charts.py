@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.behaviour import CONTROLS, WHOLE, row_label
-from app.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
+from analysis.behaviour import CONTROLS, PART_ALONE, PART_OUT, REST_ALONE, TWIN, WHOLE, row_label
+from app.charts import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
 
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 
 # What belongs together has one colour and one shape; the legend names it.
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "the whole prompt changed": (BLUE, "circle", ("no prompt", "initial values", "nearest words", "order shuffled", "random words")),
+    "the whole prompt changed": (BLUE, "circle", ("no prompt", "initial values", "nearest words", TWIN, "order shuffled", "random words")),
     "the task direction": (GREEN, "diamond", ("task direction out", "task direction alone")),
+    "its words' part, and the rest": (BLUE_LIGHT, "triangle-down", (PART_OUT, PART_ALONE, REST_ALONE)),
     "principal directions": (PURPLE, "square", ("principal direction out", "principal direction alone")),
     "random directions of the same size": (GREY, "x", tuple(control for control in CONTROLS.values() if control.startswith("random"))),
     "the path from start to end": (ORANGE, "triangle-up", ("path",)),

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from analysis.errors import shown
-from analysis.readings import RECOVERED, SHAPES
+from analysis.readings import SHAPES
+from analysis.starts import plain_verdict
 
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"
@@ -30,6 +31,7 @@ VERDICT_MARKS = {
     "echo": (ORANGE, "square"),
     "near a word": (BLUE, "diamond"),
     "unreadable": (GREY, "x"),
+    "never trained": (GREY, "circle-open"),
 }
 # Runs beside another: told by colour and by dash, and named in the legend.
 BESIDE_STYLES = [(VERMILION, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"), (BLUE_LIGHT, "longdashdot")]
@@ -44,7 +46,7 @@ def drawn(token: str) -> str:
 
 def verdict_label(verdict: str) -> str:
     """A verdict with the shape that stands for it on the map."""
-    return f"{SHAPES[verdict.removesuffix(RECOVERED)]} {verdict}"
+    return f"{SHAPES[plain_verdict(verdict)]} {verdict}"
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -253,18 +255,18 @@ def score_gains(runs: pd.DataFrame) -> go.Figure:
     figure.add_scatter(
         x=runs["no_prompt"], y=runs["name"], mode="markers", name="no prompt",
         marker={"symbol": "square-open", "size": 11, "color": ORANGE, "line": {"width": 2}},
-        hovertemplate="%{y}<br>no prompt: %{x:.3f}<extra></extra>",
+        customdata=runs["n"], hovertemplate="%{y}<br>no prompt: %{x:.3f}, n %{customdata:,.0f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=runs["start"], y=runs["name"], mode="markers", name="initial values, untrained",
         marker={"symbol": "diamond-open", "size": 11, "color": GREY, "line": {"width": 2}},
-        hovertemplate="%{y}<br>initial values: %{x:.3f}<extra></extra>",
+        customdata=runs["n"], hovertemplate="%{y}<br>initial values: %{x:.3f}, n %{customdata:,.0f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=runs["score"], y=runs["name"], mode="markers", name="trained, 95 % interval",
         marker={"symbol": "circle", "size": 11, "color": BLUE},
         error_x={"type": "data", "symmetric": False, "array": runs["high"] - runs["score"], "arrayminus": runs["score"] - runs["low"], "color": BLUE},
-        hovertemplate="%{y}<br>with the prompt: %{x:.3f}<extra></extra>",
+        customdata=runs["n"], hovertemplate="%{y}<br>with the prompt: %{x:.3f}, n %{customdata:,.0f}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
         height=110 + 34 * len(runs),
@@ -273,7 +275,10 @@ def score_gains(runs: pd.DataFrame) -> go.Figure:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
-    figure.update_yaxes(autorange="reversed", title=None, type="category")
+    figure.update_yaxes(
+        autorange="reversed", title=None, type="category", tickmode="array", tickvals=runs["name"].tolist(),
+        ticktext=[f"{drawn(row.name)}, n {row.n:,.0f}" for row in runs.itertuples(index=False)],
+    )  # fmt: skip
     return figure
 
 
@@ -282,7 +287,7 @@ def _marks(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
     shapes = CATEGORY_SHAPES[dimensions]
     marks, place = {}, 0
     for group in groups:
-        verdict = VERDICT_MARKS.get(group.removesuffix(RECOVERED))
+        verdict = VERDICT_MARKS.get(plain_verdict(group))
         if verdict is not None:
             marks[group] = (verdict[0], verdict[1] if verdict[1] in (*shapes, "x") else "circle")
         elif group in UNGROUPED:
@@ -821,7 +826,7 @@ def readability_trade(table: pd.DataFrame, x: str) -> go.Figure:
                 line={"color": colour, "width": 1.5, "dash": dash}, marker={"symbol": shape, "size": 11, "color": colour},
                 error_y={"type": "data", "symmetric": False, "array": rows[high] - rows[column], "arrayminus": rows[column] - rows[low], "color": colour, "thickness": 1.5},
                 text=labels, textposition="top right", cliponaxis=False,
-                customdata=[f"{drawn(row.prompt)}, {label}<br>{drawn(_shortened(row.words, 60))}" for row, label in zip(rows.itertuples(), labels, strict=True)],
+                customdata=[f"{drawn(row.prompt)}, {label}, n {row.n:,.0f}<br>{drawn(_shortened(row.words, 60))}" for row, label in zip(rows.itertuples(), labels, strict=True)],
                 hovertemplate="%{customdata}<br>%{y:.1%}<extra>" + name + "</extra>",
             )  # fmt: skip
     room = 0.12 * (float(np.ptp(table[x])) or 1.0)
@@ -873,7 +878,7 @@ def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, **style) -> 
     errors = {axis: style.pop(axis) | {"color": colour, "thickness": 1.5} for axis in ("error_x", "error_y") if axis in style}
     figure.add_scatter(
         **({"mode": "markers"} | style), **errors, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
-        customdata=[f"{html.escape(_shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
+        customdata=[f"{html.escape(_shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
         hovertemplate="%{customdata}<extra>" + method + "</extra>",
     )  # fmt: skip
 

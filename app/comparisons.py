@@ -51,7 +51,7 @@ def show_table(rows: pd.DataFrame, key: str) -> None:
             "seconds_scoring": number("scoring", format="%.0f s"),
             "peak_memory": number("peak memory", format="bytes", help="The most that the process held at once, the model with it"),
         },
-        alt=f"The comparison, a row a method or prompt: {'; '.join(f'{row.method} {row.score:.3f}' if row.n else f'{row.method} without a score' for row in rows.itertuples())}.",
+        alt=f"The comparison, a row a method or prompt: {'; '.join(f'{row.method} {row.score:.3f}, n {row.n:,.0f}' if row.n else f'{row.method} without a score' for row in rows.itertuples())}.",
     )
 
 
@@ -73,8 +73,7 @@ def choose_model() -> str:
     picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`.")
     if picked != OTHER_MODEL:
         return picked
-    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
-    return named or EMBEDDED_MODEL
+    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def choose() -> ComparisonConfig:

@@ -59,7 +59,7 @@ def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
         for row in past.itertuples()
     ]
     near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
-    task = get_task(config.task)
+    task = config.asked_task()
     a_step = _work(config.method, config.batch_size, config.described().get("tokens", 0), task, parameters)
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)

@@ -7,7 +7,6 @@ that was stopped, or that the server's end cut off, is in `JobQueue.unfinished` 
 from __future__ import annotations
 
 import logging
-import queue
 import secrets
 import threading
 import time
@@ -33,6 +32,7 @@ from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]
 UNDER_WAY: tuple[State, ...] = ("queued", "preparing", "training", "evaluating")
 KEPT_JOBS = 20
+WAITING = 5  # trainings of one session that wait for their turn
 LOOK_EVERY_SECONDS = 1.5
 LOOK_SHARE = 0.2  # of the time, at most, goes into looking
 KEPT_LOOKS = 60  # beyond, every other one is let go
@@ -100,6 +100,7 @@ class _StoppedError(Exception):
 class _Job:
     progress: Progress
     limit: int | None
+    session: str
     stop: threading.Event
     recording: store.Recording | None = None
 
@@ -125,16 +126,18 @@ def config_of(described: dict) -> TrainingConfig:
 
 
 class JobQueue:
-    """Runs jobs one after another in a thread of its own."""
+    """Runs jobs one after another in a thread of its own; sessions take turns, so that one with many does not hold up another with one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._jobs: dict[str, _Job] = {}
-        self._waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._came = threading.Condition(self._lock)
+        self._waiting: list[_Job] = []
+        self._served: dict[str, int] = {}  # when the latest job of each session was begun, by number
         self._language_model: tuple[str, tuple] | None = None  # the worker's own; the last model stays loaded
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
-    def submit(self, config: TrainingConfig, name: str, *, limit: int | None) -> str:
+    def submit(self, config: TrainingConfig, name: str, *, limit: int | None, session: str = "") -> str:
         """Queue a run that is to be kept under `name`, evaluated on `limit` held-out examples; answers the job's id.
 
         An unfinished run of that name goes on where it was, and its job, if this server still has it, makes room for the new one.
@@ -142,20 +145,23 @@ class JobQueue:
         Raises
         ------
         InputError
-            The name is taken, also by a job that has not been saved yet, or is that of an unfinished run with other settings.
+            The name is taken, also by a job that has not been saved yet or by a training of another process, or is that of an unfinished run with other
+            settings; or the session has `WAITING` jobs that wait.
         """
         with self._lock:
             self._check_name(name)
+            if sum(job.session == session and job.progress.state == "queued" for job in self._waiting) >= WAITING:
+                raise InputError(f"You have {WAITING} trainings that wait for their turn; wait until one of them begins, or stop one.")
             if store.checkpoint_path(name).is_file():
                 self._check_goes_on(config, name)
                 self._let_go(name)
             job_id = secrets.token_urlsafe(6)
-            job = _Job(Progress(job_id, name, config, "queued", doing="waiting", trained_as=name), limit, threading.Event())
+            job = _Job(Progress(job_id, name, config, "queued", doing="waiting", trained_as=name), limit, session, threading.Event())
             self._jobs[job_id] = job
             ended = [key for key, job in self._jobs.items() if not job.progress.under_way]
             for key in ended[:-KEPT_JOBS]:
                 del self._jobs[key]
-        self._waiting.put(job)
+            self._put(job)
         return job_id
 
     def get(self, job_id: str) -> Progress | None:
@@ -170,7 +176,8 @@ class JobQueue:
     def ahead_of(self, job_id: str) -> int:
         """How many jobs run or wait before this one."""
         with self._lock:
-            ids = [key for key, job in self._jobs.items() if job.progress.under_way]
+            running = [job for job in self._jobs.values() if job.progress.under_way and job not in self._waiting]
+            ids = [job.progress.id for job in (*running, *self._in_turn())]
         return ids.index(job_id) if job_id in ids else 0
 
     def unfinished(self) -> pd.DataFrame:
@@ -198,7 +205,7 @@ class JobQueue:
         """
         with self._lock:
             job = self._jobs[job_id]
-        return self.submit(job.progress.config, job.progress.trained_as, limit=job.limit)
+        return self.submit(job.progress.config, job.progress.trained_as, limit=job.limit, session=job.session)
 
     def keep(self, job_id: str, name: str) -> None:
         """Evaluate and save, under a name that may be new, what a job that stopped or failed has learned.
@@ -219,20 +226,55 @@ class JobQueue:
                 job.progress, name=name, state="queued", doing="waiting to be evaluated", share=0.0, error=None, can_be_kept=False, can_go_on=False
             )  # fmt: skip
             self._jobs[job_id] = job  # at the end: it waits behind the others
-        self._waiting.put(job)
+            self._put(job)
 
     def discard(self, name: str) -> None:
-        """Let go of an unfinished run, and of what it has learned; one that is under way is left alone."""
+        """Let go of an unfinished run, and of what it has learned; one that is under way is left alone.
+
+        Raises
+        ------
+        InputError
+            Another process trains it.
+        """
         with self._lock:
             if any(job.progress.trained_as == name and job.progress.under_way for job in self._jobs.values()):
                 return
-            self._let_go(name)
-            runs.forget(name)
+            with runs.claimed(name):
+                self._let_go(name)
+                runs.forget(name)
 
     def _check_name(self, name: str) -> None:
         store.check_name(name)
         if any(name in (job.progress.name, job.progress.trained_as) and job.progress.under_way for job in self._jobs.values()):
             raise InputError(f"A training called {name} is already in the queue; choose another name.")
+        with runs.claimed(name):  # refused where another process trains it
+            pass
+
+    def _put(self, job: _Job) -> None:
+        with self._came:
+            self._waiting.append(job)
+            self._came.notify()
+
+    def _in_turn(self) -> list[_Job]:
+        """Those that wait, in the order in which they will be begun: the session that was served longest ago comes first, and of its jobs the oldest."""
+        waiting, served, order = [job for job in self._waiting if job.progress.state == "queued"], dict(self._served), []
+        while waiting:
+            job = min(waiting, key=lambda job: served.get(job.session, 0))
+            waiting.remove(job)
+            order.append(job)
+            served[job.session] = max(served.values(), default=0) + 1
+        return order
+
+    def _take(self) -> _Job:
+        """The job whose turn it is, once there is one."""
+        with self._came:
+            while not (order := self._in_turn()):
+                self._waiting.clear()  # what is left was stopped while it waited
+                self._came.wait()
+            job = order[0]
+            self._waiting.remove(job)
+            self._served[job.session] = max(self._served.values(), default=0) + 1
+            return job
 
     def _check_goes_on(self, config: TrainingConfig, name: str) -> None:
         kept = store.unfinished().set_index("name")["config"]
@@ -254,11 +296,13 @@ class JobQueue:
             import peft  # noqa: F401 - takes seconds: while the person still chooses the settings
 
         while True:
-            job = self._waiting.get()
-            if job.progress.state != "queued":
-                continue  # stopped while it waited
+            job = self._take()
             try:
-                self._run(job)
+                with runs.claimed(job.progress.trained_as), runs.claimed(job.progress.name):
+                    store.check_name(job.progress.name)
+                    scores = self._run(job)
+                self._update(job, state="saved", scores=scores, saved_as=job.progress.name, share=1.0, doing="saved")
+                job.recording = None
             except _StoppedError:
                 self._update(job, state="stopped", doing=f"stopped after {job.progress.steps_done} steps", **job.ended)
             except DivergedError as error:  # it would do so again: there is nothing to go on with
@@ -270,7 +314,9 @@ class JobQueue:
                 sentence = f"The training failed unexpectedly ({type(error).__name__}); the server's log says where."
                 self._update(job, state="failed", error=sentence, **job.ended)
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: _Job) -> pd.DataFrame:
+        """Train, score and save a job; answers its scores."""
+
         def report(share: float, doing: str) -> None:
             _check_stop(job)
             self._update(job, share=share, doing=doing)
@@ -285,8 +331,7 @@ class JobQueue:
         scores = evaluate_run(job.recording, language_model=language_model, limit=job.limit, report=report)
         store.save(job.recording, job.progress.name, scores)
         runs.forget(job.progress.trained_as)
-        self._update(job, state="saved", scores=scores, saved_as=job.progress.name, share=1.0, doing="saved")
-        job.recording = None
+        return scores
 
     def _train(self, job: _Job, report: Report) -> None:
         config = job.progress.config

@@ -1,8 +1,15 @@
 """Page registry and navigation. Start it with `make app`."""
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="Soft Prompt Explorer", page_icon=":material/explore:", layout="wide")
+from app.background import begin_page
+
+ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
+
+st.set_page_config(page_title="Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
+begin_page()
 
 pages = [
     st.Page("views/gallery.py", title="Gallery", icon=":material/grid_view:", default=True),

@@ -13,7 +13,8 @@ from app import charts, widgets
 from app.background import computed
 from trained_prompts import evaluation, store
 from trained_prompts.own_data import kept_tasks
-from trained_prompts.tasks import TASKS, get_task
+from trained_prompts.tasks import TASKS
+from trained_prompts.templates import how_asked
 
 BARE = "no prompt"
 OWN_TASK = "its own"
@@ -46,7 +47,11 @@ def measure(cards: list[tuple[str, pd.Series | None, str, str]], limit: int, rep
         if loaded[0] != model:
             loaded = (model, load_model(model, report=report_part))
         with adapted_run(run, loaded[1]) as subject:
-            measured.append(evaluation.scorecard_and_calibration(name, subject, get_task(task), limit=limit, report=report_part))
+            measured.append(
+                evaluation.scorecard_and_calibration(
+                    name, subject, how_asked(None if run is None else Path(run["path"]), task).task, limit=limit, report=report_part
+                )
+            )
     return [pd.concat(tables, ignore_index=True) for tables in zip(*measured, strict=True)]
 
 

@@ -13,7 +13,7 @@ from analysis.vocabulary import load_vocabulary
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import store
-from trained_prompts.tasks import get_task
+from trained_prompts.templates import how_asked, together
 from trained_prompts.trade import trade
 
 AGAINST = {"cosine": "cosine with the nearest word", "near": "tokens beyond chance"}
@@ -86,7 +86,8 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     def compute(report: Report) -> pd.DataFrame:
         vocabulary, language_model = load_vocabulary(model, report=report), load_model(model, report=report)
         prompts = [load_soft_prompt(path) for path in runs["path"]]
-        return trade(prompts, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
+        asked = together([how_asked(prompt, task) for prompt in prompts])
+        return trade(prompts, asked.task, vocabulary, language_model=language_model, limit=limit, report=report)
 
     table = computed(("trade", tuple(runs["path"]), tuple(runs["created"]), limit), "the scores of vectors and words", compute, alone=True)
     if table is None:
@@ -136,12 +137,12 @@ def summed_up(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     above = int((table["words_low"] > first["no_prompt_high"]).sum())
     return (
-        f"The vectors score **{span(table['score'])}**, the words in their place **{span(table['words_score'])}**; without any prompt the model scores "
+        f"On {span(table['n'], '{:,.0f}')} held-out examples each, the vectors score **{span(table['score'])}**, the words in their place **{span(table['words_score'])}**; without any prompt the model scores "
         f"**{first['no_prompt']:.2f}** ({first['no_prompt_low']:.2f} to {first['no_prompt_high']:.2f}). "
         f"The words do better than no prompt, beyond the intervals, in {above or 'none'} of the {len(table)}."
     )
 
 
-def span(scores: pd.Series) -> str:
-    low, high = f"{scores.min():.2f}", f"{scores.max():.2f}"
+def span(values: pd.Series, written: str = "{:.2f}") -> str:
+    low, high = written.format(values.min()), written.format(values.max())
     return low if low == high else f"{low} to {high}"

@@ -10,15 +10,19 @@ from contextlib import contextmanager, suppress
 import pandas as pd
 import streamlit as st
 
-from analysis import export
+from analysis import export, hub
 from analysis.adapters import LoraAdapter, SoftPrompt, distinct, load_soft_prompt
 from analysis.adapters import load_lora as read_lora
 from analysis.errors import AdapterError, InputError, ModelError
+from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
-from analysis.readings import RECOVERED, VERDICTS
+from analysis.readings import VERDICTS
+from analysis.starts import names_start, plain_verdict, start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from app import charts
+from app.allowed import may_be_linked
 from app.jobs import JobQueue
+from app.text import plain
 from trained_prompts import store
 
 # The command line's options in a refusal, and what they are called on the pages.
@@ -35,11 +39,6 @@ _FORMS = {
 def job_queue() -> JobQueue:
     """The one queue of this server."""
     return JobQueue()
-
-
-def plain(text: str) -> str:
-    """Text of a stranger's (a file's name, a message about it) as text: no Markdown, no picture, no link."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
 
 
 def refusal(error: InputError) -> None:
@@ -106,6 +105,14 @@ def prompt_keys() -> list[str]:
     return keys
 
 
+def note_left_out() -> None:
+    """A quiet line on the person's own runs and files that no list holds, and why."""
+    sentences = list(store.left_out().values())
+    if sentences:
+        more = f" So it is with {len(sentences) - 1} more; `python -m trained_prompts list` names them." if len(sentences) > 1 else ""
+        st.caption(f":material/report: Left out: {plain(sentences[0])}{more}")
+
+
 def load_lora(key: str) -> LoraAdapter:
     if key in opened():
         return opened()[key]
@@ -139,6 +146,60 @@ def _models_named() -> dict[str, str]:
     return st.session_state.setdefault("models", {})
 
 
+def asked_models() -> set[str]:
+    """The names of models that this person typed, or pressed a button to use; kept for the session."""
+    return st.session_state.setdefault("asked_models", set())
+
+
+def model_field(place, label: str, *, key: str, **options) -> str:
+    """A field for the name of a model. A link may fill it in, so what stands there need not be what its person asked for: see `only_linked`."""
+
+    def typed() -> None:
+        asked_models().add(st.session_state[key].strip())
+
+    return place.text_input(label, key=key, bind="query-params", on_change=typed, **options).strip()
+
+
+def only_linked(model: str) -> bool:
+    """Whether a model is named by a link alone that may not name it: nothing is fetched then, and nothing looked at."""
+    return model not in asked_models() and not may_be_linked(model)
+
+
+def ask_about_link(model: str) -> None:
+    """Say what a link does not do by itself, in the same words whether there is such a model or not, and ask."""
+    st.info(f"The link names the model {plain(model[:200])}. A link alone fetches nothing and opens no folder.", icon=":material/link_off:")
+    if st.button("Use this model", key=f"use-{model}", icon=":material/check:"):
+        asked_models().add(model)
+        st.rerun()
+
+
+def may_be_fetched(model: str, what: str) -> bool:
+    """Whether what `what` names of a model is on this machine, or its person asked for it to be fetched; else the page asks.
+
+    Parameters
+    ----------
+    what : `the vocabulary` (tokenizer and input embeddings), or `the model` with all its weights.
+    """
+    if not is_hub_id(model) or model in (*EMBEDDED_ALIASES, GEMMA_MODEL) or (what, model) in asked_fetches():
+        return True
+    if is_at_hand(model) if what == "the vocabulary" else hub.whole_snapshot(model) is not None:
+        return True
+    st.info(
+        f"This asks for {what} of {plain(model)}, which is not on this machine. Fetching it asks the model hub for "
+        f"{'that model’s tokenizer and input embeddings, and for nothing else' if what == 'the vocabulary' else 'all of that model’s weights'}.",
+        icon=":material/cloud_download:",
+    )
+    if st.button(f"Fetch {what}", type="primary", key=f"fetch-{what}-{model}", icon=":material/cloud_download:"):
+        asked_fetches().add((what, model))
+        st.rerun()
+    return False
+
+
+def asked_fetches() -> set[tuple[str, str]]:
+    """What this person asked to be fetched, and of which model; kept for the session."""
+    return st.session_state.setdefault("asked_fetches", set())
+
+
 def _ask_for_model(key: str, prompt: SoftPrompt) -> None:
     """A field for the model that a file was trained on; the rest of the page is left out until it is named."""
     named = st.text_input(
@@ -152,29 +213,19 @@ def _ask_for_model(key: str, prompt: SoftPrompt) -> None:
     st.stop()
 
 
-def _ask_to_fetch(key: str, prompt: SoftPrompt) -> None:
-    """Before anything is fetched because a stranger's file names a model: say so, and leave the rest of the page out until it is asked for."""
-    base = prompt.base_model
-    asked_for = st.session_state.setdefault("may_fetch", set())
-    if base is None or base in EMBEDDED_ALIASES or not is_hub_id(base) or is_at_hand(base) or base in asked_for:
-        return
-    st.info(
-        f"This prompt was trained on {plain(base)}, whose vocabulary is not on this machine. Fetching it asks the model hub for that model's "
-        "tokenizer and input embeddings, and for nothing else.",
-        icon=":material/cloud_download:",
-    )
-    if st.button("Fetch the vocabulary", type="primary", icon=":material/cloud_download:"):
-        asked_for.add(base)
-        st.rerun()
-    _ask_for_model(key, prompt)
-
-
 def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
     """The model whose vocabulary a prompt is read against: the one named on the page, a run's own, or the file's word, asking before anything is fetched.
 
     Where no model goes with a file, the page says why and asks for one, and its rest is left out.
     """
-    if known := named or own_model(key):
+    if named:
+        if only_linked(named):
+            ask_about_link(named)
+            st.stop()
+        return named
+    if known := own_model(key):
+        if not may_be_fetched(known, "the vocabulary"):
+            st.stop()
         return known
     if key in _models_named():
         model = _models_named()[key]
@@ -185,7 +236,8 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
                 st.session_state.pop(f"model-of-{key}", None)  # else the field comes back filled in, and answers for itself
                 st.rerun()
         return model
-    _ask_to_fetch(key, prompt)
+    if prompt.base_model is not None and not may_be_fetched(prompt.base_model, "the vocabulary"):
+        _ask_for_model(key, prompt)
     try:
         with progress() as report:
             model = default_model(prompt.base_model, prompt.width, report=report)
@@ -222,20 +274,53 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
     if len(picked) < at_least:
         st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
         st.stop()
+    readable = _readable(picked)
     prompts: list[SoftPrompt] = []
     with in_words():
         models = {}
-        for key in picked:
-            prompt = load_prompt(key)
-            prompt.check_is_embeddings()
+        for key, prompt in readable.items():
             models[model_for(key, prompt)] = prompt.name
-            prompts += prompt.split()
+            prompts.append(prompt)
         if len(models) > 1:
             named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
             raise InputError(
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
-        return distinct(prompts), vocabulary(next(iter(models)))
+        if len(prompts) < at_least:
+            st.stop()
+        of_model = vocabulary(next(iter(models)))
+        fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
+        if len(fit) < at_least:
+            st.stop()
+        return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
+
+
+def _readable(keys: list[str]) -> dict[str, SoftPrompt]:
+    """The prompts of these keys that can be read as words."""
+    readable: dict[str, SoftPrompt] = {}
+
+    def read(key: str) -> None:
+        prompt = load_prompt(key)
+        prompt.check_is_embeddings()
+        readable[key] = prompt
+
+    left_out_unless(keys, read)
+    return readable
+
+
+def left_out_unless(things: list, check: Callable) -> list:
+    """The things that pass a check; of the others the page says why: one damaged file does not take the others with it."""
+    passed, refused = [], []
+    for thing in things:
+        try:
+            check(thing)
+            passed.append(thing)
+        except InputError as error:
+            refused.append(str(error))
+    if refused:
+        more = f" So it is with {len(refused) - 1} more." if len(refused) > 1 else ""
+        st.warning(f"Left out: {plain(refused[0])}{more}", icon=":material/report:")
+    return passed
 
 
 def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
@@ -250,7 +335,7 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
     for key in prompt_choices():
         with suppress(InputError):
             if said_model(key) == model:
-                prompts += [part for part in load_prompt(key).split() if part.width == vocabulary(model).width]
+                prompts += [part for part in started(load_prompt(key), vocabulary(model)).split() if part.width == vocabulary(model).width]
     return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
 
 
@@ -259,6 +344,20 @@ def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
     opened_prompts = [prompt for adapter in opened().values() if (prompt := prompt_of(adapter)) is not None]
     rows = {part.embeddings.tobytes() for prompt in opened_prompts for part in prompt.split()}
     return {prompt.name for prompt in prompts if prompt.embeddings.tobytes() in rows}
+
+
+def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
+    """The prompt with the start that its config names, where it names one and holds none; looked up once."""
+    if prompt.initial is not None or not names_start(prompt):
+        return prompt
+    return _started(
+        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _started(name: str, sha256: str, config: str, model: str, cache: str, _prompt: SoftPrompt, _vocabulary: Vocabulary) -> SoftPrompt:
+    return start_from_config(_prompt, _vocabulary)
 
 
 def said_model(key: str) -> str | None:
@@ -305,7 +404,7 @@ def progress() -> Iterator[Report]:
     """A progress bar that appears once something reports and goes when the block ends."""
     place = st.empty()
     try:
-        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=doing)
+        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
     finally:
         place.empty()
 
@@ -336,7 +435,7 @@ def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool 
     """The cells and the column of verdicts: each in words, with its shape and its colour."""
     cells = verdicts.map(lambda verdict: [charts.verdict_label(verdict)])
     labels = {
-        charts.verdict_label(verdict): charts.VERDICT_MARKS[verdict.removesuffix(RECOVERED)][0] + "60" for verdict in verdicts.unique()
+        charts.verdict_label(verdict): charts.VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
     }  # pale: the words stay readable
     column = st.column_config.MultiselectColumn(
         label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())
@@ -358,7 +457,7 @@ def provenance(prompts: list[SoftPrompt], model: str) -> None:
     }
     shown = sorted(files)[:3]
     more = [f"{len(files) - 3} more files"] if len(files) > 3 else []
-    st.caption(" · ".join([*shown, *more, f"vocabulary of {model}", "searches are exact"]))
+    st.caption(" · ".join([*shown, *more, f"vocabulary of {plain(model)}", "searches are exact"]))
 
 
 def read_losses(name: str) -> pd.DataFrame:

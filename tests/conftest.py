@@ -1,7 +1,8 @@
 """What several rooms' tests share: the embedded model, tiny models of random weights, and the command line in this process."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no 
 
 EMBEDDED = "smollm2-135m"
 REPOSITORY = Path(__file__).parents[1]
+PATIENCE = 1_500  # seconds that a test waits for what must come: a busy machine is slow, and no reason to fail
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Wait until this is true; a failure where it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 class Outcome(NamedTuple):
@@ -54,6 +64,17 @@ def embedded_vocabulary():
     from analysis.vocabulary import load_vocabulary
 
     return load_vocabulary(EMBEDDED)
+
+
+@pytest.fixture(scope="session")
+def embedded_map(embedded_vocabulary):
+    """The map of the embedded vocabulary, made and kept: minutes on a slow machine, once, whichever of the tests' processes comes first."""
+    from filelock import FileLock
+
+    from analysis.projection import vocabulary_map
+
+    with FileLock(str(embedded_vocabulary.cache) + ".tests-lock"):
+        return vocabulary_map(embedded_vocabulary)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.models import Report
+    from trained_prompts.tasks import Task
+    from trained_prompts.templates import Asked
     from trained_prompts.trainer import TrainingConfig, TrainingStep
+
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. "
+        "[default: what the prompt was trained with, if it was trained here, else the task's own]",
+    ),
+]
+
+TrainedTemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. The run is asked so ever after. "
+        "[default: the task's own]",
+    ),
+]
 
 app = new_app("Train soft prompts, and see how well they do.")
 
@@ -35,11 +55,13 @@ def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
 
 @app.command("list")
 def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
-    """The prompts that ship and your own runs."""
+    """The prompts that ship and your own runs; what is left out is named on standard error."""
     check_out(out)
-    from trained_prompts.store import list_runs
+    from trained_prompts.store import left_out, list_runs
 
     emit(list_runs(), form, out)
+    for sentence in left_out().values():
+        print(sentence, file=sys.stderr)
 
 
 @app.command()
@@ -70,6 +92,7 @@ def train(
         typer.Option(help="Stop after so many such scores without a better one, and keep the best state. [default: do not stop]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
+    template: TrainedTemplateOption = None,
     model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]", min=1)] = None,
     into: Annotated[Path | None, typer.Option(help="Keep the run in this folder instead of your own runs.", file_okay=False)] = None,
@@ -84,7 +107,7 @@ def train(
         task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, init=init, init_text=init_text, seed=seed,
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
-        readable=readable, validate_every=validate_every, patience=patience,
+        readable=readable, validate_every=validate_every, patience=patience, template=template,
     )  # fmt: skip
     emit(_train_and_keep(config, name, limit, into), form, out)
 
@@ -102,10 +125,27 @@ def gallery() -> None:
 
 
 @app.command()
+def twins(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of runs of prompt tuning. [default: the gallery]", metavar="NAME...")
+    ] = None,
+    shuffles: Annotated[str, typer.Option(help="Numbers of the shuffles, with commas between them.")] = "1",
+) -> None:
+    """Train each run again on answers dealt out anew among the examples, and keep that beside it: the control for whatever is read in the run."""
+    from trained_prompts import store, twins
+
+    runs = store.list_runs().query("method == 'prompt-tuning'")
+    names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
+    with progress_bar() as report:
+        twins.make(names, shuffles=_values(shuffles, int), report=report)
+
+
+@app.command()
 def evaluate(
     prompt: Annotated[str, typer.Argument(help="The name of a run, or the path of a soft prompt or a LoRA.", metavar="NAME|PATH")],
     task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
     limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
+    template: TemplateOption = None,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the prompt's own]")] = None,
     card: Annotated[
         bool, typer.Option("--scorecard", help="Many measures of it alone: also ROUGE, calibration, lower case, typing errors.")
@@ -119,12 +159,15 @@ def evaluate(
     if card and bins:
         raise InputError("Give --scorecard or --calibration, not both.")
     from trained_prompts import evaluation
-    from trained_prompts.tasks import get_task
+    from trained_prompts.templates import how_asked
 
-    get_task(task)
+    path = _path_of(prompt)
+    asked = how_asked(path, task, template)
     alone = evaluation.scorecard if card else evaluation.calibration if bins else None
     with progress_bar() as report:
-        emit(_scores_of(prompt, task, model, limit, alone, report), form, out)
+        table = _scores_of(prompt, asked.task, model, limit, alone, report)
+    emit(table, form, out)
+    _say(asked, path.name)
 
 
 @app.command()
@@ -133,6 +176,7 @@ def compare(
     steps: Annotated[int, typer.Option(help="Optimiser steps of each method that learns.")] = 150,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
     limit: Annotated[int, typer.Option(help="Score on the first so many held-out examples.", min=1)] = 300,
+    template: TrainedTemplateOption = None,
     model: Annotated[str, typer.Option(help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -141,17 +185,16 @@ def compare(
     check_out(out)
     from trained_prompts.comparison import ComparisonConfig
     from trained_prompts.comparison import compare as comparison
-    from trained_prompts.tasks import get_task
 
-    get_task(task)
+    config = ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit, template=template)
+    asked = config.asked_task()
     from analysis.models import load_model
 
     with progress_bar() as report:
         language_model = load_model(model, report=report)
-        table = comparison(
-            ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit), language_model=language_model, report=report
-        )
+        table = comparison(config, language_model=language_model, report=report)
     emit(table, form, out)
+    print(f"asked: {asked.first_example()}", file=sys.stderr)
 
 
 @app.command()
@@ -192,6 +235,7 @@ def sweep(
     with progress_bar() as report:
         table = swept(grid(base, axes), into, engine=engine, workers=workers, scheduler=scheduler, limit=limit, report=report)
     emit(table, form, out)
+    print(f"asked: {base.asked_task().first_example()}", file=sys.stderr)
 
 
 @app.command()
@@ -208,23 +252,31 @@ def trade(
     from analysis.adapters import load_soft_prompt
     from analysis.models import load_model
     from analysis.vocabulary import load_vocabulary
-    from trained_prompts.tasks import get_task
+    from trained_prompts.templates import how_asked, together
     from trained_prompts.trade import trade as traded
 
     read = [load_soft_prompt(_path_of(prompt)) for prompt in prompts]
+    asked = together([how_asked(prompt, task) for prompt in read])
     with progress_bar() as report:
         vocabulary = load_vocabulary(model, report=report)
         for prompt in read:
             prompt.check_width(vocabulary.width, model)
         language_model = load_model(model, report=report)
-        table = traded(read, get_task(task), vocabulary, language_model=language_model, limit=limit, report=report)
+        table = traded(read, asked.task, vocabulary, language_model=language_model, limit=limit, report=report)
     emit(table, form, out)
+    _say(asked, "One of them" if len(read) > 1 else read[0].name)
 
 
 @app.command()
 def behaviour(
     names: Annotated[list[str] | None, typer.Argument(help="Names of runs. [default: the gallery]", metavar="NAME...")] = None,
     limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
+    twins: Annotated[
+        bool,
+        typer.Option(
+            "--twins", help="Judge the twins of these runs instead, which learned nothing but the form of an answer; nothing is kept."
+        ),
+    ] = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -239,10 +291,23 @@ def behaviour(
         store.find(name)
         if name not in of_prompts["name"].tolist():
             raise InputError(f"{name} has no virtual tokens that could be changed; name a run of prompt-tuning or p-tuning.")
+    if twins:
+        with progress_bar() as report:
+            emit(kept_behaviour.of_twins(names, limit=limit, report=report), form, out)
+        return
     with progress_bar() as report:
         kept_behaviour.test(names, limit=limit, report=report)
         table = kept_behaviour.summary(names, report=report)
     emit(table, form, out)
+    for name in names:
+        print(f"{name} was asked: {kept_behaviour.task_of(name).first_example()}", file=sys.stderr)
+
+
+def _say(asked: Asked, name: str) -> None:
+    """How it was asked, on standard error."""
+    for sentence in (asked.example(), asked.note(name)):
+        if sentence is not None:
+            print(sentence, file=sys.stderr)
 
 
 def _path_of(prompt: str) -> Path:
@@ -262,13 +327,12 @@ def _values(text: str, kind: type) -> list:
         raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
 
 
-def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
+def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from analysis.adapters import LoraAdapter, load_adapter
     from analysis.models import EMBEDDED_WIDTH, default_model, load_model
     from trained_prompts import evaluation, store
     from trained_prompts.lora import applied
-    from trained_prompts.tasks import get_task
 
     path = _path_of(prompt)
     if path != Path(prompt):
@@ -276,10 +340,11 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, alo
     if (path / "config.json").is_file():  # a whole model
         trained = load_model(str(path), report=report)
         if alone:
-            return alone(path.name, evaluation.bare(trained), get_task(task), limit=limit, report=report)
+            return alone(path.name, evaluation.bare(trained), task, limit=limit, report=report)
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
     is_lora = isinstance(adapter, LoraAdapter)
+    adapter.check_is_causal()
     if not is_lora:
         adapter.check_is_one()
     width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width
@@ -293,7 +358,7 @@ def _scores_of(prompt: str, task: str, model: str | None, limit: int | None, alo
             else nullcontext(evaluation.adapted(adapter, language_model))
         )
         with subject as ready:
-            return alone(adapter.name, ready, get_task(task), limit=limit, report=report)
+            return alone(adapter.name, ready, task, limit=limit, report=report)
     if is_lora:
         return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
@@ -308,9 +373,14 @@ def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder
     store.check_name(name, folder)
     with progress_bar() as report:
         language_model = load_model(config.model, report=report)
+    asked = f"asked: {config.asked_task().first_example()}"
     with tqdm(total=config.steps, desc="training", unit="step", file=sys.stderr) as bar, progress_bar() as report:
 
         def watch(step: TrainingStep) -> None:
+            nonlocal asked
+            if asked:
+                bar.write(asked, file=sys.stderr)
+                asked = ""
             if step.step:
                 score = "" if step.validation is None else f", score {step.validation:.3f}"
                 bar.set_postfix_str(f"loss {step.loss:.3f}{score}", refresh=False)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
-from analysis.adapters import SoftPrompt
-from analysis.behaviour import Answers, Examples, Judged, behaviour, discretised, judge
-from analysis.direction import TaskDirection, task_direction, word_ids
+from analysis.adapters import SoftPrompt, load_soft_prompt
+from analysis.behaviour import RANKED_ON, Answers, Examples, Judged, behaviour, discretised, judge
+from analysis.direction import TaskDirection, task_direction, unit_displacements
 from analysis.errors import InputError, printable
 from analysis.models import Report, no_report
 from analysis.readings import readings
+from analysis.twins import twins_of
 from analysis.vocabulary import Vocabulary
+from analysis.words import word_ids
+from trained_prompts import store
 from trained_prompts.batches import Example, answer_logits, check_lengths, encode
 from trained_prompts.evaluation import MORE_TOKENS, Adapted, bare, predictions, with_prefix, with_prompt, write
 from trained_prompts.methods import keys_and_values
@@ -38,11 +41,14 @@ def examples_of(task: Task, language_model, *, limit: int | None = None) -> Exam
         raise InputError(f"The task {task.name} has no held-out examples to be asked; give it some.")
     measure, scored = next(iter(SCORINGS[task.scored_by].items()))
 
-    def ask(rows: np.ndarray | None, report: Report) -> Answers:
-        answered = predictions(with_rows(language_model, rows), task, table, report=report)
-        return Answers(answered["loss"].to_numpy(np.float64), _counts(scored.counts, answered, task))
+    def asker(examples: pd.DataFrame) -> Callable[[np.ndarray | None, Report], Answers]:
+        def ask(rows: np.ndarray | None, report: Report) -> Answers:
+            answered = predictions(with_rows(language_model, rows), task, examples, report=report)
+            return Answers(answered["loss"].to_numpy(np.float64), _counts(scored.counts, answered, task))
 
-    return Examples(task.name, measure, ask, scored.score)
+        return ask
+
+    return Examples(task.name, measure, asker(table), scored.score, asker(table.head(RANKED_ON)))
 
 
 def with_rows(language_model, rows: np.ndarray | None) -> Adapted:
@@ -72,23 +78,77 @@ def behave(
     examples: Examples,
     task: Task,
     *,
+    twins: Sequence[SoftPrompt] | None = None,
+    before: pd.DataFrame | None = None,
+    only: Collection[str] | None = None,
     asked: dict[str, Answers] | None = None,
     report: Report = no_report,
     row_made: Callable[[pd.DataFrame], None] = lambda table: None,
 ) -> pd.DataFrame:
-    """Every intervention on a prompt, its own task direction among them: `analysis.behaviour.behaviour`, which tells of the table and the errors."""
-    direction = direction_of(prompt, vocabulary, task, report=report)
-    return behaviour(prompt, vocabulary, examples, direction=direction, asked=asked, report=report, row_made=row_made)
+    """Every intervention on a prompt, its own task direction and its twins among them: `analysis.behaviour.behaviour`, which tells of the table and the errors.
+
+    Parameters
+    ----------
+    twins : those that lie in its folder, when None.
+    """
+    twins = twins_of([prompt]) if twins is None else twins
+    direction = direction_of(prompt, vocabulary, task, twins=twins, report=report)
+    return behaviour(
+        prompt, vocabulary, examples, direction=direction, twins=twins, others=_other_directions(task, vocabulary),
+        before=before, only=only, asked=asked, report=report, row_made=row_made,
+    )  # fmt: skip
 
 
-def judged(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> Judged:
-    """What a table of `behave` comes to, together with the readings."""
-    direction = direction_of(prompt, vocabulary, task, report=report)
+def _other_directions(task: Task, vocabulary: Vocabulary) -> np.ndarray:
+    """The task directions of the prompts that ship for this model and were trained on other tasks, (k, d)."""
+    runs = store.list_runs()
+    others = runs[
+        (runs["origin"] == "gallery")
+        & (runs["method"] == "prompt-tuning")
+        & (runs["model"] == vocabulary.model)
+        & (runs["task"] != task.name)
+    ]
+    prompts = [load_soft_prompt(store.adapter_path(name)) for name in others["name"]]
+    return np.array([unit_displacements([prompt], vocabulary).mean(axis=0) for prompt in prompts]).reshape(-1, vocabulary.width)
+
+
+def judged(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    task: Task,
+    table: pd.DataFrame,
+    *,
+    twins: Sequence[SoftPrompt] | None = None,
+    report: Report = no_report,
+) -> Judged:
+    """What a table of `behave` comes to, together with the readings; `twins` as there."""
+    direction = direction_of(prompt, vocabulary, task, twins=twins, report=report)
     read = readings(prompt, vocabulary, report=report)
-    return Judged(table, read, direction, judge(read, table, direction=direction, vocabulary=vocabulary))
+    return Judged(
+        table, read, direction, judge(read, table, direction=direction, vocabulary=vocabulary, scored=_scored(prompt, task, table))
+    )
 
 
-def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, report: Report = no_report) -> TaskDirection | None:
+def _scored(prompt: SoftPrompt, task: Task, table: pd.DataFrame) -> str | None:
+    """What the run that a prompt was read from scored on more examples than these, in words."""
+    if prompt.source is None or store.in_store(prompt.source.path) is None:
+        return None
+    try:
+        run = store.read_description(prompt.source.path)
+        bare, trained = run["scores"]["no prompt"], run["scores"]["trained"]
+    except (InputError, KeyError):
+        return None
+    if run["config"]["task"] != task.name or trained["n"] <= table["n"].iloc[0]:
+        return None
+    return (
+        f"on {trained['n']:,} examples it scores {trained['score']:.3f} ({trained['low']:.3f} to {trained['high']:.3f}) and no prompt "
+        f"{bare['score']:.3f} ({bare['low']:.3f} to {bare['high']:.3f})"
+    )
+
+
+def direction_of(
+    prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, twins: Sequence[SoftPrompt] | None = None, report: Report = no_report
+) -> TaskDirection | None:
     """The prompt's task direction, tested on the task's answers; None where nothing is known to have moved.
 
     Of free text that is scored by what it has in common with an answer, no single words are the answer, and none are tested; nor are answers that start with
@@ -101,7 +161,8 @@ def direction_of(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, *, repo
         word_ids(vocabulary, words)
     except InputError:
         words = []
-    return task_direction([prompt], vocabulary, words=words, report=report)
+    twins = twins_of([prompt]) if twins is None else twins
+    return task_direction([prompt], vocabulary, words=words, twins=twins, report=report)
 
 
 def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from trained_prompts.evaluation import Adapted, bare, check_held_out, recorded, 
 from trained_prompts.memory import PeakMemory
 from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
 from trained_prompts.scoring import SCORINGS
-from trained_prompts.tasks import Task, get_task
+from trained_prompts.tasks import OWN_TEMPLATE, TASKS, Task, get_task
 from trained_prompts.trainer import DivergedError, TrainingConfig
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
@@ -53,6 +53,7 @@ class ComparisonConfig:
     ----------
     steps : of every method that learns, of eight examples each.
     limit : the first so many held-out examples.
+    template : how the examples are asked, with `{input}` in it, but where a hand-written prompt asks in its own way; None is the task's own.
     """
 
     task: str
@@ -60,10 +61,17 @@ class ComparisonConfig:
     steps: int = 150
     seed: int = 0
     limit: int = 300
+    template: str | None = None
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(json.dumps(vars(self)).encode()).hexdigest()[:12]
+        settings = {name: value for name, value in vars(self).items() if name != "template"}
+        asked = self.asked_task().template
+        usual = TASKS[self.task].template if self.task in TASKS else OWN_TEMPLATE
+        return hashlib.sha256(json.dumps(settings | ({"template": asked} if asked != usual else {})).encode()).hexdigest()[:12]
+
+    def asked_task(self) -> Task:
+        return get_task(self.task, self.template)
 
 
 def compare(
@@ -88,7 +96,7 @@ def compare(
     InputError
         A held-out example is too long for the model, or the rows of before cannot be read or those made cannot be kept.
     """
-    task = get_task(config.task)
+    task = config.asked_task()
     table = kept(config)
     wanted = _rows(config, task)
     check_held_out(task, language_model, virtual_tokens=TrainingConfig.tokens, limit=config.limit)
@@ -214,7 +222,9 @@ def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable
             what = template if not shots else f"{shots} examples, then {template}"
             rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
     for method, settings in METHODS.items():
-        training = TrainingConfig(task=config.task, model=config.model, steps=config.steps, seed=config.seed, **settings)
+        training = TrainingConfig(
+            task=config.task, template=config.template, model=config.model, steps=config.steps, seed=config.seed, **settings
+        )
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
     return rows
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from analysis.errors import InputError
+from analysis.errors import AdapterError, InputError
 from analysis.models import Report, no_report
 from trained_prompts.tasks import Task, get_task
 
@@ -91,8 +91,35 @@ def with_lora(language_model, applied: AbstractContextManager) -> Iterator[Adapt
 
 
 def adapted(prompt: SoftPrompt, language_model) -> Adapted:
-    """The model with what a file holds: virtual tokens, or a prefix."""
+    """The model with what a file holds: virtual tokens, or a prefix.
+
+    Raises
+    ------
+    AdapterError
+        It was trained for another kind of model, or is not as wide as this one's.
+    """
+    check_fits(prompt, language_model[0])
     return (with_prefix if prompt.kind == "prefix" else with_prompt)(language_model, prompt.embeddings)
+
+
+def check_fits(prompt: SoftPrompt, model) -> None:
+    """Refuse what was trained for another kind of model, and a prefix that is not as wide as this model's keys and values.
+
+    Raises
+    ------
+    AdapterError
+    """
+    from trained_prompts import methods
+
+    prompt.check_is_causal()
+    if prompt.kind == "prefix":
+        kept = methods.prompt_config("prefix-tuning", len(prompt), model.config)
+        width = 2 * kept.num_layers * kept.token_dim
+        if prompt.width != width:
+            raise AdapterError(
+                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on with "
+                "--model."
+            )
 
 
 def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
@@ -164,7 +191,7 @@ def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, repor
 
 
 def evaluate(
-    name: str, embeddings: np.ndarray | None, task_name: str, *, language_model, limit: int | None = None, report: Report = no_report
+    name: str, embeddings: np.ndarray | None, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """The score and the loss of one prompt on a task's held-out examples: one row, see `score`.
 
@@ -172,9 +199,10 @@ def evaluate(
     ----------
     embeddings : (n, d) float32 virtual tokens, or None for the bare model (zero-shot).
     language_model : (model, tokenizer) of `analysis.models.load_model`.
+    task : or its name; see `tasks.get_task`.
     limit : the first so many held-out examples; all when None.
     """
-    task = get_task(task_name)
+    task = get_task(task) if isinstance(task, str) else task
     subject = bare(language_model) if embeddings is None else with_prompt(language_model, embeddings)
     return score(name, subject, task, task.examples("held-out").head(limit), report=report)
 
@@ -185,7 +213,7 @@ def evaluate_run(recording: Recording, *, language_model, limit: int | None = No
     if recording.initial is not None:
         prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, recording.initial))))
     prompts.append(("trained", lambda: recorded(recording, language_model)))
-    return _evaluate_all(prompts, recording.config.task, language_model, limit, report)
+    return _evaluate_all(prompts, recording.config.asked_task(), language_model, limit, report)
 
 
 def recorded(recording: Recording, language_model) -> AbstractContextManager[Adapted]:
@@ -203,9 +231,10 @@ def recorded(recording: Recording, language_model) -> AbstractContextManager[Ada
 
 
 def compare_with_bare_model(
-    prompt: SoftPrompt, task: str, *, language_model, limit: int | None = None, report: Report = no_report
+    prompt: SoftPrompt, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
+    check_fits(prompt, language_model[0])
     prompts = [("no prompt", None)]
     if prompt.initial is not None:
         prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.initial))))
@@ -214,7 +243,7 @@ def compare_with_bare_model(
 
 
 def compare_lora(
-    folder: Path, name: str, task: str, *, language_model, limit: int | None = None, report: Report = no_report
+    folder: Path, name: str, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
     from trained_prompts.lora import applied
@@ -293,8 +322,8 @@ def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> p
     return table.assign(text=[before + change(text) + after for text in inner])
 
 
-def _evaluate_all(prompts, task_name, language_model, limit, report) -> pd.DataFrame:
-    task = get_task(task_name)
+def _evaluate_all(prompts, task: Task | str, language_model, limit, report) -> pd.DataFrame:
+    task = get_task(task) if isinstance(task, str) else task
     table = task.examples("held-out").head(limit)
     scores = []
     for i, (name, enter) in enumerate(prompts):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt, load_soft_prompt
 from analysis.behaviour import (
@@ -13,13 +14,19 @@ from analysis.behaviour import (
     DIRECTION_ALONE,
     DIRECTION_OUT,
     INITIAL,
+    JUDGED_BY,
     MEASURED,
     NO_PROMPT,
+    PART_ALONE,
+    PART_OUT,
     RANDOM_ALONE,
     RANDOM_OUT,
+    REST_ALONE,
+    TWIN,
     WHOLE,
     WORDS,
     Judged,
+    lacks,
     p_value,
     signed,
 )
@@ -27,17 +34,24 @@ from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
+from analysis.readings import LEVEL
+from analysis.starts import start_from_config
+from analysis.twins import twins_of
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from trained_prompts import store
-from trained_prompts.asking import behave, examples_of, judged
-from trained_prompts.tasks import Task, get_task
+from trained_prompts.asking import behave, direction_of, examples_of, judged
+from trained_prompts.tasks import Task
+from trained_prompts.templates import task_of_run
 
 FILE = "behaviour.csv"
 SUMMARY_COLUMNS = [
     "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "learned", "concentration_p", "words_p", "out", "out_low",
     "out_high", "out_loss", "out_loss_low", "out_loss_high", "random_out", "random_out_loss", "alone", "alone_low", "alone_high", "random_alone", "words",
-    "words_low", "words_high", "necessary", "sufficient", "words_work", "verdict",
+    "words_low", "words_high", "necessary", "sufficient", "words_work", "verdict", "twins", "twin", "twin_words_p", "beyond_twin_p", "rank_out", "rank_alone",
+    "part_out", "part_alone", "rest_alone", "words_act", "p_readable", "p_causal", "q_readable", "q_causal",
 ]  # fmt: skip
+
+TWIN_COLUMNS = ["prompt", "task", "n", "score", "no_prompt", "learned", "words_p", "readable", "causal", "label", "sentence"]
 
 
 def keep(name: str, table: pd.DataFrame) -> None:
@@ -66,26 +80,27 @@ def kept(name: str) -> pd.DataFrame | None:
 def _read(folder: Path) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(folder / FILE)
-        if table.columns.tolist() != COLUMNS or not len(table):
+        if table.columns.tolist() not in (COLUMNS, COLUMNS[:-2]) or not len(table):  # before effects were ranked, or after
             return None
-        return table.astype({"position": "Int64", "amount": "float64", "n": "int64", **dict.fromkeys(MEASURED, "float64")})
+        types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64"}
+        return table.reindex(columns=COLUMNS).astype(types | dict.fromkeys([*MEASURED, "rank_p"], "float64"))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def asked(
-    prompt: SoftPrompt, vocabulary: Vocabulary, *, task: str | None = None, limit: int = 200, report: Report = no_report
+    prompt: SoftPrompt, vocabulary: Vocabulary, *, task: Task | None = None, limit: int = 200, report: Report = no_report
 ) -> Judged | None:
     """What the model was asked about a prompt, for a report: what is kept with the run that it was read from, or answers of now where a task is named.
 
     Parameters
     ----------
-    task : None takes what is kept; where nothing is, the answer is None.
+    task : with the template that it is asked with (see `templates.how_asked`). None takes what is kept; where nothing is, the answer is None.
 
     Raises
     ------
     InputError
-        There is no such task, or it has no held-out examples, or they do not fit into the model.
+        The task has no held-out examples, or they do not fit into the model.
     """
     kept_there = _kept_of(prompt, vocabulary)
     if task is None:
@@ -93,7 +108,7 @@ def asked(
             return None
         of_task, table = kept_there
     else:
-        of_task = get_task(task)
+        of_task = task
         n = min(limit, len(of_task.examples("held-out")))
         if kept_there is not None and _same(kept_there[0], of_task) and kept_there[1]["n"].iloc[0] == n:
             table = kept_there[1]
@@ -108,17 +123,17 @@ def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataF
 
     A table in a folder from elsewhere says what somebody else put there; one of other initial values, of another direction.
     """
-    folder = prompt.source.path.resolve() if prompt.source is not None else None
-    if folder is None or folder.parent not in (store.GALLERY.resolve(), store.runs_folder().resolve()):
+    folder = store.in_store(prompt.source.path) if prompt.source is not None else None
+    if folder is None:
         return None
     table = _read(folder)
     if table is None:
         return None
     try:
-        described, saved = store.read_description(folder), load_soft_prompt(folder)
+        described, saved = store.read_description(folder), start_from_config(load_soft_prompt(folder), vocabulary)
         if described["model"]["name"] != vocabulary.model or not _equal(saved, prompt):
             return None
-        return get_task(described["config"]["task"]), table
+        return task_of_run(described), table
     except (InputError, OSError, KeyError, ValueError, TypeError):  # not a run of ours, or its task is gone
         return None
 
@@ -135,7 +150,7 @@ def _same(a: Task, b: Task) -> bool:
 
 
 def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
-    """Ask the model about the prompts of these runs on their own tasks, and keep what came of it; where as many examples were asked before, nothing is done.
+    """Ask the model about the prompts of these runs on their own tasks, and keep what came of it; of what was asked before of as many examples, nothing is asked again.
 
     Raises
     ------
@@ -143,20 +158,27 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
         There is no such run, or its model or task is not at hand.
     """
     language_model: tuple = (None, None)
+    vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):
 
         def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
             report((i + share) / len(names), f"{name}: {doing}")
 
-        task = task_of(name)
+        task, model = task_of(name), store.own_model(name)
+        if vocabulary is None or vocabulary.model != model:
+            vocabulary = load_vocabulary(model)
+        prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
         before = kept(name)
-        if before is not None and before["n"].iloc[0] == min(limit, len(task.examples("held-out"))):
-            continue
-        model = store.own_model(name)
+        if before is not None and before["n"].iloc[0] != min(limit, len(task.examples("held-out"))):
+            before = None
+        if before is not None:
+            direction = direction_of(prompt, vocabulary, task)
+            if not lacks(before, prompt, vocabulary, direction=direction, twins=twins_of([prompt])):
+                continue
         if language_model[0] != model:
             language_model = (model, load_model(model, report=report_part))
-        prompt, vocabulary = load_soft_prompt(store.adapter_path(name)), load_vocabulary(model)
-        keep(name, behave(prompt, vocabulary, examples_of(task, language_model[1], limit=limit), task, report=report_part))
+        examples = examples_of(task, language_model[1], limit=limit)
+        keep(name, behave(prompt, vocabulary, examples, task, before=before, report=report_part))
 
 
 def tested() -> list[str]:
@@ -173,7 +195,9 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
     prompt, task, n, measure, score, no_prompt, initial (scores), echo, unreadable, near, learned (numbers of virtual tokens), concentration_p, words_p (of the task
     direction), out (change of the score without that direction), out_loss (of the loss), random_out, random_out_loss (without random ones), alone (score of the
     initial values with the direction alone), random_alone (with random ones), words (score of the nearest words in place of the tokens), with _low and _high for
-    the bounds of 95 % intervals, and of the `Verdict` necessary, sufficient, words_work and its label.
+    the bounds of 95 % intervals, of the `Verdict` necessary, sufficient, words_work and its label; twins (how many), twin (their score), twin_words_p, beyond_twin_p
+    (see `TaskDirection`), rank_out, rank_alone (the ranks of the direction's effects), part_out, part_alone, rest_alone (what the words' part of the direction does, and the
+    rest), and of the `Verdict` words_act, p_readable, p_causal, with q_readable and q_causal over these prompts (Benjamini and Hochberg 1995).
 
     Raises
     ------
@@ -181,20 +205,26 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         Nothing was kept of one of them.
     """
     rows = []
+    vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):
         report(i / len(names), f"reading {name}")
         table = kept(name)
         if table is None:
             raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
-        prompt = load_soft_prompt(store.adapter_path(name))
+        if vocabulary is None or vocabulary.model != store.own_model(name):
+            vocabulary = load_vocabulary(store.own_model(name))
+        prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
         task = task_of(name)
-        of_prompt = judged(prompt, load_vocabulary(store.own_model(name)), task, table, report=report)
+        of_prompt = judged(prompt, vocabulary, task, table, report=report)
         direction, verdict = of_prompt.direction, of_prompt.verdict
         of = table.drop_duplicates("intervention").set_index("intervention")
         counts = of_prompt.read["verdict"].value_counts()
         without = pd.Series(float("nan"), index=of.columns)
         out, random_out, alone, random_alone, initial = (
             of.loc[each] if each in of.index else without for each in (DIRECTION_OUT, RANDOM_OUT, DIRECTION_ALONE, RANDOM_ALONE, INITIAL)
+        )
+        twin, part_out, part_alone, rest_alone = (
+            of.loc[each] if each in of.index else without for each in (TWIN, PART_OUT, PART_ALONE, REST_ALONE)
         )
         nan = float("nan")
         rows.append(
@@ -205,45 +235,121 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
                 *out[["score_change", "score_change_low", "score_change_high", "loss_change", "loss_change_low", "loss_change_high"]],
                 random_out["score_change"], random_out["loss_change"], *alone[["score", "score_low", "score_high"]], random_alone["score"],
                 *of.loc[WORDS, ["score", "score_low", "score_high"]], verdict.necessary, verdict.sufficient, verdict.words_work, verdict.label,
+                *((0, twin["score"], nan, nan) if direction is None else (direction.twins, twin["score"], direction.twin_words_p, direction.beyond_twin_p)),
+                out["rank_p"], alone["rank_p"], part_out["score_change"], part_alone["score"], rest_alone["score"],
+                verdict.words_act, verdict.p_readable, verdict.p_causal, nan, nan,
             ]
         )  # fmt: skip
     report(1.0, "ready")
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    for claim in ("readable", "causal"):
+        table[f"q_{claim}"] = false_discovery_control(table[f"p_{claim}"], method="bh") if len(table) else []
+    return table
+
+
+def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -> pd.DataFrame:
+    """The verdict on each twin of these runs, judged as a prompt would be, beside its run's other twins: what is said of prompts that learned nothing but the form of an answer.
+
+    Returns
+    -------
+    One row a twin: prompt, task, n, score, no_prompt, learned (virtual tokens), words_p, readable, causal, label, sentence.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or its model or task is not at hand.
+    """
+    rows = []
+    language_model: tuple = (None, None)
+    for i, name in enumerate(names):
+        task, model = task_of(name), store.own_model(name)
+        if language_model[0] != model:
+            language_model = (model, load_model(model, report=report))
+            vocabulary = load_vocabulary(model)
+        twins = twins_of([load_soft_prompt(store.adapter_path(name))])
+        examples = examples_of(task, language_model[1], limit=limit)
+        for twin in twins:
+            report(i / len(names), f"asking {twin.name}")
+            others = [other for other in twins if other.name != twin.name]
+            table = behave(twin, vocabulary, examples, task, twins=others, only=JUDGED_BY)
+            found = judged(twin, vocabulary, task, table, twins=others)
+            of, learned = table.set_index("intervention")["score"], int(found.read["verdict"].str.startswith("learned").sum())
+            words_p = float("nan") if found.direction is None else found.direction.words_p
+            verdict = found.verdict
+            rows.append(
+                (
+                    twin.name,
+                    task.name,
+                    int(table["n"].iloc[0]),
+                    of[WHOLE],
+                    of[NO_PROMPT],
+                    learned,
+                    words_p,
+                    verdict.readable,
+                    verdict.causal,
+                    verdict.label,
+                    verdict.sentence,
+                )
+            )
+    report(1.0, "ready")
+    return pd.DataFrame(rows, columns=TWIN_COLUMNS)
 
 
 def summary_markdown(table: pd.DataFrame) -> str:
-    """The rows of `summary` as the README shows them."""
+    """The rows of `summary` as docs/findings.md shows them: a dot where a claim holds for the prompt, and the verdict as it holds over all of them."""
 
-    def tested(row) -> str:
-        return f"{row.alone:.2f} ({row.alone_low:.2f} to {row.alone_high:.2f}); {row.random_alone:.2f}{' ●' if row.sufficient else ''}"
+    def dot(holds: bool) -> str:
+        return " ●" if holds else ""
+
+    def p_or_none(p: float) -> str:
+        return "–" if pd.isna(p) else p_value(p)
 
     shown = pd.DataFrame(
         {
             "prompt": table["prompt"],
             "n": table["n"],
-            "prompt / none / start": [f"{r.score:.2f} / {r.no_prompt:.2f} / {r.initial:.2f}" for r in table.itertuples()],
+            "prompt / none / start / twin": [
+                f"{r.score:.2f} / {r.no_prompt:.2f} / {r.initial:.2f} / {'–' if pd.isna(r.twin) else f'{r.twin:.2f}'}"
+                for r in table.itertuples()
+            ],
             "echo / unreadable / near a word / learned": [
                 f"{r.echo} / {r.unreadable} / {r.near} / {r.learned}" for r in table.itertuples()
             ],
-            "p shared; p words": [f"{p_value(r.concentration_p)}; {p_value(r.words_p)}" for r in table.itertuples()],
-            "direction out; random out": [
-                f"{signed(r.out)} ({signed(r.out_low)} to {signed(r.out_high)}); {signed(r.random_out)}{' ●' if r.necessary else ''}"
+            "p words; its twin's; beyond it": [
+                f"{p_or_none(r.words_p)}; {p_or_none(r.twin_words_p)}; {p_or_none(r.beyond_twin_p)}" for r in table.itertuples()
+            ],
+            "direction out; rank p": [
+                f"{signed(r.out)} ({signed(r.out_low)} to {signed(r.out_high)}); {p_or_none(r.rank_out)}{dot(r.necessary)}"
                 for r in table.itertuples()
             ],
-            "direction alone; random alone": [tested(r) for r in table.itertuples()],
-            "its words": [f"{r.words:.2f}{' ●' if r.words_work else ''}" for r in table.itertuples()],
-            "verdict": table["verdict"],
+            "direction alone; rank p": [
+                f"{r.alone:.2f} ({r.alone_low:.2f} to {r.alone_high:.2f}); {p_or_none(r.rank_alone)}{dot(r.sufficient)}"
+                for r in table.itertuples()
+            ],
+            "its words' part alone; the rest": [
+                "–" if pd.isna(r.part_alone) else f"{r.part_alone:.2f}; {r.rest_alone:.2f}{dot(r.words_act)}" for r in table.itertuples()
+            ],
+            "its words": [f"{r.words:.2f}{dot(r.words_work)}" for r in table.itertuples()],
+            "q causal": [p_value(r.q_causal) for r in table.itertuples()],
+            "verdict": [over_all(r) for r in table.itertuples()],
         }
     )
     return WRITERS["md"](shown).decode()
 
 
+def over_all(row) -> str:
+    """The verdict of a row of `summary` after the correction over all prompts there: what holds for one prompt alone is marked so."""
+    claims = [claim for claim, holds in (("readable", row.p_readable < 1), ("causal", row.p_causal <= LEVEL)) if holds]
+    lost = [claim for claim in claims if getattr(row, f"q_{claim}") > LEVEL]
+    return f"{row.verdict} ({' and '.join(lost)} by itself, not after the correction over all)" if lost else row.verdict
+
+
 def task_of(name: str) -> Task:
-    """The task that a run was trained on: of the person's own, it may be a path.
+    """The task that a run was trained on, with the template that it was trained with: of the person's own, it may be a path.
 
     Raises
     ------
     InputError
         There is no such run, or its task is not at hand any more.
     """
-    return get_task(store.read_description(store.find(name))["config"]["task"])
+    return task_of_run(store.read_description(store.find(name)))

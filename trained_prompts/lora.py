@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.adapters.soft_prompt import check_task_type
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def applied(model, folder: Path) -> Iterator[None]:
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"The LoRA in {folder} is no PEFT folder with safetensors, which is what can be put into a model.")
     lora_config = LoraConfig.from_pretrained(str(folder))
+    check_task_type(lora_config.task_type, folder.name)
     lora_config.base_model_name_or_path = None  # PEFT warns where it is not the folder that this model was loaded from
     with applied_weights(model, lora_config, load_file(folder / "adapter_model.safetensors")):
         yield

@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.errors import InputError
 from analysis.folders import write_whole
-from trained_prompts.tasks import SPLIT_SEED, Task
+from trained_prompts.tasks import OWN_TEMPLATE, SPLIT_SEED, Task, checked_template
 
 MAX_BYTES, MAX_ROWS, MAX_CHARACTERS = 20_000_000, 200_000, 20_000
 MIN_ROWS, MAX_LABELS, ROWS_A_LABEL = 20, 20, 3
@@ -30,14 +30,16 @@ COLUMNS, SPLITS = ("input", "target"), ("train", "held-out")
 _JSON_KINDS = {type(None): "null", bool: "true or false", float: "no finite number", list: "a list", dict: "an object"}
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SUFFIX = {"CSV": ".csv", "JSON lines": ".jsonl"}
+_TEMPLATE_SUFFIX = ".template"
 
 
 def task_from_file(path: Path) -> Task:
-    """The task in a CSV or JSON-lines file with the columns `input` and `target`; other columns are ignored.
+    """The task in a CSV or JSON-lines file with the columns `input` and `target`, and `template` if it says how they are asked; other columns are ignored.
 
     The answers are labels to choose among where there are 2 to 20 different ones with 3 examples each on average, the more frequent first, and
     else free text. A column `split` (train or held-out) is honoured; without one, every fifth example, at least 10 and at most 500, is
-    held out by a permutation that is always the same for the same number of examples.
+    held out by a permutation that is always the same for the same number of examples. A column `template` holds one template for the whole file: a row
+    may leave it empty, and no two may differ.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def keep_uploaded(name: str, content: bytes) -> Path:
     InputError
     """
     shown = re.split(r"[/\\]", name)[-1][:100] or "uploaded"
-    kind, _ = _examples(content, shown)
+    kind, _, _ = _examples(content, shown)
     stem, folder = _slug(shown.rsplit(".", 1)[0]), own_tasks_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +89,45 @@ def keep_uploaded(name: str, content: bytes) -> Path:
 
 
 def kept_tasks() -> list[Task]:
-    """The tasks in the person's own kept files by name, as far as these can be read."""
-    tasks = []
+    """The tasks in the person's own kept files by name, as far as these can be read, each with the template that was kept for it."""
+    return list(_kept().values())
+
+
+def keep_template(name: str, template: str) -> Task:
+    """Keep how one of the person's own kept tasks is asked from now on; a run goes on being asked as it was trained.
+
+    Parameters
+    ----------
+    name : of one of `kept_tasks`.
+    template : with `{input}` in it exactly once.
+
+    Raises
+    ------
+    InputError
+        There is no such task, or the template cannot be used or kept.
+    """
+    found = {task.name: path for path, task in _kept().items()}
+    if name not in found:
+        raise InputError(f"No task of your own is called {name[:80]!r}; the tasks are {', '.join(found) or 'none yet'}.")
+    task = task_from_file(found[name]).asked_with(template)
+    try:
+        write_whole(found[name].with_suffix(_TEMPLATE_SUFFIX), task.template.encode())
+    except OSError as error:
+        raise InputError(f"The template cannot be kept in {found[name].parent}: {error.strerror or error}.") from error
+    return task
+
+
+def _kept() -> dict[Path, Task]:
+    """Each kept file and its task."""
+    tasks = {}
     for path in sorted(own_tasks_folder().glob("[a-z0-9]*.*"), key=lambda path: path.stem):
+        if path.suffix not in _SUFFIX.values():
+            continue
         try:
-            tasks.append(task_from_file(path))
-        except InputError:
+            task = task_from_file(path)
+            kept = path.with_suffix(_TEMPLATE_SUFFIX)
+            tasks[path] = task.asked_with(kept.read_text(encoding="utf-8")) if kept.is_file() else task
+        except (InputError, OSError, UnicodeDecodeError):
             continue  # changed since it was kept, and by somebody else: the rest can still be used
     return tasks
 
@@ -111,11 +146,11 @@ def _read(path: Path, size: int, modified: int) -> Task:
         raise _too_large(path.name)
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
-    _, table = _examples(content, path.name)
+    _, table, template = _examples(content, path.name)
     return Task(
         name=f"own-{_slug(path.stem)}",
         description=f"Your own examples from {path.name}.",
-        template="{input}\nAnswer:",
+        template=template or OWN_TEMPLATE,
         labels=_labels(table["target"]),
         source=f"{path.name}, sha256 {sha256(content).hexdigest()[:12]}…",
         load=lambda: table,
@@ -137,8 +172,8 @@ def _labels(targets: pd.Series) -> tuple[str, ...] | None:
 # --- The table in a file ---------------------------------------------------------------------------------------------
 
 
-def _examples(content: bytes, file: str) -> tuple[str, pd.DataFrame]:
-    """The kind of a file, `CSV` or `JSON lines`, and its examples: input, target and split, in an order that mixes them."""
+def _examples(content: bytes, file: str) -> tuple[str, pd.DataFrame, str | None]:
+    """The kind of a file, `CSV` or `JSON lines`, its examples (input, target and split, in an order that mixes them), and its template if it has one."""
     text = _text(content, file)
     kind = "JSON lines" if text.lstrip().startswith("{") else "CSV"
     if re.match(r"\s*\[\s*[{\]]", text):
@@ -146,14 +181,15 @@ def _examples(content: bytes, file: str) -> tuple[str, pd.DataFrame]:
             f"{file} is one JSON array, where JSON lines have an object on each line; convert it with "
             "`jq -c '.[]' FILE > NEW.jsonl`, or pandas.read_json(FILE).to_json(NEW, orient='records', lines=True)."
         )
-    rows = []
+    rows, template = [], None
     for line, fields in (_json_lines if kind == "JSON lines" else _csv_rows)(text, file):
         if len(rows) == MAX_ROWS:
             raise InputError(f"{file} has more than {MAX_ROWS:,} examples; give that many at most.")
         rows.append(_example(line, fields, file))
+        template = _template(line, fields, file, template)
         if len(rows[-1]) != len(rows[0]):
             raise InputError(f"Line {line} of {file} and its first example differ in whether they have a split; give all or none one.")
-    return kind, _split(pd.DataFrame(rows, columns=[*COLUMNS, "split"][: len(rows[0]) if rows else 2]), file)
+    return kind, _split(pd.DataFrame(rows, columns=[*COLUMNS, "split"][: len(rows[0]) if rows else 2]), file), template
 
 
 def _text(content: bytes, file: str) -> str:
@@ -242,7 +278,7 @@ def _check_columns(found: list[str], where: str) -> None:
         if column not in found:
             shown = ", ".join(name[:40] or "(no name)" for name in found[:10]) + (", …" if len(found) > 10 else "")
             raise InputError(f"{where} has no column {column}, only {shown or 'none'}; name the columns input and target.")
-    for column in (*COLUMNS, "split"):
+    for column in (*COLUMNS, "split", "template"):
         if found.count(column) > 1:
             raise InputError(f"{where} has {found.count(column)} columns called {column}; rename all but one.")
 
@@ -255,6 +291,23 @@ def _example(line: int, fields: dict[str, object], file: str) -> tuple[str, ...]
         raise InputError(f"The split on line {line} of {file} is {text['split'][:40]!r}; write train or held-out.")
     text["target"] = f" {text['target']}"
     return tuple(text.values())
+
+
+def _template(line: int, fields: dict[str, object], file: str, before: str | None) -> str | None:
+    """The file's template, once this line has been read: where it has none, what stood before."""
+    written = fields.get("template")
+    if written is None or written == "":
+        return before
+    if not isinstance(written, str):
+        raise InputError(
+            f"The template on line {line} of {file} is {_JSON_KINDS[type(written)]}, and a text was expected; write it in quotation marks."
+        )
+    template = checked_template(written, f"The template on line {line} of {file}")
+    if before is not None and template != before:
+        raise InputError(
+            f"The template on line {line} of {file} differs from the one before it; give a file one template, and other templates a file of their own."
+        )
+    return template
 
 
 def _field(value: object, where: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +14,60 @@ from analysis.models import Report, no_report
 from trained_prompts import store
 from trained_prompts.evaluation import check_held_out, evaluate_run
 from trained_prompts.memory import PeakMemory
-from trained_prompts.tasks import get_task
 from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
 
 
+@contextmanager
+def claimed(name: str, folder: Path | None = None) -> Iterator[None]:
+    """Hold a run's name as long as the block: no other process or thread trains, keeps or discards a run of that name meanwhile.
+
+    The system lets go of it where a process ends, however it ends. A thread may claim again what it holds.
+
+    Raises
+    ------
+    InputError
+        Somebody else holds it, or nothing can be written there.
+    """
+    from filelock import FileLock, Timeout
+
+    path = store.checkpoint_path(name, folder).with_name(f"{name}.lock")
+    lock = FileLock(str(path), is_singleton=True)
+    try:
+        _acquire(lock, path)
+    except Timeout as error:
+        raise InputError(
+            f"A training called {name} is under way already, on a page or in another process; wait until it has ended, or choose another name."
+        ) from error
+    except OSError as error:
+        raise InputError(f"Runs cannot be kept in {path.parent.parent}: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # while it is held: whoever opened it before finds it gone, and makes its own
+                path.unlink()
+        lock.release()
+        with suppress(OSError):  # others hold names there, or are unfinished
+            path.parent.rmdir()
+
+
+def _acquire(lock, path: Path) -> None:
+    for attempt in range(20):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+            return
+        except FileNotFoundError:  # the folder went just then, with the last run that was unfinished
+            if attempt == 19:
+                raise
+
+
 def record(
     config: TrainingConfig, name: str, *, language_model, limit: int | None = None, folder: Path | None = None, report: Report = no_report
 ) -> Iterator[tuple[store.Recording, TrainingStep]]:
-    """Train under a name, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
+    """Train under a name, which is claimed meanwhile, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
 
     Yields the recording and the step just added to it: at once the last step of the run that is gone on with, if there is one. When the loss is no number,
     the recording has gone back to the last good state before the error is raised.
@@ -35,12 +79,19 @@ def record(
     Raises
     ------
     InputError
-        What `trainer.train` raises; or a held-out example is too long for the model, an unfinished run of that name has other settings, or its
+        What `trainer.train` raises; or the name is claimed by another training, a held-out example is too long for the model, an unfinished run of that name has other settings, or its
         checkpoint cannot be written.
     DivergedError
         The loss is no number.
     """
-    check_held_out(get_task(config.task), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
+    with claimed(name, folder):
+        yield from _recorded(config, name, language_model, limit, folder, report)
+
+
+def _recorded(
+    config: TrainingConfig, name: str, language_model, limit: int | None, folder: Path | None, report: Report
+) -> Iterator[tuple[store.Recording, TrainingStep]]:
+    check_held_out(config.asked_task(), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
     path = store.checkpoint_path(name, folder)
     recording, state = store.Recording(config), None
     if path.is_file():
@@ -88,7 +139,20 @@ def run(
     InputError
         As `record`. Where the loss became no number, what was learned before is kept first, and the sentence says so.
     """
-    store.check_name(name, folder)
+    with claimed(name, folder):
+        store.check_name(name, folder)
+        return _run(config, name, language_model, limit, folder, watch, report)
+
+
+def _run(
+    config: TrainingConfig,
+    name: str,
+    language_model,
+    limit: int | None,
+    folder: Path | None,
+    watch: Callable[[TrainingStep], None],
+    report: Report,
+) -> pd.DataFrame:
     diverged: DivergedError | None = None
     recording = store.Recording(config)
     try:

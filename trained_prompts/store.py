@@ -23,7 +23,8 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ from analysis.errors import InputError, printable
 from analysis.folders import APP_NAME, appears_whole, remove_at_once, write_whole
 from analysis.models import model_sha256, prepare_model, resolve_model
 from analysis.vocabulary import load_vocabulary
+from trained_prompts import run_file
+from trained_prompts.tasks import Task
 from trained_prompts.trainer import TrainingConfig, TrainingStep
 
 GALLERY = Path(__file__).parent / "gallery"
@@ -48,6 +51,7 @@ _RUN_COLUMNS = [
     "high", "n", "trainable", "norm_ratio", "created", "path",
 ]  # fmt: skip
 _LOSS_COLUMNS = ["step", "loss", "learning_rate", "seconds", "validation"]
+MAX_LOSSES_BYTES, MAX_TRAJECTORY_BYTES = 64_000_000, 512_000_000  # more than the longest run leaves
 _VERSIONED = ("torch", "transformers", "peft", "numpy")
 
 
@@ -249,10 +253,14 @@ def _checkpoint_config(path: Path) -> tuple[int, dict] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if _NAME.fullmatch(path.stem) is None or not path.is_file():
+            return None
         with safe_open(path, framework="np") as file:
-            return int(file.get_tensor("last.numbers")[0]), json.loads(file.metadata()["config"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            step, settings = int(file.get_tensor("last.numbers")[0]), json.loads(file.metadata()["config"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return None  # being written, or damaged
+    told = isinstance(settings, dict) and all(run_file.is_text(settings.get(name)) for name in ("task", "method", "model"))
+    return (step, settings) if told and type(settings.get("steps")) is int else None
 
 
 def check_name(name: str, folder: Path | None = None) -> Path:
@@ -350,14 +358,45 @@ def name_like(label: str) -> str:
 
 def list_kept() -> pd.DataFrame:
     """One row for each kept file: name, kind, format, sha256, files (what they were called), kept (UTC)."""
-    rows = []
-    for path in sorted(runs_folder().glob("*/kept.json")):
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            rows.append({"name": path.parent.name, **description, "files": ", ".join(description["files"])})
-        except (ValueError, KeyError, TypeError, OSError):
-            continue
+    rows, _ = _described(runs_folder(), "kept.json", _kept_row)
     return pd.DataFrame(rows, columns=["name", "kind", "format", "sha256", "files", "kept"])
+
+
+def _kept_row(path: Path) -> dict:
+    kept = run_file.read_object(path)
+    names = kept.get("files")
+    kept["files"] = ", ".join(names) if isinstance(names, list) and all(map(run_file.is_text, names)) else None
+    for field in ("kind", "format", "sha256", "files", "kept"):
+        if not run_file.is_text(kept.get(field)):
+            raise run_file.refusal(path, f"{field} is missing, or not what this version writes")
+    return {"name": path.parent.name, **kept}
+
+
+def left_out(folder: Path | None = None) -> dict[str, str]:
+    """Why a run or a kept file of the person's own is in no list, by its folder's name: a sentence that says what to do.
+
+    Parameters
+    ----------
+    folder : another folder of runs.
+    """
+    folder = folder or runs_folder()
+    return _described(folder, "run.json", _row)[1] | _described(folder, "kept.json", _kept_row)[1]
+
+
+def _described(folder: Path, file: str, row: Callable[[Path], dict]) -> tuple[list[dict], dict[str, str]]:
+    """What `row` makes of that file in each folder here, and the sentences of those that it refuses, by the folder's name."""
+    rows, refused = [], {}
+    for path in sorted(folder.glob("[!.]*")):  # hidden ones are being written or deleted just now
+        path /= file
+        if not os.path.lexists(path):
+            continue
+        try:
+            if _NAME.fullmatch(path.parent.name) is None:
+                raise run_file.refusal(path, "its folder has a name that no run has")
+            rows.append(row(path))
+        except InputError as error:
+            refused[path.parent.name] = str(error)
+    return rows, refused
 
 
 def adapter_path(name: str) -> Path:
@@ -404,6 +443,12 @@ def find(name: str) -> Path:
     raise InputError(f"No prompt is called {name[:80]!r}; the prompts are {known}.")
 
 
+def in_store(path: Path) -> Path | None:
+    """The folder, where it is one of the gallery's or of the person's own runs: what lies in another says what somebody else put there."""
+    folder = path.resolve()
+    return folder if folder.parent in (GALLERY.resolve(), runs_folder().resolve()) else None
+
+
 def list_runs() -> pd.DataFrame:
     """One row a run, the gallery first.
 
@@ -415,17 +460,11 @@ def list_runs() -> pd.DataFrame:
 
 
 def list_folder(folder: Path, origin: str) -> pd.DataFrame:
-    """The rows of `list_runs` of the runs in one folder."""
-    rows = []
-    for path in sorted(folder.glob("*/run.json")):
-        if _NAME.fullmatch(path.parent.name) is None:
-            continue  # being written or deleted just now
-        try:
-            rows.append(_row(origin, path))
-        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OSError):
-            continue  # not written by this program, or by another version: the file can still be opened by its path
-    table = pd.DataFrame(rows, columns=_RUN_COLUMNS)
-    return table.astype(dict.fromkeys(("tokens", "rank", "trainable"), "Int64") | dict.fromkeys(("norm_ratio", "start"), "float64"))
+    """The rows of `list_runs` of the runs in one folder; what is none stands in `left_out`."""
+    rows, _ = _described(folder, "run.json", _row)
+    table = pd.DataFrame([{**row, "origin": origin} for row in rows], columns=_RUN_COLUMNS)
+    whole, real = ("tokens", "rank", "steps", "n", "trainable"), ("readable", "no_prompt", "start", "score", "low", "high", "norm_ratio")
+    return table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
 
 
 def gallery_markdown() -> str:
@@ -450,31 +489,25 @@ def gallery_markdown() -> str:
 
 
 def read_card(name: str) -> str:
-    """The README.md of a run, Markdown; a sentence where there is none.
+    """The card of a run, Markdown, made from its run.json: the README.md in its folder may say whatever somebody wrote there.
 
     Raises
     ------
     InputError
-        There is no run of that name.
+        There is no run of that name, or its run.json is not what it should be.
     """
-    try:
-        return (find(name) / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return "This run has no card."
+    return _card(read_description(find(name)))
 
 
 def read_description(path: Path) -> dict:
-    """The run.json of a run's folder; what may be endless or no number (γ, losses, norms of a run that diverged) is a number again."""
-    run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    for values, names in (
-        (run["config"], ["readable"]),
-        (run.get("norms", {}), run.get("norms", {})),
-        *((of, ["loss"]) for of in run["scores"].values()),
-    ):
-        for name in names:
-            if name in values:
-                values[name] = float(values[name])  # "inf"; older files have Infinity, which is no JSON
-    return run
+    """The run.json of a run's folder, checked.
+
+    Raises
+    ------
+    InputError
+        As `run_file.read_run`.
+    """
+    return run_file.read_run(path / "run.json")
 
 
 def read_losses(name: str) -> pd.DataFrame:
@@ -487,8 +520,14 @@ def read_losses(name: str) -> pd.DataFrame:
     """
     path = find(name) / "losses.csv"
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        if not path.is_file() or path.stat().st_size > MAX_LOSSES_BYTES:
+            raise ValueError("no file, or too large")
+        table = pd.read_csv(path)
+        columns = [column for column in _LOSS_COLUMNS if column in table]  # without a score while it learned there is no validation
+        if columns[:4] != _LOSS_COLUMNS[:4] or table["step"].isna().any():
+            raise ValueError("columns")
+        return table[columns].astype({column: "int64" if column == "step" else "float64" for column in columns})
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
 
 
@@ -509,10 +548,23 @@ def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        Nothing of that name is in the store.
+        Nothing of that name is in the store, or how it was trained cannot be read.
     """
-    kept = _read_safetensors(find(name) / "trajectory.safetensors")
-    return kept["steps"], kept["embeddings"].astype(np.float32)
+    from safetensors import SafetensorError, safe_open
+
+    path = find(name) / "trajectory.safetensors"
+    refused = InputError(f"How {name} was trained cannot be read from {path}: the file is damaged; pick another run, or train it again.")
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_TRAJECTORY_BYTES:
+            raise refused
+        with safe_open(path, framework="np") as file:
+            steps, embeddings = file.get_tensor("steps"), file.get_tensor("embeddings")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise refused from error
+    fits = steps.dtype == np.int64 and embeddings.dtype in (np.float16, np.float32) and steps.ndim == 1 and embeddings.ndim == 3
+    if not (fits and len(steps) == len(embeddings) > 0 and embeddings.size and np.isfinite(embeddings).all()):
+        raise refused
+    return steps, embeddings.astype(np.float32)
 
 
 def own_model(name: str) -> str | None:
@@ -527,13 +579,12 @@ def own_model(name: str) -> str | None:
     return read_description(path)["model"]["name"] if (path / "run.json").is_file() else None
 
 
-def _row(origin: str, path: Path) -> dict:
+def _row(path: Path) -> dict:
     run = read_description(path.parent)
     config, scores = run["config"], run["scores"]
     trained = scores.get("trained", {})
     return {
         "name": path.parent.name,
-        "origin": origin,
         "task": config["task"],
         "model": run["model"]["name"],
         "method": config["method"],
@@ -551,16 +602,10 @@ def _row(origin: str, path: Path) -> dict:
         "high": trained.get("high"),
         "n": trained.get("n"),
         "trainable": run.get("trainable_parameters"),
-        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"] if "norms" in run else None,
+        "norm_ratio": run["norms"]["median"] / run["norms"]["vocabulary_median"] if run.get("norms") else None,
         "created": run["created"],
         "path": str(path.parent),
     }
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
 
 
 def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
@@ -571,6 +616,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.described() | {"model": _lasting(config.model)},
+        "asked": asked_of(config.asked_task()),
         "steps_done": recording.steps_done,
         "seconds_training": round(recording.last.seconds, 1),
         "kept_step": recording.kept.step,
@@ -581,6 +627,11 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }
+
+
+def asked_of(task: Task) -> dict:
+    """How a run is trained and asked, as its run.json tells it."""
+    return {"template": task.template, "first_example": task.first_example()}
 
 
 def _norms(recording: Recording) -> dict:
@@ -657,7 +708,7 @@ def _save(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | 
 _OPTIONS = {
     "tokens": "tokens", "init": "init", "init_text": "init-text", "readable": "readable", "rank": "rank", "alpha": "alpha", "targets": "targets",
     "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "validate_every": "validate-every", "patience": "patience",
-    "seed": "seed",
+    "seed": "seed", "template": "template",
 }  # fmt: skip
 _WHAT = {
     "prompt-tuning": "soft prompt of {tokens} virtual tokens",
@@ -675,7 +726,7 @@ def command_of(run: dict) -> str:
     for key, option in _OPTIONS.items():
         value = config.get(key)
         if value is not None:
-            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value)]
+            words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value).replace("\n", "\\n")]
     if config.get("rslora"):
         words.append("--rslora")
     return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])
@@ -683,20 +734,31 @@ def command_of(run: dict) -> str:
 
 def _card(run: dict) -> str:
     config = run["config"]
-    measure = next(iter(run["scores"].values()))["measure"]
+    measure = next((score["measure"] for score in run["scores"].values()), "score")
     lines = [
-        f"# {run['name']}",
+        f"# {_verbatim(run['name'])}",
         "",
-        f"A {_WHAT[config['method']].format(**config)} for {run['model']['name']}, trained on the task *{config['task']}*"
+        f"A {_WHAT[config['method']].format(**config)} for {_verbatim(run['model']['name'])}, trained on the task *{_verbatim(config['task'])}*"
         f" for {run['steps_done']} of {config['steps']} steps in {run['seconds_training']:.0f} s on {run['created'][:10]}.",
         "",
-        f"| held-out | {measure} | 95 % interval | loss | n |",
+        f"| held-out | {_verbatim(measure)} | 95 % interval | loss | n |",
         "|---|---|---|---|---|",
     ]
     for prompt, score in run["scores"].items():
         lines.append(
-            f"| {prompt} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
+            f"| {_verbatim(prompt)} | {score['score']:.3f} | {score['low']:.3f} to {score['high']:.3f} | {score['loss']:.3f} | {score['n']} |"
         )
-    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-    lines += ["", f"    {command_of(run)}", "", f"Made with {versions}; model file sha256 `{run['model']['sha256'][:16]}…`.", ""]
+    versions = _verbatim(", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items()))
+    if run.get("asked"):
+        asked = textwrap.indent(run["asked"]["first_example"], "    ", lambda line: True)
+        lines += ["", "How the first held-out example is asked:", "", asked]
+    command = textwrap.indent(command_of(run), "    ", lambda line: True)
+    lines += ["", command, "", f"Made with {versions}; model file sha256 {_verbatim(run['model']['sha256'][:16] + '…', plain='')}.", ""]
     return "\n".join(lines)
+
+
+def _verbatim(text: str, plain: str = r"[\w/+., ()-]*") -> str:
+    """Text in Markdown, where it says nothing but itself: as code, unless it is plain letters and the like."""
+    if re.fullmatch(plain, text) and "www." not in text.lower() and "  " not in text:
+        return text
+    return f"`{text.replace('`', chr(39)).replace('|', '¦')}`"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from trained_prompts.trainer import TrainingConfig
 Engine = Literal["loky", "dask", "ray"]
 AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary
 LONGEST = 64  # characters of a run's name
+_one_at_a_time = threading.Lock()  # in a process: its one model is changed while it trains, and a Dask worker may have several threads
 _INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
 
 
@@ -72,8 +74,8 @@ def sweep(
     ----------
     cells : of `grid`.
     folder : where the cells' runs are kept; on a cluster, one that all machines see.
-    engine : joblib's backend: `loky`, processes of this machine; `dask`, the workers of a scheduler, or of one made here; `ray`.
-    workers : how many cells at once, at least 1.
+    engine : `loky`, processes of this machine; `dask`, the workers of a scheduler, or of one made here; `ray`.
+    workers : how many cells at once, at least 1; on a cluster that is there, as many as its workers have processes.
     scheduler : the address of a Dask or Ray cluster; None makes one on this machine.
     limit : the first so many held-out examples; all when None.
 
@@ -87,8 +89,6 @@ def sweep(
     InputError
         The engine is not installed, or not known.
     """
-    from joblib import Parallel, delayed
-
     if engine not in get_args(Engine):
         raise InputError(f"No engine is called {engine!r}; the engines are {', '.join(get_args(Engine))}.")
     if workers < 1:
@@ -97,13 +97,12 @@ def sweep(
     waiting = {name: config for name, config in cells.items() if not (folder / name / "run.json").is_file()}
     failed: dict[str, str] = {}
     report((len(cells) - len(waiting)) / len(cells), f"{len(cells) - len(waiting)} of {len(cells)} cells were finished before")
-    with _backend(engine, workers, scheduler):
-        jobs = (delayed(_cell)(name, config, folder, limit) for name, config in waiting.items())
-        as_they_end = {} if engine == "ray" else {"return_as": "generator_unordered"}
-        for done, (name, error) in enumerate(Parallel(**as_they_end)(jobs), start=len(cells) - len(waiting) + 1):
-            if error is not None:
-                failed[name] = error
-            report(done / len(cells), f"{done} of {len(cells)} cells")
+    calls = [(name, config, folder, limit) for name, config in waiting.items()]
+    for done, (name, error) in enumerate(_outcomes(engine, workers, scheduler, calls), start=len(cells) - len(waiting) + 1):
+        if error is not None:
+            failed[name] = error
+        report(done / len(cells), f"{done} of {len(cells)} cells")
+    failed |= {name: why for name, why in store.left_out(folder).items() if name in cells}  # a folder that was there before, and is no run
     table = store.list_folder(folder, folder.name)
     table = table[table["name"].isin(cells)]
     table = table.assign(error=table["name"].map(failed))  # of a run whose loss became no number, what it had learned before is there
@@ -116,7 +115,8 @@ def sweep(
 def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) -> tuple[str, str | None]:
     """One cell's name, and what went wrong with it, if anything."""
     try:
-        runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
+        with _one_at_a_time:
+            runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
     except InputError as error:
         return name, str(error)
     return name, None
@@ -128,31 +128,54 @@ def _model(name: str) -> tuple:
     return load_model(name)
 
 
-@contextmanager
-def _backend(engine: Engine, workers: int, scheduler: str | None) -> Iterator[None]:
-    from joblib import parallel_config
-
-    try:
-        if engine == "dask":
-            from distributed import Client, LocalCluster
-        if engine == "ray":
-            import ray
-            from ray.util.joblib import register_ray
-    except ModuleNotFoundError as error:
-        raise InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.") from error
+def _outcomes(engine: Engine, workers: int, scheduler: str | None, calls: list[tuple]) -> Iterator[tuple[str, str | None]]:
+    """What `_cell` answers to each of these arguments, in any order."""
     with ExitStack() as stack:
-        options = {"n_jobs": workers}
         if engine == "dask":
-            cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
-            try:
-                stack.enter_context(Client(cluster))
-            except OSError as error:
-                raise InputError(
-                    f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or leave --scheduler out."
-                ) from error
-            options = {}  # as many cells at once as the cluster has threads
+            # Not by joblib, whose Dask backend hands nothing to a cluster of one thread, and computes here instead.
+            from distributed import as_completed
+
+            client = stack.enter_context(_dask(workers, scheduler))
+            cells = [client.submit(_cell, *call, pure=False) for call in calls]
+            yield from (cell.result() for cell in as_completed(cells))
+            return
+        from joblib import Parallel, delayed, parallel_config
+
+        as_they_end = {"return_as": "generator_unordered"}
         if engine == "ray":
-            ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
-            register_ray()
-        stack.enter_context(parallel_config(engine, **options))
-        yield
+            _start_ray(workers, scheduler)
+            as_they_end = {}
+        stack.enter_context(parallel_config(engine, n_jobs=workers))
+        yield from Parallel(**as_they_end)(delayed(_cell)(*call) for call in calls)
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator:
+    """A client of the scheduler at this address, or of a cluster made here."""
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise _not_installed("dask") from error
+    with ExitStack() as stack:
+        cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+        try:
+            client = stack.enter_context(Client(cluster))
+        except OSError as error:
+            raise InputError(
+                f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or leave --scheduler out."
+            ) from error
+        yield client
+
+
+def _start_ray(workers: int, scheduler: str | None) -> None:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ModuleNotFoundError as error:
+        raise _not_installed("ray") from error
+    ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
+    register_ray()
+
+
+def _not_installed(engine: str) -> InputError:
+    return InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.")

@@ -7,7 +7,7 @@ JSON lines (`own_data.py`), and SuperGLUE from a folder (`superglue.py`); `get_t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import files
 from pathlib import Path
@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.errors import InputError
+from analysis.errors import InputError, printable
 
 SPLIT_SEED = 20260101
 VALIDATION = 64  # training examples that are set aside where a run is watched while it learns
 DATA = Path(__file__).parent / "data"
+OWN_TEMPLATE = "{input}\nAnswer:"  # of examples that do not say how they are asked
+MAX_TEMPLATE = 20_000  # characters
+EXAMPLE_SHOWN = 160  # characters of an input, where the first example is shown
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Task:
 
     def examples(self, split: str, *, template: str | None = None) -> pd.DataFrame:
         """The examples of one split, in a fixed order that mixes the labels: text (the filled template), target, and what the scoring needs."""
-        table = _loaded(self)
+        table = _loaded(self.load)
         table = table[table["split"] == split].reset_index(drop=True)
         texts = [(template or self.template).replace("{input}", text) for text in table["input"]]
         return table.drop(columns=["input", "split"]).assign(text=texts)
@@ -62,23 +65,76 @@ class Task:
         aside = min(VALIDATION, len(table) // 5) if watched else 0
         return table.iloc[: len(table) - aside], table.iloc[len(table) - aside :]
 
+    def asked_with(self, template: str) -> Task:
+        """The same task, asked with another template.
+
+        Raises
+        ------
+        InputError
+            `{input}` does not stand in it exactly once.
+        """
+        return replace(self, template=checked_template(template))
+
+    def first_example(self) -> str:
+        """The first example as the model reads it and the answer that is wanted, on one line: `‘Thing: apple⏎Colour:’ → ‘ red’`. The first held-out one, if any is."""
+        table = _loaded(self.load)
+        first = table[table["split"] == "held-out"].head(1)
+        row = (first if len(first) else table).iloc[0]
+        given = row["input"] if len(row["input"]) <= EXAMPLE_SHOWN else f"{row['input'][:EXAMPLE_SHOWN]}…"
+        return f"{in_one_line(self.template.replace('{input}', given))} → {in_one_line(row['target'])}"
+
     def answer_words(self) -> list[str]:
         """What a prompt of this task learns to answer with: the labels, or the different answers of the training examples."""
         return list(self.labels) if self.labels else self.examples("train")["target"].drop_duplicates().tolist()
 
 
-def get_task(name: str) -> Task:
+def checked_template(template: str, what: str = "The template") -> str:
+    """A template in which `{input}` stands exactly once; the two characters `\\n` in it are a new line.
+
+    Parameters
+    ----------
+    what : begins the sentence that refuses it.
+
+    Raises
+    ------
+    InputError
+    """
+    template = template.replace("\\n", "\n")
+    if len(template) > MAX_TEMPLATE:
+        raise InputError(f"{what} has {len(template):,} characters, and {MAX_TEMPLATE:,} are the most; shorten it.")
+    if "\0" in template or any("\ud800" <= character <= "\udfff" for character in template):
+        raise InputError(f"{what} holds a NUL or half a surrogate pair, which is no text; take it out.")
+    if (count := template.count("{input}")) != 1:
+        raise InputError(
+            f"{what} holds {{input}} {'nowhere' if not count else f'{count} times'}; write it exactly once, where the example goes, "
+            "as in 'Thing: {input}\\nColour:'."
+        )
+    return template
+
+
+def in_one_line(text: str, most: int | None = None) -> str:
+    """A text with its blanks and line ends to be seen: `‘Thing: apple⏎Colour:’`; cut after so many characters."""
+    shown = printable(text.replace("\n", "⏎"))
+    return f"‘{shown if most is None or len(shown) <= most else f'{shown[:most]}…'}’"
+
+
+def get_task(name: str, template: str | None = None) -> Task:
     """The task of that name, or in the file or folder of that path; an unknown name lists the known ones.
 
     Parameters
     ----------
     name : of a task in `TASKS`; of one of the person's own; `superglue-NAME`, from the hub; or the path of a CSV or JSON-lines file, or of
         a folder of SuperGLUE with the task's name, for instance `superglue/BoolQ`.
+    template : how it is asked, in place of its own; see `checked_template`.
 
     Raises
     ------
     InputError
     """
+    return _task(name) if template is None else _task(name).asked_with(template)
+
+
+def _task(name: str) -> Task:
     if name in TASKS:
         return TASKS[name]
     from trained_prompts import own_data, superglue
@@ -125,8 +181,8 @@ def tasks_table() -> pd.DataFrame:
 
 
 @cache
-def _loaded(task: Task) -> pd.DataFrame:
-    return task.load()
+def _loaded(load: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    return load()
 
 
 def _package_file(package: str, ending: str):

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 
 from analysis.errors import InputError
 from analysis.models import EMBEDDED_MODEL, Report, load_model, no_report
 from analysis.vocabulary import Vocabulary
-from trained_prompts.tasks import get_task
+from trained_prompts.tasks import TASKS, Task, get_task
 
 Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
@@ -38,9 +39,10 @@ OF_METHOD: dict[Method, tuple[str, ...]] = {
     "lora": ("rank", "alpha", "rslora", "targets"),
     "full": (),
 }
-_WHERE_ASKED = ("readable", "validate_every", "patience")  # left out of a description where they are off
+_WHERE_ASKED = ("readable", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off
 FREQUENT_IDS = 5000  # Lester et al. 2021, section 3.1.2: rows of the 5,000 most frequent tokens
 MAX_TOKENS, MAX_RANK, MAX_STEPS = 200, 1_024, 100_000
+SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
 
 
@@ -65,6 +67,9 @@ class TrainingConfig:
     learning_rate : at the first step; where it is None, `LEARNING_RATES` of the method.
     validate_every : score every so many steps on training examples set aside for it; None does not, and trains on all.
     patience : stop after so many such scores in a row without a better one, and keep the best state; None goes on to the end.
+    shuffled : None, or the number of a shuffle: the answers of the training examples are dealt out among them anew, so that nothing but the form of an
+        answer can be learned. Such a twin is the control for what is read in a prompt (control tasks: Hewitt and Liang 2019, section 2).
+    template : how the examples are asked, with `{input}` in it; None is the task's own, and of examples of one's own what that is now.
     """
 
     task: str
@@ -84,9 +89,14 @@ class TrainingConfig:
     readable: float = 0.0
     validate_every: int | None = None
     patience: int | None = None
+    shuffled: int | None = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
-        get_task(self.task)
+        if (
+            self.template is not None or self.task not in TASKS
+        ):  # how a file's examples are asked may change; a run keeps how it was trained
+            object.__setattr__(self, "template", get_task(self.task, self.template).template)
         if self.method not in get_args(Method):
             raise InputError(f"The method {self.method!r} is not known; choose one of {', '.join(get_args(Method))}.")
         if self.learning_rate is None:
@@ -119,8 +129,14 @@ class TrainingConfig:
             raise InputError(f"A run is scored every 1 or more steps, not every {self.validate_every}.")
         if self.patience is not None and (self.patience < 1 or self.validate_every is None):
             raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give --validate-every too.")
+        if self.shuffled is not None and not 1 <= self.shuffled < 2**31:
+            raise InputError(f"Shuffles of the answers are numbered from 1, not {self.shuffled}.")
         if self.patience is not None and self.method == "full":
             raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model; leave --patience out.")
+
+    def asked_task(self) -> Task:
+        """The task with the template that the run is trained with, and asked with ever after."""
+        return get_task(self.task, self.template)
 
     def described(self) -> dict:
         """What determines a run of this method, by name; the settings of other methods are left out."""
@@ -186,9 +202,9 @@ def train(
     from trained_prompts.methods import learner
 
     report(0.9, "reading the examples")
-    task = get_task(config.task)
+    task = config.asked_task()
     table, watched = task.for_training(watched=config.validate_every is not None)
-    examples = encode(tokenizer, table["text"], table["target"])
+    examples = encode(tokenizer, table["text"], targets(config, table))
     with learner(config, model, tokenizer) as learning:
         check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
         watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
@@ -203,6 +219,15 @@ def train(
             yield run.step_made(step, loss, rate, seconds)
             if watch.out_of_patience:
                 return
+
+
+def targets(config: TrainingConfig, table: pd.DataFrame) -> list[str]:
+    """The answers that a run learns from, in the order of its examples: their own, or where they are shuffled those of other examples."""
+    own = table["target"].tolist()
+    if config.shuffled is None:
+        return own
+    order = np.random.default_rng([SHUFFLE_SEED, config.shuffled]).permutation(len(own))
+    return [own[i] for i in order]
 
 
 class _Watch:

@@ -12,11 +12,11 @@ from analysis.models import Report, no_report
 from analysis.truncation import truncate
 from trained_prompts.evaluation import score, with_lora
 from trained_prompts.lora import applied
-from trained_prompts.tasks import get_task
+from trained_prompts.tasks import Task, get_task
 
 
 def score_truncated(
-    adapter: LoraAdapter, energy: float, task_name: str, *, language_model, limit: int | None = None, report: Report = no_report
+    adapter: LoraAdapter, energy: float, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """The held-out score of the smaller copy that `analysis.truncation.truncate` makes of a LoRA: one row, see `evaluation.score`.
 
@@ -30,7 +30,7 @@ def score_truncated(
     InputError
         The LoRA cannot be cut or does not fit the model, or there is no such task.
     """
-    task = get_task(task_name)
+    task = get_task(task) if isinstance(task, str) else task
     with tempfile.TemporaryDirectory() as folder:
         truncate(adapter, energy, Path(folder) / "cut")
         with with_lora(language_model, applied(language_model[0], Path(folder) / "cut")) as subject:

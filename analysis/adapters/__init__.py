@@ -11,9 +11,10 @@ To add a format, write a module with `reads(opened) -> bool` and `read(opened, n
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.adapters import bare, lora_names, peft, textual_inversion
+from analysis.adapters import bare, lora_names, others, peft, textual_inversion
 from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import open_adapter
 from analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
@@ -26,12 +27,13 @@ __all__ = [
     "SoftPrompt",
     "Source",
     "distinct",
+    "distinct_paths",
     "load_adapter",
     "load_lora",
     "load_soft_prompt",
 ]
 
-READERS = (peft, lora_names, textual_inversion, bare)  # asked in this order; the last reads or says what is missing
+READERS = (peft, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
 
 
 def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | LoraAdapter:
@@ -65,6 +67,22 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
         if isinstance(error, AdapterError):
             raise
         raise AdapterError(f"{str(path)[:200]!r} is no path that can be looked up.") from error  # a null byte in it
+
+
+def distinct_paths(paths: Sequence[str | Path]) -> list[str]:
+    """A name for each path: its own, led by as many of its folders as tell it from the others: `run1/final`, `run2/final`.
+
+    Of one path given twice both keep the same name; `distinct` numbers them.
+    """
+    given = [Path(path) for path in paths]
+    parts = [(*path.parts[:-1], path.name if path.is_dir() else path.stem) for path in given]
+    names = []
+    for own in parts:
+        others = [other for other in parts if other != own]
+        most = len(own)
+        length = next((n for n in range(1, most) if all(other[-n:] != own[-n:] for other in others)), most)
+        names.append(str(Path(*own[-length:])) if own else "")
+    return names
 
 
 def load_soft_prompt(path: str | Path, *, name: str | None = None) -> SoftPrompt:

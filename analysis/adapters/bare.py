@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.adapters.opening import Opened
-from analysis.adapters.soft_prompt import SoftPrompt, prompt_rows
+from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
 from analysis.adapters.tensors import Entry
 from analysis.errors import AdapterError
 
@@ -33,9 +33,9 @@ def read(opened: Opened, name: str) -> SoftPrompt:
     if opened.halves:
         return _halves(opened, name)
     found = _prompt_tensor(opened)
-    notes = ()
+    notes = left_out(opened.tensors, {found})
     if found.endswith("prompt_embeddings"):
-        notes = ("PEFT weights without adapter_config.json, so the method is unknown",)
+        notes = ("PEFT weights without adapter_config.json, so the method is unknown", *notes)
     return SoftPrompt(
         name,
         prompt_rows(opened.tensors, found),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.adapters.soft_prompt import SoftPrompt, Source
+from analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
 from analysis.adapters.tensors import FLOATS, Tensors
 from analysis.errors import AdapterError
 
@@ -30,6 +30,7 @@ class LoraFactors:
     ----------
     scaling : α/r, or α/√r with rank-stabilised LoRA; 1 where the file does not hold α (then the adapter's notes say so).
     rank, in_features, out_features : r, in and out.
+    experts, expert : of how many experts the file's factors hold the update, and whose this is; A's rows stand expert by expert, B's columns rank by rank.
     """
 
     tensors: Tensors
@@ -38,6 +39,8 @@ class LoraFactors:
     scaling: float
     mid_name: str | None = None
     magnitude_name: str | None = None
+    experts: int = 1
+    expert: int = 0
 
     def __post_init__(self) -> None:
         a, b = self.tensors.entries[self.a_name], self.tensors.entries[self.b_name]
@@ -65,7 +68,7 @@ class LoraFactors:
         """(r, in) float32, or float64 where the file holds it."""
         a = self._read(self.a_name)
         if self.mid_name is None:
-            return a.reshape(len(a), -1)
+            return a.reshape(self.experts, self.rank, -1)[self.expert]
         # A convolution in three factors (LyCORIS): the middle one carries the kernel.
         mid = self._read(self.mid_name)
         return np.einsum("rqhw,qi->rihw", mid, a.reshape(len(a), -1)).reshape(len(mid), -1)
@@ -74,7 +77,7 @@ class LoraFactors:
     def B(self) -> np.ndarray:  # noqa: N802 - the paper's letter
         """(out, r) float32, or float64 where the file holds it."""
         b = self._read(self.b_name)
-        return b.reshape(len(b), -1)
+        return b.reshape(len(b), -1)[:, self.expert :: self.experts]
 
     @property
     def magnitude(self) -> np.ndarray | None:
@@ -83,7 +86,7 @@ class LoraFactors:
 
     @property
     def rank(self) -> int:
-        return self.tensors.entries[self.mid_name or self.a_name].shape[0]
+        return self.tensors.entries[self.mid_name or self.a_name].shape[0] // self.experts
 
     @property
     def in_features(self) -> int:
@@ -134,3 +137,12 @@ class LoraAdapter:
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def check_is_causal(self) -> None:
+        """Refuse to put it into a causal model where it was trained for another kind.
+
+        Raises
+        ------
+        AdapterError
+        """
+        check_task_type(self.metadata.get("task_type"), self.name)

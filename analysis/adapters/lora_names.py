@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import regex
 
-from analysis.adapters import textual_inversion
+from analysis.adapters import experts, textual_inversion
 from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import Opened
+from analysis.adapters.soft_prompt import left_out
 from analysis.adapters.tensors import FLOATS
 from analysis.errors import AdapterError
 
@@ -32,10 +33,12 @@ def _naming(family: str, pattern: str) -> Naming:
 
 
 NAMINGS = (
-    _naming("PEFT", r"(?:base_model\.model\.)(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)[^.]+)?\.weight"),
-    _naming("PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_embedding_(?P<part>A|B)(?:\.[^.]+)?"),
-    _naming("PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>magnitude)_vector(?:\.[^.]+)*"),
-    _naming("PEFT naming", r"(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)[^.]+)?\.weight"),
+    _naming("PEFT", r"(?:base_model\.model\.)(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)(?P<adapter>[^.]+))?\.weight"),
+    _naming("PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_embedding_(?P<part>A|B)(?:\.(?P<adapter>[^.]+))?"),
+    _naming(
+        "PEFT", r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>magnitude)_vector(?:\.(?!weight$)(?P<adapter>[^.]+))?(?:\.weight)?"
+    ),
+    _naming("PEFT naming", r"(?P<module>.+)\.lora_(?P<part>A|B)(?:\.(?!weight$)(?P<adapter>[^.]+))?\.weight"),
     _naming("kohya", r"(?P<module>.+)\.lora_(?P<part>down|up|mid)\.weight"),
     _naming("kohya", r"(?P<module>.+)\.(?P<part>dora_scale)"),
     _naming("diffusers", r"(?P<module>.+)\.processor\.(?P<leaf>\w+)_lora\.(?P<part>down|up)\.weight"),
@@ -67,14 +70,18 @@ class _Module:
 
 
 def reads(opened: Opened) -> bool:
-    return any(part in ("A", "B") for _, _, part, _ in _matches(opened)) or bool(_relatives(opened.tensors))
+    return any(part in ("A", "B") for _, _, part, _, _ in _matches(opened)) or bool(_relatives(opened.tensors))
 
 
 def read(opened: Opened, name: str) -> LoraAdapter:
     tensors = opened.tensors
     found: dict[str, _Module] = {}
     used = set()
-    for tensor, module, part, family in _matches(opened):
+    first, second = _adapters_in(opened)
+    for tensor, module, part, family, adapter in _matches(opened):
+        if adapter in second:
+            used.add(tensor)
+            continue
         found.setdefault(module, _Module(family, {})).parts.setdefault(part, tensor)
         if part in ("A", "B"):
             found[module].family = family
@@ -98,6 +105,7 @@ def read(opened: Opened, name: str) -> LoraAdapter:
             module.parts.get("mid"),
             module.parts.get("magnitude"),
         )
+    modules = _by_expert(modules, scaling)
     family, _ = Counter(module.family for module in complete.values()).most_common(1)[0]
     source = opened.source(next(iter(complete.values())).parts["A"], kind=f"LoRA ({family})" if opened.config is None else "")
     return LoraAdapter(
@@ -109,7 +117,7 @@ def read(opened: Opened, name: str) -> LoraAdapter:
         metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
         textual_inversion=textual_inversion.read(opened, f"{name} (words)") if new_words else None,
-        notes=(*scaling.notes(), *_notes(opened, scaling.config, rest)),
+        notes=(*scaling.notes(), *_of_experts(modules), *_second(first, second), *_notes(opened, scaling.config, rest)),
     )
 
 
@@ -118,16 +126,45 @@ def _natural(path: str) -> list[tuple[bool, int, str]]:
     return [(piece.isdecimal(), int(piece) if piece.isdecimal() and len(piece) < 18 else 0, piece) for piece in re.split(r"(\d+)", path)]
 
 
-def _matches(opened: Opened) -> Iterator[tuple[str, str, str, str]]:
-    """(tensor's name, module's path, part, family) of every tensor that belongs to a LoRA."""
+def _adapters_in(opened: Opened) -> tuple[str, list[str]]:
+    """Of the adapters whose names stand in the tensors' names, the one that is read, `default` where it is there, and the others."""
+    names = list(dict.fromkeys(adapter for _, _, part, _, adapter in _matches(opened) if part in ("A", "B")))
+    first = "default" if "default" in names else next(iter(names), "")
+    return first, [name for name in names if name != first]
+
+
+def _matches(opened: Opened) -> Iterator[tuple[str, str, str, str, str]]:
+    """(tensor's name, module's path, part, family, adapter's name or nothing) of every tensor that belongs to a LoRA."""
     for tensor in opened.tensors:
         for naming in NAMINGS:
             match = naming.pattern.fullmatch(tensor) if len(tensor) < 1000 else None
             if match is not None:
                 groups = match.groupdict()
                 module = groups["module"] + (f".{groups['leaf']}" if groups.get("leaf") else "")
-                yield tensor, module, _PARTS[groups["part"]], naming.family
+                yield tensor, module, _PARTS[groups["part"]], naming.family, groups.get("adapter") or ""
                 break
+
+
+def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, LoraFactors]:
+    """The modules with those of PEFT's `target_parameters` split into one an expert, called `module.EXPERT.parameter`."""
+    listed = scaling.config.get("target_parameters")
+    targets = [target for target in listed if isinstance(target, str) and target] if isinstance(listed, list) else []
+    of_experts = {path: factors for path, factors in modules.items() if experts.parameters_of(experts.owner_of(path), targets)}
+    names = experts.named(of_experts, targets)
+    found = {}
+    for path, factors in modules.items():
+        split = None
+        if path in names:
+            owner = experts.owner_of(path)
+            split = experts.split(
+                factors, int(scaling.rank_of(f"{owner}.{names[path]}")), lambda rank, at=f"{owner}.{names[path]}": scaling(at, rank, None)
+            )
+        if split is None:
+            found[path] = factors
+        else:
+            found |= {f"{owner}.{i}.{names[path]}": expert for i, expert in enumerate(split)}
+            scaling.forget(path)
+    return found
 
 
 class _Scaling:
@@ -158,6 +195,14 @@ class _Scaling:
             self.without.append(path)
             return 1.0
         return alpha / math.sqrt(rank) if self.root_of_rank else alpha / rank
+
+    def rank_of(self, path: str) -> float:
+        """The rank that the config gives a module; 0 without a config."""
+        return self._rank(path) if self.known else 0
+
+    def forget(self, path: str) -> None:
+        """What was noted of a path that turned out to be of several experts."""
+        self.rank_differs = [each for each in self.rank_differs if each != path]
 
     def notes(self) -> list[str]:
         notes = []
@@ -247,6 +292,22 @@ def _method(config: dict, modules: dict[str, LoraFactors]) -> str:
     return f"LORA ({', '.join(variations)})" if variations else "LORA"
 
 
+def _of_experts(modules: dict[str, LoraFactors]) -> list[str]:
+    several = [factors for factors in modules.values() if factors.experts > 1]
+    if not several:
+        return []
+    return [f"{len(several)} of the modules are experts, {several[0].experts} to a parameter, whose factors the file keeps in one"]
+
+
+def _second(first: str, second: list[str]) -> list[str]:
+    if not second:
+        return []
+    shown = ", ".join(name[:60] or "one without a name" for name in second[:4])
+    return [
+        f"holds {len(second) + 1} adapters: {first[:60] or 'the one without a name'} is read and {shown} left out; give each in a file of its own"
+    ]
+
+
 def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
     notes = []
     if opened.config is None and any(name.startswith("base_model.model.") for name in opened.tensors):
@@ -256,10 +317,7 @@ def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
         notes.append("started from the base weights' own directions: B·A holds those too, not the change alone")
     if config.get("use_dora"):
         notes.append("DoRA: the update is B·A and a change of magnitude")
-    if config.get("target_parameters"):
-        notes.append("some modules are parameters of several experts, whose factors stand in one")
-    if rest:
-        notes.append(f"also holds {len(rest)} tensors that are kept whole, the first {rest[0]}: listed, not analysed")
+    notes += left_out(opened.tensors, set(opened.tensors) - set(rest), what="kept whole, listed and not analysed")
     relatives = _relatives(rest)
     if relatives:
         notes.append(f"part of it is {' and '.join(relatives)}, which is not read")
@@ -279,6 +337,11 @@ def _refuse(opened: Opened, halves: list[str]):
             f"The file {tensors.path} holds only one of the two factors of {_count(halves)}, the first {halves[0][:100]}; the file is damaged or cut."
         )
     relatives = _relatives(tensors)
+    if relatives == ["AdaLoRA"]:
+        raise AdapterError(
+            f"The file {tensors.path} holds AdaLoRA, B·diag(E)·A with ranks that training gave out, which is not read; merge E into A (E · A) and save both as lora_A and "
+            "lora_B."
+        )
     if relatives:
         raise AdapterError(
             f"The file {tensors.path} holds {' and '.join(relatives)}, no product of two thin matrices; of its kin only LoRA is read."

@@ -12,7 +12,7 @@ from types import ModuleType
 from analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
 from analysis.adapters.soft_prompt import Source
 from analysis.adapters.tensors import Tensors
-from analysis.errors import AdapterError
+from analysis.errors import AdapterError, ModelError
 from analysis.folders import read_json_object
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
@@ -72,7 +72,7 @@ def open_adapter(path: Path) -> Opened:
         tensors = reader.read(path)
         beside = path.parent / CONFIG
         # The weights of a PEFT folder, given by their own name: the config says what they are.
-        config = read_json(beside) if path.name in WEIGHTS and beside.is_file() else None
+        config = _config(beside) if path.name in WEIGHTS and beside.is_file() else None
         return Opened(path, tensors, config=config, initial=_initial(path.parent) if config else None)
     if zip_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
@@ -105,8 +105,34 @@ def read_json(path: Path) -> dict:
     return read_json_object(path, AdapterError)
 
 
+def _config(path: Path) -> dict:
+    """PEFT's adapter_config.json; other packages call their own so too.
+
+    Raises
+    ------
+    AdapterError
+        It is another package's, which is named.
+    """
+    config = read_json(path)
+    if "peft_type" in config:
+        return config
+    inside = config.get("config")
+    if isinstance(inside, dict) and "model_type" in config:
+        architecture = str(inside.get("architecture"))[:60]
+        then = "give its pytorch_adapter.bin by its own name" if architecture == "prompt_tuning" else "convert it to PEFT's layout"
+        raise AdapterError(
+            f"The folder {path.parent} holds an adapter of AdapterHub's package adapters ({architecture}), not PEFT's; {then}."
+        )
+    if {"fine_tune_type", "lora_parameters"} & set(config):
+        raise AdapterError(
+            f"The folder {path.parent} holds a LoRA of MLX ({CONFIG} with {', '.join(sorted(config))[:80]}), whose factors stand the other way round; "
+            "convert it to PEFT's layout (lora_A (r, in), lora_B (out, r), the scale as lora_alpha / r)."
+        )
+    raise AdapterError(f"The file {path} names no peft_type, so it is not PEFT's; give the file with the tensors by its own name.")
+
+
 def _open_folder(folder: Path) -> Opened:
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    config = _config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     for name in WEIGHTS:
         if (folder / name).is_file():
             return Opened(folder, _known_file(folder / name), config=config, initial=_initial(folder), container="folder")
@@ -179,12 +205,36 @@ def _unknown(path: Path) -> str:
         return _pointer(path)
     with path.open("rb") as file:
         start = file.read(64)
+        file.seek(257)
+        is_tar = file.read(5) == b"ustar"
+    if is_tar or start[:2] == b"\x1f\x8b":
+        return (
+            f"The file {path} is {'a tar archive, as NeMo packs its .nemo files' if is_tar else 'packed with gzip'}; unpack it ({'tar -xf' if is_tar else 'gunzip'}), "
+            "and give the file with the tensors, model_weights.ckpt of NeMo."
+        )
+    if start[:4] == b"GGUF":
+        return _unknown_gguf(path)
     if start.lstrip()[:1] in (b"{", b"["):
         return _unknown_json(path, size)
     return (
         f"The file {path} ({size:,} bytes, starting with {start[:16]!r}) is neither a NumPy array (.npy), safetensors, a file of torch.save nor a zip; "
         "save the prompt's (tokens × width) array with numpy.save, or give the PEFT folder."
     )
+
+
+def _unknown_gguf(path: Path) -> str:
+    from analysis.gguf_file import GgufFile
+
+    try:
+        file = GgufFile(path)
+    except ModelError as error:
+        return str(error)
+    if file.text("general.type") == "adapter" or any(name.endswith(".lora_a") for name in file.tensors):
+        return (
+            f"The file {path} is a LoRA as GGUF, for llama.cpp ({len(file.tensors)} tensors); it is not read, so give the LoRA that it was converted from, in PEFT's "
+            "layout."
+        )
+    return f"The file {path} is a model as GGUF and no adapter; name it with --model, and give the prompt's own file."
 
 
 def _unknown_json(path: Path, size: int) -> str:

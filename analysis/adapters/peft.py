@@ -10,10 +10,24 @@ import numpy as np
 from analysis.adapters import lora_names
 from analysis.adapters.lora import LoraAdapter
 from analysis.adapters.opening import CONFIG, INITIAL, Opened
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, prompt_rows
+from analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, left_out, prompt_rows
 from analysis.errors import AdapterError
 
-PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING")
+PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "CPT")
+# Other types, for what they are.
+KNOWN = {
+    "ADAPTION_PROMPT": "a LLaMA-Adapter, whose prompts each layer's attention takes as further keys and values behind a gate",
+    "TRAINABLE_TOKENS": "rows of the vocabulary trained anew, of tokens that the base model has",
+    "ADALORA": "AdaLoRA, B·diag(E)·A with ranks that training gives out",
+    "IA3": "IA³, which multiplies activations",
+    "LN_TUNING": "the model's own layer norms",
+    "CARTRIDGE": "keys and values of every layer",
+    "POLY": "a mixture of LoRAs",
+    "XLORA": "a mixture of LoRAs",
+}
+
+
+USED = ("prompt_embeddings", "prefix_task_cols", "prefix_task_rows")
 
 
 def reads(opened: Opened) -> bool:
@@ -25,8 +39,9 @@ def read(opened: Opened, name: str) -> SoftPrompt | LoraAdapter:
     if method == "LORA":
         return lora_names.read(opened, name)
     if method not in PROMPTS:
+        what = f", {KNOWN[method]}" if isinstance(method, str) and method in KNOWN else ""
         raise AdapterError(
-            f"The adapter in {opened.path} is of the type {str(method)[:80]}; {', '.join(PROMPTS)} and LORA are read, and no other."
+            f"The adapter in {opened.path} is of the type {str(method)[:80]}{what}; {', '.join(PROMPTS)} and LORA are read, and no other."
         )
     return _prompt(opened, name, method)
 
@@ -55,11 +70,12 @@ def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
         base_model=base_model if isinstance(base_model, str) and base_model else None,
         method=method,
         source=opened.source("prompt_embeddings"),
-        metadata=config | ({DRAWN_TO_WORDS: tensors.metadata[DRAWN_TO_WORDS]} if DRAWN_TO_WORDS in tensors.metadata else {}),
+        metadata={key: value for key, value in config.items() if key not in ("initial", DRAWN_TO_WORDS)}
+        | ({DRAWN_TO_WORDS: tensors.metadata[DRAWN_TO_WORDS]} if DRAWN_TO_WORDS in tensors.metadata else {}),
         kind="prefix" if method == "PREFIX_TUNING" else "soft_prompt",
         parts=parts,
         task_factors=_task_factors(opened, rows.shape) if method == "MULTITASK_PROMPT_TUNING" else None,
-        notes=(*_notes(config, method, rows), *_drawn_to_words(tensors.metadata)),
+        notes=(*_notes(config, method, rows), *_drawn_to_words(tensors.metadata), *left_out(tensors, USED)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,15 @@ from analysis.errors import AdapterError
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
 MAX_VALUES = 2**24  # 1,000 virtual tokens 16,384 wide: 64 MiB of float32
+
+# What PEFT's task types other than CAUSAL_LM are for.
+OTHER_PURPOSES = {
+    "SEQ_CLS": "classification by a head",
+    "TOKEN_CLS": "classifying tokens by a head",
+    "QUESTION_ANS": "marking answers in a text by a head",
+    "FEATURE_EXTRACTION": "an encoder's features",
+    "SEQ_2_SEQ_LM": "an encoder-decoder",
+}
 
 Kind = Literal["soft_prompt", "prefix", "textual_inversion"]
 
@@ -126,6 +135,15 @@ class SoftPrompt:
                 "inspect says what it holds."
             )
 
+    def check_is_causal(self) -> None:
+        """Refuse to put the prompt in front of a causal model where it was trained for another kind.
+
+        Raises
+        ------
+        AdapterError
+        """
+        check_task_type(self.metadata.get("task_type"), self.name)
+
     def check_is_one(self) -> None:
         """Refuse a file of several prompts where one is put in front of a model.
 
@@ -152,6 +170,21 @@ class SoftPrompt:
             raise AdapterError(
                 f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on with --model."
             )
+
+
+def check_task_type(task_type: object, name: str) -> None:
+    """Refuse an adapter whose config says that it was trained for another purpose than to write on.
+
+    Raises
+    ------
+    AdapterError
+    """
+    said = str(task_type or "").upper().rpartition(".")[2]
+    if said in OTHER_PURPOSES:
+        raise AdapterError(
+            f"The adapter {name} was trained for {OTHER_PURPOSES[said]} ({said}) and a causal model is asked what comes next, so its answers would mean nothing; "
+            "ask one trained for CAUSAL_LM."
+        )
 
 
 def prompt_rows(tensors: Tensors, name: str, *, what: str = "virtual tokens") -> np.ndarray:
@@ -193,6 +226,21 @@ def checked_floats(array: np.ndarray, path: Path) -> np.ndarray:
     if not np.isfinite(result).all():
         raise AdapterError(f"The array in {path} holds values beyond the range of float32; the training diverged or the file is damaged.")
     return result
+
+
+def left_out(tensors: Tensors, used: Collection[str], *, what: str = "left out") -> tuple[str, ...]:
+    """A note that names the tensors of a file which are not read, and one that names those without a value; none where all are read."""
+    rest = [name for name in tensors if name not in used]
+    empty = [name for name in rest if not tensors.entries[name].values]
+    full = [name for name in rest if name not in set(empty)]
+    notes = []
+    for names, are in ((full, what), (empty, "empty, as training with ZeRO-3 leaves what it did not gather")):
+        if names:
+            shown = ", ".join(f"{name[:80]} {tensors.entries[name].shape}" for name in names[:3]) + (" and more" if len(names) > 3 else "")
+            notes.append(
+                f"also holds {len(names)} tensor{'s' if len(names) > 1 else ''} that {'are' if len(names) > 1 else 'is'} {are}: {shown}"
+            )
+    return tuple(notes)
 
 
 def distinct(prompts: Sequence[SoftPrompt]) -> list[SoftPrompt]:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import INTERVENTIONS, NO_EFFECT, WHOLE, Answers, row_label
+from analysis.behaviour import FORMAT, INTERVENTIONS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WHOLE, WORSE, Answers, row_label
 from analysis.clusters import find_clusters, is_echo, is_real
 from analysis.errors import InputError
 from analysis.inside import attention, logit_lens
@@ -22,18 +22,22 @@ from app.background import computed, found
 from trained_prompts import kept_behaviour, store
 from trained_prompts.asking import behave, examples_of, judged, side_by_side
 from trained_prompts.own_data import kept_tasks
-from trained_prompts.tasks import TASKS, Task, get_task
+from trained_prompts.tasks import TASKS, Task
+from trained_prompts.templates import how_asked
 
 VIEWS = ["Interventions", "One token", "Inside", "In words", "Answers"]
 PACE = {"sentiment": 0.05, "others": 0.03}  # seconds an example, on two cores
 PROMPTS = 70  # that differ, of ten tokens: the interventions with their draws
 ATTENDED = 16  # examples whose attention is averaged
 ICONS = {
-    "readable and causal": ":material/verified:",
+    READABLE_AND_CAUSAL: ":material/verified:",
+    OTHERWISE: ":material/call_split:",
     "readable, not causal": ":material/visibility:",
     "causal, not readable": ":material/bolt:",
     "neither readable nor causal": ":material/blur_off:",
-    NO_EFFECT: ":material/block:",
+    FORMAT: ":material/format_shapes:",
+    TOO_FEW: ":material/hourglass_empty:",
+    WORSE: ":material/trending_down:",
 }
 
 
@@ -55,8 +59,10 @@ def _answers(wanted: tuple) -> dict[str, Answers]:
 
 
 def asking(key: tuple, what: str, ask):
-    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time."""
+    """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time; None as well where the model has first to be fetched."""
     model = vocabulary.model
+    if not widgets.may_be_fetched(model, "the model"):
+        return None
 
     def compute(report: Report):
         report(0.0, "loading the model")
@@ -87,21 +93,34 @@ with widgets.in_words():
     prompt.check_is_one()
     vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
     prompt.check_width(vocabulary.width, vocabulary.model)
+    prompt.check_is_causal()
+    prompt = widgets.started(prompt, vocabulary)
     if task_name is None:
         st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
         st.stop()
-    task = get_task(task_name)
+    how = how_asked(prompt if key in runs.index else None, task_name)
+    as_trained = how.known and own_task is not None and kept_behaviour.task_of(key).name == how.task.name
+    with st.expander("How it is asked", icon=":material/chat:", expanded=not how.known):
+        written = st.text_area(
+            "Template", value=how.task.template, height="content", key=f"template-{key}-{task_name}",
+            help="The text that the model reads, with {input} where the example goes; the answer comes right after it.",
+        )  # fmt: skip
+        if written != how.task.template:
+            how = how_asked(None, task_name, written)
+            as_trained = False
+        st.caption(f"The first example, {widgets.plain(how.example())}")
+    task = how.task
     available = len(task.examples("held-out"))
 if not available:
-    st.info(f"{task.name} has no held-out examples to ask the model about.", icon=":material/info:")
+    st.info(f"{widgets.plain(task.name)} has no held-out examples to ask the model about.", icon=":material/info:")
     st.stop()
 n = min(limit, available)
-content = (vocabulary.model, widgets.content_of([prompt]), task.name)
+content = (vocabulary.model, widgets.content_of([prompt]), task.name, task.template)
 
 
 def kept_table() -> pd.DataFrame | None:
     """What was measured before and kept with the run, where it is of this task and of as many examples."""
-    if key not in runs.index:
+    if not as_trained:
         return None
     table = kept_behaviour.kept(key)
     return table if table is not None and table["task"].iloc[0] == task.name and table["n"].iloc[0] == n else None
@@ -140,7 +159,7 @@ def measured() -> pd.DataFrame | None:
         finally:
             so_far.pop(wanted, None)
         answers.clear()
-        before = kept_behaviour.kept(key) if own_task == task.name and runs.loc[key, "origin"] == "yours" else made
+        before = kept_behaviour.kept(key) if as_trained and runs.loc[key, "origin"] == "yours" else made
         if before is None or before["n"].iloc[0] < n:
             with suppress(InputError):  # the disk may be full; the page has the table
                 kept_behaviour.keep(key, made)
@@ -181,12 +200,15 @@ def show_verdict(table: pd.DataFrame) -> None:
         )
     if verdict is None:
         return
+    if (note := how.note(prompt.name)) is not None:
+        st.warning(widgets.plain(note.replace("give its own with --template '…{input}…'", "type its own above")), icon=":material/chat:")
+    said = how.said(verdict)
     with st.container(border=True):
-        st.markdown(f"{ICONS[verdict.label]} **{verdict.label.capitalize()}**  \n{widgets.plain(verdict.sentence)}")
+        st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")
         st.caption(
-            "“Not causal” means that no effect on the score showed beyond a 95 % interval on so many examples. A direction is causal where taking it out lowers the score, and by more "
-            "than random directions of its size do, or where it alone raises the initial values more than they do, and above no prompt. Words are where they do better than no prompt "
-            "and than the initial values. One such test in forty errs."
+            "“Causal” is said of what was taken out or put in. A direction is causal where taking it out lowers the score, or where it alone raises the initial values above no prompt, "
+            "and where it does so more than other directions of the same size: the prompt's own, those of other tasks and random ones. Its words are causal only where the part of it "
+            "that they span does so too. What a twin trained on shuffled answers does as well is the form of an answer. The claims about one prompt are corrected for one another."
         )
 
 
@@ -194,7 +216,9 @@ def offer_report(table: pd.DataFrame) -> None:
     """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
 
     def report() -> bytes:
-        return html([of_prompt(prompt, vocabulary, asked=judged(prompt, vocabulary, task, table))], vocabulary).encode()
+        return html(
+            [of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))], vocabulary
+        ).encode()
 
     st.download_button(
         "Report (HTML)",
@@ -218,7 +242,10 @@ def show_interventions(table: pd.DataFrame) -> None:
         strict=True,
     ):
         if name in rows.index:
-            column.metric(f"{measure}: {label}", f"{rows.loc[name, 'score']:.3f}")
+            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
+    st.caption(
+        f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores of the Gallery are of all, or of as many as are told there."
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")
         tokens = st.toggle("Each token too", key="tokens", bind="query-params")

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import Method, Space, find_clusters, is_echo, is_real, points_of
+from analysis.clusters import POWER, Method, Space, find_clusters, is_echo, is_real, may_be_echo, points_of
+from analysis.errors import InputError
 from analysis.models import Report
 from analysis.neighbours import nearest
 from analysis.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
@@ -57,7 +58,7 @@ def settings() -> tuple[str, str, str, str, int]:
     with st.container(horizontal=True, gap="large"):
         space = st.segmented_control(
             "Cluster", list(get_args(Space)), default="position", required=True, key="space", bind="query-params",
-            help="Positions echo how prompts were initialised. Displacements, what training added (P − P⁰), are free of that; they need the initial values.",
+            help="Positions echo how prompts were initialised. Displacements, what training added (P − P⁰), do so less, though tokens that began alike may move alike; they need the initial values.",
         )  # fmt: skip
         method = st.segmented_control(
             "by", list(get_args(Method)), default="hdbscan", required=True, key="method", bind="query-params",
@@ -93,6 +94,8 @@ def drawn_map(
 def played(name: str, on: VocabularyMap, vocabulary: Vocabulary, space: str) -> pd.DataFrame:
     """Where a run's tokens were on the map while it was trained: step, position, x, y(, z), word."""
     steps, embeddings = store.read_trajectory(name)
+    if embeddings.shape[2] != vocabulary.width or len(steps) < 2:
+        raise InputError(f"How {name} was trained cannot be played on this map: what was kept of it is of another model, or of one step.")
     start: np.ndarray = vocabulary.mean
     if space == "displacement":  # nothing had been added at the first step
         start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
@@ -112,19 +115,22 @@ def headline(clusters: pd.DataFrame, tokens: int) -> None:
     elif not real.any():
         st.info(
             f"{len(clusters)} found, and none can be believed: each is either not found again when tokens are left out, or no tighter than what "
-            "the same method finds among random vectors.",
+            "the same method finds among prompts that began and moved likewise and have nothing else in common.",
             icon=":material/blur_off:",
         )
     else:
         names = "; ".join(f"{row.cluster}: {widgets.plain(row.label)}" for row in clusters[real].head(4).itertuples())
         said = f"{int(real.sum())} of {len(clusters)} clusters are found again and tighter than chance ({names}{' …' if real.sum() > 4 else ''})."
-        echoes = int((real & is_echo(clusters)).sum())
+        echoes, suspect = (int((real & which(clusters)).sum()) for which in (is_echo, may_be_echo))
         if echoes:
-            st.warning(
-                f"{said} In {echoes} of them most tokens started from the same words as others there: these tell how the prompts began, not what they "
-                "learned. Cluster by displacement to leave the start out.",
-                icon=":material/replay:",
+            said += (
+                f" {echoes} of them {'are echoes' if echoes > 1 else 'is an echo'}: the tokens lay together when they started, or started from the same "
+                "words. Such a cluster tells how the prompts began, not what they learned."
             )
+        if suspect:
+            said += f" {suspect} of them may be {'echoes' if suspect > 1 else 'an echo'}: where the tokens started is unknown."
+        if echoes or suspect:
+            st.warning(said, icon=":material/replay:")
         else:
             st.success(said, icon=":material/verified:")
 
@@ -220,9 +226,12 @@ remember("selected", chosen)
 
 if found is not None and len(found.clusters):
     st.subheader("Clusters")
-    shown = found.clusters.assign(believed=np.where(is_real(found.clusters), "✔ yes", "✘ no"))
+    real, echo, suspect = is_real(found.clusters), is_echo(found.clusters), may_be_echo(found.clusters)
+    shown = found.clusters.assign(
+        believed=np.select([~real, echo, suspect], ["✘ no", "↺ an echo of the start", "? may be an echo"], "✔ yes")
+    )
     rows = st.dataframe(
-        shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability"]],
+        shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability", "start_tightness"]],
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
@@ -230,18 +239,23 @@ if found is not None and len(found.clusters):
         selection_default={"selection": {"rows": numbers_in(st.query_params.get("clusters", ""), len(shown))}},
         column_config={
             "believed": st.column_config.TextColumn(
-                help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05)"
+                help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05), and its tokens did not lie together from the start"
             ),
             "prompts": st.column_config.NumberColumn(help="In how many prompts its members are"),
             "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
             "tightness_p": st.column_config.NumberColumn(
-                format="%.3f", help="Share of random sets in which the method finds a cluster as tight"
+                format="%.3f",
+                help="Share of sets of prompts that began and moved likewise in which the method finds a cluster as tight for its size",
             ),
             "stability": st.column_config.NumberColumn(format="%.2f", help="Mean Jaccard of its best match in 100 resamples"),
+            "start_tightness": st.column_config.NumberColumn(
+                format="%.2f", help="The tightness of the same tokens where they started; half of the cluster's own or more is an echo"
+            ),
         },
         alt="The clusters: label, size, tightness with its p-value, and stability.",
     )["selection"]["rows"]
     widgets.download_buttons(found.clusters, f"clusters-{method}-{space}")
+    st.caption(POWER)
     remember("clusters", rows)
     if rows:
         wanted = found.clusters["cluster"].iloc[rows]
@@ -287,11 +301,12 @@ if trained and made is not None:
     name = st.selectbox(
         "Prompt", trained, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
     )
-    frames = name and computed(
-        ("trajectory", name, content, space, projection, dimensions),
-        "the training on the map",
-        lambda report: played(name, on, vocabulary, space),
-    )
+    with widgets.in_words():
+        frames = name and computed(
+            ("trajectory", name, content, space, projection, dimensions),
+            "the training on the map",
+            lambda report: played(name, on, vocabulary, space),
+        )
     if frames is not None:
         st.plotly_chart(
             charts.trajectory_map(frames, on.places, signs),

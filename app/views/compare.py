@@ -3,11 +3,9 @@
 import streamlit as st
 
 from analysis.readings import readings
-from analysis.similarity import MEASURES, chance, matched, matrix, similarity, tree
+from analysis.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
 from app import charts, widgets
 from app.background import computed
-
-REMARKABLE = 4.0  # prompts of real words that have nothing in common reach 3
 
 st.title("Compare")
 st.markdown("Are two prompts alike, beyond what all vectors of a model have in common?")
@@ -19,6 +17,7 @@ with widgets.in_words():
     table = computed(("similarity", content), "the similarities", lambda report: similarity(prompts, vocabulary, report=report))
 if table is None:
     st.stop()
+level = remarkable(len(table))
 
 if len(prompts) > 2:
     st.subheader("Every pair")
@@ -29,8 +28,9 @@ if len(prompts) > 2:
         alt=f"{measure} of every pair of {len(prompts)} prompts; the most alike by it are {' and '.join(table.loc[table[measure].idxmax(), ['prompt_a', 'prompt_b']]) if table[measure].notna().any() else 'unknown'}.",
     )
     st.caption(
-        "The tree joins prompts by matched cosine. Only z takes chance into account: about 0 is unrelated, and below 4 or so says nothing, as unrelated prompts "
-        "made of real words reach 3. The other five are high for unrelated prompts too: the band below shows how high."
+        "The tree joins prompts by matched cosine. Only z takes chance into account, beside prompts that began and moved likewise and have nothing else in common: "
+        f"one of two unrelated prompts is beyond 1.96 once in twenty times at most, and one of these {len(table)} pairs beyond {level:.1f}. "
+        "The other five are high for unrelated prompts too: the band below shows how high."
     )
 widgets.download_buttons(table, "similarity")
 
@@ -49,17 +49,26 @@ same = int(pairs["same_start"].sum()) if pairs["same_start"].notna().all() else 
 z = row["z"]
 if z != z:
     st.info("Of prompts of more than 250 tokens nothing is said of chance.", icon=":material/help:")
-elif z < REMARKABLE:
-    st.info(f"z is {z:.1f}: no more alike than unrelated prompts may be.", icon=":material/blur_off:")
+elif z <= level:
+    start = f" {same} of {len(pairs)} matched tokens started from the same values, and z leaves that out." if same else ""
+    st.info(
+        f"z is {z:.1f}: no more alike than prompts that began and moved likewise{' may be' if len(table) == 1 else f', of which one of {len(table)} pairs may reach {level:.1f}'}.{start}",
+        icon=":material/blur_off:",
+    )
+elif row["against"] != "starts":
+    st.warning(
+        f"z is {z:.1f}: more alike than chance, but where the tokens{' of one of them' if row['against'] == 'one start' else ''} started is unknown. "
+        "A start in common may be all that there is.",
+        icon=":material/repeat:",
+    )
 elif same:
     st.warning(
-        f"z is {z:.1f}: far more alike than chance, but {same} of {len(pairs)} matched tokens started from the same values, "
-        "which may be all that they have in common.",
+        f"z is {z:.1f}: more alike than chance, beyond the start that {same} of {len(pairs)} matched tokens share. Training moves tokens that began alike in like "
+        "ways, whatever the task: more than half of the gallery's pairs of one start are beyond 1.96.",
         icon=":material/repeat:",
     )
 else:
-    started = "none of the matched tokens started from the same values" if same == 0 else "where the tokens started is unknown"
-    st.success(f"z is {z:.1f}: more alike than chance, and {started}.", icon=":material/verified:")
+    st.success(f"z is {z:.1f}: more alike than chance, and no matched tokens started from the same values.", icon=":material/verified:")
 
 with widgets.in_words():
     band = computed(
@@ -99,11 +108,11 @@ with right:
         hide_index=True,
         column_config=columns
         | {
-            "position_a": st.column_config.NumberColumn("token", help=f"Of {name_a}"),
+            "position_a": st.column_config.NumberColumn("token", help=f"Of {widgets.plain(name_a)}"),
             "nearest_a": st.column_config.TextColumn("near to", help="The nearest word by centred cosine"),
             "cosine": st.column_config.ProgressColumn("cosine", format="%.2f", min_value=0.0, max_value=1.0),
             "nearest_b": st.column_config.TextColumn("near to"),
-            "position_b": st.column_config.NumberColumn("token", help=f"Of {name_b}"),
+            "position_b": st.column_config.NumberColumn("token", help=f"Of {widgets.plain(name_b)}"),
             "same_start": st.column_config.TextColumn("start", help="Whether both started from the same values"),
         },
         height=widgets.table_height(len(pairs)),

@@ -42,6 +42,7 @@ with left:
                             with widgets.in_words():
                                 store.delete(picked)
                             st.rerun()
+    widgets.note_left_out()
 with right:
     st.subheader("Or open one of your own")
     st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")
@@ -51,7 +52,7 @@ with right:
 if len(runs):
     st.subheader("Held-out scores, without and with each")
     described = runs[runs["score"].notna()]
-    alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with" for row in described.itertuples())
+    alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with, n {row.n:,.0f}" for row in described.itertuples())
     st.plotly_chart(charts.score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
     st.dataframe(
         runs.drop(columns=["path", "low", "high"]).set_index("name"),

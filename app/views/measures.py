@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from analysis.clusters import POWER
+
 GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra", "Behaviour")
 ALL = "All"
 
@@ -132,15 +134,16 @@ MEASURES = (
         "Readings",
         "Chance: p and q",
         (
-            "How often a vector that means nothing, drawn with the vocabulary's own mean and covariance, has a nearest word as near as the token's.",
-            "A low `p_chance` says that so near a word is rare by chance, and `q_chance` is the same after correction for the number of tokens in the prompt, with 0.05 as the limit.",
-            "It is compared with the best centred cosines of 1,000 such draws, so that no p-value can be below 1/1,001.",
+            "How often a vector that means nothing has a nearest word as near as the token's, and one that stands out as far from the words after it.",
+            "A low `p_chance` says that this is rare by chance, and `q_chance` is the same after correction for the number of tokens in the prompt, with 0.05 as the limit.",
+            "It is the larger of two p-values: of the best centred cosine, against 1,000 draws with the vocabulary's own mean and covariance; and of the margin over the next ten words once the common directions (the mean and the six leading principal directions) are taken off, against the same draws and 1,000 uniform directions. Where another word is nearer then, it is 1.",
         ),
         r"""\begin{gathered}
-        s_i = \max_e c(P_i, e) \qquad x_b \sim \mathcal{N}(\mu, \Sigma) \qquad p_i = \frac{1 + \#\{b : \max_e c(x_b, e) \ge s_i\}}{1 + 1000} \\
+        s_i = \max_e c(P_i, e) \qquad x_b \sim \mathcal{N}(\mu, \Sigma) \qquad p^{s}_i = \frac{1 + \#\{b : \max_e c(x_b, e) \ge s_i\}}{1 + 1000} \\
+        m(v) = c_{(1)}(v) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v) \qquad p_i = \max\bigl(p^{s}_i,\; p^{m}_i\bigr) \\
         q_{(i)} = \min_{j \ge i} \min\!\left(1, \tfrac{n}{j}\, p_{(j)}\right) \quad \text{for } p_{(1)} \le \dots \le p_{(n)}
         \end{gathered}""",
-        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*.",
+        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*; the common directions as in Mu and Viswanath 2018. c₍ₖ₎ is the k-th best cosine with the common directions taken off both.",
         "that the word was learned. A token that started as a word and hardly moved passes this test too.",
     ),
     Measure(
@@ -153,19 +156,20 @@ MEASURES = (
         ),
         r"\text{echo}_i = \bigl[\, w(P_i) = w(P^0_i) \,\bigr] \qquad \text{drift}_i = \lVert \Delta_i \rVert",
         f"The explorer's own; starting prompts from vocabulary rows is of {LESTER}.",
-        "that the token learned nothing. In *sentiment-words-1* all ten tokens are echoes, and the prompt has learned its task; nor does a long drift show that the movement was of use.",
+        "that the token learned nothing. In *plural-words-1* all ten tokens are echoes, and the prompt takes 0.24 to 0.94; nor does a long drift show that the movement was of use.",
     ),
     Measure(
         "Readings",
         "Learned direction",
         (
-            "The word that a token's displacement points at (`delta_token`), and how often a direction that means nothing points as closely at some word (`p_learned`).",
+            "The word that a token's displacement is read as (`delta_token`), and how often a direction that means nothing stands out as far for some word (`p_learned`).",
             "A low p-value says that the token moved along a word, a high one that no word can be read from its movement.",
-            "It is compared with 1,000 directions drawn like the words and 1,000 drawn uniformly, of which the larger p-value counts, and a token that did not move gets 1.",
+            "What the displacement has along its own start and along the common directions is taken off first: growth and drift that all words share are no word. The word must stand out from the next ten, further than for 1,000 directions drawn like the words and 1,000 uniform ones, of which the larger p-value counts. A token that did not move gets 1, and special tokens take no part.",
         ),
         r"""\begin{gathered}
-        s_i = \max_e c(\mu + \Delta_i,\, e) \qquad p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right) \\
-        p_i^{\text{null}} = \frac{1 + \#\{b : \max_e c(\mu + u_b,\, e) \ge s_i\}}{1 + 1000}, \quad u_b \sim \text{null}
+        v_i = \Delta_i \text{ without its parts along } P^0_i,\, \mu \text{ and six leading directions of } \Sigma \\
+        m_i = c_{(1)}(v_i) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v_i) \qquad
+        p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right), \quad p_i^{\text{null}} = \frac{1 + \#\{b : m(u_b) \ge m_i\}}{1 + 1000}
         \end{gathered}""",
         f"The explorer's own; the p-values by {DAVISON}.",
         "that a token without a readable direction learned nothing. What is learned may lie in a direction that no single token shows, or that is no word.",
@@ -175,13 +179,13 @@ MEASURES = (
         "Verdict",
         (
             "One word for a virtual token, made of chance, echo and learned direction.",
-            "`learned` is near to a word that it did not start from or has moved along another word, `echo` is still at its start with nothing else to be read, `unreadable` is neither; without initial values it is `near a word` or `unreadable`.",
-            "The rule was tried on planted data: of tokens with nothing in them at most 5 % may be called learned, and of words with noise of half their length at least 95 % must be found.",
+            "`learned` has moved along a word, `echo` is still at its start with nothing else to be read, `near a word` is nearer to a word than chance allows though nothing shows that it learned it, and `unreadable` is none of these.",
+            "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten, and with noise of its own length in about half.",
         ),
         r"""\text{verdict}_i = \begin{cases}
-        \text{learned} & \text{if } q_i < 0.05 \text{ and not echo}_i \\
-        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \text{ and } w(\mu + \Delta_i) \ne w(P^0_i) \\
+        \text{learned} & \text{if } q_{\text{learned},i} < 0.05 \\
         \text{echo} & \text{else, if echo}_i \\
+        \text{near a word} & \text{else, if } q_i < 0.05 \\
         \text{unreadable} & \text{else}
         \end{cases}""",
         f"The explorer's own, with the correction of Benjamini and Hochberg 1995 for both q; see {KHASHABI}.",
@@ -218,29 +222,42 @@ MEASURES = (
         (
             "How far the displacements of a prompt's tokens, or of several prompts' on one task, point the same way.",
             "1 means that all of them moved in one direction, and *n* directions that have nothing in common give about $1/\\sqrt{n}$.",
-            "`concentration_p` compares it with 1,000 sets in which each displacement keeps its line but is turned round at random.",
+            "`concentration_p` compares it with 1,000 sets in which each displacement keeps its line but is turned round at random: it is exact, and says how a prompt was trained, not what it learned.",
         ),
         r"""\begin{gathered}
         D = \frac{1}{n} \sum_{i=1}^{n} \widehat{\Delta}_i \qquad \text{concentration} = \lVert D \rVert \\
         p = \frac{1 + \#\bigl\{b : \bigl\lVert \tfrac{1}{n} \sum_i \varepsilon_{bi} \widehat{\Delta}_i \bigr\rVert \ge \lVert D \rVert\bigr\}}{1 + 1000}, \quad \varepsilon_{bi} = \pm 1
         \end{gathered}""",
         f"The explorer's own; the p-value by {DAVISON}. Here *n* counts the tokens that moved, of all the prompts.",
-        "that the direction does the work: readable is not causal. On 300 sentences *sentiment* kept its accuracy of 0.81 with the direction taken out of every token, and with it alone had 0.75, against 0.74 at the start. Nor does it tell the task from other causes that push all tokens one way.",
+        "that anything was learned: training on shuffled answers, or on random words, moves the tokens together as well. Nor that the direction does the work.",
     ),
     Measure(
         "Task direction",
-        "Rank of the task words",
+        "Words test",
         (
-            "Where the task's label or target words stand when the whole vocabulary is sorted by its cosine with the task direction *D* (`words_median_rank`).",
-            "0 is the first word of all, and half the size of the vocabulary is what words that have nothing to do with it would have.",
-            "`words_p` compares it with the median ranks of 10,000 draws of as many words, each from the same tenth of the token ids as the word that it replaces.",
+            "Whether the task direction *D* points at the task's label or target words more than directions do that know nothing of them (`words_p`); and where these words stand in the median when the vocabulary is sorted by its cosine with *D* (`words_median_rank`).",
+            "A low p-value says that the words are pointed at, and not yet that the task was learned: it may be the form of an answer.",
+            "The words stay as they are and 2,000 directions are drawn, because words of a task resemble one another. They are compared with tokens of the same tenth of the ids and the same form. The largest of four p-values counts: against N(0, Σ) and uniform directions, whole and with the leading directions taken off.",
         ),
         r"""\begin{gathered}
-        \operatorname{rank}(e) = \text{place of } e \text{ by } c(\mu + D,\, e), \text{ from } 0 \qquad m = \operatorname{median}_{e \in W} \operatorname{rank}(e) \\
-        p = \frac{1 + \#\{b : \operatorname{median}_{e \in W_b} \operatorname{rank}(e) \le m\}}{1 + 10000}
+        T(D) = \cos\bigl((\Sigma + \lambda I)^{-1} D,\; \tilde w\bigr), \quad \lambda = 4 \operatorname{tr} \Sigma / d \qquad
+        \tilde w = \frac{1}{|W|} \sum_{e \in W} \bigl(e - \text{mean of tokens like } e\bigr) \\
+        p = \max_{\text{null}} \frac{1 + \#\{b : T(u_b) \ge T(D)\}}{1 + 1000}
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}.",
-        "as much as a small p-value seems to say. The draws take words to be independent, but forms of a word and related words stand close together and rise together, so with many of them the p-value is too small.",
+        f"Goeman and Bühlmann 2007, *Analyzing Gene Expression Data in Terms of Gene Sets*; Wu and Smyth 2012, *Camera*; the p-value by {DAVISON}.",
+        "that the prompt acts on these words. And of a hundred prompts that have nothing to do with some words, five point at them at 0.05.",
+    ),
+    Measure(
+        "Task direction",
+        "Beside its twin",
+        (
+            "What the words test says of a twin: the same prompt trained from the same start on answers dealt out anew among the examples (`twin_words_p`), and of the direction with what it shares with its twins taken off (`beyond_twin_p`).",
+            "Where the twin points at the words as well and nothing is left beyond it, the direction names the form of an answer, which can be learned without the task.",
+            "A twin sees the same inputs and answers and not which belongs to which, so that what both say cannot be the task.",
+        ),
+        r"p_{\text{beyond}} = p\bigl(D - B B^{\top} D\bigr), \qquad B \text{ an orthonormal basis of the twins' directions}",
+        "Hewitt and Liang 2019, *Designing and Interpreting Probes with Control Tasks*, section 2.",
+        "that what is left was learned from the examples: one twin is one draw of another training.",
     ),
     # --- Clusters ---
     Measure(
@@ -249,7 +266,7 @@ MEASURES = (
         (
             "Three ways to put virtual tokens into groups by the direction of their centred positions or of their displacements.",
             "HDBSCAN looks for dense places and leaves tokens out, while agglomerative clustering and k-means put every token somewhere, in the number of groups from 2 to 20 with the best mean silhouette.",
-            "A group counts as real only when it passes both tests below, stability of 0.6 or more and `tightness_p` under 0.05.",
+            "A group counts as real only when it passes both tests below, stability of 0.6 or more and `tightness_p` under 0.05, and says something only when it is no echo either. A set that lies together whole is one group, tested like any.",
         ),
         r"""\begin{gathered}
         z_i = \widehat{P_i - \mu} \;\text{ or }\; \widehat{\Delta}_i \qquad \delta(i, j) = 1 - z_i \cdot z_j \\
@@ -260,8 +277,9 @@ MEASURES = (
         "Campello, Moulavi and Sander 2013, *Density-Based Clustering Based on Hierarchical Density Estimates*; Sokal and Michener 1958, "
         "*A Statistical Method for Evaluating Systematic Relationships* (average linkage); Lloyd 1982, *Least Squares Quantization in PCM* (k-means); "
         "Rousseeuw 1987, *Silhouettes*. κ₅ is the distance to the fifth nearest token, itself counted (fewer where there are too few tokens); "
-        "aᵢ and bᵢ are the mean distances to the token's own group and to the next one.",
-        "that there are groups in the data. A method that is told to divide tokens divides noise as well.",
+        "aᵢ and bᵢ are the mean distances to the token's own group and to the next one. Where HDBSCAN finds no two dense places, the one below the widest gap of its hierarchy is told; "
+        "where the best silhouette is under 0.25 and the mean cosine of all pairs 0.5 or more, the set is one group.",
+        f"that there are groups in the data. A method that is told to divide tokens divides noise as well. Nor that there are none where none is found. {POWER}",
     ),
     Measure(
         "Clusters",
@@ -284,15 +302,18 @@ MEASURES = (
         "Cluster tightness",
         (
             "How alike the members of one cluster are, as the mean cosine of their pairs.",
-            "1 means that all of them point the same way, and a low `tightness_p` says that the same method finds no cluster as tight among random vectors.",
-            "It is compared with the tightest cluster in each of 99 sets of vectors drawn like the words and 99 drawn uniformly, of which the larger p-value counts, so that none is below 0.01.",
+            "1 means that all of them point the same way, and a low `tightness_p` says that the same method seldom finds a cluster as tight for its size among tokens that began and moved likewise and have nothing else in common.",
+            "It is compared with 66 times three sets of the same recipe: each token starts from another word of the same tenth of the vocabulary (or from another random direction), moves as its whole prompt did, and by itself as far as it did but in a random direction, which is uniform, drawn like the words, or along one word. The largest of three p-values counts, so that none is below 0.015.",
         ),
         r"""\begin{gathered}
         \text{tightness}(C) = \frac{2}{|C|(|C| - 1)} \sum_{i < j \in C} z_i \cdot z_j \\
-        p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} \text{tightness}(C') \ge \text{tightness}(C)\}}{1 + 99}
+        t(C) = \bigl(\text{tightness}(C) - \text{tightness of all}\bigr)\,(|C| - 1)^{1/4} \qquad
+        p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} t(C') \ge t(C)\}}{1 + 66} \\
+        \text{null: } P^{0\prime}_i + \bar\Delta + \lVert \Delta_i - \bar\Delta \rVert\, u_i
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}. A random set has as many vectors as there are tokens, 400 at most.",
-        "why the members are alike. Tokens that were started from the same words are a tight cluster before any training.",
+        f"The explorer's own; the p-value by {DAVISON}. A set of all tokens is compared by its tightness itself. Where the start is unknown, the prompt's mean row stands for what began or moved together, "
+        "and each token lies as far from it as it does, or as words lie from theirs where that is farther. A set has as many tokens as there are, 400 at most.",
+        "why the members are alike. Tokens that started from the same words are a tight cluster before any training: see the echo of the start.",
     ),
     Measure(
         "Clusters",
@@ -304,19 +325,22 @@ MEASURES = (
         ),
         r"\text{stability}(C) = \frac{1}{100} \sum_{b=1}^{100} \max_{C' \in b} \frac{|C_b \cap C'|}{|C_b \cup C'|}, \qquad C_b = \{i \in C : i \text{ drawn in } b\}",
         "Hennig 2007, *Cluster-Wise Assessment of Cluster Stability*, section 3.",
-        "that a cluster is more than chance. Vectors drawn like the embedded model's words fall into two heaps, at the two ends of its strongest direction, and every resample finds them again.",
+        "that a cluster is more than chance. Rows of the embedded model fall into heaps, such as frequent words and rare ones, and every resample finds them again.",
     ),
     Measure(
         "Clusters",
-        "Shared start",
+        "Echo of the start",
         (
-            "The share of a cluster's members that were started from a word which another member was started from too (`shared_start`).",
-            "0 means that no two members share a start, and from 0.5 on the page calls the cluster an echo.",
-            "It counts the members whose initial values are known, each by the word nearest to them, and is compared with nothing else.",
+            "Whether the tokens of a cluster lay together before any training (`echo`): the share that started from a word which another member started from too (`shared_start`), and how tight the members' starts are (`start_tightness`).",
+            "A cluster is an echo from a shared start of 0.5 on, or where the starts are half as tight as the cluster or tighter. Where the starts of half the members or more are unknown, it may be one.",
+            "It counts the members whose initial values are known: by the word nearest to them, and by the mean cosine of their pairs, less the words' mean among positions and less the starts' own mean among displacements, since tokens that began alike may move alike.",
         ),
-        r"\text{shared\_start}(C) = \frac{\#\bigl\{i \in C : w(P^0_i) = w(P^0_j) \text{ for another } j \in C\bigr\}}{\#\{i \in C : P^0_i \text{ known}\}}",
+        r"""\begin{gathered}
+        \text{shared\_start}(C) = \frac{\#\bigl\{i \in C : w(P^0_i) = w(P^0_j) \text{ for another } j \in C\bigr\}}{\#\{i \in C : P^0_i \text{ known}\}} \\
+        \text{echo: } \text{shared\_start} \ge \tfrac{1}{2} \;\text{ or }\; \text{start\_tightness}(C) \ge \tfrac{1}{2}\, \text{tightness}(C)
+        \end{gathered}""",
         "The explorer's own; no paper. Prompts of one seed draw the same words, whatever their task.",
-        "that a cluster of other starts was learned. Starts from different words can lie close together as well, and random starts have a nearest word each that says little of them.",
+        "that a cluster which is no echo was learned: tokens also meet where training moves all prompts alike. An echo may hold something learned beside the start.",
     ),
     Measure(
         "Clusters",
@@ -402,7 +426,7 @@ MEASURES = (
         (
             "The mean cosine when each token of the shorter prompt is given a partner of its own in the other, in the best way there is.",
             "1 means that every token has an exact counterpart in direction, and the longer the other prompt is, the better matches there are by chance alone.",
-            "It is compared with the chance band of random prompts of the same lengths, and *z* counts how far it is beyond them.",
+            "It is compared with the chance band of random prompts of the same lengths; *z* compares it with prompts of the same recipe.",
         ),
         r"\text{matched\_cosine} = \max_{\pi} \frac{1}{m} \sum_{i=1}^{m} \cos\bigl(a_i, b_{\pi(i)}\bigr), \qquad m = n_A \le n_B,\; \pi \text{ one-to-one}",
         "The explorer's own use of the assignment problem: Kuhn 1955, *The Hungarian Method for the Assignment Problem*.",
@@ -438,13 +462,13 @@ MEASURES = (
         "Prompt against prompt",
         "z",
         (
-            "How many standard deviations the matched cosine of the centred rows lies above that of random prompts.",
-            "About 0 is what unrelated prompts have, above 4 or so is more than chance, and below 0 is less alike than random prompts are.",
-            "Each of the two prompts is compared with 200 random ones of the other's length, rows drawn like the words, and the smaller z counts; it is left out beyond 250 tokens.",
+            "How many standard deviations the matched cosine of the centred rows lies above that of prompts which began and moved likewise and have nothing else in common.",
+            "One of two unrelated prompts is beyond 1.96 once in twenty times at most, on either side together; of many pairs some are, so the page asks for more of many (3.8 of 325).",
+            "Each of the two gives way to 50 times three others of its recipe: other words of the same tenths of the vocabulary, or other random starts (a start that is like one of the other prompt's is kept, so that z asks beyond it), moved as far together, in a random direction but for the words' mean and six leading components, and as far one by one. The z nearest to 0 of the six counts, and 0 where they disagree on the sign; it is left out beyond 250 tokens.",
         ),
-        r"z = \min\left( \frac{m(A, B) - \operatorname{mean}_r m(A, R_r)}{\operatorname{sd}_r m(A, R_r)},\ \frac{m(A, B) - \operatorname{mean}_r m(R'_r, B)}{\operatorname{sd}_r m(R'_r, B)} \right), \quad m \text{ the matched } c(a_i, b_j)",
-        "The explorer's own; the standard deviation is corrected for the finite pool of draws after Cochran 1977, *Sampling Techniques*, section 2.6.",
-        "that the tasks are alike. Two prompts that started from the same words score high whatever they learned, and prompts made of real words score a little above those of random draws: 3 is no evidence.",
+        r"z = \min_{\text{null}} \left| \frac{m(A, B) - \operatorname{mean}_r m(A, B_r)}{\operatorname{sd}_r m(A, B_r)} \right| \text{ with its sign, over both sides}, \quad m \text{ the matched } c(a_i, b_j)",
+        "The explorer's own. Where a start is unknown (`against` says so), the prompt's mean row is kept, and each row lies as far from it in a random direction.",
+        "that the tasks are alike. Training moves prompts of different tasks alike as well, and where the starts are unknown, a start in common may be all that there is.",
     ),
     # --- LoRA spectra ---
     Measure(
@@ -549,12 +573,39 @@ MEASURES = (
         "Task direction out, and alone",
         (
             "Whether the model acts on the direction that the displacements share: it is taken out of each of them, or kept alone over the initial values.",
-            "If the score falls without it, it is needed; if it rises with it alone, it is enough.",
-            "Both stand beside random directions of the same size: each token moved as far, elsewhere.",
+            "If the score falls without it, it is needed; if it rises with it alone above no prompt, it is enough.",
+            "Where the interval says so, the effect is ranked among those of up to 199 other directions in which each token moves as far (`rank_p`): of the prompt's own displacements, of other tasks' prompts, drawn like words and of no preference. No more are asked once ten did as much.",
         ),
-        r"P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r^{\top}",
-        f"This explorer. {KHASHABI}.",
-        "that it is the only one, or that it is special: in so many dimensions random directions are mild, and the leading principal direction may do as much.",
+        r"""\begin{gathered}
+        P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r_b^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r_b^{\top} \\
+        p = \frac{1 + \#\{b : \text{effect}_b \ge \text{effect}\}}{1 + 199}, \quad \text{or } 10 / b \text{ where the tenth is the } b\text{-th}
+        \end{gathered}""",
+        f"Elazar et al. 2021, *Amnesic Probing*; Makelov et al. 2023, *Is This the Subspace You Are Looking for?*; Besag and Clifford 1991, *Sequential Monte Carlo p-Values*. {KHASHABI}.",
+        "that the words which it points at are why: see the words' part. Nor that it is the only direction that acts.",
+    ),
+    Measure(
+        "Behaviour",
+        "The words' part of the direction",
+        (
+            "Whether the words that a direction points at are why it acts: of the direction only the part that these words span is put in, or taken out.",
+            "Words are called causal where that part alone does it, or its removal undoes it, more than other directions of the same size.",
+            "The rest of the direction, without the words' part, stands beside it: where the rest does as much, the words are not why.",
+        ),
+        r"P^0 + (\Delta \hat D)\, (B B^{\top} \hat D)^{\top}, \qquad B \text{ a basis of the words' mean and of their leading directions around it, 16 at most}",
+        "The explorer's own; see Elazar et al. 2021, *Amnesic Probing*.",
+        "that the words play no part anywhere: they may act through other layers than the input's.",
+    ),
+    Measure(
+        "Behaviour",
+        "Correction for many claims",
+        (
+            "Several claims are made about a prompt, and a gallery holds many prompts, so some hold by chance.",
+            "Within a prompt the p-values of its causal claims are corrected by Holm's method, and over the gallery the smallest of each prompt by Benjamini and Hochberg's (`q_causal`, `q_readable`).",
+            "A verdict that holds for a prompt by itself and not after the correction over all is marked so in the table of the gallery.",
+        ),
+        r"p'_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr) \quad \text{for } p_{(1)} \le \dots \le p_{(m)}",
+        "Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*; Benjamini and Hochberg 1995.",
+        "which of the claims that remain are the chance ones: one in twenty of them may be.",
     ),
     Measure(
         "Behaviour",

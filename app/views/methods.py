@@ -81,7 +81,7 @@ def finding(rows: pd.DataFrame) -> str:
 
 
 def interval(row: pd.Series) -> str:
-    return f"{row['score']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return f"{row['score']:.3f} ({row['low']:.3f} to {row['high']:.3f}, n {row['n']:,.0f})"
 
 
 def quoted(prompt: str) -> str:
@@ -138,7 +138,10 @@ def show_sizes(rows: pd.DataFrame, table: pd.DataFrame) -> None:
     if len(unknown):
         st.caption(f"Left out, as their weights are not on this machine to be counted: {widgets.plain(', '.join(unknown))}.")
     if len(sized["model"].unique()) < 2:
-        st.info(f"This takes comparisons of {task} on two models or more: run one on another model below.", icon=":material/info:")
+        st.info(
+            f"This takes comparisons of {widgets.plain(task)} on two models or more: run one on another model below.",
+            icon=":material/info:",
+        )
         return
     st.plotly_chart(
         charts.score_by_size(sized),

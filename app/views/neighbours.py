@@ -5,11 +5,14 @@ from contextlib import suppress
 import pandas as pd
 import streamlit as st
 
-from analysis.direction import direction, word_ids
+from analysis.direction import direction
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
-from analysis.readings import LEVEL, RECOVERED, VERDICTS, readings, recover_initial, start_and_now
+from analysis.readings import LEVEL, VERDICTS, readings, start_and_now
+from analysis.starts import plain_verdict, recover_initial
+from analysis.twins import twins_of
+from analysis.words import told, typed_words, word_ids
 from app import charts, widgets
 from app.background import computed
 from trained_prompts import kept_behaviour, store
@@ -53,11 +56,11 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
         "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
     )
     script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-    named_model = third.text_input(
+    named_model = widgets.model_field(
+        third,
         "Model",
         placeholder="the prompt's own model",
         key="model",
-        bind="query-params",
         help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
     )
 
@@ -68,15 +71,21 @@ filters = {"whole_words": whole_words, "exclude_special": exclude_special, "scri
 with widgets.in_words():
     prompt = widgets.load_prompt(key)
     prompt.check_is_embeddings()
-    parts = {part.name: part for part in prompt.split()}
+    model = widgets.model_for(key, prompt, named_model)
+    vocabulary = widgets.vocabulary(model)
+    parts = {part.name: part for part in widgets.started(prompt, vocabulary).split()}
+    prompt = next(iter(parts.values()))
     if len(parts) > 1:
         prompt = parts[
             st.segmented_control(
-                "This file holds several prompts", list(parts), default=next(iter(parts)), required=True, key=f"part-{key}"
+                "This file holds several prompts",
+                list(parts),
+                default=next(iter(parts)),
+                required=True,
+                format_func=widgets.plain,
+                key=f"part-{key}",
             )
         ]
-    model = widgets.model_for(key, prompt, named_model)
-    vocabulary = widgets.vocabulary(model)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
     if prompt.initial is None and st.toggle(
@@ -113,47 +122,58 @@ def show_direction() -> None:
         which = "this prompt"
         if len(several) > 1:
             which = st.segmented_control(
-                "Displacements of", ["this prompt", f"all {len(several)} of {task}"], default="this prompt", required=True, key=f"of-{task}"
+                "Displacements of",
+                ["this prompt", f"all {len(several)} of {task}"],
+                default="this prompt",
+                required=True,
+                format_func=widgets.plain,
+                key=f"of-{task}",
             )
         named = st.text_input(
             "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
-            help="Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
+            help="With commas between them; a word that has to be several tokens is refused by name. Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
         )  # fmt: skip
-    words = [word for word in named.split(",") if word.strip()] or (TASKS[task].answer_words() if task in TASKS else [])
+    words = typed_words(named) or (TASKS[task].answer_words() if task in TASKS else [])
     chosen = several if which != "this prompt" else [prompt]
     with widgets.in_words():
         table = computed(
             ("direction", vocabulary.model, widgets.content_of(chosen), tuple(words)),
             "the shared direction",
-            lambda report: direction(chosen, vocabulary, words=words, top_k=12, report=report),
+            lambda report: direction(chosen, vocabulary, words=words, twins=twins_of(chosen), top_k=12, report=report),
         )
         tested = set(word_ids(vocabulary, words).tolist())
     if table is None:
         return
     first = table.iloc[0]
-    shared, named_by = first["concentration_p"] < LEVEL, first["words_p"] < LEVEL
     whose = "This prompt's tokens" if which == "this prompt" else f"The tokens of {len(chosen)} prompts"
-    concentration = f"concentration {first['concentration']:.2f}, {p_text(first['concentration_p'])}"
-    ranks = f"median rank {first['words_median_rank']:,.0f} of {len(vocabulary):,}, {p_text(first['words_p'])}"
+    whose_words = "tested words" if named else "task’s answer words"
     top = ", ".join(f"“{widgets.plain(token.strip())}”" for token in table["token"].head(4))
-    said = (
-        f"{whose} moved along one direction ({concentration})" if shared else f"{whose} share no direction beyond chance ({concentration})"
-    )
+    said = f"{whose} moved together towards {top} and others (concentration {first['concentration']:.2f}). Any training does that, on shuffled answers too."
     if len(tested):
-        whose_words = "task’s answer words" if not named else "tested words"
-        said += f"; the {whose_words} rank {'higher on it than chance' if named_by else 'no higher on it than chance'} ({ranks})"
-    if shared:
-        said += f". It points at {top}."
-        st.success(said, icon=":material/explore:")
-    else:
-        st.info(f"{said}. The words below are what a random direction would show.", icon=":material/blur_off:")
+        said += f" {_words_said(first, whose_words, len(vocabulary))}"
+    st.info(said, icon=":material/explore:")
     alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
     st.plotly_chart(charts.direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
     st.caption(
-        f"{'★ marks the tested words; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
+        f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."
     )
     widgets.download_buttons(table, f"{prompt.name}-direction")
+
+
+def _words_said(first: pd.Series, whose: str, size: int) -> str:
+    """Whether the words are pointed at, and whether that is the task or the form of an answer, from a row of `direction`."""
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {size:,}, {p_text(first['words_p'])}"
+    if not first["words_p"] < LEVEL:
+        return f"It does not point at the {whose} ({ranks})."
+    if not first["twins"]:
+        return f"It points at the {whose} ({ranks}); that may be the form of an answer, for no twin trained on shuffled answers is at hand."
+    twin = (
+        f"{p_text(first['twin_words_p'])} on a twin trained on shuffled answers, {p_text(first['beyond_twin_p'])} without what they share"
+    )
+    if first["beyond_twin_p"] < LEVEL:
+        return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
+    return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."
 
 
 def show_behaviour() -> None:
@@ -205,7 +225,7 @@ if verdicts is not None:
     counts = verdicts["verdict"].value_counts()
     st.markdown(
         "&emsp;".join(
-            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[verdict.removesuffix(RECOVERED)]}" for verdict, count in counts.items()
+            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
         )
     )
 
@@ -269,7 +289,7 @@ position = st.select_slider("Virtual token", list(range(len(prompt))), key="toke
 def show_evidence(row: pd.Series) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
-        verdict = row["verdict"].removesuffix(RECOVERED)
+        verdict = plain_verdict(row["verdict"])
         st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
         word = widgets.plain(charts.shown(row["nearest_token"]))
         lines = [

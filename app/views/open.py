@@ -143,4 +143,4 @@ if len(kept):
                 store.delete(name)
             st.rerun()
 elif adapter is None:
-    st.info(f"Nothing is open. Your runs and kept files live in {os.fspath(store.runs_folder())}.", icon=":material/info:")
+    st.info(f"Nothing is open. Your runs and kept files live in {widgets.plain(os.fspath(store.runs_folder()))}.", icon=":material/info:")

@@ -1,11 +1,11 @@
-"""Which virtual tokens, in whose prompts, resemble this one, or this word."""
+"""Which virtual tokens, in whose prompts, resemble this one, or this word, more than chance allows."""
 
 import streamlit as st
 
-from analysis.direction import word_ids
-from analysis.models import is_at_hand
+from analysis.models import is_at_hand, listed
 from analysis.readings import LEVEL
 from analysis.token_index import token_index
+from analysis.words import forms
 from app import charts, widgets
 from app.background import computed
 
@@ -27,9 +27,14 @@ with widgets.in_words():
             st.info("Type a word.", icon=":material/info:")
             st.stop()
         vocabulary = widgets.vocabulary(model)
-        token_id = int(word_ids(vocabulary, [word])[0])
-        vector, name = vocabulary.embeddings[token_id], f"the word {charts.shown(vocabulary.tokens[token_id])!r}"
-        itself = None
+        wanted = forms(vocabulary, word)
+        said = [repr(vocabulary.tokens[i]) for i in wanted]
+        name = f"the word {word.strip()!r}"
+        st.caption(
+            widgets.plain(
+                f"Searched as {listed(said)}, {'with a space before it and without' if len(said) == 2 else 'the one form that is a token'}."
+            )
+        )
     else:
         left, right = st.columns(2)
         key = left.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="prompt", bind="query-params")
@@ -38,7 +43,7 @@ with widgets.in_words():
         prompt = prompt.split()[0]
         vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
         position = right.number_input("Virtual token", 0, len(prompt) - 1, 0, key="token", bind="query-params")
-        vector, name, itself = prompt.embeddings[position], f"virtual token {position} of {prompt.name}", (prompt.name, position)
+        name = f"virtual token {position} of {prompt.name}"
     prompts = widgets.prompts_at_hand(vocabulary.model)
     in_memory = widgets.of_this_session(prompts)
     index = computed(
@@ -48,38 +53,55 @@ with widgets.in_words():
     )
 if index is None:
     st.stop()
-found = index.search(vector, top_k=SHOWN + 1)
-if itself is not None:
-    found = found[(found["prompt"] != itself[0]) | (found["position"] != itself[1])]
-found = found.head(SHOWN).assign(rank=lambda table: range(len(table)))
+found = (
+    index.search_word(wanted, SHOWN)
+    if asked == "a word"
+    else index.search(prompt.embeddings[position], SHOWN, itself=(prompt.name, position))
+)
 if not len(found):
     st.info("There is no other virtual token of this model at hand.", icon=":material/info:")
     st.stop()
-alike = int((found["p_chance"] < LEVEL).sum())
+likened = "words of like frequency" if asked == "a word" else "vectors drawn like the virtual tokens at hand"
+alike = found[found["q_chance"] < LEVEL]
 best = found.iloc[0]
-if alike:
-    st.success(
-        f"Nearer to {widgets.plain(name)} than chance allows: {alike} of the {len(found)} nearest virtual tokens. The nearest is token "
-        f"{best['position']} of {widgets.plain(best['prompt'])}, at {best['score']:.2f}.",
-        icon=":material/verified:",
+began = int(alike["started_there"].fillna(False).sum())
+echoes = f" {began} of them started there: an echo of how training began, and not what it learned." if began else ""
+if len(alike):
+    st.info(
+        f"{len(alike)} of the {len(found)} tokens below resemble {widgets.plain(name)} more than they resemble {likened} (corrected for all {len(index):,} tokens). "
+        f"The first is token {best['position']} of {widgets.plain(best['prompt'])}, at {best['score']:.2f}.{echoes}",
+        icon=":material/search:",
     )
 else:
     st.info(
-        f"No virtual token at hand is nearer to {widgets.plain(name)} than random vectors are to theirs: the best score is {best['score']:.2f} (p {best['p_chance']:.2f}).",
+        f"No virtual token at hand resembles {widgets.plain(name)} more than it resembles {likened}: the first below scores {best['score']:.2f}, and one case of chance in "
+        f"{1 / best['q_chance']:.0f} has a token that stands out as much.",
         icon=":material/blur_off:",
     )
 st.dataframe(
-    found.assign(nearest_token=found["nearest_token"].map(charts.shown)),
+    found.assign(
+        nearest_token=found["nearest_token"].map(charts.shown),
+        form=found["form"].map(charts.shown),
+        started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
+    ).drop(columns=[] if asked == "a word" else "form"),
     hide_index=True,
     column_config={
         "position": st.column_config.NumberColumn("token"),
         "score": st.column_config.ProgressColumn("score", format="%.2f", min_value=0.0, max_value=1.0, help="Centred cosine"),
         "p_chance": st.column_config.NumberColumn(
-            "p (chance)",
+            "p (this token)",
             format="%.3f",
-            help="Share of 1,000 random vectors whose best score among all tokens at hand is as high; not corrected for the number of rows",
+            help=f"Share of {likened} that resemble this token as much; not corrected for the number of tokens",
         ),
         "nearest_token": st.column_config.TextColumn("near to", help="The token's own nearest word"),
+        "q_chance": st.column_config.NumberColumn(
+            "q (all tokens)", format="%.3f", help=f"Share of {likened} for which any token at hand stands out as much"
+        ),
+        "form": st.column_config.TextColumn("as", help="The form of the word that the token is nearest to"),
+        "z": st.column_config.NumberColumn(
+            format="%.1f", help=f"The score less the token's mean score with {likened}, in their standard deviations"
+        ),
+        "started_there": st.column_config.TextColumn("start", help="Whether the token started from the word: then the likeness is an echo"),
     },
     height=widgets.table_height(len(found)),
     alt=f"The virtual tokens most like {name}.",
@@ -87,5 +109,6 @@ st.dataframe(
 widgets.download_buttons(found, f"like-{name}")
 how = "each is compared" if index.exact else f"an inverted file; it finds {index.recall:.0%} of the true ten nearest"
 st.caption(
-    f"{len(index):,} virtual tokens of {index.tokens['prompt'].nunique()} prompts of {vocabulary.model}: {how}. A token may resemble a word or another token only because it started there."
+    f"{len(index):,} virtual tokens of {index.tokens['prompt'].nunique()} prompts of {vocabulary.model}: {how}. The order is that of z and not of the score: some tokens resemble "
+    "every word a little. A token may resemble a word or another token only because it started there."
 )

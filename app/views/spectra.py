@@ -24,6 +24,7 @@ from app import charts, widgets
 from app.background import computed
 from trained_prompts import store
 from trained_prompts.evaluation import compare_lora
+from trained_prompts.templates import how_asked
 from trained_prompts.truncated import score_truncated
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
@@ -68,11 +69,13 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
     if wanted not in asked:
         return
 
+    asked = how_asked(store.adapter_path(key), task).task
+
     def scored(score: Callable[..., pd.DataFrame], report: Report, *what) -> pd.DataFrame:
         report(0.0, "loading the model")
-        return score(*what, task, language_model=load_model(model, report=report), limit=int(limit), report=report)
+        return score(*what, asked, language_model=load_model(model, report=report), limit=int(limit), report=report)
 
-    of_examples = (adapter.source.sha256, model, task, int(limit))
+    of_examples = (adapter.source.sha256, model, task, asked.template, int(limit))
     try:
         whole = computed(
             ("whole", *of_examples),
@@ -174,7 +177,9 @@ with st.expander("Health, module by module", icon=":material/health_and_safety:"
 
 st.subheader("By layer")
 projections = list(dict.fromkeys(table["projection"]))
-projection = st.segmented_control("Projection", projections, default=projections[0], required=True, key="projection", bind="query-params")
+projection = st.segmented_control(
+    "Projection", projections, default=projections[0], required=True, format_func=widgets.plain, key="projection", bind="query-params"
+)
 of_projection = trained[trained["projection"] == projection]
 if not len(of_projection):
     st.info("No module of this projection was ever trained.", icon=":material/info:")
@@ -195,7 +200,7 @@ with widgets.in_words():
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
         help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
     )  # fmt: skip
-    if asked_for and base is not None:
+    if asked_for and base is not None and widgets.may_be_fetched(base, "the model"):
         beside = computed(
             ("base", adapter.source.sha256, base),
             "the comparison with the weights",
@@ -225,7 +230,7 @@ with st.expander("Summed up by layer and by projection", icon=":material/functio
 st.subheader("What its directions say")
 if base is None:
     st.info("The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:")
-else:
+elif widgets.may_be_fetched(base, "the vocabulary"):
     said = None
     try:
         vocabulary = widgets.vocabulary(base)

@@ -1,6 +1,7 @@
 """Train by one of five methods and watch it: the loss, the score, the time left, the virtual tokens as they move and what their words are worth."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from analysis.models import EMBEDDED_MODEL, is_at_hand
 from analysis.projection import landmarks, map_is_made, vocabulary_map
 from analysis.vocabulary import load_vocabulary
 from app import charts, widgets
+from app.background import session
 from app.estimates import estimate, trainable_parameters
 from app.jobs import Progress, config_of
 from trained_prompts import own_data, store
@@ -51,11 +53,29 @@ def choose_task() -> Task:
     """The task, one of those that ship or of the person's own."""
     names = [*TASKS, *(task.name for task in own_data.kept_tasks())]
     task = get_task(st.selectbox("Task", names, key="task", bind="query-params"))
+    if task.name not in TASKS:
+        task = choose_template(task)
     examples = task.examples("train")
     example = examples.loc[examples["text"].head(100).str.len().idxmin()]
     st.caption(f"{widgets.plain(task.description)} {len(examples):,} examples to train on, for instance:")
     st.code(f"{example['text']}{example['target']}", language=None, wrap_lines=True)
     return task
+
+
+def choose_template(task: Task) -> Task:
+    """The task as the person wants it asked; what is typed is kept with the examples."""
+    written = st.text_area(
+        "How they are asked", value=task.template, height="content", key=f"template-{task.name}",
+        help="The text that the model reads, with {input} in it exactly once; the answer comes right after it. It is kept with the examples; a run goes on being asked as "
+        "it was trained.",
+    )  # fmt: skip
+    if written == task.template:
+        return task
+    try:
+        return own_data.keep_template(task.name, written)
+    except InputError as error:
+        widgets.refusal(error)
+        return task
 
 
 def take_upload() -> None:
@@ -78,7 +98,8 @@ def offer_upload() -> None:
         if refused is not None:
             widgets.refusal(refused)
         st.caption(
-            f"{own_data.MIN_ROWS} examples or more. Some are held out to score on, unless a column split says which. They stay on this machine."
+            f"{own_data.MIN_ROWS} examples or more. Some are held out to score on, unless a column split says which; a column template may say how they are asked. They stay "
+            "on this machine."
         )
 
 
@@ -160,8 +181,7 @@ def choose_model() -> str:
     )
     if picked != OTHER_MODEL:
         return picked
-    named = st.text_input("Other model", key="other", bind="query-params", placeholder="a hub id, a folder or a .gguf file").strip()
-    return named or EMBEDDED_MODEL
+    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def free_name(stem: str) -> str:
@@ -190,7 +210,7 @@ def choose() -> None:
     what_it_takes(config, int(limit))
     if st.button("Train", type="primary", icon=":material/play_arrow:"):
         try:
-            st.query_params["job"] = queue.submit(config, name.strip() or suggested, limit=int(limit))
+            st.query_params["job"] = queue.submit(config, name.strip() or suggested, limit=int(limit), session=session())
         except InputError as error:
             widgets.refusal(error)
         else:
@@ -199,7 +219,10 @@ def choose() -> None:
 
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
-    """Time, memory and parameters, before the start."""
+    """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
+    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and widgets.only_linked(config.model):
+        widgets.ask_about_link(config.model)
+        return
     taken = estimate(config, limit=limit)
     learned = trainable_parameters(config)
     sentences = [
@@ -221,7 +244,7 @@ def duration(seconds: float) -> str:
 
 def in_words(config: TrainingConfig) -> str:
     """The settings of a run on one line."""
-    parts = [config.task, config.method]
+    parts = [widgets.plain(config.task), config.method]
     if config.method == "lora":
         parts.append(f"rank {config.rank}")
     elif config.method != "full":
@@ -236,6 +259,8 @@ def show_state(job: Progress) -> None:
     st.subheader(job.name)
     learned = f" · {job.trainable:,} parameters learn" if job.trainable else ""
     st.caption(in_words(job.config) + learned)
+    with suppress(InputError):  # examples of one's own may be gone
+        st.caption(widgets.plain(f"asked: {job.config.asked_task().first_example()}"))
     done = f"{job.steps_done:,} of {job.config.steps:,} steps"
     if job.state == "queued":
         ahead = queue.ahead_of(job.id)
@@ -243,7 +268,8 @@ def show_state(job: Progress) -> None:
     elif job.under_way:
         left = job.seconds_left if job.state == "training" else None
         st.progress(
-            min(job.share, 1.0), text=f"{job.doing}" + (f", about {duration(left)} left, then the scores" if left is not None else "")
+            min(job.share, 1.0),
+            text=widgets.plain(job.doing) + (f", about {duration(left)} left, then the scores" if left is not None else ""),
         )
     elif job.state == "saved":
         early = f" It stopped early, after {done}." if job.steps_done < job.config.steps and job.config.patience else ""
@@ -320,12 +346,14 @@ def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     scored = job.losses[job.losses["validation"].notna()]
     if not len(scored):
         return
-    measure = next(iter(SCORINGS[get_task(job.config.task).scored_by]))
-    st.markdown("**Score on training examples set aside**")
+    task = job.config.asked_task()
+    measure = next(iter(SCORINGS[task.scored_by]))
+    aside = len(task.for_training(watched=True)[1])
+    st.markdown(f"**Score on {aside} training examples set aside**")
     st.plotly_chart(
         charts.validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
-        alt=f"{measure} on examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
+        alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
     )
 
 
@@ -482,13 +510,15 @@ def list_unfinished(shown: str | None) -> None:
             st.markdown(f"{row.name}: {row.method} on {widgets.plain(row.task)}, step {row.steps:,} of {row.of_steps:,}")
             try:
                 if st.button("Resume", key=f"resume-{row.name}", icon=":material/play_arrow:"):
-                    st.query_params["job"] = queue.submit(config_of(row.config), row.name, limit=int(st.session_state["limit"]))
+                    st.query_params["job"] = queue.submit(
+                        config_of(row.config), row.name, limit=int(st.session_state["limit"]), session=session()
+                    )
+                    st.rerun()
+                if st.button("Discard", key=f"discard-{row.name}", icon=":material/delete:"):
+                    queue.discard(row.name)
                     st.rerun()
             except InputError as error:
                 widgets.refusal(error)
-            if st.button("Discard", key=f"discard-{row.name}", icon=":material/delete:"):
-                queue.discard(row.name)
-                st.rerun()
 
 
 def list_others(others: list[Progress]) -> None:
@@ -497,7 +527,7 @@ def list_others(others: list[Progress]) -> None:
     for job in others:
         st.page_link(
             "views/train.py",
-            label=f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}",
+            label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
             icon=STATE_ICONS.get(job.state, ":material/model_training:"),
             query_params={"job": job.id},
         )

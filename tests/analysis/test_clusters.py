@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real
+from analysis.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
 from analysis.errors import InputError
+from analysis.neighbours import allowed_tokens, nearest
 from analysis.null import normal_draws
 from tests.conftest import EMBEDDED
 
@@ -120,4 +121,101 @@ def test_a_cluster_of_tokens_that_started_together_is_an_echo_and_one_of_tokens_
     assert shares[by_position[0][0]] == 1.0 and shares[by_position[1][0]] == 0.0
     assert is_echo(found.clusters)[by_position[0][0]] and not is_echo(found.clusters)[by_position[1][0]]
     unknown = find_clusters([replace(prompt, initial=None) for prompt in prompts], embedded_vocabulary)
-    assert unknown.clusters["shared_start"].isna().all() and not is_echo(unknown.clusters).any()
+    assert unknown.clusters["shared_start"].isna().all() and unknown.clusters["start_tightness"].isna().all()
+    assert not is_echo(unknown.clusters).any() and may_be_echo(unknown.clusters).all()
+
+
+def test_a_cluster_is_an_echo_where_its_tokens_lay_together_from_the_start_though_no_two_share_a_word(embedded_vocabulary):
+    """Ten tokens that started from ten words about one place and stayed there, among fifty that started apart."""
+    rows = np.asarray(embedded_vocabulary.embeddings, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    near, _ = nearest(rows[[1_192]], embedded_vocabulary, top_k=10)  # forms of " organ" and words like it
+    ids = np.r_[near[0], rng.choice(np.arange(2_000, 20_000), size=50, replace=False)]
+    initial = rows[ids].astype(np.float32)
+    trained = initial + 0.8 * unit(rng.standard_normal(initial.shape))
+    found = find_clusters([prompt_of(trained, initial=initial)], embedded_vocabulary)
+    ours = found.members["cluster"].to_numpy()[:10]
+    family = np.bincount(ours[ours >= 0]).argmax()
+    assert (ours == family).sum() >= 8
+    row = found.clusters.loc[family]
+    assert row["shared_start"] < 0.5
+    units = unit(initial[found.members["cluster"] == family] - embedded_vocabulary.mean)
+    pairs = (units @ units.T)[np.triu_indices(len(units), 1)]
+    assert row["start_tightness"] == pytest.approx(pairs.mean(), abs=1e-6) and row["start_tightness"] >= row["tightness"] / 2
+    assert is_echo(found.clusters)[family] and not may_be_echo(found.clusters)[family]
+
+
+def test_of_a_cluster_of_which_half_the_starts_are_unknown_nothing_is_told(embedded_vocabulary):
+    rng = np.random.default_rng(1)
+    start = embedded_vocabulary.embeddings[rng.choice(np.arange(200, 4_900), size=20, replace=False)]
+    rows = embedded_vocabulary.embeddings[[1_192] * 20] + 0.3 * unit(rng.standard_normal(start.shape))
+    for known, told in ((11, True), (10, False)):
+        prompts = [prompt_of(rows[:known], "known", start[:known]), prompt_of(rows[known:], "unknown")]
+        found = find_clusters(prompts, embedded_vocabulary)
+        assert len(found.clusters) == 1 and found.clusters["size"][0] == 20
+        assert may_be_echo(found.clusters)[0] != told
+        assert not is_echo(found.clusters)[0]
+
+
+@pytest.mark.parametrize("method", ["hdbscan", "agglomerative", "kmeans"])
+def test_a_prompt_that_collapsed_into_one_point_is_one_cluster_and_one_that_drifted_whole_is_none(embedded_vocabulary, method):
+    rng = np.random.default_rng(2)
+    start = embedded_vocabulary.embeddings[rng.choice(np.arange(200, 4_900), size=12, replace=False)]
+    point = embedded_vocabulary.embeddings[1_192].astype(np.float64)
+    collapsed = point + 0.3 * unit(rng.standard_normal(start.shape))
+    for initial in (start, None):
+        found = find_clusters([prompt_of(collapsed, initial=initial)], embedded_vocabulary, method=method).clusters
+        assert found["size"].tolist() == [12]
+        assert is_real(found).all() and not is_echo(found).any()
+        assert may_be_echo(found).all() == (initial is None)
+    for way in (embedded_vocabulary.mean, rng.standard_normal(576)):
+        drifted = start + 9 * way / np.linalg.norm(way) + 0.3 * unit(rng.standard_normal(start.shape))
+        for initial in (start, None):
+            found = find_clusters([prompt_of(drifted, initial=initial)], embedded_vocabulary, method=method).clusters
+            if method == "hdbscan":  # the others may divide it, by the words that it started from
+                assert found["size"].tolist() == [12] and found["tightness"][0] > 0.8
+            assert not (is_real(found) & ~is_echo(found)).any()
+
+
+def test_the_one_dense_place_of_a_set_is_found_though_the_rest_is_noise(embedded_vocabulary):
+    """HDBSCAN by itself answers two clusters or more, or none."""
+    rng = np.random.default_rng(3)
+    rows = unit(rng.standard_normal((60, 576)))
+    rows[:10] = np.sqrt(0.4) * unit(rng.standard_normal(576)[None]) + np.sqrt(0.6) * rows[:10]
+    found = find_clusters([prompt_of(embedded_vocabulary.mean + rows)], embedded_vocabulary)
+    assert np.flatnonzero(found.members["cluster"] == 0).tolist() == list(range(10))
+    assert is_real(found.clusters).tolist() == [True]
+    strength = found.members["probability"].to_numpy()
+    assert strength[:10].max() == 1 and (strength[:10] > 0.8).all() and not strength[10:].any()
+
+
+def test_the_tightness_of_a_set_is_beside_sets_of_its_recipe_drawn_here_by_themselves(embedded_vocabulary):
+    """Twelve words, and no training: the p-value of the whole set's tightness is the share of other sets of such words that are as tight."""
+    rng = np.random.default_rng(4)
+    pool = np.flatnonzero(allowed_tokens(embedded_vocabulary, whole_words=True))
+    pool = pool[pool < len(embedded_vocabulary) // 10]  # the most frequent tenth
+    common = 9 * unit(rng.standard_normal(576)[None])  # so that the set lies together
+
+    def tightness(rows):
+        units = unit(rows - embedded_vocabulary.mean)
+        return (units @ units.T)[np.triu_indices(12, 1)].mean()
+
+    def drawn():
+        return embedded_vocabulary.embeddings[rng.choice(pool, 12, replace=False)].astype(np.float64)
+
+    scores = np.array([tightness(drawn() + common) for _ in range(400)])
+    for quantile in (0.1, 0.5, 0.9):
+        starts = [drawn() for _ in range(60)]
+        start = min(starts, key=lambda rows: abs(tightness(rows + common) - np.quantile(scores, quantile)))
+        prompt = prompt_of(start + common, initial=start.astype(np.float32))
+        found = find_clusters([prompt], embedded_vocabulary).clusters
+        assert found["size"].tolist() == [12]
+        assert found["tightness_p"][0] == pytest.approx((scores >= tightness(start + common)).mean(), abs=0.2)
+
+
+def test_three_tokens_in_one_place_are_resampled_without_a_fault(embedded_vocabulary):
+    """Of three tokens drawn with replacement, one in nine resamples holds a single one."""
+    row = embedded_vocabulary.embeddings[5_000]
+    rows = row + 1e-3 * np.random.default_rng(3).standard_normal((3, len(row)))
+    found = find_clusters([SoftPrompt("three", rows.astype(np.float32), None, None, None, None)], embedded_vocabulary)
+    assert found.clusters["size"].tolist() == [3] and 0 < found.clusters["stability"][0] < 1

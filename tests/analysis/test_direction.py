@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from analysis.adapters import SoftPrompt
-from analysis.direction import direction, task_direction, word_ids
+from analysis.direction import direction, task_direction
 from analysis.errors import InputError
+from analysis.words import word_ids
 
 WORDS = (" river", " apple", " music")
 
@@ -59,16 +60,6 @@ def test_noise_drift_has_no_direction_in_19_of_20_seeds(embedded_vocabulary):
     found = [task_direction([drifted(embedded_vocabulary, seed, planted=0.0)], embedded_vocabulary, words=WORDS) for seed in range(20)]
     assert sum(direction.concentration_p < 0.05 for direction in found) <= 1
     assert sum(direction.words_p < 0.05 for direction in found) <= 1
-
-
-def test_a_word_is_found_as_written_or_with_its_space_and_else_by_its_first_token(embedded_vocabulary):
-    tokens = embedded_vocabulary.tokens
-    ids = word_ids(embedded_vocabulary, [" positive", "positive", "Tegucigalpa", " positive"])
-    assert [tokens[i] for i in ids[:2]] == [" positive", "positive"]
-    assert len(ids) == 3
-    assert " Tegucigalpa".startswith(tokens[ids[2]])
-    with pytest.raises(InputError, match="starts with no token"):
-        word_ids(embedded_vocabulary, ["\U0010ffff"])
 
 
 def test_a_prompt_whose_start_is_unknown_has_no_direction(embedded_vocabulary):

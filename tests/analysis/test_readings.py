@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from analysis.adapters import SoftPrompt
 from analysis.errors import InputError
 from analysis.null import normal_draws, null_of, p_values, tightness, uniform_draws
-from analysis.readings import readings, recover_initial
+from analysis.readings import readings
+from analysis.starts import recover_initial
 from analysis.vocabulary import Vocabulary
 from tests.conftest import EMBEDDED
 

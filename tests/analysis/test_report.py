@@ -12,10 +12,11 @@ from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
 from analysis.behaviour import WHOLE, Judged, behaviour, judge
 from analysis.direction import direction, task_direction
 from analysis.neighbours import neighbours
-from analysis.readings import readings, recover_initial
+from analysis.readings import readings
 from analysis.report import html, of_lora, of_prompt
 from analysis.similarity import similarity
 from analysis.spectra import spectra
+from analysis.starts import recover_initial
 from analysis.vocabulary import Vocabulary, load_vocabulary
 from tests.analysis.test_behaviour import moved, word, world
 from tests.conftest import EMBEDDED
@@ -92,7 +93,7 @@ def test_what_a_page_says_is_what_the_tables_hold(prompt, vocabulary):
         assert row[3] == ("< 0.001" if of.p_chance < 0.001 else f"{of.p_chance:.3f}")
         assert row[6] == f"{of.drift:.2f}"
     shared = direction([prompt], vocabulary, top_k=10)
-    assert f"Concentration {shared['concentration'].iloc[0]:.2f}" in text
+    assert f"concentration {shared['concentration'].iloc[0]:.2f}" in text
     made = [row for row in page.rows if len(row) == 8 and row[0] != "intervention"]
     assert len(made) == len(known.table)
     for row, of in zip(made, known.table.itertuples(), strict=True):
@@ -147,8 +148,8 @@ def test_prompts_that_started_together_are_said_to_be_alike_for_that(vocabulary)
         said[start is None] = pair[-1], {row[-1] for row in page.rows if len(row) == 6 and row[1] == "12"}
         z = similarity(prompts, vocabulary)["z"].iloc[0]
         assert pair[5] == f"{z:+.1f}"
-    assert said[False] == ("12 of 12", {"yes, but most of it started from the same words"})
-    assert said[True] == ("unknown", {"yes, but what its tokens started from is unknown"})
+    assert said[False] == ("12 of 12", {"yes, but its tokens lay together from the start"})
+    assert said[True] == ("unknown", {"yes, but what its tokens started from is unknown, so it may be an echo"})
 
 
 def test_what_rests_on_guessed_initial_values_says_so(vocabulary):
@@ -194,7 +195,12 @@ def test_a_prompt_that_ships_is_reported_with_the_verdict_that_is_kept_with_it(c
     written = command("report", path, "--out", tmp_path / "plural.html")
     assert written.status == 0, written.err
     text = (tmp_path / "plural.html").read_text()
-    sentence = written.err.splitlines()[0].removeprefix("plural-words-1: ")
+    asked, said = written.err.splitlines()[:2]
+    assert (
+        asked == "plural-words-1 was asked: ‘Singular: ring⏎Plural:’ → ‘ rings’"
+        and f"The first example {asked.removeprefix('plural-words-1 ')}" in text
+    )
+    sentence = said.removeprefix("plural-words-1: ")
     assert sentence.startswith("On 100 examples of plural: 10 of 10 tokens echo their initialisation")
     assert sentence.replace("'", "&#39;") in text
     row = readings(load_soft_prompt(path), load_vocabulary(EMBEDDED)).iloc[3]

@@ -1,7 +1,6 @@
 """The page Behaviour through Streamlit's own test driver, on the tiny model; its charts' figures are those of the table."""
 
 import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +14,8 @@ from analysis.behaviour import WHOLE
 from analysis.inside import attention, logit_lens
 from analysis.vocabulary import load_vocabulary
 from app import behaviour_charts
-from tests.app.test_pages import settled
-from tests.conftest import REPOSITORY
+from tests.app.driving import driver_of, settled
+from tests.conftest import PATIENCE, wait_until
 from tests.trained_prompts.conftest import trained
 from trained_prompts import asking, kept_behaviour, store
 from trained_prompts.asking import behave, examples_of, judged, side_by_side
@@ -45,11 +44,7 @@ def tiny(toy_config):
 @pytest.fixture
 def page(run):
     def open_page(**query) -> AppTest:
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.switch_page("views/behaviour.py")
-        for key, value in ({"prompt": "mine", "examples": "10"} | query).items():
-            driver.query_params[key] = value
-        return settled(driver)
+        return settled(driver_of("behaviour", **{"prompt": "mine", "examples": "10"} | query))
 
     return open_page
 
@@ -111,10 +106,7 @@ def test_what_the_model_writes_of_a_prompt_is_told_with_its_chance(page):
 
 def test_the_neighbours_page_opens_with_the_verdict_of_a_tested_prompt(page, run):
     kept_behaviour.test(["mine"], limit=10)
-    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.switch_page("views/neighbours.py")
-    driver.query_params["prompt"] = "mine"
-    settled(driver)
+    driver = settled(driver_of("neighbours", prompt="mine"))
     assert not driver.exception
     label = kept_behaviour.summary(["mine"])["verdict"].iloc[0]
     assert driver.markdown[0].value.startswith(f"**{label.capitalize()}.**")
@@ -135,7 +127,7 @@ def held(monkeypatch):
     def predictions(*arguments, **options):
         asked.append(threading.get_ident())
         if len(asked) > 8:
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE)
         return plain(*arguments, **options)
 
     monkeypatch.setattr(asking, "predictions", predictions)
@@ -145,9 +137,7 @@ def held(monkeypatch):
 
 def waiting(driver: AppTest, asked: list) -> None:
     """The page while the model waits."""
-    deadline = time.monotonic() + 60
-    while len(asked) < 9 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: len(asked) >= 9)
     driver.run()
     assert driver.get("progress")
 
@@ -197,11 +187,8 @@ def theirs(own_runs, run):
     """The page with a stranger's file, whose model is a path that is not followed."""
 
     def open_file(**other) -> AppTest:
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.session_state["opened"] = {"file-theirs": replace(load_soft_prompt(run), name="theirs", **other)}
-        driver.switch_page("views/behaviour.py")
-        driver.query_params["prompt"] = "theirs (your file)"
-        return settled(driver)
+        opened = {"file-theirs": replace(load_soft_prompt(run), name="theirs", **other)}
+        return settled(driver_of("behaviour", state={"opened": opened}, prompt="theirs (your file)"))
 
     return open_file
 
@@ -289,3 +276,43 @@ def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config)
         found = table[table["way"] == way]
         np.testing.assert_allclose(found["probability"], chances.topk(3).values, atol=1e-5)
         assert found["token"].tolist() == [vocabulary.tokens[i] for i in chances.topk(3).indices]
+
+
+def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch):
+    """The same rows from a file: nobody knows how they were trained, until the person types it."""
+    monkeypatch.setattr("app.widgets.model_for", lambda *of: toy_config.model)
+    opened = replace(load_soft_prompt(run), name="foreign", source=None)
+    driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
+    settled(driver)
+    driver.selectbox(key="task-of-file-foreign").select("toy")
+    settled(driver)
+    assert not driver.exception
+    example = "asked: ‘the cat sat⏎Answer:’ → ‘ the cat’"
+    assert any(example in caption.value.replace("\\", "") for caption in driver.caption)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not driver.exception
+    said = [warning.value.replace("\\", "") for warning in driver.warning]
+    assert any("foreign was not trained here" in text and "type its own above" in text for text in said)
+    template = next(area for area in driver.text_area if area.label == "Template")
+    template.set_value("Thing: {input}\nColour:")
+    settled(driver)
+    assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not any("was not trained here" in warning.value for warning in driver.warning)
+    template = next(area for area in driver.text_area if area.label == "Template")
+    template.set_value("no place for it")
+    settled(driver)
+    assert not driver.exception and "nowhere" in driver.error[0].value
+
+
+def test_a_run_trained_with_a_template_is_asked_with_it_on_its_page(toy_config, own_runs, tiny):
+    config = replace(toy_config, template="Thing: {input}\nColour:")
+    store.save(trained(config, tiny), "coloured", evaluate_run(trained(config, tiny), language_model=tiny))
+    kept_behaviour.test(["coloured"], limit=10)
+    driver = driver_of("behaviour", prompt="coloured", examples="10")
+    settled(driver)
+    assert not driver.exception and not driver.info and not driver.warning
+    assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)
+    assert driver.metric[0].value == f"{kept_behaviour.kept('coloured')['score'].iloc[0]:.3f}"

@@ -84,9 +84,12 @@ def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
             "score": [0.8, None],
             "low": [0.7, None],
             "high": [0.85, None],
+            "n": [1066, None],
         }
     )
-    bare, start, prompted = charts.score_gains(runs).data
+    figure = charts.score_gains(runs)
+    assert list(figure.layout.yaxis.ticktext) == ["a, n 1,066"]  # no score without its number of examples
+    bare, start, prompted = figure.data
     assert list(bare.y) == list(start.y) == list(prompted.y) == ["a"]
     np.testing.assert_allclose([prompted.error_x.array[0], prompted.error_x.arrayminus[0]], [0.05, 0.1])
 

@@ -1,6 +1,8 @@
 import itertools
-import time
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from analysis.projection import place, vocabulary_map
 from analysis.vocabulary import load_vocabulary
 from app import jobs
 from app.jobs import JobQueue
-from trained_prompts import own_data, store
+from tests.conftest import REPOSITORY, wait_until
+from trained_prompts import own_data, runs, store
 from trained_prompts.trainer import train
 
 
@@ -23,21 +26,14 @@ def queue(own_runs) -> JobQueue:
 
 
 def wait_for(queue: JobQueue, job_id: str, *states: str):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        job = queue.get(job_id)
-        if job.state in states:
-            return job
-        if not job.under_way:
-            break
-        time.sleep(0.02)
-    raise AssertionError(f"{job.state} ({job.doing}, {job.error}) instead of {states}")
+    wait_until(lambda: queue.get(job_id).state in states or not queue.get(job_id).under_way)
+    job = queue.get(job_id)
+    assert job.state in states, f"{job.state} ({job.doing}, {job.error}) instead of {states}"
+    return job
 
 
 def wait_for_step(queue: JobQueue, job_id: str, step: int):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and queue.get(job_id).steps_done < step:
-        time.sleep(0.01)
+    wait_until(lambda: queue.get(job_id).steps_done >= step or not queue.get(job_id).under_way)
 
 
 def kept_names(folder) -> list[str]:
@@ -83,15 +79,28 @@ def test_a_stopped_job_is_no_run_until_its_person_keeps_it(queue, toy_config, ow
     assert not len(queue.unfinished())
 
 
+@pytest.fixture
+def stopped_after_step_3(queue, monkeypatch):
+    """The first training is stopped after its third step, at whatever pace the machine goes."""
+    plain, stopped = runs.record, []
+
+    def record(*arguments, **options):
+        for recording, step in plain(*arguments, **options):
+            if step.step == 3 and not stopped:
+                stopped.append(next(job.id for job in queue.all() if job.under_way))
+                queue.stop(stopped[0])
+            yield recording, step
+
+    monkeypatch.setattr(runs, "record", record)
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["the same server", "another server"])
-def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, restarted):
-    config = replace(toy_config, steps=150)
+def test_a_stopped_job_goes_on_to_what_an_unbroken_one_ends_with(queue, toy_config, own_runs, stopped_after_step_3, restarted):
+    config = replace(toy_config, steps=12)
     job_id = queue.submit(config, "mine", limit=None)
-    wait_for_step(queue, job_id, 3)
-    queue.stop(job_id)
     stopped = wait_for(queue, job_id, "stopped")
     assert stopped.can_go_on
-    assert stopped.steps_done < 150
+    assert stopped.steps_done == 3
     if restarted:
         queue = JobQueue()
         row = queue.unfinished().iloc[0]
@@ -222,6 +231,73 @@ def test_a_name_that_waits_in_the_queue_is_taken(queue, toy_config):
         queue.submit(toy_config, "mine", limit=None)
     queue.stop(first)
     wait_for(queue, first, "stopped")
+
+
+def test_sessions_take_turns_and_one_has_so_many_waiting(queue, toy_config):
+    first = queue.submit(replace(toy_config, steps=100_000), "first", limit=None, session="a")
+    wait_for_step(queue, first, 1)
+    of_a = [queue.submit(toy_config, f"a{i}", limit=None, session="a") for i in range(jobs.WAITING)]
+    with pytest.raises(InputError, match=f"You have {jobs.WAITING} trainings that wait"):
+        queue.submit(toy_config, "one-more", limit=None, session="a")
+    of_b = [queue.submit(toy_config, f"b{i}", limit=None, session="b") for i in range(2)]
+    in_turn = [of_b[0], of_a[0], of_b[1], *of_a[1:]]
+    assert [queue.ahead_of(job) for job in in_turn] == list(range(1, len(in_turn) + 1))
+    queue.stop(of_a[-1])
+    of_a[-1] = queue.submit(toy_config, "one-more", limit=None, session="a")  # one fewer waits
+    queue.stop(first)
+    for job in (*of_a, *of_b):
+        wait_for(queue, job, "saved")
+    runs_made = store.list_runs().set_index("name")["path"]
+    when = {name: (Path(path) / "run.json").stat().st_mtime_ns for name, path in runs_made.items() if name[:1] in "ab" and len(name) == 2}
+    assert sorted(when, key=when.get)[:4] == ["b0", "a0", "b1", "a1"]
+
+
+HOLDS = """
+import sys
+from trained_prompts import runs
+with runs.claimed(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def elsewhere(own_runs):
+    """Another process that holds the name `mine`, until it is let go."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, "mine"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_name_that_another_process_trains_under_is_refused_and_free_once_that_ends_however_it_ends(
+    queue, toy_config, elsewhere, own_runs
+):
+    with pytest.raises(InputError, match="mine is under way already, on a page or in another process"):
+        queue.submit(toy_config, "mine", limit=None)
+    with pytest.raises(InputError, match="under way already"):
+        queue.discard("mine")
+    with pytest.raises(InputError, match="under way already"):
+        runs.run(toy_config, "mine", language_model=load_model(toy_config.model))
+    other = queue.submit(toy_config, "other", limit=None)  # only that name
+    wait_for(queue, other, "saved")
+    elsewhere.kill()
+    elsewhere.wait()
+    wait_for(queue, queue.submit(toy_config, "mine", limit=None), "saved")
+    assert sorted(path.name for path in own_runs.iterdir()) == ["mine", "other"]
+
+
+def test_what_the_page_trains_the_command_line_does_not_train_too(queue, toy_config, own_runs):
+    job = queue.submit(replace(toy_config, steps=100_000), "mine", limit=None)
+    wait_for_step(queue, job, 1)
+    with pytest.raises(InputError, match="under way already"):
+        runs.run(toy_config, "mine", language_model=load_model(toy_config.model))
+    queue.stop(job)
+    wait_for(queue, job, "stopped")
+    assert store.checkpoint_path("mine").is_file()
 
 
 def test_an_unknown_job_is_none(queue):

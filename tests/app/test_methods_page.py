@@ -1,6 +1,5 @@
 """The page Methods and its charts, on comparisons that are made up here."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.model_size import total_parameters
 from analysis.models import load_model
 from app import charts
-from tests.conftest import REPOSITORY
+from tests.app.driving import driver_of, settled
 from tests.trained_prompts.conftest import trained
 from trained_prompts import store
 from trained_prompts.comparison import COLUMNS, SHIPPED, ComparisonConfig, beside_zero_shot, best_of_each_method, published, told_apart
@@ -204,21 +203,9 @@ def page(own_runs, monkeypatch, tmp_path):
     def open_page(*tables: pd.DataFrame, **query: str | list[str]) -> AppTest:
         for table in tables:
             kept(table, own_runs)
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.switch_page("views/methods.py")
-        for key, value in query.items():
-            driver.query_params[key.replace("_", "-")] = value
-        return driver.run()
+        return driver_of("methods", **{key.replace("_", "-"): value for key, value in query.items()}).run()
 
     return open_page
-
-
-def settled(driver: AppTest) -> AppTest:
-    deadline = time.monotonic() + 150
-    while driver.get("progress") and time.monotonic() < deadline:
-        time.sleep(0.3)
-        driver.run()
-    return driver
 
 
 def texts(driver: AppTest) -> str:
@@ -240,7 +227,7 @@ def test_a_comparison_is_told_in_a_sentence_that_keeps_to_the_intervals(page):
     assert not driver.exception
     assert driver.selectbox(key="task").value == "capitals"
     said = texts(driver)
-    assert "Zero-shot scores **0.500 (0.450 to 0.550)**" in said
+    assert "Zero-shot scores **0.500 (0.450 to 0.550, n 400)**" in said
     assert "Above zero-shot beyond the intervals: LoRA and full fine-tuning." in said
     assert "Below it beyond the intervals: prompt engineering in 1 of 2 tries." in said
     assert "Not told apart from it: prompt tuning and prompt engineering in 1 of 2 tries." in said
@@ -272,7 +259,7 @@ def test_a_link_to_a_comparison_that_is_not_here_says_so(page):
 def test_a_comparison_that_is_run_here_shows_its_rows_and_can_be_picked_afterwards(page, toy_task, llama_folder, own_cache):
     driver = page(new_task="toy", new_model="another", other=str(llama_folder), steps="2", limit="10")
     assert "6 rows" in texts(driver)
-    driver.button(key="run").click().run()
+    driver.button(key="run").click()
     settled(driver)
     assert not driver.exception
     assert not driver.error, driver.error[0].value
@@ -285,7 +272,7 @@ def test_a_comparison_that_is_run_here_shows_its_rows_and_can_be_picked_afterwar
 @pytest.mark.slow
 def test_a_model_that_does_not_exist_gets_a_sentence(page, own_cache):
     driver = page(new_task="capitals", new_model="another", other="/no/such/model")
-    driver.button(key="run").click().run()
+    driver.button(key="run").click()
     settled(driver)
     assert not driver.exception
     assert "tried" in driver.error[0].value
@@ -296,7 +283,7 @@ def test_a_model_that_does_not_exist_gets_a_sentence(page, own_cache):
 @pytest.mark.slow
 def test_a_scorecard_hides_no_measure(page):
     driver = page(runs=["no prompt", "sentiment-words-1"], examples="10")
-    driver.button(key="measure").click().run()
+    driver.button(key="measure").click()
     settled(driver)
     assert not driver.exception
     card = driver.dataframe[-1].value
@@ -345,7 +332,7 @@ def test_the_trade_of_ones_own_runs_is_measured_when_it_is_asked_for(page, toy_c
     assert driver.multiselect(key=f"trade-runs-toy on {toy_config.model}").value == ["plain", "endless"]
     assert driver.session_state["trade-against"] == "near"
     assert "words in their place" not in texts(driver)
-    driver.button(key="measure-trade").click().run()
+    driver.button(key="measure-trade").click()
     settled(driver)
     assert not driver.exception and not driver.error
     assert "the words in their place" in texts(driver)

@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,8 @@ from analysis.neighbours import unit_rows
 from analysis.null import null_of
 from analysis.token_index import token_index
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.conftest import EMBEDDED, REPOSITORY, random_llama
+from tests.app.driving import driver_of, settled
+from tests.conftest import EMBEDDED, random_llama
 from trained_prompts import store
 from trained_prompts.evaluation import compare_lora
 from trained_prompts.truncated import score_truncated
@@ -22,24 +22,10 @@ from trained_prompts.truncated import score_truncated
 pytestmark = pytest.mark.slow
 
 
-def settled(driver: AppTest) -> AppTest:
-    """The page once nothing is being computed beside it."""
-    driver.run()
-    deadline = time.monotonic() + 120
-    while driver.get("progress") and time.monotonic() < deadline:
-        time.sleep(0.2)
-        driver.run()
-    return driver
-
-
 @pytest.fixture
 def page(own_runs):
     def open_page(name: str, **query) -> AppTest:
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.switch_page(f"views/{name}.py")
-        for key, value in query.items():
-            driver.query_params[key] = value
-        return settled(driver)
+        return settled(driver_of(name, **query))
 
     return open_page
 
@@ -74,8 +60,9 @@ def test_a_link_to_a_prompt_that_is_not_there_says_so_and_asks_for_another(page)
     assert "Pick a prompt" in driver.info[0].value
 
 
-def test_a_model_that_does_not_exist_gets_a_sentence(page):
-    driver = page("neighbours", prompt="sentiment-words-1", model="/no/such/model")
+def test_a_model_that_is_typed_and_does_not_exist_gets_a_sentence(page):
+    driver = page("neighbours", prompt="sentiment-words-1")
+    driver.text_input(key="model").set_value("/no/such/model").run()
     assert not driver.exception
     assert "tried" in driver.error[0].value
 
@@ -83,11 +70,7 @@ def test_a_model_that_does_not_exist_gets_a_sentence(page):
 def test_a_prompt_for_another_model_gets_a_sentence(page, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((4, 768), dtype=np.float32))
     prompt = load_soft_prompt(tmp_path / "wide.npy")
-    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.session_state["opened"] = {"file-wide": prompt}
-    driver.switch_page("views/neighbours.py")
-    driver.query_params["prompt"] = "file-wide"
-    driver.run()
+    driver = driver_of("neighbours", state={"opened": {"file-wide": prompt}}, prompt="file-wide").run()
     assert not driver.exception
     assert "768 wide" in driver.error[0].value
 
@@ -108,13 +91,47 @@ def test_a_training_that_the_server_has_forgotten_is_explained(page):
 
 
 @pytest.mark.parametrize("name", ["clusters", "compare", "search", "measures"])
-def test_a_page_of_figures_opens_on_the_gallery(page, name):
+def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name):
     driver = page(name)
     assert not driver.exception
     assert not driver.error
 
 
-def test_clusters_of_a_prompt_that_is_not_there_warns_and_goes_on_with_the_others(page):
+@pytest.mark.parametrize("typed", ["organ", " organ", "organ  "])
+def test_a_search_finds_the_tokens_of_a_word_however_it_is_typed_and_calls_echoes_so(page, typed):
+    driver = page("search", word=typed)
+    assert not driver.exception and not driver.success
+    found = driver.dataframe[0].value
+    assert any("of the 20 tokens below resemble the word" in info.value and "started there" in info.value for info in driver.info)
+    assert (found["started_there"] == "started there").any() and set(found["form"]) <= {"␣organ", "organ"}
+    assert any("Searched as ' organ' and 'organ'" in caption.value.replace("\\", "") for caption in driver.caption)
+
+
+def test_a_search_finds_nothing_for_a_word_that_no_prompt_has_to_do_with(page):
+    driver = page("search", word="table")
+    assert not driver.exception and not driver.success
+    assert any("No virtual token at hand resembles" in info.value for info in driver.info)
+
+
+@pytest.mark.parametrize(("name", "field"), [("search", "word"), ("neighbours", "test")])
+@pytest.mark.parametrize(("typed", "piece"), [("New York", "' York'"), ("xyzzyplugh", "'zzy'")])
+def test_a_word_of_several_tokens_is_refused_by_name_with_its_pieces(page, name, field, typed, piece):
+    driver = page(name, **{field: typed}, **({"prompt": "sentiment-words-1"} if name == "neighbours" else {}))
+    assert not driver.exception and not driver.success
+    said = driver.error[0].value.replace("\\", "")
+    assert f"'{typed}' is no token of smollm2-135m" in said and piece in said
+
+
+def test_the_words_to_test_give_one_figure_however_they_are_typed(page):
+    texts = []
+    for typed in ("positive, negative", "negative,positive", " negative , positive "):
+        driver = page("neighbours", prompt="sentiment-words-1", test=typed)
+        assert not driver.exception
+        texts.append([each.value for each in [*driver.success, *driver.info] if "median rank" in each.value])
+    assert texts[0] and texts[0] == texts[1] == texts[2]
+
+
+def test_clusters_of_a_prompt_that_is_not_there_warns_and_goes_on_with_the_others(page, embedded_map):
     driver = page("clusters", prompts=["nosuchprompt", "sentiment-words-1"])
     assert not driver.exception
     assert "nosuchprompt" in driver.warning[0].value.replace("\\", "")
@@ -137,7 +154,7 @@ def test_one_prompt_cannot_be_compared(page):
         ("9" * 5000, "All 10 virtual tokens"),  # more digits than Python turns into a number
     ],
 )
-def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, selected, heading):
+def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, embedded_map, selected, heading):
     driver = page("clusters", prompts=["sentiment-words-1"], selected=selected)
     assert not driver.exception
     assert heading in [subheader.value for subheader in driver.subheader]
@@ -158,7 +175,7 @@ def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved, co
     driver = page("spectra", lora="mine", keep="0.6")
     assert not driver.exception
     assert not any("95 % interval" in text.value for text in driver.markdown)
-    driver.button(key="score").click().run()
+    driver.button(key="score").click()
     settled(driver)
     assert not driver.exception
     assert not driver.error
@@ -185,10 +202,8 @@ def test_of_a_strangers_lora_no_task_is_known_and_a_dora_is_not_cut(tmp_path, by
         peft_model = get_peft_model(model, peft_config)
         peft_model.save_pretrained(tmp_path / name)
         peft_model.unload()
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.session_state["opened"] = {"file-it": replace(load_lora(tmp_path / name), base_model=None)}
-        driver.switch_page("views/spectra.py")
-        driver.query_params["lora"] = f"{name} (your file)"
+        it = replace(load_lora(tmp_path / name), base_model=None)
+        driver = driver_of("spectra", state={"opened": {"file-it": it}}, lora=f"{name} (your file)")
         settled(driver).run()  # once more, as on a machine where something was still being computed
         assert not driver.exception
         assert any("the task is not known" in caption.value for caption in driver.caption) == (name == "plain")
@@ -198,11 +213,8 @@ def test_of_a_strangers_lora_no_task_is_known_and_a_dora_is_not_cut(tmp_path, by
 def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path):
     rng = np.random.default_rng(0)
     adapter = lora_file(tmp_path / "style.safetensors", {"model.layers.0.self_attn.q_proj": gaussian(8, 8, 2, rng)})
-    driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-    driver.session_state["opened"] = {"file-style": replace(adapter, base_model=str(tmp_path))}
-    driver.switch_page("views/spectra.py")
-    driver.query_params["lora"] = "style (your file)"
-    driver.query_params["base"] = "true"
+    opened = {"file-style": replace(adapter, base_model=str(tmp_path))}
+    driver = driver_of("spectra", state={"opened": opened}, lora="style (your file)", base="true")
     settled(driver).run()
     assert not driver.exception
     assert not driver.error

@@ -1,14 +1,14 @@
 """The page Train through Streamlit's own test driver, and what it says of a run before it starts."""
 
-import time
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.estimates import estimate, trainable_parameters
 from app.jobs import JobQueue
-from tests.conftest import REPOSITORY
+from tests.app.driving import driver_of
+from tests.conftest import wait_until
 from trained_prompts import store
+from trained_prompts.tasks import get_task
 from trained_prompts.trainer import TrainingConfig, train
 
 pytestmark = pytest.mark.slow
@@ -18,11 +18,7 @@ OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b
 @pytest.fixture
 def page(own_runs):
     def open_page(**query) -> AppTest:
-        driver = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=120)
-        driver.switch_page("views/train.py")
-        for key, value in query.items():
-            driver.query_params[key] = value
-        return driver.run()
+        return driver_of("train", **query).run()
 
     return open_page
 
@@ -85,6 +81,20 @@ def test_a_persons_own_examples_are_kept_and_picked(page):
     assert "own-even-or-odd" in page().selectbox(key="task").options
 
 
+def test_how_ones_own_examples_are_asked_is_kept_with_them(page):
+    driver = page()
+    driver.file_uploader(key="upload").upload("Even or odd.csv", OWN, "text/csv").run()
+    field = driver.text_area(key="template-own-even-or-odd")
+    assert field.value == "{input}\nAnswer:"
+    field.set_value("Number: {input}\nParity:").run()
+    assert not driver.exception and not driver.error
+    assert any(code.value.startswith("Number: ") and "\nParity: " in code.value for code in driver.code)
+    assert page(task="own-even-or-odd").text_area(key="template-own-even-or-odd").value == "Number: {input}\nParity:"
+    driver.text_area(key="template-own-even-or-odd").set_value("Number:").run()
+    assert "nowhere" in driver.error[0].value
+    assert get_task("own-even-or-odd").template == "Number: {input}\nParity:"
+
+
 @pytest.mark.parametrize(("content", "says"), [(b"question,answer\n1,2\n", "no column input"), (b"input,target\n1,\n", "is empty"), (b"", "is empty")])  # fmt: skip
 def test_examples_that_are_none_are_refused_in_a_sentence(page, content, says):
     driver = page()
@@ -121,8 +131,7 @@ def test_what_a_run_took_here_is_what_the_next_one_is_said_to_take(own_runs, toy
     assert estimate(config, limit=4).basis == "runs that ship, made on two cores"
     queue = JobQueue()
     job_id = queue.submit(config, "mine", limit=None)
-    while queue.get(job_id).under_way:
-        time.sleep(0.02)
+    wait_until(lambda: not queue.get(job_id).under_way)
     taken, made = estimate(config, limit=4), store.read_description(own_runs / "mine")
     assert taken.basis == "a run of yours"
     assert taken.memory == made["peak_memory_bytes"]

@@ -5,16 +5,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY, wait_until
 
 CHROMIUMS = (
     "chromium",
@@ -35,6 +34,23 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+PATHS = (  # of every page
+    "/",
+    "/open",
+    "/neighbours?prompt=sentiment-words-1",
+    "/clusters",
+    "/compare",
+    "/search",
+    "/spectra",
+    "/behaviour?prompt=plural-words-1",
+    "/train",
+    "/methods",
+    "/measures",
+)
+# A busy machine is slow: what is waited for may come late, and only what never comes is a failure.
+expect.set_options(timeout=1000 * PATIENCE)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -51,27 +67,29 @@ def allowed_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("allowed")
 
 
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{address}/_stcore/health", timeout=60).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def served(log: Path, **environment: str) -> Iterator[str]:
     """The address of a dashboard that runs as long as the block, what it writes in a file."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", "--server.port", str(port)]
     with log.open("w") as file:
         server = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=file, stderr=file)
         try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, "the dashboard did not start"
-                    time.sleep(0.1)
+            wait_until(lambda: answers(address) or server.poll() is not None)
+            assert server.poll() is None, f"the dashboard did not start: {log.read_text()}"
             yield address
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=PATIENCE)
 
 
 @contextmanager
@@ -82,14 +100,14 @@ def headless_chromium() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     assert executable, "a browser is needed: Chromium; on Debian: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS, timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def dashboard(runs_folder, allowed_folder, tmp_path_factory):
-    """The address of a running dashboard whose runs go to a folder of its own."""
+def dashboard(embedded_map, runs_folder, allowed_folder, tmp_path_factory):
+    """The address of a running dashboard whose runs go to a folder of its own; the map of the embedded vocabulary was made before."""
     log = tmp_path_factory.mktemp("log") / "server.log"
     folders = {"SOFT_PROMPT_EXPLORER_RUNS": str(runs_folder), "SOFT_PROMPT_EXPLORER_FOLDERS": str(allowed_folder)}
     with served(log, **folders) as address:
@@ -105,11 +123,17 @@ def chromium():
         yield browser
 
 
+def window(browser: Browser, address: str, *, width: int = 1400, **options) -> BrowserContext:
+    """A fresh window at a dashboard."""
+    context = browser.new_context(viewport={"width": width, "height": 1000}, base_url=address, accept_downloads=True, **options)
+    context.set_default_timeout(1000 * PATIENCE)
+    return context
+
+
 @pytest.fixture
 def page(chromium, dashboard):
     """A fresh browser window, 1400 pixels wide; a script error in it fails the test."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, base_url=dashboard, accept_downloads=True)
-    context.set_default_timeout(90_000)
+    context = window(chromium, dashboard)
     page = context.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(error))

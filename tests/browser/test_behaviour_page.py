@@ -48,9 +48,9 @@ def test_rows_appear_soon_while_the_model_is_asked_and_it_can_be_stopped(page: P
     page.goto(f"/behaviour?prompt={PROMPT}&examples=50")
     calm(page)
     page.get_by_role("button", name="Ask the model").click()
-    expect(page.locator("[class*='st-key-so-far'] .js-plotly-plot")).to_be_visible(timeout=60_000)
+    expect(page.locator("[class*='st-key-so-far'] .js-plotly-plot")).to_be_visible()
     page.get_by_role("button", name="Stop").first.click()
-    expect(page.get_by_text(re.compile("Stopped before the interventions"))).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(re.compile("Stopped before the interventions"))).to_be_visible()
 
 
 def test_one_token_and_what_the_model_makes_of_it_open_by_link(page: Page):
@@ -58,12 +58,12 @@ def test_one_token_and_what_the_model_makes_of_it_open_by_link(page: Page):
     calm(page)
     expect(page.get_by_role("spinbutton", name="Virtual token")).to_have_value("3")
     for said in ("Nearest words", "Its cluster", "What changing it does", "How much the answer attends to it"):
-        expect(page.get_by_text(said).first).to_be_visible(timeout=90_000)
+        expect(page.get_by_text(said).first).to_be_visible()
     plot(page, "heads-3")
     page.get_by_role("radio", name="Answers").click()
     calm(page)
     expect(page).to_have_url(re.compile("view=Answers"))
-    expect(page.get_by_text("its nearest words", exact=True)).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("its nearest words", exact=True)).to_be_visible()
     page.get_by_role("textbox", name="Input").fill("fox")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("→ foxes")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("→ foxes")).to_be_visible()

@@ -13,16 +13,16 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
-from tests.conftest import REPOSITORY
+from tests.browser.conftest import PATHS, window
+from tests.conftest import REPOSITORY, wait_until
 from trained_prompts.store import GALLERY
 
 pytestmark = pytest.mark.slow
 
 
 def loaded(page: Page) -> None:
-    """Wait until the page is drawn and no script runs."""
-    expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=90_000)
-    expect(page.locator('[data-test-script-state="running"]')).to_have_count(0, timeout=90_000)
+    """Wait until the page is drawn and no script runs, both at one moment."""
+    page.wait_for_function("() => document.querySelector('h1') && document.querySelector(\"[data-test-script-state='notRunning']\")")
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
@@ -57,17 +57,17 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     loaded(page)
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("heading", name="browser-run")).to_be_visible()
+    expect(page).to_have_url(re.compile("job="))
     link = page.url
-    assert "job=" in link
     page.reload()  # the job is the server's: it goes on
-    expect(page.get_by_text("Saved as browser-run.")).to_be_visible(timeout=240_000)
+    expect(page.get_by_text("Saved as browser-run.")).to_be_visible()
     assert page.url == link
     loaded(page)
     curve = page.locator(".js-plotly-plot").first
     expect(curve).to_be_visible()
-    assert curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 4
+    wait_until(lambda: curve.evaluate("plot => plot.data[0].x.length ?? plot._fullData[0]._length") == 4)
     assert curve.evaluate("plot => plot.data[2].name") == "sentiment-words-1"
-    expect(page.get_by_text("Score on training examples set aside")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Score on \d+ training examples set aside"))).to_be_visible()
     expect(page.get_by_text("Verdicts after step 4")).to_be_visible()
     losses = pd.read_csv(io.BytesIO(download(page, "CSV", "browser-run-losses"))).set_index("run")
     shipped = pd.read_csv(GALLERY / "sentiment-words-1" / "losses.csv")
@@ -78,7 +78,7 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     page.get_by_role("button", name="Read its nearest words").click()
     expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
     loaded(page)
-    assert "prompt=browser-run" in page.url
+    expect(page).to_have_url(re.compile("prompt=browser-run"))
     expect(page.get_by_role("heading", name="Each token")).to_be_visible()
     assert download(page, "CSV", "neighbours") == command_line_csv("neighbours", str(runs_folder / "browser-run"), "--top-k", "8")
 
@@ -207,14 +207,14 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
     page.get_by_role("textbox", name="Name").press("Tab")
     loaded(page)
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_text("left, then the scores")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("left, then the scores")).to_be_visible()
 
-    context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard)
+    context = window(chromium, dashboard, width=800)
     other = context.new_page()
     other.goto("/neighbours?prompt=sentiment-words-1&k=4")
     loaded(other)
     page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.get_by_text("not among your runs yet")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("not among your runs yet")).to_be_visible()
     expect(other.get_by_role("heading", name="Each token")).to_be_visible()
     expect(other.get_by_test_id("stAlertContentError")).to_have_count(0)
     context.close()
@@ -224,9 +224,9 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
     loaded(page)
     expect(page.get_by_text(re.compile(r"stopped-run: prompt-tuning on capitals, step \d+ of 2,000"))).to_be_visible()
     page.get_by_role("button", name="Resume", exact=True).click()
-    expect(page.get_by_text("left, then the scores")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("left, then the scores")).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.get_by_text("not among your runs yet")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("not among your runs yet")).to_be_visible()
     page.get_by_role("button", name="Discard", exact=True).click()
     expect(page.get_by_text("Press Train.")).to_be_visible()
     expect(page.get_by_text("stopped-run")).to_have_count(0)
@@ -247,21 +247,9 @@ def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
 
 
 def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
-    context = chromium.new_context(viewport={"width": 800, "height": 900}, base_url=dashboard, color_scheme="dark")
+    context = window(chromium, dashboard, width=800, color_scheme="dark")
     narrow = context.new_page()
-    for path in (
-        "/",
-        "/open",
-        "/neighbours?prompt=sentiment-words-1",
-        "/clusters",
-        "/compare",
-        "/search",
-        "/spectra",
-        "/behaviour?prompt=plural-words-1",
-        "/train",
-        "/methods",
-        "/measures",
-    ):
+    for path in PATHS:
         narrow.goto(path)
         loaded(narrow)
         assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path

@@ -129,7 +129,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(base, cells, tmp_path, mon
     assert done.returncode == -signal.SIGKILL, done.stderr
     finished = names_in(folder)
     assert finished == [".unfinished", "tokens-2-seed-0", "tokens-2-seed-1"]
-    assert names_in(folder / ".unfinished") == ["tokens-3-seed-0.safetensors"]
+    assert [path.name for path in (folder / ".unfinished").glob("*.safetensors")] == ["tokens-3-seed-0.safetensors"]
 
     began = []
     train = runs.train
@@ -198,6 +198,37 @@ def test_the_workers_of_a_dask_scheduler_are_used_by_its_address(cells, tmp_path
         assert table["error"].isna().all()
         with Client(cluster.scheduler_address) as client:
             assert len(client.scheduler_info()["workers"]) == 1  # it is somebody else's cluster, and still there
+    sweep(cells, tmp_path / "here")
+    assert prompts_in(tmp_path / "dask", cells) == prompts_in(tmp_path / "here", cells)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_one_worker_thread_trains_and_this_process_does_not(cells, tmp_path, monkeypatch, one_thread):
+    from distributed import LocalCluster
+
+    def here(*_, **__):
+        raise AssertionError("trained in the client")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1", protocol="tcp://") as cluster,
+        monkeypatch.context() as client,
+    ):
+        client.setattr(runs, "run", here)  # the worker is a process of its own
+        table = sweep(cells, tmp_path / "dask", engine="dask", scheduler=cluster.scheduler_address)
+    assert table["error"].isna().all() and sorted(table["name"]) == sorted(cells)
+    sweep(cells, tmp_path / "here")
+    assert prompts_in(tmp_path / "dask", cells) == prompts_in(tmp_path / "here", cells)
+
+
+def test_a_worker_of_several_threads_trains_one_cell_at_a_time(cells, tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp://"
+    ) as cluster:
+        table = sweep(cells, tmp_path / "dask", engine="dask", scheduler=cluster.scheduler_address)
+    assert table["error"].isna().all()
     sweep(cells, tmp_path / "here")
     assert prompts_in(tmp_path / "dask", cells) == prompts_in(tmp_path / "here", cells)
 

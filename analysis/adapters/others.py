@@ -1,0 +1,134 @@
+"""What is neither a soft prompt nor a LoRA that is read here, known by the names of its tensors and told for what it is.
+
+Keys and values, the queries of another network, classification heads and a model's own weights are matrices too, some as wide as a model's
+embeddings; read as virtual tokens they would get neighbours that mean nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from analysis.adapters.bare import PROMPT_NAMES
+from analysis.adapters.opening import Opened
+from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
+from analysis.adapters.tensors import Tensors
+from analysis.errors import AdapterError, printable
+
+
+class Other(NamedTuple):
+    """`what` it is, told by a tensor of that name, and what to `do` about it."""
+
+    pattern: re.Pattern
+    what: str
+    do: str
+
+
+def _other(pattern: str, what: str, do: str) -> Other:
+    return Other(re.compile(rf"(?:.*\.)?(?:{pattern})"), what, do)
+
+
+_LORA = "convert it to PEFT's layout (lora_A (r, in), lora_B (out, r), adapter_config.json), or with the trainer's own export"
+OTHERS = (
+    _other(
+        r"prefix_encoder\.(?:trans|mlp|control_trans)\..+",
+        "the encoder that makes a prefix's keys and values (P-tuning v2 with a projection), not the prefix itself",
+        "run the encoder once over all positions and save its output, (tokens, layers × 2 × width), as prefix_encoder.embedding.weight",
+    ),
+    _other(
+        r"adapter_query(?:\.weight)?|adaption_prompt|adaption_gate|adapter_wte\.weight|gating_factor",
+        "a LLaMA-Adapter: prompts that each layer's attention takes as further keys and values behind a gate, no input embeddings",
+        "use it with the model that it was trained for; its rows have no nearest words",
+    ),
+    _other(
+        r"query_tokens|qformer\..+|Qformer\..+|(?:resampler|perceiver\w*)\.(?:query|queries|latents)|learned_queries",
+        "the queries of a Q-Former or resampler, which ask an image encoder and are no input embeddings of a language model",
+        "give what the language model receives instead, the projected output for one image",
+    ),
+    _other(r"\S+\.lora_[ab](?:\.weight)?", "a LoRA as MLX or torchtune names it (lora_a, lora_b)", _LORA),
+    _other(r"\S+\.lora_[AB](?:\.\d+)?", "a LoRA as loralib, lit-gpt and RWKV name it (lora_A, lora_B without .weight)", _LORA),
+    _other(r"\S+_lora\d?\.(?:down|up)\.weight", "a LoRA as XLabs names it", _LORA),
+    _other(r"\S*lora\w*_adapter\.linear_(?:in|out)\.weight", "a LoRA as NeMo and Megatron name it (linear_in, linear_out)", _LORA),
+    _other(r"\S+\.diff(?:_b)?", "LyCORIS's full difference of weights, which has no thin factors", "factor it by its singular values first, for instance with LyCORIS's own extraction"),
+    _other(r"\S+\.on_input", "LyCORIS's IA³, which multiplies activations and has no thin factors", "use it with LyCORIS"),
+    _other(r"deep_prompt_embeddings|compound_prompts?_\w+(?:\.\d+)?", "prompts of an encoder's deeper layers, no input embeddings of a language model", "use it with the model that it was trained for"),
+    _other(
+        r"(?:classifier|score|classification_head|qa_outputs|cls|v_head|value_head|reward_head|summary|pooler|logits_proj)(?:\.\w+)*\.(?:weight|bias)",
+        "the head of a classification or regression model, whose rows are classes and no virtual tokens",
+        "give the file of the prompt or LoRA that was trained with it",
+    ),
+    _other(
+        r"(?:word_embeddings|embed_tokens|wte|wpe|token_embd|tok_embeddings|position_embeddings|token_embedding|position_embedding)(?:\.weight)?",
+        "a model's own embeddings, the rows of its vocabulary or positions",
+        "name the model with --model, and give the prompt's file",
+    ),
+    Other(  # of PEFT's own names, `bare` says that their config is missing
+        re.compile(
+            r"(?!base_model\.model\.)(?:.*\.)?(?:(?:layers?|h|blocks?|resblocks)\.\d+\.\S+|"
+            r"(?:vision_model|vision_tower|visual|image_encoder|text_encoder)\.\S+)"
+        ),
+        "weights of a model or of an encoder's layers",
+        "give the prompt or LoRA alone, not the model",
+    ),
+)  # fmt: skip
+_PREFIX = re.compile(r"(?:.*\.)?prefix_encoder\.embedding\.weight")
+_PROMPT = re.compile(rf"(?:.*\.)?(?:{'|'.join(PROMPT_NAMES)})")
+_MOST = 1000  # characters of a name that is looked at
+
+
+def reads(opened: Opened) -> bool:
+    if opened.halves or any(len(name) < _MOST and _PROMPT.fullmatch(name) for name in opened.tensors):
+        return False
+    return _prefix(opened.tensors) is not None or other_in(opened.tensors) is not None or _is_list_of_factors(opened.tensors)
+
+
+def read(opened: Opened, name: str) -> SoftPrompt:
+    """A prefix of P-tuning v2; everything else is refused in a sentence that names it."""
+    tensors = opened.tensors
+    found, other = _prefix(tensors), other_in(tensors)
+    if found is None and other is not None:
+        example = next(each for each in tensors if len(each) < _MOST and other.pattern.fullmatch(each))
+        raise AdapterError(f"The file {tensors.path} holds {other.what} ({printable(example)[:80]}); {other.do}.")
+    if found is None:
+        raise AdapterError(
+            f"The file {tensors.path} is a list of {len(tensors)} matrices that multiply in pairs, a LoRA as cloneofsimo's older scripts save it, without the names "
+            f"of its modules; {_LORA}."
+        )
+    rows = prompt_rows(tensors, found, what="a prefix's rows")
+    return SoftPrompt(
+        name,
+        rows,
+        initial=None,
+        base_model=None,
+        method="PREFIX_TUNING",
+        source=opened.source(found),
+        metadata=opened.metadata | tensors.metadata,
+        kind="prefix",
+        notes=("keys and values of every layer (P-tuning v2), not input embeddings", *left_out(tensors, {found})),
+    )
+
+
+def other_in(tensors: Tensors) -> Other | None:
+    """The first of `OTHERS` that a tensor's name tells of."""
+    names = [name for name in tensors if len(name) < _MOST]
+    return next((other for other in OTHERS if any(other.pattern.fullmatch(name) for name in names)), None)
+
+
+def _prefix(tensors: Tensors) -> str | None:
+    """The tensor that holds a prefix, where no encoder stands between it and the model."""
+    if any(OTHERS[0].pattern.fullmatch(name) for name in tensors if len(name) < _MOST):
+        return None
+    return next((name for name in tensors if len(name) < _MOST and _PREFIX.fullmatch(name)), None)
+
+
+def _is_list_of_factors(tensors: Tensors) -> bool:
+    """Whether these are nameless matrices (out, r), (r, in), (out, r), …"""
+    shapes = [entry.shape for entry in tensors.entries.values()]
+    if (
+        len(shapes) < 2
+        or len(shapes) % 2
+        or list(tensors) != [str(i) for i in range(len(shapes))]
+        or any(len(shape) != 2 for shape in shapes)
+    ):
+        return False
+    return all(up[1] == down[0] < min(up[0], down[1]) for up, down in zip(shapes[::2], shapes[1::2], strict=True))

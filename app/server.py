@@ -1,0 +1,43 @@
+"""How the dashboard is served: to known names only, and in nobody else's frame. `make app` starts it.
+
+A page in a browser can be made to believe that any name is this machine (DNS rebinding) and would then read what the dashboard shows. Streamlit checks the
+name of a websocket against `server.allowedHosts`; here plain requests are checked the same way.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
+
+FRAME_GUARD = {"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "frame-ancestors 'self'"}
+
+
+class Guarded:
+    """Refuses requests for names that are not allowed (403), and says in every answer that no other site may frame it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(FRAME_GUARD)
+            await send(message)
+
+        host = Headers(scope=scope).get("host")
+        if is_host_allowed(host):
+            await self._app(scope, receive, guarded)
+        else:
+            refused = PlainTextResponse("This name is not in server.allowedHosts of .streamlit/config.toml; open http://localhost.\n", 403)
+            await refused(scope, receive, guarded)
+
+
+app = st.App(Path(__file__).parent / "main.py", middleware=[Middleware(Guarded)])
