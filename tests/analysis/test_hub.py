@@ -233,7 +233,7 @@ def start_reader(names: list[str], environment: dict[str, str], *, what: str = "
 
 
 def ended(reader: subprocess.Popen) -> list[dict]:
-    out, err = reader.communicate(timeout=60)
+    out, err = reader.communicate(timeout=600)
     assert reader.returncode == 0, err
     return [json.loads(line) for line in out.splitlines()]
 
@@ -366,7 +366,7 @@ def test_what_a_killed_process_fetched_is_not_fetched_again(hub, wide_folder, wi
 
     hub.repositories[name] = Repository(wide_folder, breaks=[2_000_000], at_break=kill)
     readers.append(start_reader([name], away_from_home(tmp_path, hub)))
-    readers[0].communicate(timeout=60)
+    readers[0].communicate(timeout=600)
     assert readers[0].returncode == -signal.SIGKILL
     assert not (home / COMMIT).exists()
     (again,) = read([name], away_from_home(tmp_path, hub))

@@ -136,5 +136,5 @@ def test_whoever_watches_can_stop_it_before_the_layout_ends(heaps):
     # tqdm's own lock is not left behind: a bar in another thread can still be drawn.
     drawn = threading.Thread(target=lambda: tqdm(range(1), file=io.StringIO()).close(), daemon=True)
     drawn.start()
-    drawn.join(timeout=10)
+    drawn.join(timeout=600)
     assert not drawn.is_alive()
