@@ -87,6 +87,8 @@ def vocabulary_folder(name: str, report: Report = no_report, *, tried: Sequence[
             with locked(home / ".lock"):  # two processes that start together fetch once
                 if not _is_whole(home, commit):
                     _fetch(name, commit, home / commit, report)
+                if (home / "ref").is_dir():  # whoever put it there: no file could take its place
+                    remove_at_once(home / "ref")
                 write_whole(home / "ref", commit.encode("ascii"))
             return home / commit
         except HTTPError as error:

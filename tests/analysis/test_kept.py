@@ -261,7 +261,7 @@ def of_index(model, vocabulary, cache) -> list:
     prompts = [replace(prompt_of(rng.standard_normal((20, vocabulary.width))), name=f"prompt {i}") for i in range(10)]
     index = token_index(prompts, made(vocabulary, cache), exact_up_to=100)
     assert not index.exact
-    return [index.search(prompt.embeddings[3], top_k=5).to_csv() for prompt in prompts[:3]] + [index.recall, *figures(index.null)]
+    return [index.nearest(prompt.embeddings[3], top_k=5).to_csv() for prompt in prompts[:3]] + [index.recall]
 
 
 def of_base_svd(model, vocabulary, cache) -> list:
