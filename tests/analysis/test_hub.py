@@ -651,7 +651,7 @@ def test_a_hub_id_that_cannot_be_had_is_refused_in_one_sentence_before_long(answ
         [sys.executable, "-m", "analysis", "neighbours", tmp_path / "prompt.npy", "--model", "someone/missing"],
         cwd=REPOSITORY, env=away_from_home(tmp_path, hub), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 120  # not the minutes of retries that the hub client would take
     assert ended.returncode == 2
     assert ended.stdout == ""
     (sentence,) = ended.stderr.splitlines()
