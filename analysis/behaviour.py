@@ -560,7 +560,7 @@ class Verdict:
     format_only : whether it scores more than the bare model and not more than its twins: what it learned may be the form of an answer.
     points : whether the task direction points at the task's words beyond chance, and does so without what it shares with twins. Nothing points where no
         twin is at hand: the words may be the form of an answer.
-    as_format : whether the words are pointed at as the form of an answer: by the direction or by a twin's, and not by what the two do not share.
+    as_format : whether the words are pointed at, and not by what the direction does not share with a twin's, or no twin is at hand: as the form of an answer.
     necessary : whether the score falls when the task direction is taken out, and more than without other directions of the same size.
     sufficient : whether the initial values with the task direction alone score more than no prompt, and more than with other directions of the same size:
         to undo words that were in the way is no behaviour that was learned.
@@ -690,8 +690,7 @@ def _pointed(direction: TaskDirection | None) -> tuple[bool, bool, float]:
         return False, False, 1.0
     p = max(direction.words_p, direction.beyond_twin_p) if direction.twins else 1.0
     points = p < LEVEL
-    said_by_either = direction.words_p < LEVEL or (direction.twins > 0 and direction.twin_words_p * direction.twins < LEVEL)
-    return points, bool(said_by_either and not points), float(p)
+    return points, bool(direction.words_p < LEVEL and not points), float(p)
 
 
 def _claims(rows: pd.DataFrame, *, named: bool, known: bool) -> dict[str, float]:
@@ -766,7 +765,13 @@ def _words_tested(rows: pd.DataFrame) -> str:
 
 
 def _rank_said(row: pd.Series) -> str:
-    return "" if pd.isna(row["rank_p"]) else f" (p {_p(row['rank_p'])} among {int(row['rank_draws'])} other directions of the same size)"
+    if pd.isna(row["rank_p"]):
+        return (
+            " (not ranked among other directions, so nothing is claimed)"
+            if _to_be_ranked(row.to_dict() | {"intervention": row.name})
+            else ""
+        )
+    return f" (p {_p(row['rank_p'])} among {int(row['rank_draws'])} other directions of the same size)"
 
 
 _VERDICTS_SAID = {
@@ -802,7 +807,13 @@ def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: b
             f"together they point at {words} no more than {twins} trained on shuffled answers (p {_p(direction.twin_words_p)} there, and {_p(direction.beyond_twin_p)} without "
             "what they share): that is the form of an answer"
         )
-    return f"together they do not point at the task's words (p {_p(direction.words_p)})"
+    twin_does = direction.twins and direction.twin_words_p * direction.twins < LEVEL
+    beside = (
+        f", as {twins} trained on shuffled answers {'does' if direction.twins == 1 else 'do'} (p {_p(direction.twin_words_p)})"
+        if twin_does
+        else ""
+    )
+    return f"together they do not point at the task's words (p {_p(direction.words_p)}){beside}"
 
 
 def _places(direction: TaskDirection, vocabulary: Vocabulary) -> str:
