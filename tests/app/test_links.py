@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -104,6 +105,8 @@ def test_a_link_to_any_page_neither_fetches_nor_opens_and_says_the_same_whatever
         assert not driver.exception, driver.exception[0].value
         assert not watched, (what, watched)
         sentences[what] = said(driver, name)
+    # Typed as a word, a path is told in its pieces, of which a longer one has more: the numbers may differ.
+    sentences = {what: [re.sub(r"\d+", "#", text) for text in said] for what, said in sentences.items()}
     assert sentences["a folder"] == sentences["no folder"]
     assert sentences["a file"] == sentences["no file"]
     if page in ("neighbours", "train"):
