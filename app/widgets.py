@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -16,6 +17,7 @@ from analysis.adapters import load_lora as read_lora
 from analysis.errors import AdapterError, InputError, ModelError
 from analysis.gemma import GEMMA_MODEL
 from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, Report, default_model, is_at_hand, is_hub_id, is_prepared
+from analysis.neighbours import LARGEST_VALUE
 from analysis.readings import VERDICTS
 from analysis.starts import names_start, plain_verdict, start_from_config
 from analysis.vocabulary import Vocabulary, load_vocabulary
@@ -336,7 +338,12 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
         with suppress(InputError):
             if said_model(key) == model:
                 prompts += [part for part in started(load_prompt(key), vocabulary(model)).split() if part.width == vocabulary(model).width]
-    return distinct([prompt for prompt in prompts if prompt.kind != "prefix"])
+    return distinct([prompt for prompt in prompts if prompt.kind != "prefix" and _is_near_words(prompt)])
+
+
+def _is_near_words(prompt: SoftPrompt) -> bool:
+    """Whether its values are such as a word can be near to; one damaged run takes no others with it."""
+    return all((np.abs(rows) <= LARGEST_VALUE).all() for rows in (prompt.embeddings, prompt.initial) if rows is not None)
 
 
 def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
