@@ -371,10 +371,12 @@ def _tightness_p(
             points = unit_rows(vectors)
             among = _cosine_distances(points)
             if method == "hdbscan":
-                again, _ = _cluster(among, points, method, seed)
-            else:  # as many clusters as were found: looking for their number in each set would take minutes
-                again = _told_number(among, points, method, min(found, len(points)), seed)
-            best[kind, run] = np.nanmax([-np.inf, *_for_its_size(among, again)])
+                divisions = [_cluster(among, points, method, seed)[0]]
+            else:  # their number was chosen, so the null may choose as well: the best of all numbers, by the quicker method
+                divisions = [_told_number(among, points, "agglomerative", k, seed) for k in range(2, min(MOST_CLUSTERS, len(points) - 1) + 1)]
+                if method == "kmeans":
+                    divisions.append(_told_number(among, points, method, min(found, len(points)), seed))
+            best[kind, run] = np.nanmax([-np.inf, *(value for again in divisions for value in _for_its_size(among, again))])
             whole[kind, run] = _tightness(among, np.ones(len(points), dtype=bool))
     values = _for_its_size(distances, labels)
     p = np.max([p_values(np.sort(runs), values) for runs in best], axis=0)

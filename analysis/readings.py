@@ -17,6 +17,7 @@ from analysis.models import Report, no_report
 from analysis.neighbours import nearest
 from analysis.null import null_of, p_as_word, read_words
 from analysis.starts import mark_of
+from analysis.twins import MADE
 from analysis.untrained import untrained
 from analysis.vocabulary import Vocabulary
 
@@ -43,7 +44,7 @@ LEARNED = 0.01  # of "learned", the stronger claim: at 0.05, three of eighteen p
 VERDICTS: dict[str, str] = {
     "learned": "training moved it along a word, beyond chance, and not along the one that it started from; whether the word has to do with the task is not said",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
-    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
+    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, been drawn to words whatever it learned, or been trained on shuffled answers",
     "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
     "never trained": "the whole prompt is as it started, or looks so: there is nothing in it to read",
 }
@@ -98,13 +99,20 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     )
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
-    moved = false_discovery_control(p_learned, method="bh") < LEARNED
-    if DRAWN_TO_WORDS in prompt.metadata:  # nearness is then no evidence, and neither is that it moved along a word
+    moved = moved_along_a_word(table)
+    if DRAWN_TO_WORDS in prompt.metadata or MADE in prompt.metadata:  # moving along a word is then no evidence that it was learned
         verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
     else:
         verdict = np.select([moved, echo, near], ["learned", "echo", "near a word"], "unreadable")
     table["verdict"] = [("never trained" if never else value) + mark_of(prompt) for value in verdict]
     return table[COLUMNS]
+
+
+def moved_along_a_word(table: pd.DataFrame) -> np.ndarray:
+    """Which tokens of a table of `readings` moved along a word beyond chance, (n,) bool. Tokens trained on shuffled answers can, too: a count stands beside its twin's."""
+    if table["p_learned"].isna().any():
+        return np.zeros(len(table), dtype=bool)
+    return false_discovery_control(table["p_learned"], method="bh") < LEARNED
 
 
 def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:

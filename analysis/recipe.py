@@ -25,7 +25,8 @@ Directions = Literal["uniform", "covariance", "words"]
 DIRECTIONS: tuple[Directions, ...] = get_args(Directions)
 
 TENTHS = 10
-SAME = 0.01  # of a row's length: a start as near to a word is that word, give or take 16 bits
+SAME = 0.02  # of a row's length: a row as near to a word is that word, give or take 16 bits
+COLLAPSED = 0.8  # of a word's usual distance from the others of its band: tokens that lie nearer to each other than that are thought to have come together
 ABOUT_ZERO = 1.5  # n ‖P̄‖² over the rows' variance, which is 1 of rows drawn about zero and 7 of ten words
 _MEASURED = 300  # rows of a band, for its mean
 
@@ -82,7 +83,8 @@ class Recipe:
     ----------
     ids : (n,) int, the word that the token started from, or is likest to beside the mean row.
     words : (n,) bool, which tokens started from that very word; the others from a random direction.
-    start : (n, d) float64, the initial values; zeros where they are unknown.
+    start : (n, d) float64, the initial values; zeros where they are unknown, but for tokens that are words as they stand.
+    about : (n, d) float64, what the random starts of a prompt lie about: zero, or some place of the vocabulary.
     common : (n, d) float64, what all tokens of a prompt share.
     alone : (n,) float64, the length of what is each token's own.
     """
@@ -92,6 +94,7 @@ class Recipe:
     ids: np.ndarray
     words: np.ndarray
     start: np.ndarray
+    about: np.ndarray
     common: np.ndarray
     alone: np.ndarray
 
@@ -99,11 +102,15 @@ class Recipe:
         return len(self.ids)
 
     def __getitem__(self, tokens: np.ndarray) -> Recipe:
-        parts = (part[tokens] for part in (self.ids, self.words, self.start, self.common, self.alone))
+        parts = (part[tokens] for part in (self.ids, self.words, self.start, self.about, self.common, self.alone))
         return Recipe(self.bands, self.pool, *parts)
 
     def moves(self, rng: np.random.Generator, directions: Directions) -> np.ndarray:
         """What the tokens of a prompt share, and as much as each has of its own in a random direction: (n, d) float64."""
+        return self.common + self.alone[:, None] * self._directions(rng, directions)
+
+    def _directions(self, rng: np.random.Generator, directions: Directions) -> np.ndarray:
+        """A random direction for each token, (n, d)."""
         if directions == "uniform":
             drawn = rng.standard_normal(self.common.shape)
         elif directions == "covariance":
@@ -111,7 +118,7 @@ class Recipe:
             drawn = self.pool[np.concatenate([rng.permutation(len(self.pool)) for _ in range(decks)])[: len(self)]]
         else:
             drawn = self.bands.like(self.ids, rng) - self.bands.measures(self.ids)[0]
-        return self.common + self.alone[:, None] * unit_rows(drawn)
+        return unit_rows(drawn)
 
     def rows(self, rng: np.random.Generator, directions: Directions, *, kept: np.ndarray | None = None) -> np.ndarray:
         """The rows of other prompts of this recipe, (n, d) float64; the tokens that are `kept`, (n,) bool, start where they did."""
@@ -119,9 +126,10 @@ class Recipe:
         anew = np.ones(len(self), dtype=bool) if kept is None else ~kept
         words, rest = self.words & anew, ~self.words & anew
         rows[words] += self.bands.like(self.ids[words], rng)
-        lengths = np.linalg.norm(self.start[rest], axis=1, keepdims=True)
-        if lengths.any():
-            rows[rest] += lengths * unit_rows(rng.standard_normal((len(lengths), rows.shape[1])))
+        if rest.any():
+            random = self[np.flatnonzero(rest)]
+            lengths = np.linalg.norm(random.start - random.about, axis=1, keepdims=True)
+            rows[rest] += random.about + lengths * random._directions(rng, directions)
         rows[~anew] += self.start[~anew]
         return rows
 
@@ -130,29 +138,53 @@ def recipe_of(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report: 
     """The recipe of the tokens of these prompts, in their order."""
     bands = Bands(vocabulary)
     pool = null_of(vocabulary, report=report).draws.astype(np.float64) - vocabulary.mean
-    parts = [_known(prompt) if prompt.initial is not None else _unknown(prompt, vocabulary) for prompt in prompts]
-    like, start, common, alone, floor = (np.concatenate(each) for each in zip(*parts, strict=True))
+    parts = [_known(prompt, vocabulary) if prompt.initial is not None else _unknown(prompt, vocabulary) for prompt in prompts]
+    like, start, about, common, alone, floor = (np.concatenate(each) for each in zip(*parts, strict=True))
     ids = nearest(like, vocabulary, top_k=1)[0][:, 0]
-    apart = np.linalg.norm(start - vocabulary.embeddings[ids], axis=1)
-    words = start.any(axis=1) & (apart <= SAME * vocabulary.norms[ids])
-    return Recipe(bands, pool, ids, words, start, common, np.where(floor, np.maximum(alone, bands.measures(ids)[1]), alone))
+    words = start.any(axis=1) & _are_words(start, ids, vocabulary)
+    usual = bands.measures(ids)[1]
+    for tokens in np.split(np.arange(len(ids)), np.cumsum([len(prompt) for prompt in prompts])[:-1]):
+        some = tokens[floor[tokens]]
+        if len(some):
+            alone[some] *= max(1.0, COLLAPSED * _root_mean_square(usual[some]) / max(_root_mean_square(alone[some]), np.finfo(float).tiny))
+    return Recipe(bands, pool, ids, words, start, about, common, alone)
 
 
-def _known(prompt: SoftPrompt) -> tuple[np.ndarray, ...]:
-    """Of each token: what its word is nearest to, its start, what its prompt shares, the length of its own, and whether that has to be as long as a word's."""
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def _are_words(rows: np.ndarray, ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Which rows are those of these words, (n,) bool."""
+    return np.linalg.norm(rows - vocabulary.embeddings[ids], axis=1) <= SAME * vocabulary.norms[ids]
+
+
+def _known(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
+    """Of each token: what its word is nearest to, its start, what the prompt's random starts lie about, what its prompt shares, the length of its own, and
+    whether that has to be as long as a word's."""
     initial, moved = prompt.initial.astype(np.float64), displacements(prompt)
     common = np.broadcast_to(moved.mean(axis=0), moved.shape)
-    return initial, initial, common, np.linalg.norm(moved - common, axis=1), np.zeros(len(moved), dtype=bool)
+    about, random = np.zeros_like(initial), ~_are_words(initial, nearest(initial, vocabulary, top_k=1)[0][:, 0], vocabulary)
+    if random.sum() > 1:
+        mean, _, off_zero = _shared(initial[random], vocabulary.mean)
+        about[random] = mean * off_zero
+    return initial, initial, about, common, np.linalg.norm(moved - common, axis=1), np.zeros(len(moved), dtype=bool)
+
+
+def _shared(rows: np.ndarray, otherwise: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The mean of rows (d,), of one row, which says nothing of what several would share, `otherwise`; how far each is from it, (n,); and whether they lie off zero."""
+    n = len(rows)
+    mean = rows.mean(axis=0) if n > 1 else otherwise
+    alone = np.linalg.norm(rows - mean, axis=1)
+    return mean, alone, bool(n * (mean @ mean) > ABOUT_ZERO * np.square(alone).sum() / max(n - 1, 1))
 
 
 def _unknown(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
-    """The same as `_known`, where the start is unknown."""
+    """The same as `_known`, where the start is unknown. A token that is a word as it stands has that word for its start."""
     rows = prompt.embeddings.astype(np.float64)
-    n = len(rows)
-    common = np.broadcast_to(
-        rows.mean(axis=0) if n > 1 else vocabulary.mean, rows.shape
-    )  # one row says nothing of what several would share
-    alone = np.linalg.norm(rows - common, axis=1)
-    off_zero = n * (common[0] @ common[0]) > ABOUT_ZERO * (alone**2).sum() / max(n - 1, 1)
+    words = _are_words(rows, nearest(rows, vocabulary, top_k=1)[0][:, 0], vocabulary)
+    common, alone, off_zero = _shared(rows, vocabulary.mean)
     floor = off_zero and np.median(prompt.norms) >= vocabulary.median_norm / 2
-    return vocabulary.mean + rows - common, np.zeros(rows.shape), common, alone, np.full(n, floor)
+    like = np.where(words[:, None], rows, vocabulary.mean + rows - common)
+    start = np.where(words[:, None], rows, 0.0)
+    return like, start, np.zeros(rows.shape), np.where(words[:, None], 0.0, common), np.where(words, 0.0, alone), ~words & floor

@@ -368,7 +368,7 @@ def _turned(recipe: Recipe, usual: np.ndarray, times: int, rng: np.random.Genera
     Where the start is unknown it stays as it is.
     """
     again = recipe[np.tile(np.arange(len(recipe)), times)]
-    if not recipe.start.any():
+    if not recipe.start.any(axis=1).all():
         return again
     common, random = recipe.common[0], rng.standard_normal((times, recipe.common.shape[1]))
     along = (common @ usual.T) @ usual

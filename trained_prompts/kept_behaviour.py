@@ -34,7 +34,7 @@ from analysis.errors import InputError
 from analysis.export import WRITERS
 from analysis.folders import write_whole
 from analysis.models import Report, load_model, no_report
-from analysis.readings import LEVEL
+from analysis.readings import LEVEL, moved_along_a_word
 from analysis.starts import start_from_config
 from analysis.twins import twins_of
 from analysis.vocabulary import Vocabulary, load_vocabulary
@@ -51,7 +51,7 @@ SUMMARY_COLUMNS = [
     "part_out", "part_alone", "rest_alone", "words_act", "p_readable", "p_causal", "q_readable", "q_causal",
 ]  # fmt: skip
 
-TWIN_COLUMNS = ["prompt", "task", "n", "score", "no_prompt", "learned", "words_p", "readable", "causal", "label", "sentence"]
+TWIN_COLUMNS = ["prompt", "task", "n", "score", "no_prompt", "moved", "words_p", "readable", "causal", "label", "sentence"]
 
 
 def keep(name: str, table: pd.DataFrame) -> None:
@@ -252,7 +252,7 @@ def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -
 
     Returns
     -------
-    One row a twin: prompt, task, n, score, no_prompt, learned (virtual tokens), words_p, readable, causal, label, sentence.
+    One row a twin: prompt, task, n, score, no_prompt, moved (virtual tokens that moved along a word), words_p, readable, causal, label, sentence.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -
             others = [other for other in twins if other.name != twin.name]
             table = behave(twin, vocabulary, examples, task, twins=others, only=JUDGED_BY)
             found = judged(twin, vocabulary, task, table, twins=others)
-            of, learned = table.set_index("intervention")["score"], int(found.read["verdict"].str.startswith("learned").sum())
+            of, moved = table.set_index("intervention")["score"], int(moved_along_a_word(found.read).sum())
             words_p = float("nan") if found.direction is None else found.direction.words_p
             verdict = found.verdict
             rows.append(
@@ -283,7 +283,7 @@ def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -
                     int(table["n"].iloc[0]),
                     of[WHOLE],
                     of[NO_PROMPT],
-                    learned,
+                    moved,
                     words_p,
                     verdict.readable,
                     verdict.causal,

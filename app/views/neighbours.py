@@ -9,7 +9,7 @@ from analysis.direction import direction
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
-from analysis.readings import LEVEL, VERDICTS, readings, start_and_now
+from analysis.readings import LEVEL, VERDICTS, moved_along_a_word, readings, start_and_now
 from analysis.starts import plain_verdict, recover_initial
 from analysis.twins import twins_of
 from analysis.words import told, typed_words, word_ids
@@ -198,6 +198,22 @@ def show_behaviour() -> None:
     )
 
 
+def show_twins(verdicts: pd.DataFrame) -> None:
+    """How many tokens moved along a word, of the prompt and of each twin."""
+    counts = [f"{moved_along_a_word(verdicts).sum()} of {len(verdicts)}"]
+    with widgets.in_words():
+        for twin in twins_of([prompt]):
+            read = computed(
+                ("verdicts", vocabulary.model, widgets.content_of([twin]), "twin"),
+                "the verdicts of its twin",
+                lambda report, twin=twin: readings(twin, vocabulary, report=report),
+            )
+            if read is not None:
+                counts.append(f"{moved_along_a_word(read).sum()} of {len(read)}")
+    beside = f"; of its twin trained on shuffled answers {', '.join(counts[1:])}" if counts[1:] else "; no twin trained on shuffled answers is at hand"
+    st.caption(f"Tokens that moved along a word beyond chance: {counts[0]}{beside}.")
+
+
 with widgets.in_words():
     show_behaviour()
 if known:
@@ -228,6 +244,9 @@ if verdicts is not None:
             f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
         )
     )
+
+if verdicts is not None and known:
+    show_twins(verdicts)
 
 if not known:
     st.warning(

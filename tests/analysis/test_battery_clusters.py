@@ -27,16 +27,9 @@ def vocabulary(request, tmp_path_factory):
     return replace(made_vocabulary(request.param), cache=tmp_path_factory.mktemp("cache"))  # so that its null is drawn once
 
 
-# Not held yet, measured in one run of the whole suite: by k-means and agglomerative clustering, sets that drifted or grew are believed more often than they may be on
-# the made-up vocabularies, and there |z| exceeds 1.96 in 7.5 % (starts unknown) and 15 % of pairs that have nothing to do with each other.
-NOT_HELD = pytest.mark.xfail(reason="the level does not hold on the made-up vocabularies", strict=False)
-
-
 @pytest.mark.parametrize(("space", "known"), [("position", True), ("position", False), ("displacement", True)])
-def test_of_what_knows_nothing_next_to_no_cluster_is_believed(request, vocabulary, space, known):
+def test_of_what_knows_nothing_next_to_no_cluster_is_believed(vocabulary, space, known):
     """One set of each of fifteen kinds, by each method in turn: at most one in which a cluster is real and no echo; starts unknown, in which one is real at all."""
-    if vocabulary.model != EMBEDDED:
-        request.applymarker(NOT_HELD)
     told = []
     for i, kind in enumerate(KINDS):
         method = METHODS[(i + len(space) + known) % 3]
@@ -76,10 +69,8 @@ LIKENESS = [
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_unrelated_prompts_are_seldom_beyond_196(request, vocabulary, known):
+def test_unrelated_prompts_are_seldom_beyond_196(vocabulary, known):
     """Six prompts of each kind, fifteen pairs: both sides together at most 7 %, over all kinds, and no set has a pair beyond what its pairs allow."""
-    if vocabulary.model != EMBEDDED:
-        request.applymarker(NOT_HELD)
     beyond, sets = [], 0
     for i, kind in enumerate(LIKENESS):
         z = similarity(prompts_of(kind, vocabulary, np.random.default_rng([i, 77]), known=known, count=6), vocabulary)["z"].to_numpy()

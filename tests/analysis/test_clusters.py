@@ -157,14 +157,7 @@ def test_of_a_cluster_of_which_half_the_starts_are_unknown_nothing_is_told(embed
         assert not is_echo(found.clusters)[0]
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "hdbscan",
-        pytest.param("agglomerative", marks=pytest.mark.xfail(reason="a drifted prompt, divided, may be believed", strict=False)),
-        "kmeans",
-    ],
-)
+@pytest.mark.parametrize("method", ["hdbscan", "agglomerative", "kmeans"])
 def test_a_prompt_that_collapsed_into_one_point_is_one_cluster_and_one_that_drifted_whole_is_none(embedded_vocabulary, method):
     rng = np.random.default_rng(2)
     start = embedded_vocabulary.embeddings[rng.choice(np.arange(200, 4_900), size=12, replace=False)]

@@ -91,7 +91,8 @@ def test_a_prompt_opens_with_its_direction_and_gives_the_evidence_of_each_token(
     assert direction.bounding_box()["y"] < page.get_by_role("heading", name="Each token", exact=True).bounding_box()["y"]
     assert direction.bounding_box()["y"] < page.get_by_test_id("stDataFrame").first.bounding_box()["y"]
     p = r"p (< 0\.001|0\.\d{3})"
-    sentence = page.get_by_text(re.compile(rf"^This prompt's tokens .*\(concentration \d\.\d\d, {p}\); the task’s answer words .*, {p}\)"))
+    points = rf"points at the task’s answer words \(median rank \d+ of 49,152, {p}\) as the form of an answer: {p} on a twin"
+    sentence = page.get_by_text(re.compile(rf"^This prompt's tokens .*\(concentration \d\.\d\d\)\. .*{points}"))
     expect(sentence).to_be_visible()
     assert download(page, "CSV", "-direction") == command_line_csv("direction", SENTIMENT, "--task", "sentiment", "--top-k", "12")
     assert download(page, "CSV", "-readings") == command_line_csv("readings", SENTIMENT)

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from tests.app.test_text import HOSTILE
 from tests.browser.conftest import PATHS, window
 from tests.browser.test_dashboard import upload
-from tests.browser.test_readings_pages import calm
+from tests.browser.test_readings_pages import calm, choose_prompt
 
 pytestmark = pytest.mark.slow
 OF_CHROMIUM = "content-autofill.googleapis.com"  # it asks of its own accord wherever there is a field to fill in
@@ -106,6 +106,8 @@ def test_what_a_file_says_is_no_link_and_no_picture_on_the_pages(page, tmp_path)
     said_by_nobody(page)
     page.get_by_role("link", name="Clusters").click()
     expect(page.get_by_role("heading", name="Clusters", level=1)).to_be_visible()
+    calm(page)
+    choose_prompt(page, "(your file)")
     said_by_nobody(page)
 
 

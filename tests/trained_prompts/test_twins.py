@@ -8,6 +8,7 @@ import pytest
 
 from analysis.adapters import load_soft_prompt
 from analysis.errors import InputError
+from analysis.readings import moved_along_a_word, readings
 from analysis.twins import twins_of
 from tests.trained_prompts.conftest import trained
 from trained_prompts import kept_behaviour, store, twins
@@ -70,10 +71,22 @@ def test_a_run_of_another_method_has_no_twin():
         twins.twin_config("sentiment-lora-2", 1)
 
 
+def test_no_token_of_a_twin_is_called_learned_and_few_move_along_a_word(embedded_vocabulary):
+    """That one moves along a word is seen in a twin too: at the level of "learned", in at most one prompt in ten."""
+    moved = []
+    for run in store.list_runs().query("origin == 'gallery' and method == 'prompt-tuning'").itertuples():
+        for twin in twins_of([load_soft_prompt(store.adapter_path(run.name))]):
+            read = readings(twin, embedded_vocabulary)
+            assert not read["verdict"].str.startswith("learned").any()
+            moved.append(moved_along_a_word(read).any())
+    assert len(moved) >= 26
+    assert np.mean(moved) <= 0.1
+
+
 @pytest.mark.slow
 def test_nothing_is_said_to_be_learned_readable_or_causal_of_a_twin():
     """The gallery's own, judged as prompts: a task whose direction names its answers, and its twin's more clearly."""
     table = kept_behaviour.of_twins(["number-words-words-1"], limit=20)
     assert len(table) >= 1
-    assert (table["learned"] == 0).all() and not table["readable"].any() and not table["causal"].any()
+    assert not table["readable"].any() and not table["causal"].any()
     assert set(table["label"]) <= FORMAT_ALONE
