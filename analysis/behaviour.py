@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control, norm
 
 from analysis.adapters import SoftPrompt
-from analysis.direction import TaskDirection
+from analysis.direction import TaskDirection, points_beyond_twins
 from analysis.errors import InputError
 from analysis.models import Report, listed, no_report
 from analysis.neighbours import allowed_tokens, nearest, unit_rows
@@ -558,8 +558,8 @@ class Verdict:
     ----------
     effect : whether the prompt scores more than the bare model and, where there are any, more than each of its twins. Without an effect nothing can be causal.
     format_only : whether it scores more than the bare model and not more than its twins: what it learned may be the form of an answer.
-    points : whether the task direction points at the task's words beyond chance, and does so without what it shares with twins. Nothing points where no
-        twin is at hand: the words may be the form of an answer.
+    points : whether the task direction points at the task's words beyond chance, does so without what it shares with twins, and no twin points at them. Nothing
+        points where no twin is at hand: the words may be the form of an answer.
     as_format : whether the words are pointed at, and not by what the direction does not share with a twin's, or no twin is at hand: as the form of an answer.
     necessary : whether the score falls when the task direction is taken out, and more than without other directions of the same size.
     sufficient : whether the initial values with the task direction alone score more than no prompt, and more than with other directions of the same size:
@@ -688,9 +688,8 @@ def _pointed(direction: TaskDirection | None) -> tuple[bool, bool, float]:
     """Whether the direction points at the task's words, whether it does so as the form of an answer, and the p-value of the former."""
     if direction is None or not len(direction.word_ids):
         return False, False, 1.0
-    p = max(direction.words_p, direction.beyond_twin_p) if direction.twins else 1.0
-    points = p < LEVEL
-    return points, bool(direction.words_p < LEVEL and not points), float(p)
+    points = points_beyond_twins(direction)
+    return points, bool(direction.words_p < LEVEL and not points), float(max(direction.words_p, direction.beyond_twin_p)) if points else 1.0
 
 
 def _claims(rows: pd.DataFrame, *, named: bool, known: bool) -> dict[str, float]:
@@ -804,8 +803,10 @@ def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: b
         return f"together they point at {words}, which may be the form of an answer: no twin trained on shuffled answers is at hand"
     if as_format:
         return (
-            f"together they point at {words} no more than {twins} trained on shuffled answers (p {_p(direction.twin_words_p)} there, and {_p(direction.beyond_twin_p)} without "
-            "what they share): that is the form of an answer"
+            f"together they point at {words}, and {twins} trained on shuffled answers {'does' if direction.twins == 1 else 'do'} so too (p {_p(direction.twin_words_p)} there, and "
+            f"{_p(direction.beyond_twin_p)} without what they share): that is the form of an answer"
+            if direction.twin_words_p < LEVEL
+            else f"together they point at {words}, but not without what they share with {twins} trained on shuffled answers (p {_p(direction.beyond_twin_p)}): that is the form of an answer"
         )
     twin_does = direction.twins and direction.twin_words_p * direction.twins < LEVEL
     beside = (

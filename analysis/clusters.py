@@ -373,7 +373,9 @@ def _tightness_p(
             if method == "hdbscan":
                 divisions = [_cluster(among, points, method, seed)[0]]
             else:  # their number was chosen, so the null may choose as well: the best of all numbers, by the quicker method
-                divisions = [_told_number(among, points, "agglomerative", k, seed) for k in range(2, min(MOST_CLUSTERS, len(points) - 1) + 1)]
+                divisions = [
+                    _told_number(among, points, "agglomerative", k, seed) for k in range(2, min(MOST_CLUSTERS, len(points) - 1) + 1)
+                ]
                 if method == "kmeans":
                     divisions.append(_told_number(among, points, method, min(found, len(points)), seed))
             best[kind, run] = np.nanmax([-np.inf, *(value for again in divisions for value in _for_its_size(among, again))])

@@ -19,7 +19,7 @@ from analysis.errors import InputError
 from analysis.models import Report, no_report
 from analysis.neighbours import unit_rows
 from analysis.null import null_of, p_values, uniform_draws
-from analysis.readings import displacements
+from analysis.readings import LEVEL, displacements
 from analysis.vocabulary import Vocabulary
 from analysis.words import word_ids
 
@@ -77,6 +77,15 @@ class TaskDirection:
     twin_cosine: float
     twin_words_p: float
     beyond_twin_p: float
+
+
+def points_beyond_twins(found: TaskDirection | pd.Series) -> bool:
+    """Whether a direction, or a row of the table of it, points at the words, and does what no twin does: no twin points at them, and it does so without what they share too.
+
+    Both are asked for. A twin's direction is measured with an error, and taking it off leaves a part of what the two share: of twins that were compared with each
+    other, three in four pointed at the words "beyond" the other. Without a twin nothing is known to point beyond one.
+    """
+    return bool(found.twins and found.words_p < LEVEL and found.beyond_twin_p < LEVEL and not found.twin_words_p < LEVEL)
 
 
 class WordsTest:

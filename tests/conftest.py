@@ -13,7 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no 
 
 EMBEDDED = "smollm2-135m"
 REPOSITORY = Path(__file__).parents[1]
-PATIENCE = int(os.environ.get("PATIENCE", 600))  # seconds that a test waits for what must come: a busy machine is slow, and no reason to fail
+PATIENCE = int(
+    os.environ.get("PATIENCE", 600)
+)  # seconds that a test waits for what must come: a busy machine is slow, and no reason to fail
 
 
 def wait_until(holds: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pandas as pd
 import streamlit as st
 
-from analysis.direction import direction
+from analysis.direction import direction, points_beyond_twins
 from analysis.errors import InputError
 from analysis.neighbours import METRICS, neighbours
 from analysis.null import null_of
@@ -171,7 +171,7 @@ def _words_said(first: pd.Series, whose: str, size: int) -> str:
     twin = (
         f"{p_text(first['twin_words_p'])} on a twin trained on shuffled answers, {p_text(first['beyond_twin_p'])} without what they share"
     )
-    if first["beyond_twin_p"] < LEVEL:
+    if points_beyond_twins(first):
         return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
     return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."
 
@@ -210,7 +210,11 @@ def show_twins(verdicts: pd.DataFrame) -> None:
             )
             if read is not None:
                 counts.append(f"{moved_along_a_word(read).sum()} of {len(read)}")
-    beside = f"; of its twin trained on shuffled answers {', '.join(counts[1:])}" if counts[1:] else "; no twin trained on shuffled answers is at hand"
+    beside = (
+        f"; of its twin trained on shuffled answers {', '.join(counts[1:])}"
+        if counts[1:]
+        else "; no twin trained on shuffled answers is at hand"
+    )
     st.caption(f"Tokens that moved along a word beyond chance: {counts[0]}{beside}.")
 
 

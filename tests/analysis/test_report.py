@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -202,7 +203,7 @@ def test_a_prompt_that_ships_is_reported_with_the_verdict_that_is_kept_with_it(c
     )
     sentence = said.removeprefix("plural-words-1: ")
     assert sentence.startswith("On 100 examples of plural: 10 of 10 tokens echo their initialisation")
-    assert sentence.replace("'", "&#39;") in text
+    assert escape(sentence, quote=False).replace("'", "&#39;") in text
     row = readings(load_soft_prompt(path), load_vocabulary(EMBEDDED)).iloc[3]
     assert next(row for row in Page(text).rows if row[0] == "3")[6] == f"{row['drift']:.2f}"
 
