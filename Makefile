@@ -9,7 +9,7 @@ PORT ?= 8501
 
 app: .venv/installed
 	@$(BIN)/python -m analysis prepare
-	@$(BIN)/python -m streamlit run app/server.py --server.port $(PORT)
+	@$(BIN)/python -m streamlit run app/serve.py --server.port $(PORT)
 
 test: .venv/installed-tests
 	$(BIN)/ruff check .

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, check_page, emit, new_app, progress_bar, run
-from analysis.errors import InputError
+from analysis.core.errors import InputError
 
 if TYPE_CHECKING:
     from analysis.adapters import SoftPrompt
-    from analysis.models import Report
-    from analysis.vocabulary import Vocabulary
+    from analysis.core.progress import Report
+    from analysis.models.vocabulary import Vocabulary
 
 InitialOption = Annotated[
     list[str] | None,
@@ -52,7 +52,7 @@ def inspect(
 ) -> None:
     """What is in these files. A file that is refused keeps its row, the notes say why, and the status is 2."""
     check_out(out)
-    from analysis.inspection import inspect as inspect_files
+    from analysis.report.inspection import inspect as inspect_files
 
     with progress_bar() as report:
         table = inspect_files(paths, model=model, report=report)
@@ -80,7 +80,7 @@ def neighbours(
     check_out(out)
     import pandas as pd
 
-    from analysis.neighbours import neighbours as nearest_words
+    from analysis.prompts.neighbours import neighbours as nearest_words
 
     options = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
     with progress_bar() as report:
@@ -101,7 +101,7 @@ def readings(
     check_out(out)
     import pandas as pd
 
-    from analysis.readings import readings as verdicts
+    from analysis.prompts.readings import readings as verdicts
 
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
@@ -125,9 +125,9 @@ def direction(
 ) -> None:
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
-    from analysis.direction import direction as shared_direction
-    from analysis.twins import twins_of
-    from analysis.words import told, typed_words
+    from analysis.models.typed_words import told, typed_words
+    from analysis.prompts.direction import direction as shared_direction
+    from analysis.prompts.twins import twins_of
 
     if task is not None and words is not None:
         raise InputError("Give either --task or --words, not both.")
@@ -135,7 +135,7 @@ def direction(
     if words is not None and not tested:
         raise InputError("No word stands in --words; give some, with commas between them.")
     if task is not None:
-        from trained_prompts.tasks import get_task  # the one step up: a task's name, on the command line alone
+        from analysis.tasks.finding import get_task
 
         tested = get_task(task).answer_words()
     with progress_bar() as report:
@@ -163,8 +163,8 @@ def clusters(
     """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
     check_out(out)
     check_out(members)
-    from analysis.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
-    from analysis.export import write_table
+    from analysis.core.export import write_table
+    from analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
 
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
@@ -193,7 +193,7 @@ def similarity(
 ) -> None:
     """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance and beyond a common start; of many pairs some pass 1.96."""
     check_out(out)
-    from analysis.similarity import similarity as compare
+    from analysis.prompts.similarity import similarity as compare
 
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, None, report)
@@ -226,22 +226,22 @@ def spectra(
     adapter = load_lora(path)
     with progress_bar() as report:
         if against is not None:
-            from analysis.subspaces import against as compare
+            from analysis.loras.subspaces import against as compare
 
             table = compare(adapter, load_lora(against), report=report)
         elif truncate is not None:
-            from analysis.truncation import truncate as cut
+            from analysis.loras.truncation import truncate as cut
 
             table = cut(adapter, truncate, save, report=report)
         else:
-            from analysis.spectra import health
-            from analysis.spectra import spectra as all_spectra
+            from analysis.loras.spectra import health
+            from analysis.loras.spectra import spectra as all_spectra
 
             table = all_spectra(adapter, report=report)
             for row in health(adapter, table).itertuples():
                 print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
             if base is not None:
-                from analysis.base_weights import against_base
+                from analysis.loras.base_weights import against_base
 
                 table = table.merge(against_base(adapter, base, report=report), on="module")
     emit(table, form, out)
@@ -264,10 +264,10 @@ def behaviour(
     check_out(out)
     import pandas as pd
 
-    from analysis.behaviour import check_can_be_changed
-    from analysis.models import load_model
-    from trained_prompts.asking import behave, examples_of, judged  # a step up, as in `direction`: a task's name and its examples
-    from trained_prompts.templates import how_asked
+    from analysis.behaviour.how_asked import how_asked
+    from analysis.behaviour.interventions import check_can_be_changed
+    from analysis.behaviour.of_task import behave, examples_of, judged
+    from analysis.models.weights import load_model
 
     asked = how_asked(path, task, template)
     with progress_bar() as report:
@@ -302,12 +302,12 @@ def report(
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
     from analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
-    from analysis.behaviour import check_can_be_changed
-    from analysis.export import write
-    from analysis.report import html, of_lora, of_prompt
-    from trained_prompts.kept_behaviour import asked  # a step up, as in `behaviour`
-    from trained_prompts.tasks import get_task
-    from trained_prompts.templates import as_trained, how_asked
+    from analysis.behaviour.how_asked import as_trained, how_asked
+    from analysis.behaviour.interventions import check_can_be_changed
+    from analysis.behaviour.kept import asked
+    from analysis.core.export import write
+    from analysis.report.report import html, of_lora, of_prompt
+    from analysis.tasks.finding import get_task
 
     if template is not None and task is None:
         raise InputError("--template says how the examples of a task are asked; give --task too.")
@@ -345,9 +345,9 @@ def report(
 @app.command()
 def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m") -> None:
     """Make a model, its vocabulary and the null ready, once; the other commands do it when they need to."""
-    from analysis.models import is_prepared, prepare_model
-    from analysis.null import null_of
-    from analysis.vocabulary import load_vocabulary
+    from analysis.models.vocabulary import load_vocabulary
+    from analysis.models.weights import is_prepared, prepare_model
+    from analysis.prompts.null import null_of
 
     with progress_bar() as report:
         if not is_prepared(model):
@@ -368,9 +368,9 @@ def _against_one_vocabulary(
 ) -> tuple[list[SoftPrompt], Vocabulary]:
     """`_read` of prompts that are loaded."""
     from analysis.adapters import load_soft_prompt
-    from analysis.models import default_model
-    from analysis.starts import recover_initial, split_from, start_from_config
-    from analysis.vocabulary import load_vocabulary
+    from analysis.models.names import default_model
+    from analysis.models.vocabulary import load_vocabulary
+    from analysis.prompts.starts import recover_initial, split_from, start_from_config
 
     initial = initial or []
     recover = initial == ["recover"]

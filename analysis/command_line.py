@@ -13,8 +13,8 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from analysis.errors import InputError
-from analysis.models import Report
+from analysis.core.errors import InputError
+from analysis.core.progress import Report
 
 
 class Format(StrEnum):
@@ -52,7 +52,7 @@ def run(app: typer.Typer) -> None:
 
 def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
     """Print a table, or write it where `--out` says."""
-    from analysis import export
+    from analysis.core import export
 
     if out is not None:
         export.write_table(table, out)
@@ -75,7 +75,7 @@ def _print(content: bytes) -> None:
 def check_out(out: Path | None) -> None:
     """Refuse an unusable `--out` before the work is done."""
     if out is not None:
-        from analysis import export
+        from analysis.core import export
 
         export.writer_for(out)
         _check_folder(out)

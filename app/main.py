@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.background import begin_page
+from app.server.background import begin_page
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 

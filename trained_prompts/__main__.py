@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
-from analysis.errors import InputError
+from analysis.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
 
-    from analysis.models import Report
-    from trained_prompts.tasks import Task
-    from trained_prompts.templates import Asked
-    from trained_prompts.trainer import TrainingConfig, TrainingStep
+    from analysis.behaviour.how_asked import Asked
+    from analysis.core.progress import Report
+    from analysis.tasks.task import Task
+    from trained_prompts.training.config import TrainingConfig
+    from trained_prompts.training.trainer import TrainingStep
 
 TemplateOption = Annotated[
     str | None,
@@ -48,7 +49,7 @@ app = new_app("Train soft prompts, and see how well they do.")
 def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
     """What a prompt can be trained on."""
     check_out(out)
-    from trained_prompts.tasks import tasks_table
+    from analysis.tasks.finding import tasks_table
 
     emit(tasks_table(), form, out)
 
@@ -57,7 +58,7 @@ def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
 def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
     """The prompts that ship and your own runs; what is left out is named on standard error."""
     check_out(out)
-    from trained_prompts.store import left_out, list_runs
+    from trained_prompts.runs.store import left_out, list_runs
 
     emit(list_runs(), form, out)
     for sentence in left_out().values():
@@ -101,7 +102,7 @@ def train(
 ) -> None:
     """Train by one of five methods, score on held-out examples before and after, and keep the run. The same command goes on with a run that was broken off."""
     check_out(out)
-    from trained_prompts.trainer import TrainingConfig
+    from trained_prompts.training.config import TrainingConfig
 
     config = TrainingConfig(
         task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
@@ -115,8 +116,8 @@ def train(
 @app.command()
 def gallery() -> None:
     """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores)."""
+    from analysis.core.folders import GALLERY
     from trained_prompts.gallery import HELD_OUT, RECIPES
-    from trained_prompts.store import GALLERY
 
     for name, config in RECIPES.items():
         if not (GALLERY / name).exists():
@@ -132,7 +133,8 @@ def twins(
     shuffles: Annotated[str, typer.Option(help="Numbers of the shuffles, with commas between them.")] = "1",
 ) -> None:
     """Train each run again on answers dealt out anew among the examples, and keep that beside it: the control for whatever is read in the run."""
-    from trained_prompts import store, twins
+    from trained_prompts.experiments import twins
+    from trained_prompts.runs import store
 
     runs = store.list_runs().query("method == 'prompt-tuning'")
     names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
@@ -158,8 +160,8 @@ def evaluate(
     check_out(out)
     if card and bins:
         raise InputError("Give --scorecard or --calibration, not both.")
-    from trained_prompts import evaluation
-    from trained_prompts.templates import how_asked
+    from analysis.asking import scores as evaluation
+    from analysis.behaviour.how_asked import how_asked
 
     path = _path_of(prompt)
     asked = how_asked(path, task, template)
@@ -183,12 +185,12 @@ def compare(
 ) -> None:
     """Zero-shot, prompt engineering, prompt tuning, p-tuning, prefix tuning, LoRA and full fine-tuning on the same examples. Goes on where it was broken off."""
     check_out(out)
-    from trained_prompts.comparison import ComparisonConfig
-    from trained_prompts.comparison import compare as comparison
+    from trained_prompts.experiments.comparison import ComparisonConfig
+    from trained_prompts.experiments.comparison import compare as comparison
 
     config = ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit, template=template)
     asked = config.asked_task()
-    from analysis.models import load_model
+    from analysis.models.weights import load_model
 
     with progress_bar() as report:
         language_model = load_model(model, report=report)
@@ -222,9 +224,9 @@ def sweep(
 ) -> None:
     """Train every combination of the values given, each once."""
     check_out(out)
-    from trained_prompts.sweep import grid
-    from trained_prompts.sweep import sweep as swept
-    from trained_prompts.trainer import TrainingConfig
+    from trained_prompts.experiments.sweep import grid
+    from trained_prompts.experiments.sweep import sweep as swept
+    from trained_prompts.training.config import TrainingConfig
 
     axes = {
         "tokens": _values(tokens, int), "init": init.split(","), "readable": _values(readable, float), "rank": _values(rank, int),
@@ -250,10 +252,10 @@ def trade(
     """Score against readability: prompts trained with several --readable, and their words in their place."""
     check_out(out)
     from analysis.adapters import load_soft_prompt
-    from analysis.models import load_model
-    from analysis.vocabulary import load_vocabulary
-    from trained_prompts.templates import how_asked, together
-    from trained_prompts.trade import trade as traded
+    from analysis.behaviour.how_asked import how_asked, together
+    from analysis.models.vocabulary import load_vocabulary
+    from analysis.models.weights import load_model
+    from trained_prompts.experiments.trade import trade as traded
 
     read = [load_soft_prompt(_path_of(prompt)) for prompt in prompts]
     asked = together([how_asked(prompt, task) for prompt in read])
@@ -282,7 +284,8 @@ def behaviour(
 ) -> None:
     """Ask the model about every run's prompt changed in every way, keep that with the run, and print a row a prompt. What is kept is not asked again."""
     check_out(out)
-    from trained_prompts import kept_behaviour, store
+    from trained_prompts.experiments import kept_behaviour
+    from trained_prompts.runs import store
 
     runs = store.list_runs()
     of_prompts = runs[runs["method"].isin(["prompt-tuning", "p-tuning"])]
@@ -312,7 +315,7 @@ def _say(asked: Asked, name: str) -> None:
 
 def _path_of(prompt: str) -> Path:
     """The path of what is named: a run's, where nothing of that name lies here."""
-    from trained_prompts import store
+    from trained_prompts.runs import store
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
@@ -330,9 +333,13 @@ def _values(text: str, kind: type) -> list:
 def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from analysis.adapters import LoraAdapter, load_adapter
-    from analysis.models import EMBEDDED_WIDTH, default_model, load_model
-    from trained_prompts import evaluation, store
-    from trained_prompts.lora import applied
+    from analysis.asking import scores as evaluation
+    from analysis.asking.in_front import adapted, bare, with_lora
+    from analysis.asking.lora import applied
+    from analysis.models.embedded import EMBEDDED_WIDTH
+    from analysis.models.names import default_model
+    from analysis.models.weights import load_model
+    from trained_prompts.runs import store
 
     path = _path_of(prompt)
     if path != Path(prompt):
@@ -340,7 +347,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     if (path / "config.json").is_file():  # a whole model
         trained = load_model(str(path), report=report)
         if alone:
-            return alone(path.name, evaluation.bare(trained), task, limit=limit, report=report)
+            return alone(path.name, bare(trained), task, limit=limit, report=report)
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
     is_lora = isinstance(adapter, LoraAdapter)
@@ -352,11 +359,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     if not is_lora and adapter.kind != "prefix":
         adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model or "the model")
     if alone:
-        subject = (
-            evaluation.with_lora(language_model, applied(language_model[0], path))
-            if is_lora
-            else nullcontext(evaluation.adapted(adapter, language_model))
-        )
+        subject = with_lora(language_model, applied(language_model[0], path)) if is_lora else nullcontext(adapted(adapter, language_model))
         with subject as ready:
             return alone(adapter.name, ready, task, limit=limit, report=report)
     if is_lora:
@@ -367,8 +370,11 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
 def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder: Path | None) -> pd.DataFrame:
     from tqdm import tqdm
 
-    from analysis.models import load_model
-    from trained_prompts import runs, store
+    from analysis.core.folders import runs_folder
+    from analysis.models.weights import load_model
+    from trained_prompts.runs import recorded as runs
+    from trained_prompts.runs import store
+    from trained_prompts.runs.recording import checkpoint_path
 
     store.check_name(name, folder)
     with progress_bar() as report:
@@ -389,11 +395,11 @@ def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder
         try:
             scores = runs.run(config, name, language_model=language_model, limit=limit, folder=folder, watch=watch, report=report)
         except KeyboardInterrupt:
-            if store.checkpoint_path(name, folder).is_file():
+            if checkpoint_path(name, folder).is_file():
                 print(f"\nStopped; the same command goes on with {name} where it was.", file=sys.stderr)
                 raise SystemExit(130) from None
             raise
-    print(f"kept in {(folder or store.runs_folder()) / name}", file=sys.stderr)
+    print(f"kept in {(folder or runs_folder()) / name}", file=sys.stderr)
     return scores
 
 

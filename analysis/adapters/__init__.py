@@ -18,7 +18,8 @@ from analysis.adapters import bare, lora_names, others, peft, textual_inversion
 from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import open_adapter
 from analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
-from analysis.errors import AdapterError, printable
+from analysis.core.errors import AdapterError
+from analysis.core.words import printable
 
 __all__ = [
     "AdapterError",

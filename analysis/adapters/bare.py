@@ -11,7 +11,7 @@ import numpy as np
 from analysis.adapters.opening import Opened
 from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
 from analysis.adapters.tensors import Entry
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 # What others call the tensor, by the end of its name, surest first.
 _ATTRIBUTE = r"(?:\.weight|\.default)?"

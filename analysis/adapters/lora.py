@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
 from analysis.adapters.tensors import FLOATS, Tensors
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_AXES = 5  # a convolution over three
 MAX_PRODUCT = 2**24  # values of A where it is a product of two, which may be far larger than both

@@ -18,7 +18,7 @@ from analysis.adapters.lora import LoraAdapter, LoraFactors
 from analysis.adapters.opening import Opened
 from analysis.adapters.soft_prompt import left_out
 from analysis.adapters.tensors import FLOATS
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 
 class Naming(NamedTuple):

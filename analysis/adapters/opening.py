@@ -12,8 +12,8 @@ from types import ModuleType
 from analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
 from analysis.adapters.soft_prompt import Source
 from analysis.adapters.tensors import Tensors
-from analysis.errors import AdapterError, ModelError
-from analysis.folders import read_json_object
+from analysis.core.errors import AdapterError, ModelError
+from analysis.core.folders import read_json_object
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -223,7 +223,7 @@ def _unknown(path: Path) -> str:
 
 
 def _unknown_gguf(path: Path) -> str:
-    from analysis.gguf_file import GgufFile
+    from analysis.models.gguf_file import GgufFile
 
     try:
         file = GgufFile(path)

@@ -13,7 +13,8 @@ from analysis.adapters.bare import PROMPT_NAMES
 from analysis.adapters.opening import Opened
 from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
 from analysis.adapters.tensors import Tensors
-from analysis.errors import AdapterError, printable
+from analysis.core.errors import AdapterError
+from analysis.core.words import printable
 
 
 class Other(NamedTuple):

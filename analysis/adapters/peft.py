@@ -11,7 +11,7 @@ from analysis.adapters import lora_names
 from analysis.adapters.lora import LoraAdapter
 from analysis.adapters.opening import CONFIG, INITIAL, Opened
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, left_out, prompt_rows
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "CPT")
 # Other types, for what they are.

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from analysis.adapters.tensors import Entry, Tensors, check_count, check_file
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_HEADER = 2**20
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}

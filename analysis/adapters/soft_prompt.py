@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.adapters.tensors import FLOATS, Tensors
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly

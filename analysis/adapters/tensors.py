@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_FILE = 16 * 2**30  # bytes; the LoRA of a model of 400 billion parameters at rank 64 takes a third of it
 MAX_TENSORS = 100_000

@@ -9,7 +9,8 @@ import numpy as np
 from analysis.adapters.opening import Opened
 from analysis.adapters.soft_prompt import SoftPrompt, prompt_rows
 from analysis.adapters.tensors import Tensors
-from analysis.errors import AdapterError, printable
+from analysis.core.errors import AdapterError
+from analysis.core.words import printable
 
 # diffusers and cloneofsimo name the tensor by the word; the web interface keeps it in `string_to_param`, or as `emb_params`.
 _WORD = re.compile(r"<[^<>]{1,100}>|string_to_param\..{1,100}|emb_params")

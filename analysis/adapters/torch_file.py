@@ -26,7 +26,7 @@ from analysis.adapters.pickles import (
 )
 from analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
 from analysis.adapters.zip_file import archive_names, open_archive
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_DEPTH = 32
 MAX_NAME = 500  # characters of a tensor's place in nested containers

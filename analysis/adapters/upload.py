@@ -9,7 +9,8 @@ from pathlib import Path
 
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from analysis.adapters.opening import CONFIG, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
-from analysis.errors import AdapterError, printable
+from analysis.core.errors import AdapterError
+from analysis.core.words import printable
 
 MAX_BYTES = 256 * 2**20
 

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from analysis.adapters.tensors import check_file, starts_with
-from analysis.errors import AdapterError
+from analysis.core.errors import AdapterError
 
 MAX_UNPACKED = 128 * 2**20  # all the files of a zip together
 MAX_FILES = 1_000

@@ -8,22 +8,29 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import FORMAT, INTERVENTIONS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WHOLE, WORSE, Answers, row_label
-from analysis.clusters import find_clusters, is_echo, is_real
-from analysis.errors import InputError
-from analysis.inside import attention, logit_lens
-from analysis.models import Report, load_model
-from analysis.neighbours import neighbours
-from analysis.readings import readings
-from analysis.report import html, of_prompt
-from analysis.verbalisation import by_task, says, verbalise
-from app import behaviour_charts, charts, widgets
-from app.background import computed, found
-from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, judged, side_by_side
-from trained_prompts.own_data import kept_tasks
-from trained_prompts.tasks import TASKS, Task
-from trained_prompts.templates import how_asked
+from analysis.behaviour.how_asked import how_asked
+from analysis.behaviour.inside import attention, logit_lens
+from analysis.behaviour.interventions import INTERVENTIONS, WHOLE, row_label
+from analysis.behaviour.of_task import behave, examples_of, judged, side_by_side
+from analysis.behaviour.resampling import Answers
+from analysis.behaviour.verbalisation import by_task, says, verbalise
+from analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
+from analysis.core.errors import InputError
+from analysis.core.progress import Report
+from analysis.models.weights import load_model
+from analysis.prompts.clusters import find_clusters, is_echo, is_real
+from analysis.prompts.neighbours import neighbours
+from analysis.prompts.readings import readings
+from analysis.report.report import html, of_prompt
+from analysis.tasks.own_data import kept_tasks
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import Task
+from app.charts import behaviour as behaviour_charts
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed, found
+from trained_prompts.experiments import kept_behaviour
+from trained_prompts.runs import store
 
 VIEWS = ["Interventions", "One token", "Inside", "In words", "Answers"]
 PACE = {"sentiment": 0.05, "others": 0.03}  # seconds an example, on two cores

@@ -8,16 +8,17 @@ import pandas as pd
 import streamlit as st
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import POWER, Method, Space, find_clusters, is_echo, is_real, may_be_echo, points_of
-from analysis.errors import InputError
-from analysis.models import Report
-from analysis.neighbours import nearest
-from analysis.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
-from analysis.readings import readings
-from analysis.vocabulary import Vocabulary
-from app import charts, widgets
-from app.background import computed
-from trained_prompts import store
+from analysis.core.errors import InputError
+from analysis.core.progress import Report
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.clusters import POWER, Method, Space, find_clusters, is_echo, is_real, may_be_echo, points_of
+from analysis.prompts.neighbours import nearest
+from analysis.prompts.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
+from analysis.prompts.readings import readings
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed
+from trained_prompts.runs import store
 
 DIMENSIONS = {"2-D": 2, "3-D": 3}
 COLOURS = ["cluster", "prompt", "task", "verdict", "norm"]

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from analysis.readings import readings
-from analysis.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
-from app import charts, widgets
-from app.background import computed
+from analysis.prompts.readings import readings
+from analysis.prompts.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed
 
 st.title("Compare")
 st.markdown("Are two prompts alike, beyond what all vectors of a model have in common?")

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from app import charts, widgets
-from trained_prompts import store
+from app.charts import charts
+from app.parts import widgets
+from trained_prompts.runs import store
 
 st.title("Soft prompts")
 st.markdown(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from analysis.clusters import POWER
+from analysis.prompts.clusters import POWER
 
 GROUPS = ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra", "Behaviour")
 ALL = "All"

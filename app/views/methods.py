@@ -3,17 +3,19 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.errors import InputError
-from analysis.gemma import GEMMA_MODEL
-from analysis.model_size import total_parameters
-from analysis.models import EMBEDDED_MODEL, listed
-from app import charts, widgets
-from app.comparisons import offer_to_run, one_line, show_table
-from app.scorecards import show_scorecards
-from app.trades import show_trade
-from trained_prompts import comparison
-from trained_prompts.comparison import beside_zero_shot, best_of_each_method, published, told_apart
-from trained_prompts.tasks import TASKS
+from analysis.core.errors import InputError
+from analysis.core.words import listed
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.gemma import GEMMA_MODEL
+from analysis.models.size import total_parameters
+from analysis.tasks.shipped import TASKS
+from app.charts import charts
+from app.parts import widgets
+from app.parts.comparisons import offer_to_run, one_line, show_table
+from app.parts.scorecards import show_scorecards
+from app.parts.trades import show_trade
+from trained_prompts.experiments import comparison
+from trained_prompts.experiments.comparison import beside_zero_shot, best_of_each_method, published, told_apart
 
 AXES = {"trainable": "trainable parameters", "total": "model size"}
 MODEL_NOTES = {

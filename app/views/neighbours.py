@@ -5,19 +5,21 @@ from contextlib import suppress
 import pandas as pd
 import streamlit as st
 
-from analysis.direction import direction, points_beyond_twins
-from analysis.errors import InputError
-from analysis.neighbours import METRICS, neighbours
-from analysis.null import null_of
-from analysis.readings import LEVEL, VERDICTS, moved_along_a_word, readings, start_and_now
-from analysis.starts import plain_verdict, recover_initial
-from analysis.twins import twins_of
-from analysis.words import told, typed_words, word_ids
-from app import charts, widgets
-from app.background import computed
-from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import judged
-from trained_prompts.tasks import TASKS
+from analysis.behaviour.of_task import judged
+from analysis.core.errors import InputError
+from analysis.models.typed_words import told, typed_words, word_ids
+from analysis.prompts.direction import direction, points_beyond_twins
+from analysis.prompts.neighbours import METRICS, neighbours
+from analysis.prompts.null import null_of
+from analysis.prompts.readings import LEVEL, VERDICTS, moved_along_a_word, readings, start_and_now
+from analysis.prompts.starts import plain_verdict, recover_initial
+from analysis.prompts.twins import twins_of
+from analysis.tasks.shipped import TASKS
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed
+from trained_prompts.experiments import kept_behaviour
+from trained_prompts.runs import store
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 METRIC_HELP = {

@@ -8,11 +8,13 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from analysis.adapters.upload import MAX_BYTES, label, load_uploaded
-from analysis.errors import InputError
-from analysis.inspection import modules, notes_on, receipt, token_norms
-from app import charts, widgets
-from app.allowed import VARIABLE, allowed_folders, allowed_path
-from trained_prompts import store
+from analysis.core.errors import InputError
+from analysis.core.folders import runs_folder
+from analysis.report.inspection import modules, notes_on, receipt, token_norms
+from app.charts import charts
+from app.parts import widgets
+from app.server.allowed import VARIABLE, allowed_folders, allowed_path
+from trained_prompts.runs import store
 
 FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "
@@ -143,4 +145,4 @@ if len(kept):
                 store.delete(name)
             st.rerun()
 elif adapter is None:
-    st.info(f"Nothing is open. Your runs and kept files live in {widgets.plain(os.fspath(store.runs_folder()))}.", icon=":material/info:")
+    st.info(f"Nothing is open. Your runs and kept files live in {widgets.plain(os.fspath(runs_folder()))}.", icon=":material/info:")

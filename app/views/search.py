@@ -2,12 +2,14 @@
 
 import streamlit as st
 
-from analysis.models import is_at_hand, listed
-from analysis.readings import LEVEL
-from analysis.token_index import token_index
-from analysis.words import forms
-from app import charts, widgets
-from app.background import computed
+from analysis.core.words import listed
+from analysis.models.names import is_at_hand
+from analysis.models.typed_words import forms
+from analysis.prompts.readings import LEVEL
+from analysis.prompts.token_index import token_index
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed
 
 SHOWN = 20
 

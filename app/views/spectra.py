@@ -12,20 +12,24 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.adapters import LoraAdapter
-from analysis.base_weights import against_base
-from analysis.errors import InputError
-from analysis.models import EMBEDDED_ALIASES, EMBEDDED_MODEL, Report, load_model
-from analysis.readings import LEVEL
-from analysis.residual import residual_directions
-from analysis.spectra import COLUMNS, MEASURES, health, long_form, rank_pattern, spectra, summary
-from analysis.subspaces import against, subspace_similarity
-from analysis.truncation import check_can_be_copied, planned, truncate
-from app import charts, widgets
-from app.background import computed
-from trained_prompts import store
-from trained_prompts.evaluation import compare_lora
-from trained_prompts.templates import how_asked
-from trained_prompts.truncated import score_truncated
+from analysis.adapters.run_file import read_description
+from analysis.asking.scores import compare_lora
+from analysis.behaviour.how_asked import how_asked
+from analysis.core.errors import InputError
+from analysis.core.progress import Report
+from analysis.loras.base_weights import against_base
+from analysis.loras.residual import residual_directions
+from analysis.loras.spectra import COLUMNS, MEASURES, health, long_form, rank_pattern, spectra, summary
+from analysis.loras.subspaces import against, subspace_similarity
+from analysis.loras.truncation import check_can_be_copied, planned, truncate
+from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from analysis.models.weights import load_model
+from analysis.prompts.readings import LEVEL
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import computed
+from trained_prompts.experiments.truncated import score_truncated
+from trained_prompts.runs import store
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
@@ -47,7 +51,7 @@ def task_of(key: str) -> str | None:
     """The task that a run of this machine was trained on; None for a stranger's file."""
     if widgets.own_model(key) is None:
         return None
-    return store.read_description(store.find(key))["config"]["task"]
+    return read_description(store.find(key))["config"]["task"]
 
 
 def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:

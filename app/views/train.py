@@ -7,19 +7,26 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.errors import InputError
-from analysis.gemma import GEMMA_MODEL
-from analysis.models import EMBEDDED_MODEL, is_at_hand
-from analysis.projection import landmarks, map_is_made, vocabulary_map
-from analysis.vocabulary import load_vocabulary
-from app import charts, widgets
-from app.background import session
-from app.estimates import estimate, trainable_parameters
-from app.jobs import Progress, config_of
-from trained_prompts import own_data, store
-from trained_prompts.scoring import SCORINGS
-from trained_prompts.tasks import TASKS, Task, get_task
-from trained_prompts.trainer import LEARNING_RATES, MAX_RANK, MAX_STEPS, MAX_TOKENS, Method, TrainingConfig
+from analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
+from analysis.core.errors import InputError
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.gemma import GEMMA_MODEL
+from analysis.models.names import is_at_hand
+from analysis.models.vocabulary import load_vocabulary
+from analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
+from analysis.tasks import own_data
+from analysis.tasks.finding import get_task
+from analysis.tasks.scoring import SCORINGS
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import Task
+from app.charts import charts
+from app.parts import widgets
+from app.server.background import session
+from app.server.estimates import estimate, trainable_parameters
+from app.server.jobs import Progress, config_of
+from trained_prompts.runs import store
+from trained_prompts.runs.recording import unfinished
+from trained_prompts.training.config import LEARNING_RATES, TrainingConfig
 
 METHODS: dict[Method, str] = {
     "prompt-tuning": "A few vectors in front of the input learn; the model is frozen.",
@@ -186,7 +193,7 @@ def choose_model() -> str:
 
 def free_name(stem: str) -> str:
     """A name that is not taken yet."""
-    taken = {*store.list_runs()["name"], *store.unfinished()["name"], *(job.name for job in queue.all())}
+    taken = {*store.list_runs()["name"], *unfinished()["name"], *(job.name for job in queue.all())}
     return next(name for i in range(1, 10_000) if (name := f"my-{stem[:50]}-{i}") not in taken)
 
 

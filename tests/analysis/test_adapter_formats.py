@@ -13,7 +13,7 @@ from peft import MultitaskPromptTuningConfig, PrefixTuningConfig, PromptEncoderC
 from safetensors.torch import save_file
 
 from analysis.adapters import AdapterError, SoftPrompt, load_adapter, load_soft_prompt
-from analysis.inspection import inspect
+from analysis.report.inspection import inspect
 
 WIDTH = 16  # of every model here
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
-from analysis.inspection import describe
+from analysis.report.inspection import describe
 
 MUTATIONS = 1000  # of each file
 SECONDS = 2.0  # for one load and all that is read of it

@@ -13,7 +13,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 
 from analysis.adapters import AdapterError, load_adapter, load_soft_prompt
-from analysis.inspection import inspect
+from analysis.report.inspection import inspect
 
 
 @pytest.fixture

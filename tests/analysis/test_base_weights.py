@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.adapters import load_lora
-from analysis.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
-from analysis.errors import AdapterError, InputError
-from analysis.spectra import singular_vectors
+from analysis.core.errors import AdapterError, InputError
+from analysis.core.folders import GALLERY
+from analysis.loras.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
+from analysis.loras.spectra import singular_vectors
 from tests.analysis.test_spectra import gaussian, lora_file
-from trained_prompts.store import GALLERY
 
 
 def dense_intruders(weight, update, top=10, epsilon=0.5):

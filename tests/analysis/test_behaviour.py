@@ -10,12 +10,15 @@ import scipy.stats
 import torch
 
 from analysis.adapters import SoftPrompt
-from analysis.behaviour import COLUMNS, CONTROLS, INTERVENTIONS, Answers, Examples, behaviour, interventions, judge, lacks
-from analysis.direction import task_direction
-from analysis.errors import InputError
-from analysis.models import no_report
-from analysis.readings import readings
-from analysis.vocabulary import Vocabulary
+from analysis.behaviour.asked import COLUMNS, Examples, behaviour, lacks
+from analysis.behaviour.interventions import CONTROLS, INTERVENTIONS, interventions
+from analysis.behaviour.resampling import Answers
+from analysis.behaviour.verdict import judge
+from analysis.core.errors import InputError
+from analysis.core.progress import no_report
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.direction import task_direction
+from analysis.prompts.readings import readings
 
 WIDTH, TOKENS = 24, 6
 
@@ -464,9 +467,9 @@ def test_words_do_not_act_where_the_rest_of_the_direction_does(vocabulary):
 
 def test_the_rank_of_a_direction_that_has_nothing_to_do_with_the_answers_is_uniform():
     """Of 400 prompts and models that know nothing of one another at most 7 % have a rank at 0.05, whichever way the direction is put in."""
-    from analysis.behaviour import RANKED, matched
-    from analysis.neighbours import unit_rows
-    from analysis.readings import displacements
+    from analysis.behaviour.interventions import RANKED, matched
+    from analysis.prompts.neighbours import unit_rows
+    from analysis.prompts.readings import displacements
 
     rng = np.random.default_rng(12)
     rows = rng.standard_normal((400, WIDTH)).astype(np.float32)

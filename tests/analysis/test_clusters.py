@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
-from analysis.errors import InputError
-from analysis.neighbours import allowed_tokens, nearest
-from analysis.null import normal_draws
+from analysis.core.errors import InputError
+from analysis.prompts.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
+from analysis.prompts.neighbours import allowed_tokens, nearest
+from analysis.prompts.null import normal_draws
 from tests.conftest import EMBEDDED
 
 pytestmark = pytest.mark.slow

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from analysis.adapters import SoftPrompt
-from analysis.direction import direction, task_direction
-from analysis.errors import InputError
-from analysis.words import word_ids
+from analysis.core.errors import InputError
+from analysis.models.typed_words import word_ids
+from analysis.prompts.direction import direction, task_direction
 
 WORDS = (" river", " apple", " music")
 

@@ -6,11 +6,12 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from analysis import gemma
-from analysis.errors import ModelError
-from analysis.gemma import GEMMA_MODEL, GEMMA_PACKAGE, gemma_gguf
-from analysis.models import is_at_hand, load_model, model_sha256, prepared_folder, resolve_model
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import ModelError
+from analysis.models import gemma
+from analysis.models.gemma import GEMMA_MODEL, GEMMA_PACKAGE, gemma_gguf
+from analysis.models.names import is_at_hand, resolve_model
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_model, model_sha256, prepared_folder
 from tests.analysis.test_folders import files_limited_to
 from tests.conftest import embedding_rows, names_in
 

@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from analysis.errors import ModelError
-from analysis.gguf_file import GgufFile
-from analysis.models import load_model, load_tokenizer
-from analysis.tokenizer_file import read_tokenizer
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import ModelError
+from analysis.models.gguf_file import GgufFile
+from analysis.models.tokenizer_file import read_tokenizer
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_model, load_tokenizer
 from tests.conftest import REPOSITORY
 
 MANY = 300
@@ -356,7 +356,7 @@ def test_a_tokenizer_is_looked_at_before_it_is_used(name, tmp_path, own_cache):
 
 
 def test_a_panic_is_an_error_like_any_other():
-    from analysis.errors import panics_caught
+    from analysis.core.errors import panics_caught
 
     with pytest.raises(RuntimeError, match="Precompiled"), panics_caught():
         Tokenizer.from_str(json.dumps(charsmap("AAAA")))

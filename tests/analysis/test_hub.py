@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import hub as hub_models
-from analysis.kept import KeptArrays
-from analysis.vocabulary import _VERSION as VOCABULARY_VERSION
+from analysis.core.kept import KeptArrays
+from analysis.models import hub as hub_models
+from analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
 from tests.analysis.test_kept import MUTATIONS, flip_a_bit
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved

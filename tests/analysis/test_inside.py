@@ -6,10 +6,10 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from analysis.errors import InputError
-from analysis.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
-from analysis.verbalisation import AFTER, BEFORE, COLUMNS, by_task, grid, says, scored, verbalise, written_with
-from analysis.vocabulary import Vocabulary
+from analysis.behaviour.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
+from analysis.behaviour.verbalisation import AFTER, BEFORE, COLUMNS, by_task, grid, says, scored, verbalise, written_with
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import Vocabulary
 from tests.conftest import random_llama
 
 DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capitals": "Name the capital of a country."}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.adapters import load_adapter
-from analysis.inspection import inspect, receipt
+from analysis.report.inspection import inspect, receipt
 from tests.conftest import EMBEDDED
 
 

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.adapters import AdapterError, load_adapter, load_soft_prompt
-from analysis.errors import InputError, ModelError
-from analysis.inspection import inspect
-from analysis.models import check_is_causal, load_model
-from analysis.spectra import spectra, values_of
-from analysis.truncation import truncate
+from analysis.core.errors import InputError, ModelError
+from analysis.loras.spectra import spectra, values_of
+from analysis.loras.truncation import truncate
+from analysis.models.weights import check_is_causal, load_model
+from analysis.report.inspection import inspect
 
 r = torch.randn
 
@@ -279,7 +279,7 @@ def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_le
 
 
 def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):
-    from trained_prompts.evaluation import compare_with_bare_model
+    from analysis.asking.scores import compare_with_bare_model
 
     torch.save({"transformer.prefix_encoder.embedding.weight": r(6, 128)}, tmp_path / "prefix.bin")
     with pytest.raises(AdapterError, match=r"128 wide and the model's keys and values of all layers are 64"):
@@ -289,7 +289,7 @@ def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path,
 def test_a_classifiers_lora_is_put_into_no_causal_model(tmp_path, llama_folder, own_cache):
     from peft import LoraConfig
 
-    from trained_prompts.lora import applied
+    from analysis.asking.lora import applied
 
     LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]).save_pretrained(tmp_path)
     save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": r(2, 16)}, tmp_path / "adapter_model.safetensors")

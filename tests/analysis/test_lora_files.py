@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from analysis.adapters import AdapterError, LoraAdapter, load_adapter
-from analysis.inspection import inspect, modules
+from analysis.report.inspection import inspect, modules
 
 LINEAR = ["q_proj", "v_proj"]
 

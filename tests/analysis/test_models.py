@@ -7,18 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.models import (
-    EMBEDDED_SHA256,
-    EMBEDDED_WIDTH,
-    ModelError,
-    default_model,
-    is_at_hand,
-    is_prepared,
-    load_model,
-    model_sha256,
-    prepare_model,
-    resolve_model,
-)
+from analysis.models.embedded import EMBEDDED_SHA256, EMBEDDED_WIDTH
+from analysis.models.names import default_model, is_at_hand, resolve_model
+from analysis.models.weights import ModelError, is_prepared, load_model, model_sha256, prepare_model
 from tests.conftest import EMBEDDED, embedding_rows
 
 
@@ -98,7 +89,7 @@ def test_why_the_model_of_a_prompt_cannot_be_read_is_said(monkeypatch, own_cache
     def broken(name, report, *, tried):
         raise ModelError("The connection broke off.")
 
-    monkeypatch.setattr("analysis.hub.vocabulary_folder", broken)
+    monkeypatch.setattr("analysis.models.hub.vocabulary_folder", broken)
     with pytest.raises(ModelError, match="broke off"):
         default_model("someone/model", EMBEDDED_WIDTH)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.errors import InputError
-from analysis.neighbours import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
-from analysis.vocabulary import Vocabulary
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.neighbours import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
 from tests.conftest import EMBEDDED
 
 WIDTH = 24

@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as reference
 from tqdm.auto import tqdm
 
-from analysis import projection
-from analysis.errors import InputError
-from analysis.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
-from analysis.vocabulary import Vocabulary
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts import projection
+from analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
 from tests.conftest import names_in
 
 

@@ -13,11 +13,11 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from analysis.adapters import SoftPrompt
-from analysis.errors import InputError
-from analysis.null import normal_draws, null_of, p_values, tightness, uniform_draws
-from analysis.readings import readings
-from analysis.starts import recover_initial
-from analysis.vocabulary import Vocabulary
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
+from analysis.prompts.readings import readings
+from analysis.prompts.starts import recover_initial
 from tests.conftest import EMBEDDED
 
 
@@ -107,7 +107,7 @@ def test_of_500_vocabulary_rows_that_drifted_a_little_nearly_all_are_called_echo
 
 @pytest.mark.slow
 def test_p_values_of_null_draws_are_uniform(embedded_vocabulary):
-    from analysis.neighbours import nearest
+    from analysis.prompts.neighbours import nearest
 
     null = null_of(embedded_vocabulary)
     for draws, kept in (

@@ -10,18 +10,20 @@ import pandas as pd
 import pytest
 
 from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
-from analysis.behaviour import WHOLE, Judged, behaviour, judge
-from analysis.direction import direction, task_direction
-from analysis.neighbours import neighbours
-from analysis.readings import readings
-from analysis.report import html, of_lora, of_prompt
-from analysis.similarity import similarity
-from analysis.spectra import spectra
-from analysis.starts import recover_initial
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.behaviour.asked import behaviour
+from analysis.behaviour.interventions import WHOLE
+from analysis.behaviour.verdict import Judged, judge
+from analysis.core.folders import GALLERY
+from analysis.loras.spectra import spectra
+from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.prompts.direction import direction, task_direction
+from analysis.prompts.neighbours import neighbours
+from analysis.prompts.readings import readings
+from analysis.prompts.similarity import similarity
+from analysis.prompts.starts import recover_initial
+from analysis.report.report import html, of_lora, of_prompt
 from tests.analysis.test_behaviour import moved, word, world
 from tests.conftest import EMBEDDED
-from trained_prompts.store import GALLERY
 
 WIDTH = 24
 VOID = {"meta", "br", "hr", "img", "link"}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.errors import InputError
-from analysis.residual import COLUMNS, residual_directions
+from analysis.core.errors import InputError
+from analysis.loras.residual import COLUMNS, residual_directions
 from tests.analysis.test_spectra import gaussian, lora_file
 
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.linalg import subspace_angles
 from scipy.optimize import linear_sum_assignment
 
-from analysis.errors import InputError
-from analysis.neighbours import nearest
-from analysis.null import normal_draws
-from analysis.similarity import CHANCE_COLUMNS, COLUMNS, LONGEST, MEASURES, chance, matched, matrix, similarity, tree
+from analysis.core.errors import InputError
+from analysis.prompts.neighbours import nearest
+from analysis.prompts.null import normal_draws
+from analysis.prompts.similarity import CHANCE_COLUMNS, COLUMNS, LONGEST, MEASURES, chance, matched, matrix, similarity, tree
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 
 FIVE = [measure for measure in MEASURES if measure != "z"]

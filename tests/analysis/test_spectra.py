@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.adapters import load_lora
-from analysis.errors import AdapterError, InputError
-from analysis.spectra import COLUMNS, fewest, health, place_of, rank_pattern, singular_vectors, spectra, summary, values_of
+from analysis.core.errors import AdapterError, InputError
+from analysis.loras.spectra import COLUMNS, fewest, health, place_of, rank_pattern, singular_vectors, spectra, summary, values_of
 
 
 def lora_file(path, modules: dict, *, alpha=None):

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.adapters import AdapterError, SoftPrompt, distinct_paths, load_adapter
-from analysis.errors import InputError
-from analysis.inspection import inspect
-from analysis.models import EMBEDDED_MODEL, load_tokenizer
-from analysis.readings import readings
-from analysis.starts import mark_of, plain_verdict, split_from, start_from_config
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import InputError
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_tokenizer
+from analysis.prompts.readings import readings
+from analysis.prompts.starts import mark_of, plain_verdict, split_from, start_from_config
+from analysis.report.inspection import inspect
 from tests.conftest import random_llama
 
 TEXT = "the cat sat on the naïve mat"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
-from analysis.errors import InputError
-from analysis.subspaces import COLUMNS, against, subspace_similarity
+from analysis.core.errors import InputError
+from analysis.loras.subspaces import COLUMNS, against, subspace_similarity
 from tests.analysis.test_spectra import gaussian, lora_file
 
 

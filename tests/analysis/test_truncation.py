@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from analysis.adapters import load_lora
-from analysis.errors import InputError
-from analysis.spectra import spectra
-from analysis.truncation import planned, truncate
+from analysis.core.errors import InputError
+from analysis.loras.spectra import spectra
+from analysis.loras.truncation import planned, truncate
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import random_llama
 

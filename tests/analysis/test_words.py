@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.direction import direction
-from analysis.errors import InputError
-from analysis.vocabulary import load_vocabulary
-from analysis.words import forms, told, typed_words, word_ids
+from analysis.core.errors import InputError
+from analysis.models.typed_words import forms, told, typed_words, word_ids
+from analysis.models.vocabulary import load_vocabulary
+from analysis.prompts.direction import direction
 from tests.analysis.test_direction import drifted
 from tests.analysis.test_readings import made_vocabulary
 from tests.conftest import EMBEDDED

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.errors import InputError
-from app.allowed import VARIABLE, allowed_folders, allowed_path
+from analysis.core.errors import InputError
+from app.server.allowed import VARIABLE, allowed_folders, allowed_path
 
 
 @pytest.fixture

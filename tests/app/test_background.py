@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from app.background import AT_ONCE, EACH, EACH_AT_ONCE, Background
+from app.server.background import AT_ONCE, EACH, EACH_AT_ONCE, Background
 from tests.conftest import PATIENCE, wait_until
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from app import charts
+from app.charts import charts
 
 
 def neighbours_table() -> pd.DataFrame:

@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.driving import driver_of, settled
 from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
-from trained_prompts import store
+from trained_prompts.runs import store
 
 pytestmark = pytest.mark.slow
 TWO = [PROMPT, "capitals-words-1"]

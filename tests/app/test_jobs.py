@@ -9,15 +9,19 @@ import pytest
 import torch
 
 from analysis.adapters import load_soft_prompt
-from analysis.errors import InputError
-from analysis.models import load_model
-from analysis.projection import place, vocabulary_map
-from analysis.vocabulary import load_vocabulary
-from app import jobs
-from app.jobs import JobQueue
+from analysis.adapters.run_file import read_description
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_model
+from analysis.prompts.projection import place, vocabulary_map
+from analysis.tasks import own_data
+from app.server import jobs
+from app.server.jobs import JobQueue
 from tests.conftest import REPOSITORY, wait_until
-from trained_prompts import own_data, runs, store
-from trained_prompts.trainer import train
+from trained_prompts.runs import recorded as runs
+from trained_prompts.runs import store
+from trained_prompts.runs.recording import checkpoint_path
+from trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_a_stopped_job_is_no_run_until_its_person_keeps_it(queue, toy_config, ow
 
     queue.keep(job_id, "under-another-name")
     wait_for(queue, job_id, "saved")
-    assert store.read_description(own_runs / "under-another-name")["steps_done"] == job.steps_done
+    assert read_description(own_runs / "under-another-name")["steps_done"] == job.steps_done
     assert not len(queue.unfinished())
 
 
@@ -166,7 +170,7 @@ def test_a_persons_own_examples_become_a_run(queue, toy_config, own_runs):
 
 
 def test_the_tokens_stand_on_the_map_where_it_was_made_and_nowhere_where_it_was_not(queue, toy_config, monkeypatch):
-    monkeypatch.setattr("analysis.projection._umap", lambda components, dimensions, report: components[:, :dimensions])  # at once
+    monkeypatch.setattr("analysis.prompts.projection._umap", lambda components, dimensions, report: components[:, :dimensions])  # at once
     job = wait_for(queue, queue.submit(toy_config, "without", limit=None), "saved")
     assert job.looks[["x", "y"]].isna().all(axis=None)
     vocabulary = load_vocabulary(toy_config.model)
@@ -207,7 +211,7 @@ def test_a_failed_job_says_why_and_the_next_one_is_unaffected(queue, toy_config,
 
 
 def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs, monkeypatch):
-    monkeypatch.setattr("app.jobs.evaluate_run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
     job_id = queue.submit(toy_config, "mine", limit=None)
     job = wait_for(queue, job_id, "failed")
     assert "ZeroDivisionError" in job.error
@@ -217,7 +221,7 @@ def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs,
 
 def test_a_training_whose_saving_fails_is_not_lost(queue, toy_config, own_runs, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("app.jobs.evaluate_run", lambda *_, **__: 1 / 0)
+        broken.setattr("app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
         job_id = queue.submit(toy_config, "mine", limit=None)
         assert wait_for(queue, job_id, "failed").can_be_kept
     queue.keep(job_id, "mended")
@@ -297,7 +301,7 @@ def test_what_the_page_trains_the_command_line_does_not_train_too(queue, toy_con
         runs.run(toy_config, "mine", language_model=load_model(toy_config.model))
     queue.stop(job)
     wait_for(queue, job, "stopped")
-    assert store.checkpoint_path("mine").is_file()
+    assert checkpoint_path("mine").is_file()
 
 
 def test_an_unknown_job_is_none(queue):

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import hub, models
-from analysis.errors import InputError
-from app.allowed import VARIABLE
+from analysis.core.errors import InputError
+from analysis.core.folders import GALLERY
+from analysis.models import hub
+from analysis.models import weights as models
+from app.server.allowed import VARIABLE
 from tests.app.driving import driver_of, settled
 from tests.conftest import REPOSITORY
-from trained_prompts import store
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +146,7 @@ def test_a_link_opens_a_model_in_an_allowed_folder_and_one_that_is_on_this_machi
 @pytest.mark.parametrize("page", ["neighbours", "clusters", "behaviour", "spectra", "search"])
 def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(own_runs, embedded_map, watched, page):
     name, of = ("mine", "sentiment-lora-2") if page == "spectra" else ("mine", "sentiment-words-1")
-    shutil.copytree(store.GALLERY / of, own_runs / name)
+    shutil.copytree(GALLERY / of, own_runs / name)
     run = json.loads((own_runs / name / "run.json").read_text())
     run["model"]["name"] = run["config"]["model"] = "owner/name"
     (own_runs / name / "run.json").write_text(json.dumps(run))

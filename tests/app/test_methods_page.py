@@ -8,14 +8,22 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.model_size import total_parameters
-from analysis.models import load_model
-from app import charts
+from analysis.models.size import total_parameters
+from analysis.models.weights import load_model
+from app.charts import charts
 from tests.app.driving import driver_of, settled
 from tests.trained_prompts.conftest import trained
-from trained_prompts import store
-from trained_prompts.comparison import COLUMNS, SHIPPED, ComparisonConfig, beside_zero_shot, best_of_each_method, published, told_apart
-from trained_prompts.evaluation import evaluate_run
+from trained_prompts.experiments.comparison import (
+    COLUMNS,
+    SHIPPED,
+    ComparisonConfig,
+    beside_zero_shot,
+    best_of_each_method,
+    published,
+    told_apart,
+)
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
 
 ROWS = [  # method, what, score, low, high, trainable, seed
     ("zero-shot", "{input}\nAnswer:", 0.50, 0.45, 0.55, 0, None),
@@ -198,7 +206,7 @@ def kept(table: pd.DataFrame, folder: Path) -> None:
 @pytest.fixture
 def page(own_runs, monkeypatch, tmp_path):
     """Open the page with these comparisons and none that ships."""
-    monkeypatch.setattr("trained_prompts.comparison.SHIPPED", tmp_path / "none")
+    monkeypatch.setattr("trained_prompts.experiments.comparison.SHIPPED", tmp_path / "none")
 
     def open_page(*tables: pd.DataFrame, **query: str | list[str]) -> AppTest:
         for table in tables:

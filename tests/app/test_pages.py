@@ -9,15 +9,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.adapters import load_lora, load_soft_prompt
-from analysis.neighbours import unit_rows
-from analysis.null import null_of
-from analysis.token_index import token_index
+from analysis.asking.scores import compare_lora
+from analysis.prompts.neighbours import unit_rows
+from analysis.prompts.null import null_of
+from analysis.prompts.token_index import token_index
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.app.driving import driver_of, settled
 from tests.conftest import EMBEDDED, random_llama
-from trained_prompts import store
-from trained_prompts.evaluation import compare_lora
-from trained_prompts.truncated import score_truncated
+from trained_prompts.experiments.truncated import score_truncated
+from trained_prompts.runs import store
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from analysis.adapters import load_adapter
-from app.text import WORD_JOINER, plain
+from app.server.text import WORD_JOINER, plain
 from tests.app.driving import driver_of, settled
 
 HOSTILE = (

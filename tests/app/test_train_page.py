@@ -3,13 +3,15 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.estimates import estimate, trainable_parameters
-from app.jobs import JobQueue
+from analysis.adapters.run_file import read_description
+from analysis.tasks.finding import get_task
+from app.server.estimates import estimate, trainable_parameters
+from app.server.jobs import JobQueue
 from tests.app.driving import driver_of
 from tests.conftest import wait_until
-from trained_prompts import store
-from trained_prompts.tasks import get_task
-from trained_prompts.trainer import TrainingConfig, train
+from trained_prompts.runs.recording import Recording, checkpoint_path
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
 
 pytestmark = pytest.mark.slow
 OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))
@@ -113,11 +115,11 @@ def test_settings_that_are_none_get_a_sentence_where_the_person_is(page):
 
 def test_an_unfinished_training_is_listed_and_can_be_discarded(page, own_runs, embedded_model):
     config = TrainingConfig(task="plural", steps=5, tokens=2)
-    recording = store.Recording(config)
+    recording = Recording(config)
     for step in train(config, language_model=embedded_model):
         recording.add(step)
         if step.step == 1:
-            recording.write_checkpoint(store.checkpoint_path("broken-off"))
+            recording.write_checkpoint(checkpoint_path("broken-off"))
             break
     driver = page()
     assert "broken-off: prompt-tuning on plural, step 1 of 5" in text(driver)
@@ -132,7 +134,7 @@ def test_what_a_run_took_here_is_what_the_next_one_is_said_to_take(own_runs, toy
     queue = JobQueue()
     job_id = queue.submit(config, "mine", limit=None)
     wait_until(lambda: not queue.get(job_id).under_way)
-    taken, made = estimate(config, limit=4), store.read_description(own_runs / "mine")
+    taken, made = estimate(config, limit=4), read_description(own_runs / "mine")
     assert taken.basis == "a run of yours"
     assert taken.memory == made["peak_memory_bytes"]
     assert taken.seconds >= 0.9 * made["seconds_training"]

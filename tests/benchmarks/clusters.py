@@ -15,14 +15,14 @@ from typing import get_args
 
 import numpy as np
 
-from analysis import clusters
 from analysis.adapters import SoftPrompt
-from analysis.clusters import Method, Space, points_of
-from analysis.errors import InputError
-from analysis.neighbours import allowed_tokens, unit_rows
-from analysis.null import normal_draws, null_of, p_values
-from analysis.similarity import similarity
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.prompts import clusters
+from analysis.prompts.clusters import Method, Space, points_of
+from analysis.prompts.neighbours import allowed_tokens, unit_rows
+from analysis.prompts.null import normal_draws, null_of, p_values
+from analysis.prompts.similarity import similarity
 
 LEVEL = 0.05
 

@@ -22,13 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.adapters import SoftPrompt
-from analysis.clusters import find_clusters
-from analysis.models import EMBEDDED_MODEL
-from analysis.neighbours import unit_rows
-from analysis.null import null_of
-from analysis.projection import vocabulary_map
-from analysis.readings import readings
-from analysis.vocabulary import Vocabulary, load_vocabulary
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.prompts.clusters import find_clusters
+from analysis.prompts.neighbours import unit_rows
+from analysis.prompts.null import null_of
+from analysis.prompts.projection import vocabulary_map
+from analysis.prompts.readings import readings
 from tests.benchmarks.measure import median_and_range, take_turns, text_table
 
 TOKENS, MANY, FEW = 400, 2000, 20

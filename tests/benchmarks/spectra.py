@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.adapters import load_lora
-from analysis.base_weights import base_svd, intruder_dimensions
-from analysis.spectra import measures, singular_values
+from analysis.loras.base_weights import base_svd, intruder_dimensions
+from analysis.loras.spectra import measures, singular_values
 from tests.benchmarks.measure import median_and_range, once, ratio, take_turns, text_table
 
 MODULES, SIDE, RANK, ROUNDS = 64, 4096, 16, 5

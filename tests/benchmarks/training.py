@@ -1,4 +1,4 @@
-"""Training: `trained_prompts.trainer.train` beside PEFT with the transformers `Trainer`; what a run needs; and eight prompts over one model.
+"""Training: `trained_prompts.training.trainer.train` beside PEFT with the transformers `Trainer`; what a run needs; and eight prompts over one model.
 
 Both train ten virtual tokens, or a LoRA of rank 8, on the same sentences of the sentiment task, eight a step, with the same model in float32 on the
 processor, the same initial values, learning rate and schedule, for as many steps. The Trainer is given what its documentation shows for such a task:
@@ -26,7 +26,7 @@ from contextlib import ExitStack
 import numpy as np
 from tqdm import tqdm
 
-from analysis.models import EMBEDDED_MODEL
+from analysis.models.embedded import EMBEDDED_MODEL
 from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, text_table
 
 MODEL = EMBEDDED_MODEL
@@ -90,7 +90,7 @@ def _steps() -> int:
 
 
 def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
-    from trained_prompts.trainer import TrainingConfig
+    from trained_prompts.training.config import TrainingConfig
 
     return TrainingConfig(
         task="sentiment", model=MODEL, method=method, tokens=VIRTUAL_TOKENS, rank=RANK, steps=steps, batch_size=BATCH_SIZE,
@@ -99,12 +99,13 @@ def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
 
 
 def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
-    from analysis.models import load_model
-    from trained_prompts.batches import encode, like_length_batches
-    from trained_prompts.evaluation import with_lora, with_prompt
-    from trained_prompts.lora import applied_weights, config_of
-    from trained_prompts.tasks import get_task
-    from trained_prompts.trainer import train
+    from analysis.asking.batches import encode, like_length_batches
+    from analysis.asking.in_front import with_lora, with_prompt
+    from analysis.asking.lora import applied_weights
+    from analysis.models.weights import load_model
+    from analysis.tasks.finding import get_task
+    from trained_prompts.training.lora import config_of
+    from trained_prompts.training.trainer import train
 
     config, language_model = _config(_steps(), method, seed), load_model(MODEL, device="cpu")
     table = get_task("sentiment").examples("train")
@@ -136,8 +137,8 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     """One Trainer in a thread of its own, which waits at the end of each block for the next."""
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    from trained_prompts.evaluation import Adapted
-    from trained_prompts.tasks import get_task
+    from analysis.asking.in_front import Adapted
+    from analysis.tasks.finding import get_task
 
     model, tokenizer = _their_model(method, seed)
     table = get_task("sentiment").examples("train")
@@ -194,9 +195,9 @@ def _their_model(method: str, seed: int) -> tuple:
     import torch
     from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
-    from analysis.models import load_model
-    from analysis.vocabulary import load_vocabulary
-    from trained_prompts.trainer import initial_values
+    from analysis.models.vocabulary import load_vocabulary
+    from analysis.models.weights import load_model
+    from trained_prompts.training.initial import initial_values
 
     base, tokenizer = load_model(MODEL, device="cpu")
     tokenizer.padding_side = "right"
@@ -220,8 +221,8 @@ def _labelled(tokenizer, text: str, target: str) -> dict[str, list[int]]:
 
 
 def _held_out_loss(subject) -> float:
-    from trained_prompts.evaluation import predictions
-    from trained_prompts.tasks import get_task
+    from analysis.asking.predictions import predictions
+    from analysis.tasks.finding import get_task
 
     task = get_task("sentiment")
     return float(predictions(subject, task, task.examples("held-out").head(HELD_OUT))["loss"].mean())
@@ -271,8 +272,8 @@ def _hold(prompts: int, seed: int) -> None:
     """Two steps of each of so many runs, in turn; then the memory held by this process whenever it is asked for."""
     import psutil
 
-    from analysis.models import load_model
-    from trained_prompts.trainer import train
+    from analysis.models.weights import load_model
+    from trained_prompts.training.trainer import train
 
     language_model = load_model(MODEL, device="cpu")
     runs = [train(_config(FULL_RUN, seed=seed + i), language_model=language_model) for i in range(prompts)]
@@ -320,7 +321,7 @@ def _fresh_process(steps: int) -> tuple[float, int]:
 
 
 def _run(steps: int) -> None:
-    from trained_prompts.trainer import train
+    from trained_prompts.training.trainer import train
 
     for step in train(_config(steps)):
         if step.step == 1:

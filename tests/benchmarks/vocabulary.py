@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.models import EMBEDDED_MODEL, resolve_model
-from analysis.vocabulary import load_vocabulary
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.names import resolve_model
+from analysis.models.vocabulary import load_vocabulary
 from tests.benchmarks.measure import median_and_range, ratio, take_turns, text_table
 
 ROUNDS = 5

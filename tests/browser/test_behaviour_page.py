@@ -7,12 +7,12 @@ import sys
 import pytest
 from playwright.sync_api import Page, expect
 
-from analysis.export import to_csv
+from analysis.core.export import to_csv
+from analysis.core.folders import GALLERY
 from tests.browser.test_dashboard import download
 from tests.browser.test_readings_pages import calm, plot
 from tests.conftest import REPOSITORY
-from trained_prompts import kept_behaviour
-from trained_prompts.store import GALLERY
+from trained_prompts.experiments import kept_behaviour
 
 pytestmark = pytest.mark.slow
 PROMPT = "plural-words-1"

@@ -13,9 +13,9 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
+from analysis.core.folders import GALLERY
 from tests.browser.conftest import PATHS, window
 from tests.conftest import REPOSITORY, wait_until
-from trained_prompts.store import GALLERY
 
 pytestmark = pytest.mark.slow
 

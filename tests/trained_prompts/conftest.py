@@ -3,10 +3,12 @@
 import pandas as pd
 import pytest
 
-from analysis.models import load_model
-from trained_prompts import store
-from trained_prompts.tasks import TASKS, Task
-from trained_prompts.trainer import TrainingConfig, train
+from analysis.models.weights import load_model
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import Task
+from trained_prompts.runs.recording import Recording
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -30,9 +32,9 @@ def toy_task(monkeypatch) -> Task:
     task = Task("toy", "A toy.", "{input}\nAnswer:", (" the cat", " mat"), "made here", lambda: table)
     monkeypatch.setitem(TASKS, "toy", task)
     yield task
-    from trained_prompts import tasks
+    from analysis.tasks.task import _loaded
 
-    tasks._loaded.cache_clear()
+    _loaded.cache_clear()
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def language_model(toy_config):
     return load_model(toy_config.model, device="cpu")
 
 
-def trained(config: TrainingConfig, language_model, **options) -> store.Recording:
+def trained(config: TrainingConfig, language_model, **options) -> Recording:
     """What a run to its end leaves behind."""
-    recording = store.Recording(config)
+    recording = Recording(config)
     for step in train(config, language_model=language_model, **options):
         recording.add(step)
     return recording

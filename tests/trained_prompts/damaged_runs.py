@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from trained_prompts.store import GALLERY
+from analysis.core.folders import GALLERY
 
 PROMPT, LORA = "sentiment-words-1", "sentiment-lora-2"
 DEEP = "[" * 100_000 + "]" * 100_000

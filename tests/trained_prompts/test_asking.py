@@ -9,17 +9,21 @@ import pytest
 import torch
 
 from analysis.adapters import SoftPrompt, load_soft_prompt
-from analysis.behaviour import COLUMNS, behaviour, interventions
-from analysis.direction import task_direction
-from analysis.errors import InputError
-from analysis.models import no_report
-from analysis.vocabulary import load_vocabulary
+from analysis.asking.in_front import with_prompt
+from analysis.behaviour.asked import COLUMNS, behaviour
+from analysis.behaviour.interventions import interventions
+from analysis.behaviour.of_task import behave, examples_of, judged, with_rows
+from analysis.core.errors import InputError
+from analysis.core.folders import GALLERY
+from analysis.core.progress import no_report
+from analysis.models.vocabulary import load_vocabulary
+from analysis.prompts.direction import task_direction
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import Task
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
-from trained_prompts import store
-from trained_prompts.asking import behave, examples_of, judged, with_rows
-from trained_prompts.evaluation import evaluate_run, with_prompt
-from trained_prompts.tasks import TASKS, Task
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
 
 
 def told(answers) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +33,7 @@ def told(answers) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.slow
 def test_interventions_on_labels_equal_plain_transformers_calls(embedded_model, embedded_vocabulary):
     model, tokenizer = embedded_model
-    prompt = load_soft_prompt(store.GALLERY / "sentiment-text-1")
+    prompt = load_soft_prompt(GALLERY / "sentiment-text-1")
     task = TASKS["sentiment"]
     table = task.examples("held-out").head(6)
     examples = examples_of(task, embedded_model, limit=6)
@@ -60,7 +64,7 @@ def test_interventions_on_labels_equal_plain_transformers_calls(embedded_model, 
 @pytest.mark.slow
 def test_interventions_on_free_text_equal_plain_greedy_writing(embedded_model, embedded_vocabulary):
     model, tokenizer = embedded_model
-    prompt = load_soft_prompt(store.GALLERY / "plural-words-1")
+    prompt = load_soft_prompt(GALLERY / "plural-words-1")
     task = TASKS["plural"]
     table = task.examples("held-out").head(5)
     examples = examples_of(task, embedded_model, limit=5)
@@ -162,6 +166,6 @@ def test_the_command_prints_the_table_and_the_verdict(command, toy_config, langu
 
 
 def test_the_command_refuses_an_unknown_task_before_any_model_is_loaded(command):
-    refused = command("behaviour", store.GALLERY / "plural-words-1", "--task", "nonsense")
+    refused = command("behaviour", GALLERY / "plural-words-1", "--task", "nonsense")
     assert refused.status == 2
     assert "No task is called 'nonsense'" in refused.err

@@ -3,9 +3,9 @@ import json
 import pandas as pd
 import pytest
 
+from analysis.asking.scores import CALIBRATION_COLUMNS, COLUMNS
 from tests.conftest import Outcome
-from trained_prompts.evaluation import CALIBRATION_COLUMNS, COLUMNS
-from trained_prompts.store import list_runs
+from trained_prompts.runs.store import list_runs
 
 
 @pytest.fixture

@@ -7,18 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.errors import InputError
-from analysis.export import WRITERS, write_table
+from analysis.asking.in_front import bare as bare_model
+from analysis.asking.in_front import with_prompt
+from analysis.asking.predictions import check_held_out, predictions
+from analysis.asking.scores import evaluate
+from analysis.core.errors import InputError
+from analysis.core.export import WRITERS, write_table
+from analysis.tasks.shipped import TASKS
 from tests.conftest import REPOSITORY
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_runs import ABSURD
-from trained_prompts import comparison, runs, store
-from trained_prompts.comparison import COLUMNS, ComparisonConfig, all_kept, beside_zero_shot, compare, damaged, kept
-from trained_prompts.evaluation import bare as bare_model
-from trained_prompts.evaluation import check_held_out, evaluate, predictions, recorded, with_prompt
-from trained_prompts.prompt_engineering import shown_examples
-from trained_prompts.tasks import TASKS
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.experiments import comparison
+from trained_prompts.experiments.comparison import COLUMNS, ComparisonConfig, all_kept, beside_zero_shot, compare, damaged, kept
+from trained_prompts.experiments.prompt_engineering import shown_examples
+from trained_prompts.runs import recorded as runs
+from trained_prompts.runs import store
+from trained_prompts.runs.recording import unfinished
+from trained_prompts.runs.scores import recorded
+from trained_prompts.training.config import TrainingConfig
 
 MEASURED = ["seconds_training", "seconds_scoring", "peak_memory"]  # what no two runs have in common
 PROMPTS = ("{input}\nThat is", "It says: {input}\nIn one word:")
@@ -155,7 +161,7 @@ def test_comparisons_that_ship_stand_beside_ones_own(config, whole, language_mod
     pd.testing.assert_frame_equal(*both, check_exact=True)
     assert table["what"].tolist()[:10] == whole["what"].tolist()
     # Neither are they taken for runs.
-    assert store.list_runs().query("origin == 'yours'").empty and store.unfinished().empty
+    assert store.list_runs().query("origin == 'yours'").empty and unfinished().empty
 
 
 def test_a_row_needs_no_more_than_its_own_examples(config, language_model):

@@ -10,26 +10,17 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, 
 from rouge_score.rouge_scorer import RougeScorer
 
 from analysis.adapters import load_adapter
-from analysis.models import load_model
-from trained_prompts import lora, scoring
-from trained_prompts.evaluation import (
-    COLUMNS,
-    SCORECARD_COLUMNS,
-    Adapted,
-    adapted,
-    bare,
-    calibration,
-    evaluate,
-    predictions,
-    score,
-    scorecard,
-    scorecard_and_calibration,
-    with_lora,
-    write,
-)
-from trained_prompts.store import GALLERY
-from trained_prompts.tasks import TASKS, Task
-from trained_prompts.trainer import TrainingConfig, train
+from analysis.asking.in_front import Adapted, adapted, bare, with_lora
+from analysis.asking.lora import applied
+from analysis.asking.predictions import predictions, write
+from analysis.asking.scores import COLUMNS, SCORECARD_COLUMNS, calibration, evaluate, score, scorecard, scorecard_and_calibration
+from analysis.core.folders import GALLERY
+from analysis.models.weights import load_model
+from analysis.tasks import scoring
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import Task
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
 
 
 def label_scores(model, tokenizer, prompt, text, labels) -> list[float]:
@@ -135,7 +126,7 @@ def subject_and_peft(language_model, tmp_path):
             fresh.save_pretrained(tmp_path / kind)
             theirs = PeftModel.from_pretrained(load_model(language_model[0].config.name_or_path, device="cpu")[0], tmp_path / kind)
             if kind == "lora":
-                ours = stack.enter_context(with_lora(language_model, lora.applied(language_model[0], tmp_path / kind)))
+                ours = stack.enter_context(with_lora(language_model, applied(language_model[0], tmp_path / kind)))
             else:
                 ours = adapted(load_adapter(tmp_path / kind), language_model)
             return ours, theirs.eval()
@@ -308,11 +299,12 @@ def test_a_scorecard_leaves_nothing_out_and_its_changed_inputs_are_those_changed
 
 def test_the_words_of_a_template_keep_their_capitals_and_the_losses_are_those_of_lower_cased_inputs(subject_and_peft, monkeypatch):
     """Also where the template's words stand in the input, and where it has nothing after it."""
-    from trained_prompts import evaluation
+    from analysis.asking import scores as evaluation
+    from analysis.asking.predictions import predictions
 
     ours, _ = subject_and_peft("bare")
     seen = []
-    real = evaluation.predictions
+    real = predictions
     monkeypatch.setattr(
         evaluation, "predictions", lambda subject, task, table, **options: seen.append(table) or real(subject, task, table, **options)
     )

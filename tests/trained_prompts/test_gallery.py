@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from analysis.adapters import load_adapter
+from analysis.adapters.run_file import read_description
+from analysis.asking.lora import applied
+from analysis.asking.scores import compare_lora, evaluate
+from analysis.core.folders import GALLERY
 from tests.conftest import REPOSITORY
-from trained_prompts import kept_behaviour, store
-from trained_prompts.evaluation import compare_lora, evaluate
+from trained_prompts.experiments import kept_behaviour
 from trained_prompts.gallery import RECIPES
-from trained_prompts.lora import applied
-from trained_prompts.store import GALLERY, list_runs
+from trained_prompts.runs import store
+from trained_prompts.runs.store import list_runs
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
 LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]
@@ -42,7 +45,7 @@ def test_six_tasks_by_three_seeds_ship_with_ten_and_twenty_tokens_and_both_start
 def test_on_six_tasks_prompt_tuning_beats_the_bare_model_beyond_both_intervals():
     beyond = set()
     for name in PROMPTS:
-        run = store.read_description(GALLERY / name)
+        run = read_description(GALLERY / name)
         if run["scores"]["trained"]["low"] > run["scores"]["no prompt"]["high"]:
             beyond.add(run["config"]["task"])
     assert len(beyond) >= 6, beyond
@@ -57,7 +60,7 @@ def test_three_prompts_that_were_drawn_to_words_ship_and_say_so():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
-    run = store.read_description(GALLERY / name)
+    run = read_description(GALLERY / name)
     assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
     assert run["steps_done"] == RECIPES[name].steps
     assert run["scores"]["trained"]["score"] > run["scores"]["no prompt"]["score"]
@@ -84,7 +87,7 @@ def test_peft_loads_a_shipped_prompt_and_its_logits_are_those_of_the_rows_put_in
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PROMPTS if name.endswith("words-1") and not name.startswith("sentiment")])
 def test_the_score_on_a_card_can_be_measured_again(name, embedded_model):
-    run = store.read_description(GALLERY / name)
+    run = read_description(GALLERY / name)
     score = run["scores"]["trained"]
     row = evaluate(name, load_adapter(GALLERY / name).embeddings, run["config"]["task"], language_model=embedded_model).iloc[0]
     # One answer may tip over on another processor; the loss is the sharper measure.
@@ -108,7 +111,7 @@ def test_a_shipped_lora_is_read_loaded_by_peft_and_scores_what_its_card_says(nam
         assert abs(peft_model(**inputs).logits - ours).max() < 1e-4
     finally:
         peft_model.unload()
-    task, kept = RECIPES[name].task, store.read_description(GALLERY / name)["scores"]["trained"]
+    task, kept = RECIPES[name].task, read_description(GALLERY / name)["scores"]["trained"]
     if task == "capitals":
         row = compare_lora(GALLERY / name, name, task, language_model=embedded_model).set_index("prompt").loc[name]
         assert abs(row["score"] - kept["score"]) <= 1.01 / kept["n"]

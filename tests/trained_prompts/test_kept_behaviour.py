@@ -9,14 +9,17 @@ import pandas as pd
 import pytest
 
 from analysis.adapters import load_soft_prompt
-from analysis.errors import InputError
-from analysis.readings import readings
-from analysis.vocabulary import load_vocabulary
+from analysis.behaviour.kept import FILE
+from analysis.behaviour.of_task import behave, examples_of, judged
+from analysis.core.errors import InputError
+from analysis.core.folders import runs_folder
+from analysis.models.vocabulary import load_vocabulary
+from analysis.prompts.readings import readings
+from analysis.tasks.shipped import TASKS
 from tests.trained_prompts.conftest import trained
-from trained_prompts import kept_behaviour, store
-from trained_prompts.asking import behave, examples_of, judged
-from trained_prompts.evaluation import evaluate_run
-from trained_prompts.tasks import TASKS
+from trained_prompts.experiments import kept_behaviour
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def run(toy_config, language_model, own_runs):
 def test_a_run_is_asked_once_for_so_many_examples(run, language_model, toy_config):
     assert kept_behaviour.kept("mine") is None
     kept_behaviour.test(["mine"], limit=3)
-    first = (run / kept_behaviour.FILE).read_bytes()
+    first = (run / FILE).read_bytes()
     table = kept_behaviour.kept("mine")
     expected = behave(
         load_soft_prompt(run), load_vocabulary(toy_config.model), examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"]
@@ -37,7 +40,7 @@ def test_a_run_is_asked_once_for_so_many_examples(run, language_model, toy_confi
 
     told = []
     kept_behaviour.test(["mine"], limit=3, report=lambda share, doing: told.append(doing))
-    assert (run / kept_behaviour.FILE).read_bytes() == first
+    assert (run / FILE).read_bytes() == first
     assert not any("asking" in doing for doing in told)
     kept_behaviour.test(["mine"], limit=4, report=lambda share, doing: told.append(doing))
     assert any("asking" in doing for doing in told)
@@ -72,7 +75,7 @@ def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe nonsense"])
 def test_a_damaged_file_counts_as_none(run, content):
-    (run / kept_behaviour.FILE).write_bytes(content)
+    (run / FILE).write_bytes(content)
     assert kept_behaviour.kept("mine") is None
     with pytest.raises(InputError, match="has not been tested yet"):
         kept_behaviour.summary(["mine"])
@@ -172,9 +175,9 @@ def test_a_run_on_examples_of_ones_own_is_reported_from_its_own_file(language_mo
 
 
 def test_a_file_in_the_folder_of_runs_that_is_no_run_is_reported(run, toy_config, command, tmp_path):
-    np.save(store.runs_folder() / "x.npy", load_soft_prompt(run).embeddings)
+    np.save(runs_folder() / "x.npy", load_soft_prompt(run).embeddings)
     (run / "run.json").write_text("{}")
-    for path in (store.runs_folder() / "x.npy", run):
+    for path in (runs_folder() / "x.npy", run):
         written = command("report", path, "--model", toy_config.model, "--out", tmp_path / "report.html")
         assert written.status == 0, written.err
         assert "was not asked" in written.err
@@ -183,6 +186,6 @@ def test_a_file_in_the_folder_of_runs_that_is_no_run_is_reported(run, toy_config
 @pytest.mark.parametrize("damage", ["n,prompt\n", "", None])
 def test_a_damaged_table_counts_as_none(run, damage):
     kept_behaviour.test(["mine"], limit=3)
-    path = run / kept_behaviour.FILE
+    path = run / FILE
     path.write_text(path.read_text().replace(",3,", ",many,") if damage is None else damage)
     assert kept_behaviour.kept("mine") is None

@@ -9,11 +9,17 @@ import pytest
 import torch
 
 from analysis.adapters import LoraAdapter, load_adapter
-from analysis.errors import InputError
-from analysis.models import load_model
-from trained_prompts import lora, store
-from trained_prompts.evaluation import compare_lora, evaluate_run
-from trained_prompts.trainer import TrainingConfig, train
+from analysis.adapters.run_file import read_description
+from analysis.asking.lora import applied, applied_weights
+from analysis.asking.scores import compare_lora
+from analysis.core.errors import InputError
+from analysis.models.weights import load_model
+from trained_prompts.runs import store
+from trained_prompts.runs.recording import Recording
+from trained_prompts.runs.scores import evaluate_run
+from trained_prompts.training import lora
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -28,8 +34,8 @@ def language_model(config):
     return load_model(config.model, device="cpu")
 
 
-def trained(config, language_model) -> store.Recording:
-    recording = store.Recording(config)
+def trained(config, language_model) -> Recording:
+    recording = Recording(config)
     for step in train(config, language_model=language_model):
         recording.add(step)
     return recording
@@ -72,7 +78,7 @@ def test_peft_loads_what_was_saved_and_so_does_our_reader_and_a_merge_by_hand_ag
 
     model = language_model[0]
     before = model(IDS).logits
-    with lora.applied(model, saved):
+    with applied(model, saved):
         ours = model(IDS).logits
     assert not torch.allclose(ours, before, atol=1e-4)
     assert torch.equal(model(IDS).logits, before)
@@ -90,7 +96,7 @@ def test_peft_loads_what_was_saved_and_so_does_our_reader_and_a_merge_by_hand_ag
 
 
 def test_the_scores_of_a_run_are_those_of_its_files(saved, config, language_model):
-    kept = store.read_description(saved)["scores"]
+    kept = read_description(saved)["scores"]
     table = compare_lora(saved, "mine", "toy", language_model=language_model).set_index("prompt")
     assert set(kept) == {"no prompt", "trained"}
     assert table.loc["mine", "loss"] == pytest.approx(kept["trained"]["loss"], abs=1e-6)
@@ -129,13 +135,13 @@ def test_what_cannot_be_trained_or_applied_is_refused(config, language_model, sa
             replace(config, **wrong)
     with pytest.raises(InputError, match=r"linear ones are .*q_proj"):
         next(train(replace(config, targets=("no_such",)), language_model=language_model))
-    with pytest.raises(InputError, match="safetensors"), lora.applied(language_model[0], tmp_path):
+    with pytest.raises(InputError, match="safetensors"), applied(language_model[0], tmp_path):
         pass
     wrong_weights = {name: array[:, :5] for name, array in trained(config, language_model).weights.items()}
-    with pytest.raises(InputError, match="does not fit"), lora.applied_weights(language_model[0], lora.config_of(config), wrong_weights):
+    with pytest.raises(InputError, match="does not fit"), applied_weights(language_model[0], lora.config_of(config), wrong_weights):
         pass
     few = dict(list(trained(config, language_model).weights.items())[:1])
-    with pytest.raises(InputError, match="factors are missing"), lora.applied_weights(language_model[0], lora.config_of(config), few):
+    with pytest.raises(InputError, match="factors are missing"), applied_weights(language_model[0], lora.config_of(config), few):
         pass
     assert not [name for name, _ in language_model[0].named_modules() if "lora" in name]
 

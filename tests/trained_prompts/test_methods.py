@@ -10,15 +10,17 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from analysis.adapters import LoraAdapter, load_adapter
-from analysis.errors import InputError
-from analysis.models import load_model
-from analysis.vocabulary import load_vocabulary
+from analysis.asking.in_front import in_peft, with_prefix, with_prompt
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_model
 from tests.conftest import random_llama, saved
 from tests.trained_prompts.conftest import trained
-from trained_prompts import store
-from trained_prompts.evaluation import evaluate_run, recorded, with_prefix, with_prompt
-from trained_prompts.methods import in_peft, learner
-from trained_prompts.trainer import TrainingConfig, train
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run, recorded
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.methods import learner
+from trained_prompts.training.trainer import train
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]])
 SETTINGS = {

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.errors import InputError
+from analysis.core.errors import InputError
+from analysis.tasks.finding import get_task
+from analysis.tasks.own_data import keep_uploaded, kept_tasks, own_tasks_folder, task_from_file
 from tests.conftest import names_in
-from trained_prompts.own_data import keep_uploaded, kept_tasks, own_tasks_folder, task_from_file
-from trained_prompts.tasks import get_task
 
 ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 NOTES = [(f"note {i}", f"answer {i}") for i in range(30)]

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from trained_prompts.evaluation import bare, predictions, write
-from trained_prompts.prompt_engineering import SHOTS, shown_examples, with_text
-from trained_prompts.tasks import TASKS
+from analysis.asking.in_front import bare
+from analysis.asking.predictions import predictions, write
+from analysis.tasks.shipped import TASKS
+from trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
 
 EVERY_TASK = [name for name in TASKS if name != "sentiment"]
 
@@ -88,7 +89,7 @@ def test_few_shot_sentiment_is_scored_as_one_text_through_the_embedded_model(emb
 
 
 def test_a_text_too_long_for_the_context_is_refused(toy_task, language_model):
-    from analysis.errors import InputError
+    from analysis.core.errors import InputError
 
     language_model[0].config.max_position_embeddings = 60
     with pytest.raises(InputError, match="the model has 60"):

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from analysis.adapters import load_soft_prompt
-from analysis.errors import InputError
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import load_vocabulary
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_trainer import plain_loss
-from trained_prompts import store
-from trained_prompts.evaluation import evaluate_run
-from trained_prompts.trainer import TrainingConfig, train
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
 
 
 @pytest.fixture

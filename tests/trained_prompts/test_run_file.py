@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from analysis.errors import InputError
+from analysis.core.errors import InputError
+from analysis.core.folders import GALLERY
 from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
-from trained_prompts import store
-from trained_prompts.store import GALLERY
+from trained_prompts.runs import store
 
 
 @pytest.fixture

@@ -16,17 +16,21 @@ import torch
 from safetensors.numpy import load_file
 
 from analysis.adapters import load_soft_prompt
-from analysis.errors import InputError
-from analysis.models import load_model
+from analysis.adapters.run_file import read_description
+from analysis.core.errors import InputError
+from analysis.models.weights import load_model
+from analysis.tasks.finding import get_task
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
 from tests.trained_prompts.test_trainer import plain_loss
-from trained_prompts import runs, store
-from trained_prompts.evaluation import evaluate_run, recorded
-from trained_prompts.memory import PeakMemory
-from trained_prompts.tasks import get_task
-from trained_prompts.trainer import DivergedError, TrainingConfig, TrainingStep, train
+from trained_prompts.runs import recorded as runs
+from trained_prompts.runs import store
+from trained_prompts.runs.memory import PeakMemory
+from trained_prompts.runs.recording import Recording, checkpoint_path, unfinished
+from trained_prompts.runs.scores import evaluate_run, recorded
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")  # of numbers near the end of float32
 ABSURD = 1.1e9  # of p-tuning, whose virtual tokens are products of four weights: within a few steps they are more than float32 can hold
@@ -102,7 +106,7 @@ for killed_at in map(int, steps):
 def files_of(path) -> dict:
     """What a run left behind, without the times and the name."""
     losses = pd.read_csv(path / "losses.csv")
-    run = store.read_description(path)
+    run = read_description(path)
     return {
         "adapter": (path / "adapter_model.safetensors").read_bytes(),
         "initial": (path / "initial.safetensors").read_bytes(),
@@ -124,7 +128,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_very_same_end(config, language_
     )  # fmt: skip
     assert done.stdout.split() == [str(int(signal.SIGKILL))] * len(steps), done.stderr
     assert names_in(own_runs) == [".unfinished"]
-    kept = {row.name: row.steps for row in store.unfinished().itertuples(index=False)}
+    kept = {row.name: row.steps for row in unfinished().itertuples(index=False)}
     assert kept == {f"killed-{killed_at}": step for killed_at, step in steps.items() if step is not None}
 
     seen = []
@@ -136,7 +140,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_very_same_end(config, language_
         runs.run(config, f"killed-{killed_at}", language_model=language_model, watch=lambda step: seen.append(step.step))
         assert seen == list(range(step or 0, 15))
         assert files_of(own_runs / f"killed-{killed_at}") == unbroken
-    assert store.unfinished().empty
+    assert unfinished().empty
     assert not (own_runs / ".unfinished").exists()
 
 
@@ -147,7 +151,7 @@ def broken_off(config, language_model, at: int = 3) -> None:
             broken.close()
 
 
-def gone_on_with(config, language_model, seen: list[int] | None = None) -> store.Recording:
+def gone_on_with(config, language_model, seen: list[int] | None = None) -> Recording:
     """What the run leaves behind at its end."""
     made = list(runs.record(config, "mine", language_model=language_model))
     if seen is not None:
@@ -218,7 +222,7 @@ def test_full_fine_tuning_keeps_nothing_to_go_on_with_and_begins_again(config, l
 
 def test_other_settings_under_the_name_of_an_unfinished_run_are_refused(config, language_model, own_runs, checkpoint_each_step):
     broken_off(config, language_model)
-    path = store.checkpoint_path("mine")
+    path = checkpoint_path("mine")
     before = path.read_bytes()
     for change in (
         {"seed": 1},
@@ -233,7 +237,7 @@ def test_other_settings_under_the_name_of_an_unfinished_run_are_refused(config, 
             runs.run(replace(config, **change), "mine", language_model=language_model)
     assert path.read_bytes() == before
     with pytest.raises(InputError, match="other settings"):
-        next(train(replace(config, tokens=4), language_model=language_model, resume=store.Recording.from_checkpoint(config, path)[1]))
+        next(train(replace(config, tokens=4), language_model=language_model, resume=Recording.from_checkpoint(config, path)[1]))
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no safetensors", "a tensor missing", "no metadata"])
@@ -241,7 +245,7 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(damage, config, language_
     from safetensors.numpy import save_file
 
     broken_off(config, language_model)
-    path = store.checkpoint_path("mine")
+    path = checkpoint_path("mine")
     content, arrays = path.read_bytes(), load_file(path)
     if damage in ("a tensor missing", "no metadata"):
         from safetensors import safe_open
@@ -300,10 +304,10 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_its_earlier_checkpoint(
         assert "\n" not in str(ended.value) and "checkpoint of an earlier step is unchanged" in str(ended.value)
         assert 3 < len(seen) < 24
         assert names_in(own_runs / ".unfinished") == ["mine.safetensors"]
-        assert store.unfinished()["steps"].tolist() == [seen[-1]]
-        content = store.checkpoint_path("mine").read_bytes()
-    store.checkpoint_path("mine").parent.mkdir(parents=True, exist_ok=True)
-    store.checkpoint_path("mine").write_bytes(content)
+        assert unfinished()["steps"].tolist() == [seen[-1]]
+        content = checkpoint_path("mine").read_bytes()
+    checkpoint_path("mine").parent.mkdir(parents=True, exist_ok=True)
+    checkpoint_path("mine").write_bytes(content)
     runs.run(config, "mine", language_model=language_model)
     np.testing.assert_array_equal(load_soft_prompt(own_runs / "mine").embeddings, unbroken.embeddings)
 
@@ -336,14 +340,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_the_last_good_state_is_kept(c
     with pytest.raises(InputError, match=r"The loss became (nan|inf) at step \d+; a smaller learning rate than 1\.1e\+09") as ended:
         runs.run(config, "mine", language_model=language_model)
     assert "\n" not in str(ended.value) and str(own_runs / "mine") in str(ended.value)
-    prompt, run = load_soft_prompt(own_runs / "mine"), store.read_description(own_runs / "mine")
+    prompt, run = load_soft_prompt(own_runs / "mine"), read_description(own_runs / "mine")
     assert np.isfinite(prompt.embeddings).all()
     assert run["steps_done"] >= 1
     assert all(math.isfinite(score["loss"]) for score in run["scores"].values())
     assert len(pd.read_csv(own_runs / "mine" / "losses.csv")) == run["steps_done"]
     steps = load_file(own_runs / "mine" / "trajectory.safetensors")["steps"]
     assert steps.max() == run["steps_done"]
-    assert store.unfinished().empty
+    assert unfinished().empty
 
     states = [step.embeddings for step in _until_no_number(config, language_model)]
     assert not np.isfinite(states[-1]).all()
@@ -371,7 +375,7 @@ def test_an_update_that_leaves_no_numbers_is_never_what_is_kept_even_if_it_is_th
 
 def test_a_state_without_numbers_is_not_the_best_one(config):
     """Where all probabilities are NaN, the first label is chosen, which may well score better than what was learned before."""
-    recording = store.Recording(config)
+    recording = Recording(config)
     for number, (value, validation) in enumerate([(0.0, 0.4), (1.0, 0.5), (math.nan, 0.9)]):
         rows = np.full((3, 16), value, dtype=np.float32)
         recording.add(TrainingStep(number, 24, 1.0, 0.1, float(number), rows, validation=validation))
@@ -529,7 +533,7 @@ def test_the_peak_sees_200_megabytes_that_come_and_go(config, language_model):
 
 def test_a_run_says_what_it_cost(config, language_model, own_runs):
     runs.run(config, "mine", language_model=language_model)
-    run = store.read_description(own_runs / "mine")
+    run = read_description(own_runs / "mine")
     assert run["trainable_parameters"] == 3 * 16
     assert run["peak_memory_bytes"] > 50e6
     assert 0 < run["seconds_training"] < 60

@@ -8,8 +8,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import bootstrap
 from sklearn.metrics import f1_score
 
-from analysis.errors import InputError
-from trained_prompts.scoring import SCORINGS, calibration_bins, calibration_error, lower_cased, scores, with_typos
+from analysis.core.errors import InputError
+from analysis.tasks.scoring import SCORINGS, calibration_bins, calibration_error, lower_cased, scores, with_typos
 
 
 def predictions(pairs, **columns) -> pd.DataFrame:

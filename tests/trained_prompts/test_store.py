@@ -16,13 +16,16 @@ import torch
 from safetensors.numpy import load_file
 
 from analysis.adapters import load_adapter
-from analysis.errors import AdapterError, InputError
-from analysis.models import load_model
+from analysis.adapters.run_file import read_description
+from analysis.core.errors import AdapterError, InputError
+from analysis.models.weights import load_model
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
-from trained_prompts import store
-from trained_prompts.evaluation import evaluate_run
-from trained_prompts.trainer import train
+from trained_prompts.runs import store
+from trained_prompts.runs.card import command_of
+from trained_prompts.runs.recording import Recording
+from trained_prompts.runs.scores import evaluate_run
+from trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def language_model(toy_config):
 
 @pytest.fixture
 def recording(toy_config, language_model):
-    recording = store.Recording(toy_config)
+    recording = Recording(toy_config)
     for step in train(toy_config, language_model=language_model):
         recording.add(step)
     return recording
@@ -81,7 +84,7 @@ def test_a_run_keeps_what_is_needed_to_understand_and_repeat_it(recording, score
     assert losses["step"].tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(losses["learning_rate"], [0.1, 0.075, 0.05, 0.025])
 
-    run = store.read_description(path)
+    run = read_description(path)
     assert run["config"]["seed"] == toy_config.seed
     assert set(run["scores"]) == {"no prompt", "initial values", "trained"}
     assert run["versions"]["torch"] == torch.__version__
@@ -89,9 +92,10 @@ def test_a_run_keeps_what_is_needed_to_understand_and_repeat_it(recording, score
 
 
 def test_a_long_run_keeps_some_twenty_snapshots():
-    from trained_prompts.trainer import TrainingConfig, TrainingStep
+    from trained_prompts.training.config import TrainingConfig
+    from trained_prompts.training.trainer import TrainingStep
 
-    recording = store.Recording(TrainingConfig(task="sentiment", steps=1003))
+    recording = Recording(TrainingConfig(task="sentiment", steps=1003))
     for step in range(1004):
         recording.add(TrainingStep(step, 1003, 0.5, 0.1, float(step), np.full((2, 3), step, dtype=np.float32)))
     steps, embeddings = recording.trajectory()
@@ -232,11 +236,11 @@ def test_a_run_of_nothing_but_words_is_described_in_json_that_every_reader_takes
     path = store.save(recording, "words", scores.assign(loss=math.nan))
     text = (path / "run.json").read_text()
     assert json.loads(text, parse_constant=refuse)["config"]["readable"] == "inf"
-    assert store.read_description(path)["config"]["readable"] == math.inf
+    assert read_description(path)["config"]["readable"] == math.inf
     assert "--readable inf" in store.read_card("words")
     (path / "run.json").write_text(text.replace('"readable": "inf"', '"readable": Infinity'))  # as it was written before
-    assert store.read_description(path)["config"]["readable"] == math.inf
-    assert "--readable inf" in store.command_of(store.read_description(path))
+    assert read_description(path)["config"]["readable"] == math.inf
+    assert "--readable inf" in command_of(read_description(path))
     assert store.list_runs().set_index("name").loc["words", "readable"] == math.inf
 
 

@@ -8,11 +8,11 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from analysis.errors import InputError
+from analysis.core.errors import InputError
+from analysis.tasks import superglue
+from analysis.tasks.scoring import scores
+from analysis.tasks.superglue import from_hub, superglue_task, superglue_tasks
 from tests.conftest import REPOSITORY
-from trained_prompts import superglue
-from trained_prompts.scoring import scores
-from trained_prompts.superglue import from_hub, superglue_task, superglue_tasks
 
 SHARED = REPOSITORY.parent / "shared" / "superglue"
 NAMES = ["BoolQ", "CB", "COPA", "MultiRC", "ReCoRD", "RTE", "WiC", "WSC"]

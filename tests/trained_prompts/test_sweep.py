@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.errors import InputError
+from analysis.adapters.run_file import read_description
+from analysis.core.errors import InputError
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.test_runs import absurd, config, language_model, one_thread, own_file
-from trained_prompts import runs, store
-from trained_prompts.sweep import AXES, grid, sweep
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.experiments.sweep import AXES, grid, sweep
+from trained_prompts.runs import recorded as runs
+from trained_prompts.runs import store
+from trained_prompts.training.config import TrainingConfig
 
 __all__ = ["config", "language_model", "one_thread", "own_file"]
 
@@ -271,4 +273,4 @@ def test_a_cell_whose_loss_became_no_number_has_one_row_with_what_it_had_learned
     table = sweep(cells, tmp_path / "sweep").set_index("name")
     assert sorted(table.index) == ["absurd", "sane"]
     assert "learning rate" in table.loc["absurd", "error"]
-    assert table.loc["absurd", "steps"] == store.read_description(tmp_path / "sweep" / "absurd")["steps_done"]
+    assert table.loc["absurd", "steps"] == read_description(tmp_path / "sweep" / "absurd")["steps_done"]

@@ -5,9 +5,11 @@ import re
 import pandas as pd
 import pytest
 
-from analysis.errors import InputError
+from analysis.core.errors import InputError
+from analysis.tasks.finding import get_task, tasks_table
+from analysis.tasks.shipped import TASKS
+from analysis.tasks.task import VALIDATION
 from tests.conftest import REPOSITORY
-from trained_prompts.tasks import TASKS, VALIDATION, get_task, tasks_table
 
 # Examples to learn from and held out, and digests of the held-out texts and of all texts with their answers: a split never changes.
 SPLITS = {

@@ -8,16 +8,21 @@ import pandas as pd
 import pytest
 
 from analysis.adapters import load_soft_prompt
-from analysis.behaviour import TOO_FEW, Verdict
-from analysis.errors import InputError
+from analysis.asking.predictions import predictions
+from analysis.behaviour.how_asked import how_asked, together
+from analysis.behaviour.verdict import TOO_FEW, Verdict
+from analysis.core.errors import InputError
+from analysis.tasks.finding import get_task
+from analysis.tasks.own_data import keep_template, keep_uploaded, kept_tasks, task_from_file
+from analysis.tasks.task import OWN_TEMPLATE, checked_template
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_command_line import command as training_command
-from trained_prompts import evaluation, kept_behaviour, store
-from trained_prompts.comparison import ComparisonConfig
-from trained_prompts.own_data import keep_template, keep_uploaded, kept_tasks, task_from_file
-from trained_prompts.tasks import OWN_TEMPLATE, checked_template, get_task
-from trained_prompts.templates import how_asked, together
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.experiments import kept_behaviour
+from trained_prompts.experiments.comparison import ComparisonConfig
+from trained_prompts.runs import store
+from trained_prompts.runs.card import command_of
+from trained_prompts.runs.scores import evaluate_run
+from trained_prompts.training.config import TrainingConfig
 
 __all__ = ["training_command"]
 COLOUR = "Thing: {input}\nColour:"
@@ -43,13 +48,13 @@ def file(tmp_path):
 def asked_texts(monkeypatch):
     """Every text that the model is asked while the test lasts."""
     texts = []
-    whole = evaluation.predictions
+    whole = predictions
 
     def spied(subject, task, table, **options):
         texts.extend(table["text"])
         return whole(subject, task, table, **options)
 
-    for module in ("trained_prompts.evaluation", "trained_prompts.asking"):
+    for module in ("analysis.asking.scores", "analysis.behaviour.of_task"):
         monkeypatch.setattr(f"{module}.predictions", spied)
     return texts
 
@@ -152,7 +157,7 @@ def test_a_run_trained_with_a_template_is_asked_with_it_ever_after(training_comm
     run = json.loads((own_runs / "mine" / "run.json").read_text())
     assert run["config"]["template"] == run["asked"]["template"] == COLOUR
     assert f"asked: {run['asked']['first_example']}" == example and run["asked"]["first_example"] in store.read_card("mine")
-    assert r"--template 'Thing: {input}\nColour:'" in store.command_of(run)
+    assert r"--template 'Thing: {input}\nColour:'" in command_of(run)
     for arguments in (
         ["evaluate", "mine", "--task", "toy"],
         ["evaluate", own_runs / "mine", "--task", "toy", "--model", toy_config.model],
@@ -224,7 +229,7 @@ def test_prompts_of_different_templates_are_not_put_side_by_side(toy_task, tmp_p
 
 def test_a_run_json_from_elsewhere_that_is_none_tells_no_template(toy_config, language_model, own_runs):
     recording = trained(toy_config, language_model)
-    path = store.save(recording, "mine", evaluation.evaluate_run(recording, language_model=language_model))
+    path = store.save(recording, "mine", evaluate_run(recording, language_model=language_model))
     assert how_asked(load_soft_prompt(path), "toy").known
     for content in ("{}", "[]", "no json", '{"config": {"task": "toy", "template": "no place"}}', '{"config": {"task": ["toy"]}}'):
         (path / "run.json").write_text(content)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from analysis.adapters import load_soft_prompt
-from analysis.behaviour import discretised
-from analysis.vocabulary import load_vocabulary
+from analysis.asking.scores import evaluate
+from analysis.behaviour.interventions import discretised
+from analysis.models.vocabulary import load_vocabulary
+from analysis.tasks.finding import get_task
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_readable import nearest_token
-from trained_prompts import store
-from trained_prompts.evaluation import evaluate, evaluate_run
-from trained_prompts.tasks import get_task
-from trained_prompts.trade import COLUMNS, trade
+from trained_prompts.experiments.trade import COLUMNS, trade
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ from peft import (
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from analysis.errors import InputError
-from analysis.models import load_model
-from analysis.vocabulary import load_vocabulary
-from trained_prompts.batches import answer_logits, encode, like_length_batches
-from trained_prompts.trainer import FREQUENT_IDS, TrainingConfig, frequent_words, initial_values, train
+from analysis.asking.batches import answer_logits, encode, like_length_batches
+from analysis.core.errors import InputError
+from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import load_model
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
+from trained_prompts.training.trainer import train
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import pytest
 
 from analysis.adapters import load_lora
-from analysis.errors import InputError
-from analysis.models import load_model
-from analysis.truncation import truncate
+from analysis.asking.scores import compare_lora
+from analysis.core.errors import InputError
+from analysis.loras.truncation import truncate
+from analysis.models.weights import load_model
 from tests.analysis.test_truncation import tiny_lora
-from trained_prompts.evaluation import compare_lora
-from trained_prompts.truncated import score_truncated
+from trained_prompts.experiments.truncated import score_truncated
 
 __all__ = ["tiny_lora"]
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from analysis.adapters import load_soft_prompt
-from analysis.direction import points_beyond_twins
-from analysis.errors import InputError
-from analysis.readings import moved_along_a_word, readings
-from analysis.twins import twins_of
+from analysis.core.errors import InputError
+from analysis.prompts.direction import points_beyond_twins
+from analysis.prompts.readings import moved_along_a_word, readings
+from analysis.prompts.twins import twins_of
+from analysis.tasks.shipped import TASKS
 from tests.trained_prompts.conftest import trained
-from trained_prompts import kept_behaviour, store, twins
-from trained_prompts.evaluation import evaluate_run
-from trained_prompts.tasks import TASKS
-from trained_prompts.trainer import targets, train
+from trained_prompts.experiments import kept_behaviour, twins
+from trained_prompts.runs import store
+from trained_prompts.runs.scores import evaluate_run
+from trained_prompts.training.trainer import targets, train
 
 FORMAT_ALONE = {
     "too few examples to tell",

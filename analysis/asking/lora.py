@@ -1,0 +1,101 @@
+"""A LoRA put into a model on PEFT's own modules, and taken away again so that the frozen model is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.adapters.soft_prompt import check_task_type
+from analysis.core.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+
+@contextmanager
+def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftModel]:
+    """The model with fresh factors: A drawn with the seed, B zero. Afterwards the model is as it was found.
+
+    Raises
+    ------
+    InputError
+        The model has no module of a name that is to be changed.
+    """
+    import torch
+    from peft import get_peft_model
+
+    with learning_as_found(model):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            try:
+                peft_model = get_peft_model(model, lora_config)
+            except ValueError as error:
+                names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)})
+                raise InputError(
+                    f"The modules {', '.join(sorted(lora_config.target_modules))} are not all in the model; its linear ones are {', '.join(names)}."
+                ) from error
+        try:
+            yield peft_model
+        finally:
+            peft_model.unload()
+
+
+@contextmanager
+def learning_as_found(model) -> Iterator[None]:
+    """PEFT takes every parameter of a model off those that learn; afterwards they learn or not as before."""
+    found = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, learns in found:
+            parameter.requires_grad_(learns)
+
+
+@contextmanager
+def applied(model, folder: Path) -> Iterator[None]:
+    """The model with a saved LoRA in it: what calls `model` meanwhile calls it with the LoRA.
+
+    Parameters
+    ----------
+    folder : as PEFT saves it, with safetensors; a pickle is not opened here.
+
+    Raises
+    ------
+    InputError
+        The folder is not such a one, or its factors do not fit the model.
+    """
+    from peft import LoraConfig
+    from safetensors.numpy import load_file
+
+    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(f"The LoRA in {folder} is no PEFT folder with safetensors, which is what can be put into a model.")
+    lora_config = LoraConfig.from_pretrained(str(folder))
+    check_task_type(lora_config.task_type, folder.name)
+    lora_config.base_model_name_or_path = None  # PEFT warns where it is not the folder that this model was loaded from
+    with applied_weights(model, lora_config, load_file(folder / "adapter_model.safetensors")):
+        yield
+
+
+@contextmanager
+def applied_weights(model, lora_config: LoraConfig, weights: dict[str, np.ndarray]) -> Iterator[None]:
+    """The same from memory, the weights by the names that PEFT saves them under."""
+    import torch
+    from peft import set_peft_model_state_dict
+
+    with injected(model, lora_config) as peft_model:
+        tensors = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in weights.items()}
+        try:
+            result = set_peft_model_state_dict(peft_model, tensors)
+        except RuntimeError as error:  # other shapes
+            raise InputError(f"The LoRA does not fit the model: {str(error).splitlines()[-1].strip()}") from error
+        missing = [name for name in result.missing_keys if "lora_" in name]
+        if missing or result.unexpected_keys:
+            raise InputError(
+                f"The LoRA does not fit the model: {len(missing)} factors are missing and {len(result.unexpected_keys)} have no place in it."
+            )
+        peft_model.eval()
+        yield

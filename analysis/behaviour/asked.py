@@ -1,0 +1,235 @@
+"""Every intervention on a prompt, asked: a table of losses and scores with their intervals and ranks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import SoftPrompt
+from analysis.behaviour.interventions import (
+    CONTROLS,
+    DIRECTION_ALONE,
+    DIRECTION_OUT,
+    INTERVENTIONS,
+    NO_PROMPT,
+    PART_ALONE,
+    PART_OUT,
+    RANKED,
+    SEED,
+    WHOLE,
+    Intervention,
+    float32_rows,
+    interventions,
+    matched,
+    words_part,
+)
+from analysis.behaviour.resampling import BESIDE_CONTROL, BESIDE_NO_PROMPT, CHANGE, MEASURED, Answers, Resampling
+from analysis.core.progress import Report, no_report
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.direction import TaskDirection
+from analysis.prompts.neighbours import unit_rows
+from analysis.prompts.readings import displacements
+
+GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
+RANKED_ON = 20  # examples for it, at most: the rank is as valid with few
+COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED, "rank_p", "rank_draws"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples of a task, ready to be asked with any prompt in front of them.
+
+    Attributes
+    ----------
+    task : its name.
+    measure : what the score is called.
+    ask : of (m, d) float32 virtual tokens, or of None for the bare model; told how far it is.
+    few : the same of the first `RANKED_ON` examples alone; None asks all of them.
+    score : from sums of counts, (..., k), to the score, (...).
+    """
+
+    task: str
+    measure: str
+    ask: Callable[[np.ndarray | None, Report], Answers]
+    score: Callable[[np.ndarray], np.ndarray]
+    few: Callable[[np.ndarray | None, Report], Answers] | None = None
+
+
+def behaviour(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    examples: Examples,
+    *,
+    direction: TaskDirection | None = None,
+    twins: Sequence[SoftPrompt] = (),
+    others: np.ndarray | None = None,
+    before: pd.DataFrame | None = None,
+    only: Collection[str] | None = None,
+    asked: dict[str, Answers] | None = None,
+    report: Report = no_report,
+    row_made: Callable[[pd.DataFrame], None] = lambda table: None,
+) -> pd.DataFrame:
+    """What the model does with the prompt changed in every way, beside the whole one.
+
+    Prompts that come to the same rows are asked once.
+
+    Parameters
+    ----------
+    direction, twins : see `interventions`.
+    others : (k, d), the task directions of other tasks' prompts for the same model, for `matched`.
+    before : a table of the same prompt and examples that an earlier version made: its rows are taken over, and only what it lacks is asked.
+    only : the interventions that are asked, by name; all when None.
+    asked : what an earlier call on the same examples was answered before it was stopped; each answer is added, and none asked for again.
+    row_made : called with the table so far after every row.
+
+    Returns
+    -------
+    A row an intervention, the whole prompt first: prompt, task, intervention (see `INTERVENTIONS`), position (of the one token that was changed), amount (t of
+    the path, or the number of the principal direction), draws (random draws, over which the row is the mean), n (examples), measure, and four times loss (nats a
+    token) and score with the bounds of a 95 % interval, each followed by _low and _high: as they are (loss, score), less those of the whole prompt (loss_change,
+    score_change), of the control that `CONTROLS` names (loss_beside_control, …; missing where it names none) and of the bare model (loss_beside_no_prompt, …).
+    rank_p, rank_draws: of a direction, or its words' part, whose interval says that it matters, the rank of its effect among those of `matched` directions on the
+    first 20 examples, and how many of these were asked: 199, or fewer where ten did as much before. Missing where there was nothing to rank.
+
+    The intervals are paired bootstraps over examples, and over draws where there are several (Efron and Tibshirani 1993, section 8.3), with the spread of few draws
+    corrected by √(D / (D − 1)). Where an answer is right or wrong, two made-up examples are resampled along, one that only the one and one that only the other gets
+    right (Bonett and Price 2012 do so for the Wald interval): without them four changed answers would seem beyond chance, and none to prove that nothing changed.
+
+    Raises
+    ------
+    InputError
+        As `interventions`, or an example does not fit into the model.
+    """
+    every = [each for each in interventions(prompt, vocabulary, direction=direction, twins=twins) if only is None or each.name in only]
+    known = {} if before is None else {_place(row): row._asdict() for row in before.reindex(columns=COLUMNS).itertuples(index=False)}
+    lacking = [each for each in every if _place_of(each) not in known]
+    # What is new is compared with these two, so they are asked again.
+    taken_over = {place for place in known if not (lacking and place[0] in (WHOLE, NO_PROMPT))}
+    needed = [each for each in every if _place_of(each) not in taken_over]
+    different = {_key(rows) for each in needed for rows in each.prompts}
+    asked = {} if asked is None else asked
+
+    def answers(rows: np.ndarray | None, name: str) -> Answers:
+        key = _key(rows)
+        if key not in asked:
+            done = len(different & asked.keys())
+            asked[key] = examples.ask(rows, lambda share, _: report(0.9 * (done + share) / len(different), f"asking the model: {name}"))
+        return asked[key]
+
+    resampling: Resampling | None = None
+    rows: list[dict[str, object]] = []
+    results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
+    for each in every:
+        place = each.name, each.position, each.amount
+        if _place_of(each) in taken_over:
+            rows.append(known[_place_of(each)])
+            results[place] = []
+            continue
+        found = results[place] = [answers(values, each.name) for values in each.prompts]
+        if resampling is None:
+            resampling = Resampling(found[0], examples.score)
+        whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
+        rows.append(
+            {
+                "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
+                "draws": len(found), "n": len(found[0].losses), "measure": examples.measure,
+                **resampling.values(found), **resampling.values(found, whole, CHANGE),
+            }
+        )  # fmt: skip
+        if bare is not None:
+            rows[-1] |= resampling.values(found, bare, BESIDE_NO_PROMPT)
+        if each.name == NO_PROMPT:
+            rows[0] |= resampling.values(whole, found, BESIDE_NO_PROMPT)
+        # A control comes after what it is compared with, or before it.
+        for row, (name, position, amount) in zip(rows, results, strict=True):
+            control = (CONTROLS.get(name), position, amount)
+            if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
+                row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
+        row_made(_table(rows))
+    if direction is not None and prompt.initial is not None:
+        for row in rows:
+            if to_be_ranked(row) and pd.isna(row.get("rank_p", np.nan)):
+                report(0.9, f"asking the model: {row['intervention']}, beside other directions")
+                row |= _ranked(row["intervention"], prompt, vocabulary, examples, direction, others, asked, report)
+                row_made(_table(rows))
+    report(1.0, "ready")
+    return _table(rows)
+
+
+def lacks(
+    table: pd.DataFrame,
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    *,
+    direction: TaskDirection | None = None,
+    twins: Sequence[SoftPrompt] = (),
+) -> bool:
+    """Whether a table that was kept lacks what `behaviour` would ask today."""
+    places = {_place(row) for row in table.itertuples(index=False)}
+    if any(_place_of(each) not in places for each in interventions(prompt, vocabulary, direction=direction, twins=twins)):
+        return True
+    return any(to_be_ranked(row) and pd.isna(row["rank_p"]) for row in table.to_dict("records"))
+
+
+def _place_of(each: Intervention) -> tuple[str, int, float]:
+    return each.name, -1 if each.position is None else each.position, -1.0 if each.amount is None else each.amount
+
+
+def _place(row) -> tuple[str, int, float]:
+    return row.intervention, -1 if pd.isna(row.position) else int(row.position), -1.0 if pd.isna(row.amount) else float(row.amount)
+
+
+def to_be_ranked(row: dict[str, object]) -> bool:
+    """Whether an interval says that a direction matters: only then is there an effect to rank."""
+    if row["intervention"] in (DIRECTION_OUT, PART_OUT):
+        return row["score_change_high"] < 0
+    return row["intervention"] in (DIRECTION_ALONE, PART_ALONE) and row["score_beside_no_prompt_low"] > 0
+
+
+def _ranked(
+    name: str, prompt: SoftPrompt, vocabulary: Vocabulary, examples: Examples, direction: TaskDirection, others: np.ndarray | None,
+    asked: dict[str, Answers], report: Report,
+) -> dict[str, object]:  # fmt: skip
+    """The rank of an effect among those of `matched` directions: rank_p and rank_draws."""
+    start, delta, unit = np.asarray(prompt.initial, dtype=np.float64), displacements(prompt), unit_rows(direction.mean)
+    towards = words_part(direction, vocabulary) if name in (PART_OUT, PART_ALONE) else unit
+    along = (delta @ unit)[:, None]
+    taken_out = name in (DIRECTION_OUT, PART_OUT)
+
+    def effect(displacement: np.ndarray) -> float:
+        rows = float32_rows(start + delta - displacement if taken_out else start + displacement)
+        key = f"few {_key(rows)}"
+        if key not in asked:
+            asked[key] = (examples.few or examples.ask)(
+                rows, lambda share, doing: report(0.9, f"asking the model: {name}, beside other directions")
+            )
+        score = float(examples.score(asked[key].counts.sum(axis=0)))
+        return -score if taken_out else score
+
+    rng = np.random.default_rng(
+        [SEED, 1, list(INTERVENTIONS).index(name), *hashlib.sha256(float32_rows(start + delta).tobytes()).digest()[:8]]
+    )
+    own, as_much, drawn = effect(along * towards), 0, 0
+    others = np.empty((0, vocabulary.width)) if others is None else others
+    for drawn, displacement in enumerate(matched(delta, along, towards, vocabulary, others, rng), start=1):
+        as_much += effect(displacement) >= own
+        report(0.9 + 0.1 * drawn / RANKED, f"asking the model: {name}, beside direction {drawn} of {RANKED}")
+        if as_much == GIVEN_UP or drawn == RANKED:
+            break
+    # Stopped early, the share of draws that did as much is itself a p-value (Besag and Clifford 1991, section 2).
+    return {"rank_p": as_much / drawn if as_much == GIVEN_UP else (1 + as_much) / (1 + drawn), "rank_draws": drawn}
+
+
+def _key(rows: np.ndarray | None) -> str:
+    return "" if rows is None else f"{len(rows)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
+
+
+def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """The rows so far; what is not compared with anything is missing."""
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"position": "Int64", "amount": "float64", "rank_draws": "Int64", **dict.fromkeys([*MEASURED, "rank_p"], "float64")}
+    )

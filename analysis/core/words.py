@@ -1,0 +1,49 @@
+"""Text that prints, and numbers and lists as they are said in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(token: str | bytes) -> str:
+    """A token as it stands in every table: no unprintable character, and reversible by eye.
+
+    >>> printable("\\n"), printable(b"\\xe4\\xb8"), printable(" word")
+    ('\\\\n', '<0xE4><0xB8>', ' word')
+    """
+    if isinstance(token, bytes):
+        try:
+            token = token.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in token)
+    if token.isprintable() and "\\" not in token:
+        return token
+    return "".join(c if c.isprintable() and c != "\\" else escaped(c) for c in token)
+
+
+def escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def shown(token: str) -> str:
+    """A token for a narrow cell: the space that starts a word is made visible."""
+    return "␣" + token[1:] if token.startswith(" ") else token
+
+
+def listed(things: Sequence[str]) -> str:
+    """Several things in words: `a, b and c`."""
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is told everywhere: `0.012`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_said(value: float) -> str:
+    return f"{'' if value < 0.001 else '= '}{p_value(value)}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A change, with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")

@@ -1,0 +1,39 @@
+"""How many parameters a model has, told without loading it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from analysis.core.errors import InputError
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.gemma import GEMMA_MODEL
+from analysis.models.names import is_hub_id
+from analysis.models.weights import is_prepared, prepare_model
+
+_TOTALS = {EMBEDDED_MODEL: 134_515_008, GEMMA_MODEL: 268_098_176}  # tied ones counted once
+
+
+def total_parameters(model: str) -> int | None:
+    """How many parameters a model has, tied ones counted once, from the headers of its files; None where they are not on this machine."""
+    if model in _TOTALS:
+        return _TOTALS[model]
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        folder, total = _weights_folder(model), 0
+        for path in folder.glob("*.safetensors") if folder else ():
+            with safe_open(path, framework="np") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
+    except (InputError, OSError, SafetensorError):
+        return None
+    return total or None
+
+
+def _weights_folder(model: str) -> Path | None:
+    """Where the weights lie already; nothing is fetched or converted."""
+    from analysis.models import hub
+
+    if is_hub_id(model):
+        return hub.whole_snapshot(model)
+    return prepare_model(model) if is_prepared(model) else None

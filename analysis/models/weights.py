@@ -1,0 +1,297 @@
+"""Which language model is meant by a name, and how it is made ready.
+
+A name is the embedded model (`smollm2-135m`), the optional one (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
+`ModelFiles`.
+Reading a vocabulary needs no more than that (see `vocabulary.py`). Running the model needs `prepare_model`, which turns a
+GGUF file into a folder of safetensors once and keeps it in the cache, with the checksums of its files: they are compared once in a process and after
+every change (see `kept.KeptFiles`), a quarter of a second for the embedded model. No code from a model's repository is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+from analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
+from analysis.core.folders import cache_folder, locked, read_json_object
+from analysis.core.kept import make_folder, whole_folder
+from analysis.core.progress import Report, no_report
+from analysis.core.words import printable
+from analysis.models.embedded import EMBEDDED_SHA256, check_embedded, file_sha256
+from analysis.models.gemma import GEMMA_SHA256
+from analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
+
+# Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
+_ENCODERS = (
+    " albert bert big_bird camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie ernie_m esm flaubert fnet funnel ibert jina-bert-v2 "
+    "layoutlm longformer luke megatron-bert mobilebert modernbert mpnet mra nezha nomic-bert nystromformer qdqbert rembert roberta roberta-prelayernorm "
+    "roc_bert roformer splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso clip clip_text_model "
+)
+_ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
+_PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
+
+
+def pick_device() -> str:
+    """`cuda` or `mps` where torch finds one, else `cpu`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def prepared_folder(model: ModelFiles) -> Path:
+    """Where a GGUF model's converted folder is, or will be."""
+    return cache_folder() / "models" / f"{model.path.stem}-{_gguf_sha256(model)[:12]}-v{_PREPARED_VERSION}"
+
+
+def is_prepared(name: str) -> bool:
+    """Whether `load_model` has nothing to convert first; what it lacks of a hub model, it fetches. Does not ask the network."""
+    model = local_model(name)
+    return model is None or not model.is_gguf or _prepared(model) is not None
+
+
+def prepare_model(name: str, *, report: Report = no_report) -> Path:
+    """The folder that `transformers` loads the model from; a GGUF file is converted once (about 40 s) and kept in the cache.
+
+    Where the cache has no room, it is kept in the system's folder for temporary files until this process ends.
+
+    Raises
+    ------
+    NoRoomError
+        There is no room there either.
+    ModelError
+        The name resolves to nothing, or the embedded model's file is not the one that this version expects.
+    """
+    model = local_model(name)
+    if model is None:
+        return _whole_hub_folder(name, report)
+    if not model.is_gguf:
+        return model.path
+    folder = _prepared(model) or _prepare(model, report)[0]
+    if folder is None:
+        raise NoRoomError(
+            f"The model {name} has to be unpacked into files of some 4 bytes a weight, for which there is no room in {prepared_folder(model).parent} nor "
+            "among the temporary files; make room, or name another folder with SOFT_PROMPT_EXPLORER_CACHE."
+        )
+    return folder
+
+
+def load_model(name: str, *, device: str | None = None, report: Report = no_report):
+    """The frozen model and its tokenizer, in float32, on `device` (chosen by `pick_device` when not given).
+
+    Returns
+    -------
+    (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
+    """
+    local = local_model(name)
+    if local is None and is_at_hand(name):  # before gigabytes are fetched
+        check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
+    if local is not None and local.is_gguf and _prepared(local) is None:
+        folder, unpacked = _prepare(local, report)
+    else:
+        folder, unpacked = prepare_model(name, report=report), None
+    model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
+    return model.to(device or pick_device()).eval().requires_grad_(False), tokenizer
+
+
+def _loaded(name: str, folder: Path):
+    check_is_causal(name, read_json_object(folder / "config.json", ModelError))
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    tokenizer = _tokenizer_in(folder, name)
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise
+        raise ModelError(
+            f"The model {name} cannot be loaded ({type(error).__name__}: {reason(error)}); it has to be a whole causal language model."
+        ) from error
+    if found["missing_keys"]:  # transformers draws them at random
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"The model {name} lacks {len(missing)} of a causal language model's weights ({printable(missing[0])[:80]}), and with random ones in their place "
+            "its answers would mean nothing; name a whole model."
+        )
+    return model, tokenizer
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of a model that is at hand, as transformers loads it. Nothing is fetched and no model is converted.
+
+    Raises
+    ------
+    ModelError
+        The model is not on this machine, or its tokenizer cannot be read.
+    """
+    if not is_at_hand(name):
+        raise NoSuchModelError(f"The model {name[:80]!r} is not on this machine; fetch it with the command `prepare`.")
+    model = resolve_model(name)
+    if not model.is_gguf:
+        return _tokenizer_in(model.path, name)
+    if prepared_folder(model).exists():
+        return _tokenizer_in(prepared_folder(model), name)
+    from analysis.models.gguf_file import GgufFile
+
+    GgufFile(model.path)  # counted before it is read
+    return _tokenizer_in(model.path.parent, name, gguf_file=model.path.name)
+
+
+def check_is_causal(name: str, config: dict) -> None:
+    """Refuse a model that does not write text from left to right: a question put to it would be answered by weights that nobody trained.
+
+    Parameters
+    ----------
+    config : the content of its config.json.
+
+    Raises
+    ------
+    ModelError
+        It is an encoder, an encoder-decoder, or a model with a head for another purpose, by its architectures or its model_type.
+    """
+    listed_there = config.get("architectures")
+    architectures = [each for each in listed_there if isinstance(each, str)] if isinstance(listed_there, list) else []
+    family = str(config.get("model_type", ""))
+    if config.get("is_encoder_decoder") is True or f" {family} " in _ENCODER_DECODERS:
+        what = "an encoder-decoder"
+    elif f" {family} " in _ENCODERS and config.get("is_decoder") is not True:
+        what = "an encoder"
+    elif architectures and not any(re.search(r"(CausalLM|LMHead(Model)?|ForConditionalGeneration|Model)$", each) for each in architectures):
+        what = "of another kind"
+    else:
+        return
+    kind = f" ({architectures[0][:60]})" if architectures else f" ({family[:60]})"
+    raise ModelError(
+        f"The model {name} is {what}{printable(kind)} and no causal language model, so it cannot be asked what comes next; name one that writes text from left to right."
+    )
+
+
+def _tokenizer_in(folder: Path, name: str, **options):
+    from transformers import AutoTokenizer
+
+    if not options and (folder / "tokenizer.json").is_file():
+        from analysis.models.tokenizer_file import checked_spec
+
+        checked_spec(folder / "tokenizer.json")
+    try:
+        with panics_caught():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except Exception as error:  # whatever the readers of six formats raise
+        raise ModelError(
+            f"The tokenizer of {name} cannot be loaded ({type(error).__name__}: {reason(error)}); copy the model's own beside its config.json."
+        ) from error
+
+
+def model_sha256(name: str) -> str:
+    """The sha256 of the model's weights: of the `.gguf` file, or over its safetensors files in the order of their names.
+
+    Of a hub model all the weights are read, and fetched where need be: the folder of its vocabulary holds only the input embeddings.
+    """
+    model = local_model(name)
+    if model is not None and model.is_gguf:
+        return _gguf_sha256(model)
+    digest = hashlib.sha256()
+    for path in sorted(prepare_model(name).glob("*.safetensors")):
+        digest.update(bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()
+
+
+def _gguf_sha256(model: ModelFiles) -> str:
+    """The sha256 of a `.gguf` file; of those that this version expects, it is known and checked where they are unpacked or joined."""
+    known = {"embedded": EMBEDDED_SHA256, "optional": GEMMA_SHA256}
+    return known.get(model.kind) or file_sha256(model.path)
+
+
+def _prepared(model: ModelFiles) -> Path | None:
+    """The folder into which a GGUF model was converted, if it is there and as it was written."""
+    return whole_folder("models", prepared_folder(model).name)
+
+
+def _prepare(model: ModelFiles, report: Report):
+    """Convert a GGUF model. Answers its folder and None, or where there is no room for it None and what was unpacked."""
+    folder = prepared_folder(model)
+    if model.kind == "gguf":
+        from analysis.models.gguf_file import GgufFile
+
+        check_is_causal(model.name, {"model_type": GgufFile(model.path).text("general.architecture")})
+    with locked(folder.with_name(f"{folder.name}.lock")):  # two processes that start together convert once
+        if (done := _prepared(model)) is not None:
+            return done, None
+        if model.kind == "embedded":
+            report(0.0, "checking the model's file")
+            check_embedded(model.path)
+        unpacked = _unpacked(model.path, report)
+        report(0.95, "writing the unpacked weights")
+        place = make_folder("models", folder.name, lambda partial: [part.save_pretrained(partial) for part in unpacked])
+    report(1.0, "ready")
+    return place, unpacked if place is None else None
+
+
+def _unpacked(gguf: Path, report: Report):
+    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer.
+
+    Raises
+    ------
+    ModelError
+        It is of an architecture that transformers does not unpack, or damaged.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    unpacking = logging.getLogger("transformers.quantizers.quantizer_gguf")
+    level, unpacking.level = unpacking.level, logging.ERROR  # it warns that it unpacks the weights; that is what is wanted
+    try:
+        report(0.02, "reading the tokenizer")
+        tokenizer = _unpacked_part(AutoTokenizer, gguf)
+        report(0.35, "unpacking the weights")
+        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=torch.float32, trust_remote_code=False)
+    finally:
+        unpacking.setLevel(level)
+    # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
+
+
+def _unpacked_part(kind, gguf: Path, **options):
+    try:
+        with panics_caught():
+            return kind.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+    except Exception as error:  # whatever a file that is not a whole model makes transformers raise
+        raise ModelError(
+            f"The file {gguf.name} cannot be unpacked as a causal language model ({type(error).__name__}: {reason(error)}); give another, or the model's folder."
+        ) from error
+
+
+def _whole_hub_folder(name: str, report: Report) -> Path:
+    """The person's Hugging Face snapshot of a model, with all its weights; fetched only where it is not whole."""
+    import huggingface_hub
+
+    from analysis.models import hub
+
+    folder = hub.whole_snapshot(name)
+    if folder is not None:
+        return folder
+    report(0.0, f"asking the hub for {name}")
+    hub.latest_commit(name, tried=places_tried(name))  # whoever is without a network is told so in seconds
+    report(0.2, f"fetching the weights of {name}")
+    try:
+        huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "tokenizer.model", "spiece.model"])
+    except Exception as error:  # whatever the network or the hub raises
+        raise ModelError(
+            f"The weights of {name} could not be fetched from the hub ({type(error).__name__}); give a local folder instead."
+        ) from error
+    folder = hub.whole_snapshot(name)
+    if folder is None:
+        raise ModelError(f"The hub's {name} holds no tokenizer, or not all of its weights as safetensors; give a local folder instead.")
+    return folder

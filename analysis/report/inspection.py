@@ -1,0 +1,213 @@
+"""What is in these files: one row a file, without running a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from analysis.adapters.tensors import MAX_TENSORS
+from analysis.core.errors import AdapterError, ModelError
+from analysis.core.progress import Report, no_report
+from analysis.core.words import printable
+from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
+from analysis.models.names import is_at_hand, is_hub_id
+from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.prompts.starts import mark_of, names_start, start_from_config
+from analysis.prompts.untrained import untrained
+
+COLUMNS = [
+    "path",
+    "kind",
+    "format",
+    "tensors",
+    "virtual_tokens",
+    "width",
+    "dtype",
+    "base_model",
+    "method",
+    "norm_median",
+    "sha256",
+    "notes",
+]
+SHORTEST, LONGEST = 0.01, 100.0  # norms within these multiples of the vocabulary's are nothing to remark on
+
+
+def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Report = no_report) -> pd.DataFrame:
+    """One row a file or folder, with the columns of `COLUMNS`; norm_median is that of the virtual tokens.
+
+    A file that is refused has no kind, and its notes hold the sentence that says why, so that one bad file among many loses nothing.
+
+    Parameters
+    ----------
+    model : whose vocabulary the norms are compared with; each prompt's own where it is on this machine when None.
+
+    Raises
+    ------
+    ModelError
+        `model` resolves to nothing.
+    """
+    vocabulary = None if model is None else load_vocabulary(model, report=report)
+    rows = []
+    for i, path in enumerate(paths):
+        if len(paths) > 1:
+            report(i / len(paths), f"reading {printable(Path(path).name)}")
+        rows.append(_row(path, vocabulary))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"virtual_tokens": "Int64", "width": "Int64", "tensors": "Int64"})
+
+
+def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
+    """The row of `inspect` for an adapter that was read, from `kind` on."""
+    source = adapter.source
+    row = {
+        "kind": adapter.kind,
+        "format": source.format,
+        "tensors": source.tensors,
+        "dtype": source.dtype,
+        "base_model": adapter.base_model and printable(adapter.base_model),
+        "method": adapter.method,
+        "sha256": source.sha256,
+        "notes": "; ".join(notes_on(adapter, vocabulary)),
+    }
+    if isinstance(adapter, SoftPrompt):
+        row |= {"virtual_tokens": len(adapter), "width": adapter.width, "norm_median": float(np.median(adapter.norms))}
+    return row
+
+
+def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> list[str]:
+    """What a person should know of an adapter. Of a LoRA every factor is read for it, one module at a time.
+
+    Parameters
+    ----------
+    vocabulary : whose norms a prompt's are compared with; the prompt's own, where it is on this machine, when None.
+    """
+    found = _lora_notes(adapter) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
+    return [printable(note) for note in found]
+
+
+def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
+    """One row a virtual token: position, part (of an encoder-decoder; else empty), norm (Euclidean)."""
+    parts = [part for part, rows in prompt.parts or (("", len(prompt)),) for _ in range(rows)]
+    return pd.DataFrame({"position": np.arange(len(prompt)), "part": parts, "norm": prompt.norms})
+
+
+def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
+    """What was checked of a file before it was read: rows of check and found."""
+    source = adapter.source
+    shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} × {adapter.width}, every value finite"
+    rows = [
+        ("format", source.format),
+        ("tensors", f"{source.tensors:,}, at most {MAX_TENSORS:,}"),
+        ("what was read", f"{shape}, {source.dtype}"),
+        *source.checks,
+        ("sha256", source.sha256),
+    ]
+    return pd.DataFrame([tuple(map(printable, row)) for row in rows], columns=["check", "found"])
+
+
+def modules(lora: LoraAdapter) -> pd.DataFrame:
+    """One row a module of a LoRA: module, rank, out_features, in_features, scaling, dtype."""
+    rows = [
+        (printable(path), factors.rank, factors.out_features, factors.in_features, factors.scaling, factors.dtype)
+        for path, factors in lora.modules.items()
+    ]
+    return pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
+
+
+def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
+    try:
+        return {"path": printable(str(path)), **describe(load_adapter(path), vocabulary)}
+    except AdapterError as error:
+        return {"path": printable(str(path)), "notes": str(error)}
+
+
+def _vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
+    """The vocabulary that a prompt is read against by default, if no network is needed for it and the widths agree."""
+    named = prompt.base_model or EMBEDDED_MODEL
+    if named in EMBEDDED_ALIASES:
+        named = EMBEDDED_MODEL
+    if named == EMBEDDED_MODEL and prompt.width != EMBEDDED_WIDTH:
+        return None
+    try:
+        if named != EMBEDDED_MODEL and not (is_hub_id(named) and is_at_hand(named)):  # a path in an adapter is not followed
+            return None
+        found = load_vocabulary(named)
+    except ModelError:
+        return None
+    return found if found.width == prompt.width else None
+
+
+def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
+    norms = prompt.norms
+    if prompt.kind == "soft_prompt":
+        vocabulary = vocabulary or _vocabulary_at_hand(prompt)
+        if vocabulary is not None:
+            prompt = start_from_config(prompt, vocabulary)
+    notes = list(prompt.notes)
+    why = untrained(prompt, vocabulary)
+    if why is not None:
+        notes.append(why)
+    notes += _base_model_notes(prompt.base_model)
+    if prompt.kind == "soft_prompt":
+        notes += _start_notes(prompt, vocabulary)
+    start = 0
+    for part, rows in prompt.parts:
+        notes.append(f"tokens {start} to {start + rows - 1} are the {part}'s")
+        start += rows
+    repeated = len(prompt) - len(np.unique(prompt.embeddings, axis=0))
+    if repeated and norms.any():
+        from_text = str(prompt.metadata.get("prompt_tuning_init", "")).upper().endswith("TEXT")
+        why = ", as initialisation from a short text makes them" if from_text else ""
+        notes.append(f"{repeated} of {len(prompt)} rows repeat another{why}")
+    if vocabulary is not None and prompt.kind == "soft_prompt" and prompt.width == vocabulary.width:
+        ratios = norms / vocabulary.median_norm
+        for odd, word in ((ratios < SHORTEST, "under 0.01"), (ratios > LONGEST, "over 100")):
+            if odd.any() and norms.any():
+                notes.append(f"the norm of {int(odd.sum())} of {len(prompt)} tokens is {word} times that of {vocabulary.model}'s words")
+    return notes
+
+
+def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
+    if mark_of(prompt):
+        return [f"the initial values are taken {mark_of(prompt)[2:-1]}"]
+    if prompt.initial is not None:
+        return []
+    if names_start(prompt) and vocabulary is None:
+        return ["the initial values are named by the config, and the vocabulary that tells their rows is not on this machine; give --model"]
+    return ["the initial values are unknown"]
+
+
+def _lora_notes(lora: LoraAdapter) -> list[str]:
+    ranks = Counter(factors.rank for factors in lora.modules.values())
+    shown = ", ".join(f"{rank}" for rank, _ in ranks.most_common(4)) + (" and more" if len(ranks) > 4 else "")
+    notes = [f"{len(lora)} modules of rank {shown}", *lora.notes, *_base_model_notes(lora.base_model)]
+    untrained, damaged = 0, []
+    for path, factors in lora.modules.items():
+        A, B = factors.A, factors.B
+        untrained += not (A.any() and B.any())  # PEFT starts from B = 0, in an embedding from A = 0
+        if not (np.isfinite(A).all() and np.isfinite(B).all()):
+            damaged.append(path)
+    if untrained:
+        notes.append(
+            "never trained: every update is zero (B = 0)"
+            if untrained == len(lora)
+            else f"never trained in {untrained} of {len(lora)} modules: their update is zero (B = 0)"
+        )
+    if damaged:
+        notes.append(f"NaN or infinity in {len(damaged)} modules, the first {damaged[0]}: the training diverged or the file is damaged")
+    if lora.textual_inversion is not None:
+        words = lora.textual_inversion
+        notes.append(f"also holds textual-inversion vectors {len(words)} × {words.width} ({', '.join(words.metadata['words'][:4])})")
+    return notes
+
+
+def _base_model_notes(base_model: str | None) -> list[str]:
+    if base_model is None:
+        return ["the base model is unknown"]
+    if base_model in EMBEDDED_ALIASES and base_model != EMBEDDED_MODEL:
+        return [f"{EMBEDDED_MODEL} is the 4-bit copy of the base model"]
+    return []

@@ -1,0 +1,199 @@
+"""Everything that is known of some adapters as one HTML page to keep, to send and to print: no script, nothing fetched, every stranger's text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from analysis.adapters import LoraAdapter, SoftPrompt
+from analysis.behaviour.interventions import INTERVENTIONS, WHOLE, row_label
+from analysis.behaviour.verdict import Judged
+from analysis.core.errors import InputError
+from analysis.core.progress import Report, no_report
+from analysis.core.words import p_value, printable, shown, signed
+from analysis.loras.spectra import health, spectra
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.clusters import find_clusters, is_echo, is_real, may_be_echo
+from analysis.prompts.direction import table_of, task_direction
+from analysis.prompts.neighbours import neighbours
+from analysis.prompts.readings import SHAPES, VERDICTS, readings
+from analysis.prompts.similarity import matched, similarity
+from analysis.prompts.starts import plain_verdict
+
+TOP_K = 5
+DIRECTION_WORDS = 10
+TEMPLATE = "report.html"
+MOST_CELLS = 4_000  # of the table of effective ranks; a larger one nobody looks at, and a hostile file could make it endless
+LONGEST = 300  # characters of a stranger's text
+
+
+@dataclass(frozen=True, eq=False)
+class PromptReport:
+    """What the page says of one soft prompt.
+
+    Attributes
+    ----------
+    tokens : a row a virtual token: those of `analysis.prompts.readings.readings`, and words, its `TOP_K` nearest with their scores, as text.
+    direction : of `analysis.prompts.direction.direction`; None where nothing is known to have moved.
+    asked : None where the model was not asked.
+    example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
+    """
+
+    prompt: SoftPrompt
+    tokens: pd.DataFrame
+    direction: pd.DataFrame | None
+    asked: Judged | None
+    example: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LoraReport:
+    """What the page says of one LoRA: the tables of `analysis.loras.spectra.spectra` and `health`."""
+
+    adapter: LoraAdapter
+    spectra: pd.DataFrame
+    health: pd.DataFrame
+
+
+def of_prompt(
+    prompt: SoftPrompt,
+    vocabulary: Vocabulary,
+    *,
+    asked: Judged | None = None,
+    example: str | None = None,
+    note: str | None = None,
+    report: Report = no_report,
+) -> PromptReport:
+    """Read one prompt.
+
+    Parameters
+    ----------
+    asked, example, note : see `PromptReport`.
+
+    Raises
+    ------
+    InputError
+        It does not fit the vocabulary, or its rows are no input embeddings.
+    """
+    read = readings(prompt, vocabulary, report=report) if asked is None else asked.read
+    words = neighbours(prompt, vocabulary, top_k=TOP_K, report=report)
+    cells = [f"{shown(token)} {score:.2f}" for token, score in zip(words["token"], words["score"], strict=True)]
+    by_token = words.assign(cell=cells).groupby("position")["cell"].agg(" · ".join)
+    if asked is not None:
+        found = asked.direction
+    else:
+        moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
+        found = task_direction([prompt], vocabulary, report=report) if moved else None
+    shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note)
+
+
+def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
+    """Measure one LoRA.
+
+    Raises
+    ------
+    AdapterError
+        A factor holds NaN or infinity, or cannot be read.
+    """
+    table = spectra(adapter, report=report)
+    return LoraReport(adapter, table, health(adapter, table))
+
+
+def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, report: Report = no_report) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    parts : in the order in which they stand there; prompts are compared with each other where there are several.
+    vocabulary : that the prompts were read against; None where there are LoRAs alone.
+    """
+    import jinja2
+
+    prompts = [part.prompt for part in parts if isinstance(part, PromptReport)]
+    together = len(prompts) > 1
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "word": lambda token: "" if pd.isna(token) else shown(token),
+        "signed": _signed,
+        "p": _p,
+        "known": lambda value: "" if pd.isna(value) else value,
+        "text": _text,
+    }
+    clusters, no_clusters = None, "None were found."
+    if together:
+        try:
+            clusters = find_clusters(prompts, vocabulary, report=report).clusters
+        except InputError as error:  # too few tokens, or too many
+            no_clusters = str(error)
+    template = environment.from_string(resources.files("analysis.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        title=f"What can be read in {_text(_name(parts[0])) if len(parts) == 1 else 'these adapters'}",
+        prompts=[part for part in parts if isinstance(part, PromptReport)],
+        loras=[part for part in parts if isinstance(part, LoraReport)],
+        vocabulary=vocabulary,
+        similarity=_similarity(prompts, vocabulary, report) if together else None,
+        clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters), of_unknown=may_be_echo(clusters)),
+        no_clusters=no_clusters,
+        chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
+    )  # fmt: skip
+
+
+def _name(part: PromptReport | LoraReport) -> str:
+    return part.prompt.name if isinstance(part, PromptReport) else part.adapter.name
+
+
+def _text(value: object) -> str:
+    """A stranger's text: no character that cannot be printed or that turns the line around, and no endless line."""
+    text = printable(str(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, report: Report) -> pd.DataFrame:
+    """`similarity`, and together: how many of the matched tokens of each pair started from the same values, in words."""
+    table = similarity(prompts, vocabulary, report=report)
+    pairs = [matched(a, b, vocabulary)["same_start"] for a, b in combinations(prompts, 2)]
+    return table.assign(together=["unknown" if same.isna().any() else f"{int(same.sum())} of {len(same)}" for same in pairs])
+
+
+def _chart(table: pd.DataFrame) -> dict:
+    """The interventions that change more than one token, as points with intervals: places in a drawing 1,000 wide, zero among them."""
+    rows = table[table["position"].isna() & (table["intervention"] != WHOLE)]
+    values = rows[["score_change_low", "score_change", "score_change_high"]].to_numpy(np.float64)
+    least, most = min(0.0, values.min()), max(0.0, values.max())
+    span = (most - least) or 1.0
+    left, width = 400, 560
+
+    def place(value: float) -> float:
+        return round(left + width * (value - least) / span, 1)
+
+    points = [
+        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": row.intervention.startswith("random direction")}
+        for row, (low, value, high) in zip(rows.itertuples(), values, strict=True)
+    ]  # fmt: skip
+    return {"points": points, "zero": place(0.0), "least": least, "most": most, "left": left, "right": left + width, "measure": table["measure"].iloc[0]}  # fmt: skip
+
+
+def _spectrum(table: pd.DataFrame) -> dict | None:
+    """Effective ranks by layer and projection, where the modules' names tell both and no two share a place; else None."""
+    placed = table.dropna(subset=["layer"])
+    if not len(placed) or placed.duplicated(["layer", "projection"]).any():
+        return None
+    grid = placed.pivot(index="layer", columns="projection", values="effective_rank")
+    if grid.size > MOST_CELLS:
+        return None
+    return {"layers": [int(layer) for layer in grid.index], "projections": list(grid.columns), "values": grid.to_numpy(), "most": float(placed["rank"].max())}  # fmt: skip
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return "" if pd.isna(value) else signed(value, digits)
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else p_value(value)

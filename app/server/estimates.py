@@ -1,0 +1,174 @@
+"""What a training will take, told before it starts: time and memory from runs that were made before, and the number of parameters that learn.
+
+Nothing is loaded and nothing is fetched. A step's work is taken to grow with the tokens that are read and with the model's parameters, so that a run of one
+method on one task says something of every other; the nearer the runs that it is taken from, the better the estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.adapters.run_file import read_description
+from analysis.core.errors import InputError, ModelError
+from analysis.core.folders import read_json_object
+from analysis.models import hub
+from analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
+from analysis.models.gemma import GEMMA_MODEL
+from analysis.models.names import is_hub_id
+from analysis.models.size import total_parameters
+from analysis.models.weights import is_prepared, prepare_model
+from analysis.tasks.finding import get_task
+from analysis.tasks.task import Task
+from trained_prompts.runs import store
+from trained_prompts.training.config import TrainingConfig
+
+CHARACTERS_A_TOKEN = 4
+FORWARD = 0.4  # of a step's work: its other part is the way back
+WRITING = 4  # times as much where answers are written token by token
+FULL = 2.5  # times a step's work where every weight learns
+# Measured on the embedded model: what Python and the libraries hold, and what a step keeps for the way back, by tokens and parameters.
+LIBRARIES, KEPT_A_TOKEN = 0.7e9, 0.009
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds : training, scores while it learns, and held-out scores.
+    memory : bytes held at most, the model with it.
+    basis : the runs that both are taken from, in words.
+    """
+
+    seconds: float
+    memory: float
+    basis: str
+
+
+def estimate(config: TrainingConfig, *, limit: int) -> Estimate | None:
+    """What a run will take on this machine; None where the model's size is not known before it is loaded."""
+    parameters = total_parameters(config.model)
+    past = _past_runs()
+    if parameters is None or not len(past):
+        return None
+    nearness = [
+        (row.origin == "yours", row.model == config.model, row.method == config.method, row.task == config.task)
+        for row in past.itertuples()
+    ]
+    near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
+    task = config.asked_task()
+    a_step = _work(config.method, config.batch_size, config.described().get("tokens", 0), task, parameters)
+    held_out = min(limit, len(task.examples("held-out")))
+    steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
+    seconds = near["seconds_a_unit"].median() * a_step * steps
+    (yours, same_model, same_method, _) = max(nearness)
+    measured = near["peak_memory"].median() if yours and same_model and same_method else math.nan
+    memory = _memory(config, task, parameters) if math.isnan(measured) else measured
+    which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
+    return Estimate(seconds, memory, which if yours else "runs that ship, made on two cores")
+
+
+def trainable_parameters(config: TrainingConfig) -> int | None:
+    """How many parameters learn; None where that depends on a model that is not unpacked yet, or not at hand."""
+    if config.method == "prompt-tuning" and config.model == EMBEDDED_MODEL:
+        return config.tokens * EMBEDDED_WIDTH
+    folder = _folder(config.model)
+    if folder is None:
+        return None
+    settings = _settings(folder)
+    width, layers, heads = (settings.get(name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    if config.method == "lora":
+        changed = [
+            shape
+            for name, shape in _shapes(folder).items()
+            if name.removesuffix(".weight").rpartition(".")[2] in config.targets and len(shape) == 2
+        ]
+        return config.rank * sum(map(sum, changed)) or None
+    if config.method == "full":
+        return total_parameters(config.model)
+    if not (width and layers and heads):
+        return None
+    if config.method == "prefix-tuning":
+        keys = settings.get("num_key_value_heads") or heads
+        return config.tokens * 2 * layers * keys * (settings.get("head_dim") or width // heads)
+    network = 3 * (width * width + width) if config.method == "p-tuning" else 0
+    return config.tokens * width + network
+
+
+def _past_runs() -> pd.DataFrame:
+    """A row a run whose time and model's size are known: origin, model, method, task, seconds_a_unit (of work), peak_memory (bytes)."""
+    rows = []
+    for run in store.list_runs().itertuples():
+        with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            made = read_description(Path(run.path))
+            config, parameters, task = made["config"], total_parameters(run.model), get_task(run.task)
+            steps = _steps_made(run.method, run.steps, config["batch_size"], config.get("validate_every"), task, 0)
+            work = steps * _work(run.method, config["batch_size"], config.get("tokens", 0), task, parameters)
+            rows.append(
+                (run.origin, run.model, run.method, run.task, made["seconds_training"] / work, made.get("peak_memory_bytes") or math.nan)
+            )
+    return pd.DataFrame(rows, columns=["origin", "model", "method", "task", "seconds_a_unit", "peak_memory"])
+
+
+def _work(method: str, batch_size: int, virtual_tokens: int, task: Task, parameters: int) -> float:
+    """Of one step, in a unit of no name."""
+    tokens = batch_size * (_tokens(task)[0] + virtual_tokens)
+    return tokens * parameters * (FULL if method == "full" else 1.0)
+
+
+def _steps_made(method: str, steps: int, batch_size: int, validate_every: int | None, task: Task, held_out: int) -> float:
+    """How many steps' work a run is: its own, and those that scoring on examples set aside and on held-out ones is worth."""
+    scored = held_out * (3 if method in ("prompt-tuning", "p-tuning") else 2)
+    if validate_every:
+        scored += len(task.for_training(watched=True)[1]) * (1 + steps // validate_every)
+    forward = FORWARD * (WRITING if task.scored_by == "rouge" else 1.0) / (FULL if method == "full" else 1.0)
+    return steps + scored / batch_size * forward
+
+
+def _memory(config: TrainingConfig, task: Task, parameters: int) -> float:
+    """A rule of thumb; a model that is trained whole is there as a copy, with its gradients and Adam's two moments."""
+    weights = 4 * parameters * (5 if config.method == "full" else 1)
+    longest = config.batch_size * (_tokens(task)[1] + config.described().get("tokens", 0))
+    return LIBRARIES + weights + KEPT_A_TOKEN * parameters * longest
+
+
+@lru_cache(maxsize=64)
+def _tokens(task: Task) -> tuple[float, float]:
+    """About how many tokens an example has in the mean, and at most."""
+    table = task.examples("train")
+    lengths = (table["text"].str.len() + table["target"].str.len()) / CHARACTERS_A_TOKEN
+    return float(lengths.mean()), float(lengths.max())
+
+
+def _folder(model: str) -> Path | None:
+    """Where the model's weights are, unpacked; None where they are not. The hub is not asked."""
+    try:
+        if is_hub_id(model) and model not in (EMBEDDED_MODEL, GEMMA_MODEL):
+            return hub.whole_snapshot(model)
+        return prepare_model(model) if is_prepared(model) else None
+    except InputError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights by name, from the headers of its files."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    return shapes
+
+
+def _settings(folder: Path) -> dict:
+    settings = read_json_object(folder / "config.json", ModelError)
+    return settings.get("text_config") or settings

@@ -1,0 +1,183 @@
+"""Grids of runs: many settings of one task, on one machine or on a cluster, by the same call.
+
+A cell is one run under a name that says what is particular to it. A finished cell is a folder as `store.save` writes it, and is not trained again; one
+that was broken off goes on from its checkpoint. So a sweep that was killed goes on where it was. Cells that share a process share one frozen model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+
+from analysis.core.errors import InputError
+from analysis.core.progress import Report, no_report
+from analysis.models.weights import load_model
+from trained_prompts.runs import recorded as runs
+from trained_prompts.runs import store
+from trained_prompts.training.config import TrainingConfig
+
+Engine = Literal["loky", "dask", "ray"]
+AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary
+LONGEST = 64  # characters of a run's name
+_one_at_a_time = threading.Lock()  # in a process: its one model is changed while it trains, and a Dask worker may have several threads
+_INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
+
+
+def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfig]:
+    """Every combination of the axes' values, by names such as `tokens-5-seed-1`.
+
+    Parameters
+    ----------
+    base : the settings that all cells share.
+    axes : values by a name of `AXES`; an axis of one value is not in the names.
+
+    Raises
+    ------
+    InputError
+        A value is not possible, or an axis is not known.
+    """
+    for axis in axes:
+        if axis not in AXES:
+            raise InputError(f"A sweep cannot vary {axis!r}; it can vary {', '.join(AXES)}.")
+    varied = [axis for axis, values in axes.items() if len(values) > 1]
+    cells = {}
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        label = "-".join(f"{axis.replace('_', '-')}-{changes[axis]}" for axis in varied)
+        # α and the learning rate are derived where nobody named them, so they are derived anew for each cell.
+        derived = {"alpha": None} if "rank" in changes and base.alpha == 2.0 * base.rank else {}
+        cells[_name_of(label)] = replace(base, **changes, **derived)
+    return cells
+
+
+def _name_of(label: str) -> str:
+    """A name that a run may have: one that is too long ends in a digest of the rest."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", label) or "only"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
+
+
+def sweep(
+    cells: dict[str, TrainingConfig], folder: Path, *, engine: Engine = "loky", workers: int = 1, scheduler: str | None = None,
+    limit: int | None = None, report: Report = no_report,
+) -> pd.DataFrame:  # fmt: skip
+    """Train and score every cell that `folder` does not hold yet.
+
+    Parameters
+    ----------
+    cells : of `grid`.
+    folder : where the cells' runs are kept; on a cluster, one that all machines see.
+    engine : `loky`, processes of this machine; `dask`, the workers of a scheduler, or of one made here; `ray`.
+    workers : how many cells at once, at least 1; on a cluster that is there, as many as its workers have processes.
+    scheduler : the address of a Dask or Ray cluster; None makes one on this machine.
+    limit : the first so many held-out examples; all when None.
+
+    Returns
+    -------
+    The rows of `store.list_runs` of all cells, with the column origin holding the folder's name. A cell that failed has a row with its name, and
+    what went wrong in the column error.
+
+    Raises
+    ------
+    InputError
+        The engine is not installed, or not known.
+    """
+    if engine not in get_args(Engine):
+        raise InputError(f"No engine is called {engine!r}; the engines are {', '.join(get_args(Engine))}.")
+    if workers < 1:
+        raise InputError(f"A sweep has 1 or more workers, not {workers}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = {name: config for name, config in cells.items() if not (folder / name / "run.json").is_file()}
+    failed: dict[str, str] = {}
+    report((len(cells) - len(waiting)) / len(cells), f"{len(cells) - len(waiting)} of {len(cells)} cells were finished before")
+    calls = [(name, config, folder, limit) for name, config in waiting.items()]
+    for done, (name, error) in enumerate(_outcomes(engine, workers, scheduler, calls), start=len(cells) - len(waiting) + 1):
+        if error is not None:
+            failed[name] = error
+        report(done / len(cells), f"{done} of {len(cells)} cells")
+    failed |= {name: why for name, why in store.left_out(folder).items() if name in cells}  # a folder that was there before, and is no run
+    table = store.list_folder(folder, folder.name)
+    table = table[table["name"].isin(cells)]
+    table = table.assign(error=table["name"].map(failed))  # of a run whose loss became no number, what it had learned before is there
+    missing = pd.DataFrame(
+        [{"name": name, "origin": folder.name, "error": error} for name, error in failed.items() if name not in set(table["name"])]
+    )
+    return pd.concat([table, missing], ignore_index=True) if len(missing) else table
+
+
+def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) -> tuple[str, str | None]:
+    """One cell's name, and what went wrong with it, if anything."""
+    try:
+        with _one_at_a_time:
+            runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
+    except InputError as error:
+        return name, str(error)
+    return name, None
+
+
+@lru_cache(maxsize=1)
+def _model(name: str) -> tuple:
+    """The frozen model of this process."""
+    return load_model(name)
+
+
+def _outcomes(engine: Engine, workers: int, scheduler: str | None, calls: list[tuple]) -> Iterator[tuple[str, str | None]]:
+    """What `_cell` answers to each of these arguments, in any order."""
+    with ExitStack() as stack:
+        if engine == "dask":
+            # Not by joblib, whose Dask backend hands nothing to a cluster of one thread, and computes here instead.
+            from distributed import as_completed
+
+            client = stack.enter_context(_dask(workers, scheduler))
+            cells = [client.submit(_cell, *call, pure=False) for call in calls]
+            yield from (cell.result() for cell in as_completed(cells))
+            return
+        from joblib import Parallel, delayed, parallel_config
+
+        as_they_end = {"return_as": "generator_unordered"}
+        if engine == "ray":
+            _start_ray(workers, scheduler)
+            as_they_end = {}
+        stack.enter_context(parallel_config(engine, n_jobs=workers))
+        yield from Parallel(**as_they_end)(delayed(_cell)(*call) for call in calls)
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator:
+    """A client of the scheduler at this address, or of a cluster made here."""
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise _not_installed("dask") from error
+    with ExitStack() as stack:
+        cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+        try:
+            client = stack.enter_context(Client(cluster))
+        except OSError as error:
+            raise InputError(
+                f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or leave --scheduler out."
+            ) from error
+        yield client
+
+
+def _start_ray(workers: int, scheduler: str | None) -> None:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ModuleNotFoundError as error:
+        raise _not_installed("ray") from error
+    ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
+    register_ray()
+
+
+def _not_installed(engine: str) -> InputError:
+    return InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.")

@@ -1,0 +1,41 @@
+"""What a LoRA still knows of its task when it is cut down to fewer ranks."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.adapters import LoraAdapter
+from analysis.asking.in_front import with_lora
+from analysis.asking.lora import applied
+from analysis.asking.scores import score
+from analysis.core.progress import Report, no_report
+from analysis.loras.truncation import truncate
+from analysis.tasks.finding import get_task
+from analysis.tasks.task import Task
+
+
+def score_truncated(
+    adapter: LoraAdapter, energy: float, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
+) -> pd.DataFrame:
+    """The held-out score of the smaller copy that `analysis.loras.truncation.truncate` makes of a LoRA: one row, see `evaluation.score`.
+
+    Parameters
+    ----------
+    energy : the share of each module's energy that is kept, above 0 and at most 1.
+    language_model, limit : as those of `evaluation.compare_lora`, whose rows this one goes with.
+
+    Raises
+    ------
+    InputError
+        The LoRA cannot be cut or does not fit the model, or there is no such task.
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    with tempfile.TemporaryDirectory() as folder:
+        truncate(adapter, energy, Path(folder) / "cut")
+        with with_lora(language_model, applied(language_model[0], Path(folder) / "cut")) as subject:
+            return score(
+                f"{adapter.name} at {energy:.0%} of its energy", subject, task, task.examples("held-out").head(limit), report=report
+            )

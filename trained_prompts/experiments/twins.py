@@ -1,0 +1,105 @@
+"""Twins are made here: the same prompt trained again on answers that were dealt out anew among the examples (see `analysis.prompts.twins`).
+
+A twin lies in the folder of its run, `twin-1.safetensors` and so on: the rows in 16 bits, and how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from analysis.adapters import load_soft_prompt
+from analysis.adapters.run_file import read_description
+from analysis.behaviour.of_task import examples_of
+from analysis.core.errors import InputError
+from analysis.core.folders import write_whole
+from analysis.core.progress import Report, no_report
+from analysis.models.weights import load_model
+from trained_prompts.runs import store
+from trained_prompts.training.config import TrainingConfig
+from trained_prompts.training.trainer import train
+
+LAST_STEPS = 10  # over which the loss that is told is averaged
+
+
+def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 100, report: Report = no_report) -> None:
+    """Train the twins of runs, as far as they do not lie there yet.
+
+    Parameters
+    ----------
+    shuffles : their numbers; each deals out the answers in its own way.
+    limit : each twin is scored on the first so many held-out examples.
+
+    Raises
+    ------
+    InputError
+        There is no such run, it is no run of prompt tuning, or its model or task is not at hand.
+    """
+    language_model: tuple = (None, None)
+    wanted = [(name, shuffle) for name in names for shuffle in shuffles]
+    for i, (name, shuffle) in enumerate(wanted):
+
+        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
+            report((i + share) / len(wanted), f"{name}: {doing}")
+
+        path = store.find(name) / f"twin-{shuffle}.safetensors"
+        if path.is_file():
+            continue
+        config = twin_config(name, shuffle)
+        if language_model[0] != config.model:
+            language_model = (config.model, load_model(config.model, report=report_part))
+        _train_and_keep(config, path, language_model[1], limit, report_part)
+
+
+def twin_config(name: str, shuffle: int) -> TrainingConfig:
+    """The settings of a run's twin.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or what it learned are no virtual tokens.
+    """
+    settings = dict(read_description(store.find(name))["config"])
+    if settings.get("method") != "prompt-tuning":
+        raise InputError(f"Twins are trained of prompt tuning, and {name} is a run of {settings.get('method')}.")
+    settings.pop("targets", None)
+    return TrainingConfig(**settings | {"model": store.own_model(name), "shuffled": shuffle, "validate_every": None, "patience": None})
+
+
+def _train_and_keep(config: TrainingConfig, path: Path, language_model, limit: int, report: Report) -> None:
+    from safetensors.numpy import save
+
+    losses, rows = [], None
+    for step in train(config, language_model=language_model, report=report):
+        if step.step == 0:
+            _check_start(step.embeddings, path.parent)
+        else:
+            losses.append(step.loss)
+            report(0.9 * step.step / step.steps, f"twin {config.shuffled}, step {step.step} of {step.steps}, loss {step.loss:.3f}")
+        rows = step.embeddings
+    kept = rows.astype(np.float16)
+    examples = examples_of(config.asked_task(), language_model, limit=limit)
+    answers = examples.ask(kept.astype(np.float32), lambda share, doing: report(0.9 + 0.1 * share, doing))
+    made = {
+        "config": config.described(),
+        "loss": float(np.mean(losses[-LAST_STEPS:])),
+        "measure": examples.measure,
+        "score": float(examples.score(answers.counts.sum(axis=0))),
+        "n": len(answers.losses),
+    }
+    try:
+        write_whole(path, save({"embeddings": kept}, {"made": json.dumps(made)}))
+    except OSError as error:
+        raise InputError(f"The twin cannot be kept in {path.parent}: {error.strerror or error}.") from error
+
+
+def _check_start(rows: np.ndarray, folder: Path) -> None:
+    """A twin must start where its run started: else it is no control."""
+    own = load_soft_prompt(folder).initial
+    if own is None or own.shape != rows.shape or not np.allclose(own, rows, atol=1e-5):
+        raise InputError(
+            f"The run {folder.name} no longer starts from the same values as its settings say, so a twin would be no control for it."
+        )

@@ -1,0 +1,99 @@
+"""What the methods of training change: how each is put into the frozen model, which parameters learn, and what is kept of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
+from analysis.asking.lora import injected, learning_as_found
+from analysis.models.vocabulary import load_vocabulary
+from trained_prompts.training import lora
+
+if TYPE_CHECKING:
+    from trained_prompts.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A model with something in it that learns.
+
+    Attributes
+    ----------
+    model : what is called with input_ids, attention_mask and logits_to_keep.
+    parameters : that learn.
+    virtual_tokens : positions that the model puts in front of its input, and so of its logits.
+    prefix : positions that it has in front of its input in every layer, and that its logits do not show.
+    embeddings : the virtual tokens as they are now, (n, d) float32, or None.
+    weights : what PEFT saves of other methods, float32, or None.
+    copy : of full fine-tuning, the model itself.
+    """
+
+    model: object
+    parameters: list
+    virtual_tokens: int = 0
+    prefix: int = 0
+    embeddings: Callable[[], np.ndarray | None] = lambda: None
+    weights: Callable[[], dict[str, np.ndarray] | None] = lambda: None
+    copy: object | None = None
+
+    def forward(self, **inputs):
+        return self.model(**inputs, use_cache=False)
+
+
+@contextmanager
+def learner(config: TrainingConfig, model, tokenizer) -> Iterator[Learner]:
+    """The model as a method changes it; afterwards it is as it was found.
+
+    Raises
+    ------
+    InputError
+        The method's settings do not fit the model.
+    """
+    if config.method == "lora":
+        with injected(model, lora.config_of(config), seed=config.seed) as peft_model:
+            parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
+            yield Learner(peft_model, parameters, weights=lambda: lora.weights_of(peft_model))
+    elif config.method == "full":
+        trained = copy.deepcopy(model).requires_grad_(True)
+        yield Learner(trained, list(trained.parameters()), copy=trained)
+    else:
+        put_in = {"prompt-tuning": _prompt, "p-tuning": _p_tuning, "prefix-tuning": _prefix}[config.method]
+        with learning_as_found(model):
+            yield put_in(config, model, tokenizer)
+
+
+def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:
+    from trained_prompts.training.initial import initial_values
+
+    vocabulary = load_vocabulary(config.model)
+    initial = initial_values(config, vocabulary, tokenizer)
+    peft_model = in_peft(model, "prompt-tuning", config.tokens)
+    set_rows(peft_model, initial)
+    embedding = peft_model.prompt_encoder["default"].embedding
+    learned = embedding.weight
+    if config.readable:
+        from trained_prompts.training.readable import draw_to_words
+
+        learned = draw_to_words(embedding, initial, vocabulary, config.readable)
+    return Learner(peft_model, [learned], config.tokens, embeddings=lambda: rows_of(peft_model))
+
+
+def _p_tuning(config: TrainingConfig, model, tokenizer) -> Learner:
+    peft_model = in_peft(model, "p-tuning", config.tokens, config.seed)
+    return Learner(peft_model, list(peft_model.prompt_encoder.parameters()), config.tokens, embeddings=lambda: rows_of(peft_model))
+
+
+def _prefix(config: TrainingConfig, model, tokenizer) -> Learner:
+    from trained_prompts.training.initial import initial_values
+
+    peft_model = in_peft(model, "prefix-tuning", config.tokens, config.seed)
+    initial = initial_values(config, load_vocabulary(config.model), tokenizer)
+    set_rows(peft_model, keys_and_values(model, initial))  # Li and Liang 2021, section 7.4
+    parameters = list(peft_model.prompt_encoder.parameters())
+    return Learner(peft_model, parameters, prefix=config.tokens, weights=lambda: {"prompt_embeddings": rows_of(peft_model)})

@@ -1,0 +1,226 @@
+"""Training as a generator: `for step in train(config)` is all that the page, the command line and the tests do.
+
+Five methods, all by PEFT's own models (full fine-tuning by the model itself), on the same examples in the same order, learned by Adam with a learning
+rate that falls linearly to zero:
+
+    prompt-tuning   n rows in front of the input embeddings                        Lester et al. 2021
+    p-tuning        the same rows, as the output of a small network while learned   Liu et al. 2021, "GPT Understands, Too"
+    prefix-tuning   n keys and values in front of every layer's own                 Li and Liang 2021
+    lora            two thin factors beside each of some weights                    Hu et al. 2021
+    full            every weight of a copy of the model
+
+What differs between them stands in `methods.py`; here is what they share.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.core.errors import InputError
+from analysis.core.progress import Report, no_report
+from analysis.models.weights import load_model
+from trained_prompts.training.config import TrainingConfig
+
+SHUFFLE_SEED = 20_217
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
+
+
+class DivergedError(InputError):
+    """The loss was no number: the state before the last step was the last good one."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """What one step did. Step 0 comes before any update: what it holds are the initial values and its loss is NaN.
+
+    Attributes
+    ----------
+    loss : mean cross-entropy of the answers' tokens in this step's batch, in nats, before the update.
+    seconds : since training began, the model already loaded.
+    embeddings : (n, d) float32, the virtual tokens after the update; None for methods that have none.
+    weights : what PEFT saves of the other methods, by its names, float32: the factors of a LoRA, or the rows of a prefix; else None.
+    model : of full fine-tuning, the copy that is trained; it moves on with the training.
+    validation : the task's score on the training examples set aside, 0 to 1; None where it was not measured at this step.
+    trainable : number of parameters that are learned.
+    checkpoint : the state of parameters and optimiser after this step, for `train(resume=...)`; to be called before the next step is asked for.
+        None where a run cannot be resumed.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    embeddings: np.ndarray | None
+    weights: dict[str, np.ndarray] | None = None
+    model: object | None = None
+    validation: float | None = None
+    trainable: int = 0
+    checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
+
+
+def train(
+    config: TrainingConfig, *, language_model=None, resume: dict[str, np.ndarray] | None = None, report: Report = no_report
+) -> Iterator[TrainingStep]:
+    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
+
+    Parameters
+    ----------
+    language_model : (model, tokenizer) from `analysis.models.weights.load_model`, when the caller has it; left as it was found.
+    resume : what a step's `checkpoint` answered in a run of the same config: the next step is the first one, and what follows is what would have
+        followed there.
+    report : told what is being prepared before the first step.
+
+    Raises
+    ------
+    InputError
+        The model cannot be loaded, an example is too long for it, or the checkpoint is not of such a run.
+    DivergedError
+        The loss is no number.
+    """
+    report(0.0, "loading the model")
+    model, tokenizer = language_model or load_model(config.model, report=report)
+    from analysis.asking.batches import check_lengths, encode
+    from analysis.asking.in_front import Adapted
+    from trained_prompts.training.methods import learner
+
+    report(0.9, "reading the examples")
+    task = config.asked_task()
+    table, watched = task.for_training(watched=config.validate_every is not None)
+    examples = encode(tokenizer, table["text"], targets(config, table))
+    with learner(config, model, tokenizer) as learning:
+        check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
+        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
+        run = _Run(config, learning, examples, watch)
+        if resume is None:
+            yield run.step_made(0, math.nan, config.learning_rate, 0.0)
+        else:
+            run.restore(resume)
+            if watch.out_of_patience:
+                return
+        for step, loss, rate, seconds in run.optimise():
+            yield run.step_made(step, loss, rate, seconds)
+            if watch.out_of_patience:
+                return
+
+
+def targets(config: TrainingConfig, table: pd.DataFrame) -> list[str]:
+    """The answers that a run learns from, in the order of its examples: their own, or where they are shuffled those of other examples."""
+    own = table["target"].tolist()
+    if config.shuffled is None:
+        return own
+    order = np.random.default_rng([SHUFFLE_SEED, config.shuffled]).permutation(len(own))
+    return [own[i] for i in order]
+
+
+class _Watch:
+    """The task's score on examples set aside, while a run learns."""
+
+    def __init__(self, config: TrainingConfig, task, table, subject) -> None:
+        self._config, self._task, self._table, self._subject = config, task, table, subject
+        self.best, self.worse = -math.inf, 0  # the best score so far, and how many in a row were not better
+
+    def at(self, step: int) -> float | None:
+        every = self._config.validate_every
+        if every is None or (step % every and step != self._config.steps):
+            return None
+        from analysis.asking.predictions import predictions
+        from analysis.tasks.scoring import SCORINGS
+
+        measure = next(iter(SCORINGS[self._task.scored_by].values()))
+        score = measure(predictions(self._subject, self._task, self._table))
+        self.worse = 0 if score > self.best else self.worse + 1
+        self.best = max(self.best, score)
+        return score
+
+    @property
+    def out_of_patience(self) -> bool:
+        return self._config.patience is not None and self.worse >= self._config.patience
+
+
+class _Run:
+    """The optimiser's loop over one learner."""
+
+    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch) -> None:
+        import torch
+
+        self._config, self._learning, self._examples, self._watch = config, learning, examples, watch
+        self._optimiser = torch.optim.Adam(learning.parameters, lr=config.learning_rate)
+        self._done, self._before = 0, 0.0  # steps and seconds of a run that is gone on with
+
+    def optimise(self) -> Iterator[tuple[int, float, float, float]]:
+        """(step, loss before its update, learning rate, seconds) of every step, each after its update."""
+        import torch
+
+        from analysis.asking.batches import answer_logits, like_length_batches
+
+        config, learning = self._config, self._learning
+        rng = np.random.default_rng(config.seed)
+        batches: list[np.ndarray] = []
+        lengths = [len(example.ids) for example in self._examples]
+        began = time.perf_counter() - self._before
+        for step in range(1, config.steps + 1):
+            rate = config.learning_rate * (config.steps - step + 1) / config.steps
+            if not batches:
+                batches = like_length_batches(lengths, config.batch_size, rng)
+            batch = [self._examples[i] for i in batches.pop()]
+            if step <= self._done:
+                continue  # made before the run was broken off; its draws are made again
+            self._optimiser.param_groups[0]["lr"] = rate
+            logits = answer_logits(learning.forward, batch, virtual_tokens=learning.virtual_tokens, device=learning.model.device)
+            answers = torch.tensor([token for example in batch for token in example.answer], device=logits.device)
+            loss = torch.nn.functional.cross_entropy(logits.float(), answers)
+            if not torch.isfinite(loss):
+                raise DivergedError(
+                    f"The loss became {loss.item()} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
+                )
+            self._optimiser.zero_grad()
+            loss.backward()
+            self._optimiser.step()
+            yield step, loss.item(), rate, time.perf_counter() - began
+        rows = learning.embeddings()
+        kept = [*learning.parameters, *([] if rows is None else [torch.from_numpy(rows)])]
+        if not all(bool(torch.isfinite(values).all()) for values in kept):  # no further loss would show it
+            raise DivergedError(
+                f"The last step left values that are no numbers; a smaller learning rate than {config.learning_rate:g} keeps them finite."
+            )
+
+    def step_made(self, step: int, loss: float, rate: float, seconds: float) -> TrainingStep:
+        learning, validation = self._learning, self._watch.at(step)
+        return TrainingStep(
+            step, self._config.steps, loss, rate, seconds, learning.embeddings(), learning.weights(), learning.copy, validation,
+            sum(parameter.numel() for parameter in learning.parameters), (lambda: self._state(step, seconds)) if learning.copy is None else None,
+        )  # fmt: skip
+
+    def _state(self, step: int, seconds: float) -> dict[str, np.ndarray]:
+        arrays = {"progress": np.array([step, seconds, self._watch.best, self._watch.worse])}
+        for i, parameter in enumerate(self._learning.parameters):
+            arrays[f"parameter.{i}"] = parameter.detach().cpu().numpy().copy()
+            for name in _MOMENTS:
+                moment = self._optimiser.state[parameter].get(name)
+                arrays[f"{name}.{i}"] = np.zeros_like(arrays[f"parameter.{i}"]) if moment is None else moment.cpu().numpy().copy()
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go back to what `_state` answered."""
+        import torch
+
+        parameters = self._learning.parameters
+        wanted = {f"{name}.{i}": tuple(p.shape) for i, p in enumerate(parameters) for name in ("parameter", *_MOMENTS)} | {"progress": (4,)}
+        if {name: array.shape for name, array in arrays.items()} != wanted:
+            raise InputError(
+                "The checkpoint is of a run with other settings, so this run cannot go on from it; train again under another name."
+            )
+        done, self._before, self._watch.best, worse = arrays["progress"].tolist()
+        self._done, self._watch.worse = int(done), int(worse)
+        for i, parameter in enumerate(parameters):
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(arrays[f"parameter.{i}"]))
+            moments = {name: torch.from_numpy(arrays[f"{name}.{i}"].copy()).to(parameter.device) for name in _MOMENTS}
+            self._optimiser.state[parameter] = {"step": torch.tensor(float(self._done))} | moments
