@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from analysis.core.errors import InputError
 from analysis.core.progress import Report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Format(StrEnum):

@@ -36,7 +36,9 @@ class Guarded:
         if is_host_allowed(host):
             await self._app(scope, receive, guarded)
         else:
-            refused = PlainTextResponse("This name is not in server.allowedHosts of .streamlit/config.toml; open http://localhost.\n", 403)
+            refused = PlainTextResponse(
+                "This name is not in server.allowedHosts of app/.streamlit/config.toml; open http://localhost.\n", 403
+            )
             await refused(scope, receive, guarded)
 
 

@@ -52,6 +52,13 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
     AdapterError
         There is no such file, it is none of the known formats, or its content is damaged or another thing: one sentence that says what
         was found, what was expected and what to do.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> prompt = spe.load_adapter(spe.GALLERY / "plural-words-1")
+    >>> prompt.embeddings.shape
+    (10, 576)
     """
     path = Path(path)
     try:

@@ -37,7 +37,7 @@ def read(path: Path) -> Tensors:
     from safetensors import SafetensorError, safe_open
 
     try:
-        opened = safe_open(path, framework="pt")  # checks that offsets lie within the file, do not overlap and leave no hole
+        opened = safe_open(path, framework="np")  # checks that offsets lie within the file, do not overlap and leave no hole
         names = list(opened.keys())
         check_count(len(names), path)
         described = json.loads(header)  # as safetensors has checked it just now
@@ -69,8 +69,8 @@ def _reader(opened, file: BinaryIO, name: str, part, path: Path, data: int, offs
         from safetensors import SafetensorError
 
         try:
-            return opened.get_tensor(name).numpy()
-        except (SafetensorError, TypeError, RuntimeError, OSError) as error:
+            return opened.get_tensor(name)
+        except (SafetensorError, TypeError, AttributeError, RuntimeError, OSError) as error:
             raise AdapterError(f"The tensor {name} in {path} cannot be read ({error}); download or save the file again.") from error
 
     return read_one

@@ -14,7 +14,7 @@ from analysis.asking.batches import Example, answer_logits, check_lengths, encod
 from analysis.asking.in_front import Adapted, bare, keys_and_values, with_prefix, with_prompt
 from analysis.asking.predictions import MORE_TOKENS, predictions, write
 from analysis.behaviour.asked import RANKED_ON, Examples, behaviour
-from analysis.behaviour.interventions import discretised
+from analysis.behaviour.interventions import check_can_be_changed, discretised
 from analysis.behaviour.resampling import Answers
 from analysis.behaviour.verdict import Judged, judge
 from analysis.core.errors import InputError
@@ -54,6 +54,46 @@ def examples_of(task: Task, language_model, *, limit: int | None = None) -> Exam
         return ask
 
     return Examples(task.name, measure, asker(table), scored.score, asker(table.head(RANKED_ON)))
+
+
+def behaviour_on(
+    prompt: SoftPrompt, task: str, *, model: str | None = None, template: str | None = None, limit: int = 200, report: Report = no_report
+) -> pd.DataFrame:
+    """What the model does with the prompt changed, on the first so many held-out examples of a task: the table of the command `behaviour`.
+
+    Parameters
+    ----------
+    task : a name that `spe tasks` lists, or the path of a file of examples.
+    model : whose vocabulary and weights; the prompt's own when None.
+    template : how the examples are asked, with `{input}` in it; what the prompt was trained with, if that is known, when None.
+
+    Returns
+    -------
+    A row an intervention; see `analysis.behaviour.asked.behaviour`.
+
+    Raises
+    ------
+    InputError
+        There is no such model or task, or the prompt cannot be changed in this way.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> table = spe.behaviour(spe.load_adapter(spe.GALLERY / "number-words-words-1"), "number-words", limit=4)
+    >>> table["intervention"].head(3).tolist()
+    ['whole prompt', 'no prompt', 'initial values']
+    """
+    from analysis.behaviour.how_asked import how_asked
+    from analysis.models.names import default_model
+    from analysis.models.vocabulary import load_vocabulary
+    from analysis.models.weights import load_model
+    from analysis.prompts.starts import start_from_config
+
+    check_can_be_changed(prompt)
+    asked = how_asked(prompt, task, template).task
+    vocabulary = load_vocabulary(model or default_model(prompt.base_model, prompt.width, report=report), report=report)
+    examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
+    return behave(start_from_config(prompt, vocabulary), vocabulary, examples, asked, report=report)
 
 
 def with_rows(language_model, rows: np.ndarray | None) -> Adapted:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from analysis.adapters import LoraAdapter
 from analysis.core.errors import InputError
@@ -67,6 +66,8 @@ def residual_directions(adapter: LoraAdapter, vocabulary: Vocabulary, *, report:
     table = pd.DataFrame(rows, columns=COLUMNS[:7])
     table["token_id"] = ids
     table["token"] = [vocabulary.tokens[i] for i in ids]
+    from scipy.stats import false_discovery_control
+
     table["score"], table["p"], table["q"] = (np.array(vectors) * words).sum(axis=1), p, false_discovery_control(p, method="bh")
     report(1.0, "ready")
     return table.astype({"layer": "Int64"})[COLUMNS]

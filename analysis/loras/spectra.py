@@ -79,6 +79,13 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     ------
     AdapterError
         A factor holds NaN or infinity, or a tensor of the file cannot be read.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> table = spe.spectra(spe.load_adapter(spe.GALLERY / "capitals-lora-8"))
+    >>> len(table), table["rank"].unique().tolist()
+    (60, [8])
     """
     rows = []
     for i, (module, factors) in enumerate(adapter.modules.items()):

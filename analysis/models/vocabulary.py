@@ -121,6 +121,12 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     ------
     ModelError
         The name resolves to nothing, or its files hold no input embeddings or tokenizer that can be read.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> spe.load_vocabulary("smollm2-135m").embeddings.shape
+    (49152, 576)
     """
     model = resolve_model(name, report=report)
     folder = cache_folder() / "vocabularies" / _key(model)

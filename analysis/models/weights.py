@@ -85,6 +85,13 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     Returns
     -------
     (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> model, tokenizer = spe.load_model("smollm2-135m", device="cpu")
+    >>> model.config.hidden_size
+    576
     """
     local = local_model(name)
     if local is None and is_at_hand(name):  # before gigabytes are fetched

@@ -116,6 +116,14 @@ def find_clusters(
     ------
     InputError
         An unknown method or space, widths that differ, fewer than three tokens, or no initial values where displacements are asked for.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> vocabulary = spe.load_vocabulary("smollm2-135m")
+    >>> found = spe.find_clusters([spe.load_adapter(spe.GALLERY / "plural-words-1")], vocabulary)
+    >>> len(found.members)
+    10
     """
     for value, known, what in ((method, get_args(Method), "method"), (space, get_args(Space), "space")):
         if value not in known:

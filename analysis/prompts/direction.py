@@ -226,6 +226,14 @@ def direction(
     ------
     InputError
         As `task_direction`.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> vocabulary = spe.load_vocabulary("smollm2-135m")
+    >>> prompt = spe.load_adapter(spe.GALLERY / "plural-words-1")
+    >>> spe.task_direction([prompt], vocabulary, words=[" rings"], top_k=2)["token"].tolist()
+    ['amm', ' Pneum', ' rings']
     """
     return table_of(task_direction(prompts, vocabulary, words=words, twins=twins, report=report), vocabulary, top_k=top_k)
 

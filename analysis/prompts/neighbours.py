@@ -64,6 +64,14 @@ def neighbours(
     ------
     InputError
         The widths differ, the metric or script is unknown, or no word is allowed.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> vocabulary = spe.load_vocabulary("smollm2-135m")
+    >>> prompt = spe.load_adapter(spe.GALLERY / "plural-words-1")
+    >>> spe.neighbours(prompt, vocabulary, top_k=1)["token"].head(3).tolist()
+    [' organ', ' foot', ' picture']
     """
     prompt.check_width(vocabulary.width, vocabulary.model)
     allowed = allowed_tokens(vocabulary, exclude_special=exclude_special, whole_words=whole_words, script=script)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
@@ -78,12 +77,22 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     ------
     InputError
         The prompt is not as wide as the vocabulary, or its rows are no input embeddings.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> vocabulary = spe.load_vocabulary("smollm2-135m")
+    >>> read = spe.readings(spe.load_adapter(spe.GALLERY / "plural-words-1"), vocabulary)
+    >>> read["verdict"].value_counts().to_dict()
+    {'echo': 10}
     """
     table = start_and_now(prompt, vocabulary)
     null = null_of(vocabulary, report=report)
     nearest_ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
     as_word = p_as_word(prompt.embeddings, nearest_ids[:, 0], vocabulary, null)
     table["p_chance"] = np.maximum(null.p_drawn(table["score"].to_numpy()), as_word)
+    from scipy.stats import false_discovery_control
+
     table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
     near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids[:, 0]]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
@@ -112,6 +121,8 @@ def moved_along_a_word(table: pd.DataFrame) -> np.ndarray:
     """Which tokens of a table of `readings` moved along a word beyond chance, (n,) bool. Tokens trained on shuffled answers can, too: a count stands beside its twin's."""
     if table["p_learned"].isna().any():
         return np.zeros(len(table), dtype=bool)
+    from scipy.stats import false_discovery_control
+
     return false_discovery_control(table["p_learned"], method="bh") < LEARNED
 
 

@@ -72,6 +72,14 @@ def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report:
     ------
     InputError
         Fewer than two prompts, one that is not as wide as the vocabulary, or one whose rows are no input embeddings.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> vocabulary = spe.load_vocabulary("smollm2-135m")
+    >>> two = [spe.load_adapter(spe.GALLERY / name) for name in ("plural-words-1", "plural-words-2")]
+    >>> spe.similarity(two, vocabulary)["matched_cosine"].round(2).tolist()
+    [0.2]
     """
     if len(prompts) < 2:
         raise InputError(f"Prompts are compared two by two, and here is {len(prompts)}; give another one.")

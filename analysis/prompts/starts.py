@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from analysis.adapters import SoftPrompt
 from analysis.core.errors import InputError, ModelError
@@ -85,6 +84,8 @@ def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Repor
     """
     prompt.check_width(vocabulary.width, vocabulary.model)
     ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
+    from scipy.stats import false_discovery_control
+
     q = false_discovery_control(null_of(vocabulary, report=report).p_drawn(scores[:, 0]), method="bh")
     near = int((q < LEVEL).sum())
     if 2 * near <= len(prompt):

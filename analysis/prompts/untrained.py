@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analysis.adapters import SoftPrompt
 from analysis.models.embedded import EMBEDDED_MODEL
@@ -43,11 +42,16 @@ class _Start:
 
 
 def _normal(says: str, size: float) -> _Start:
-    return _Start(says, stats.norm(scale=size).cdf, 0.0, size, 3.0)
+    def cdf(values: np.ndarray) -> np.ndarray:
+        from scipy.special import ndtr
+
+        return ndtr(values / size)
+
+    return _Start(says, cdf, 0.0, size, 3.0)
 
 
 def _uniform(says: str, low: float, high: float) -> _Start:
-    return _Start(says, stats.uniform(low, high - low).cdf, (low + high) / 2, (high - low) / 12**0.5, 1.8)
+    return _Start(says, lambda values: np.clip((values - low) / (high - low), 0.0, 1.0), (low + high) / 2, (high - low) / 12**0.5, 1.8)
 
 
 _STARTS = (
@@ -112,6 +116,8 @@ def _is_draw(rows: np.ndarray, start: _Start) -> bool:
     squares = z**2
     if abs(squares.mean() - 1.0) > 6 * np.sqrt(excess / rows.size):  # most prompts: spares the rest
         return False
+    from scipy import stats
+
     entries = rows.ravel()[:: max(1, rows.size // MOST_VALUES)]
     of_rows, of_columns, mean = squares.sum(axis=1), squares.sum(axis=0), z.mean(axis=0)
     some = z[:MOST_ROWS]

@@ -145,6 +145,34 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
     )  # fmt: skip
 
 
+def report(adapters: Sequence[SoftPrompt | LoraAdapter], vocabulary: Vocabulary | None = None, *, report: Report = no_report) -> str:
+    """What can be read of some adapters, as one page of HTML that stands by itself. No model is asked.
+
+    Parameters
+    ----------
+    vocabulary : that the soft prompts are read against; not needed for LoRAs alone.
+
+    Raises
+    ------
+    InputError
+        A prompt does not fit the vocabulary, or there is none for it.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> page = spe.report([spe.load_adapter(spe.GALLERY / "capitals-lora-8")])
+    >>> page.startswith("<!doctype html>")
+    True
+    """
+    if vocabulary is None and any(isinstance(adapter, SoftPrompt) for adapter in adapters):
+        raise InputError("A soft prompt is read against a vocabulary, and none was given; give the one of its model.")
+    parts = [
+        of_prompt(adapter, vocabulary, report=report) if isinstance(adapter, SoftPrompt) else of_lora(adapter, report=report)
+        for adapter in adapters
+    ]
+    return html(parts, vocabulary, report=report)
+
+
 def _name(part: PromptReport | LoraReport) -> str:
     return part.prompt.name if isinstance(part, PromptReport) else part.adapter.name
 

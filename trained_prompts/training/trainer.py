@@ -83,6 +83,13 @@ def train(
         The model cannot be loaded, an example is too long for it, or the checkpoint is not of such a run.
     DivergedError
         The loss is no number.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> config = spe.TrainingConfig(task="plural", tokens=2, steps=2, batch_size=2)
+    >>> [step.step for step in spe.train(config)]
+    [0, 1, 2]
     """
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, report=report)

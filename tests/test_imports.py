@@ -1,0 +1,55 @@
+"""The house stands: a module imports from the rooms above its own and from no other, and never in a circle."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = "soft_prompt_explorer."
+ROOMS = (  # from the top
+    *("analysis.core", "analysis.models", "analysis.adapters", "analysis.tasks", "analysis.prompts", "analysis.loras"),
+    *("analysis.asking", "analysis.behaviour", "analysis.report", "analysis"),
+    *("trained_prompts.training", "trained_prompts.runs", "trained_prompts.experiments", "trained_prompts.gallery", "trained_prompts"),
+    *("app.pages", "app.server", "app.charts", "app.parts", "app.views", "app"),
+)
+LONGEST = 500  # lines of a file of code
+
+
+def modules() -> dict[str, Path]:
+    files = (file for top in ("analysis", "trained_prompts", "app") for file in (REPOSITORY / top).rglob("*.py"))
+    return {".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def imported(file: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of ours that a file imports anywhere, within functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = node.module.removeprefix(PACKAGE)
+            found |= {name if (name := f"{module}.{alias.name}") in known else module for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix(PACKAGE) for alias in node.names}
+    return found & set(known)
+
+
+def room_of(module: str) -> int:
+    return next(i for i, room in enumerate(ROOMS) if module == room or module.startswith(f"{room}."))
+
+
+def test_no_import_runs_up_and_none_in_a_circle():
+    known = modules()
+    graph = {module: imported(file, known) - {module} for module, file in known.items()}
+    assert sum(map(len, graph.values())) > 300  # they are found at all
+    assert [(module, other) for module, others in graph.items() for other in others if room_of(other) > room_of(module)] == []
+    TopologicalSorter(graph).prepare()  # raises where there is a circle
+
+
+def test_every_room_is_one_that_is_listed():
+    rooms = {".".join(module.split(".")[:2]) for module, file in modules().items() if file.name == "__init__.py" and "." in module}
+    assert rooms == {room for room in ROOMS if "." in room} - {"app.pages"}
+
+
+def test_no_file_of_code_is_longer_than_a_person_reads():
+    files = [file for top in ("analysis", "trained_prompts", "app", "tests", "soft_prompt_explorer") for file in (REPOSITORY / top).rglob("*.py")]
+    assert {str(file.relative_to(REPOSITORY)): lines for file in files if (lines := file.read_text().count("\n")) > LONGEST} == {}

@@ -1,0 +1,81 @@
+"""What is installed: one import name, two commands, nothing else; and the verbs' examples say what they answer."""
+
+import doctest
+import inspect
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+import soft_prompt_explorer as spe
+from tests.conftest import REPOSITORY
+
+VERBS = sorted(set(spe.__all__) - {"GALLERY", "TrainingConfig"})
+
+
+def test_the_packages_that_are_named_are_those_that_are_there():
+    named = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = (file.parent for top in ("analysis", "trained_prompts", "app") for file in (REPOSITORY / top).rglob("__init__.py"))
+    there = {".".join(("soft_prompt_explorer", *folder.relative_to(REPOSITORY).parts)) for folder in folders}
+    assert named == there | {"soft_prompt_explorer"}
+
+
+def test_nothing_heavy_is_imported_before_it_is_used():
+    heavy = "{'torch', 'transformers', 'streamlit', 'umap', 'faiss', 'pandas'}"
+    code = f"import sys, soft_prompt_explorer; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+    inspected = (
+        "import sys\nfrom soft_prompt_explorer.__main__ import app\n"
+        "try: app(['inspect', 'trained_prompts/gallery/plural-words-1/adapter_model.safetensors'], standalone_mode=False)\n"
+        f"finally: assert not {heavy} - {{'pandas'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", inspected], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VERBS)
+def test_the_example_of_each_verb_says_what_it_answers(name):
+    verb = getattr(spe, name)
+    examples = doctest.DocTestFinder(recurse=False).find(verb, name, globs={})
+    assert examples and examples[0].examples, f"{name} has no example"
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples[0])
+    assert result.failed == 0 and inspect.getdoc(verb)
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_empty_environment_brings_one_name_and_reads_a_file(tmp_path):
+    """The libraries are those of this environment, the package is the wheel's alone."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", REPOSITORY, "--no-deps", "--quiet", "--wheel-dir", tmp_path / "wheel"], check=True
+    )
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    elsewhere = tmp_path / "environment"
+    venv.create(elsewhere, with_pip=True)
+    bin_folder = elsewhere / "bin"
+    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--no-deps", "--quiet", wheel], check=True)
+    (site,) = elsewhere.glob("lib/python*/site-packages")
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "libraries.pth").write_text(libraries)  # a .pth of its own is not followed there: an editable install stays out
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def done(*command) -> str:
+        return subprocess.run(command, cwd=empty, env=environment, check=True, capture_output=True, text=True).stdout
+
+    path = REPOSITORY / "trained_prompts" / "gallery" / "plural-words-1" / "adapter_model.safetensors"
+    assert "soft_prompt" in done(bin_folder / "spe", "inspect", path, "--format", "csv")
+    assert done(bin_folder / "spe", "--version").strip() == tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    done(
+        bin_folder / "python", "-c",
+        "import importlib.util, soft_prompt_explorer as spe\n"
+        "assert 'environment' in spe.__file__\n"
+        "assert not any(importlib.util.find_spec(name) for name in ('analysis', 'app', 'trained_prompts'))\n"
+        "table = spe.readings(spe.load_adapter(spe.GALLERY / 'plural-words-1'), spe.load_vocabulary('smollm2-135m'))\n"
+        "assert len(table) == 10",
+    )  # fmt: skip
+    assert Path(done(bin_folder / "python", "-c", "import soft_prompt_explorer.app as app; print(app.__path__[0])").strip(), "serve.py").is_file()
