@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,7 +160,9 @@ def test_the_columns_of_tasks_are_those_that_it_prints():
 def test_the_version_and_the_licence_that_are_cited_are_those_of_the_code():
     cited = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
     assert "license: Apache-2.0" in cited and "Apache License" in (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
-    assert re.search(r"^version: \d+\.\d+\.\d+$", cited, re.M)
+    (version,) = re.findall(r"^version: (\d+\.\d+\.\d+)$", cited, re.M)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    assert project.get("version", version) == version
 
 
 @pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "CITATION.cff"], ids=lambda path: path.name)
