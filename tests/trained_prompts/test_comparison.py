@@ -14,7 +14,6 @@ from analysis.asking.scores import evaluate
 from analysis.core.errors import InputError
 from analysis.core.export import WRITERS, write_table
 from analysis.tasks.shipped import TASKS
-from tests.conftest import REPOSITORY
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_runs import ABSURD
 from trained_prompts.experiments import comparison
@@ -254,13 +253,3 @@ def test_a_file_that_holds_no_comparison_is_left_out_and_told(damage, config, wh
     path.replace(comparison._path(config))
     with pytest.raises(InputError, match="holds no comparison"):
         compare(config, language_model=language_model)
-
-
-def test_the_readmes_comparison_is_the_one_that_ships():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("<!-- comparison -->\n")[1].split("<!-- /comparison -->")[0]
-    table = pd.read_csv(comparison.SHIPPED / "sentiment.csv")
-    assert shown == comparison.markdown(table)
-    assert table["method"].drop_duplicates().tolist() == ["zero-shot", "prompt engineering", *comparison.METHODS]
-    for row in table.itertuples():
-        assert f"{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" in shown

@@ -8,10 +8,7 @@ from analysis.adapters.run_file import read_description
 from analysis.asking.lora import applied
 from analysis.asking.scores import compare_lora, evaluate
 from analysis.core.folders import GALLERY
-from tests.conftest import REPOSITORY
-from trained_prompts.experiments import kept_behaviour
 from trained_prompts.gallery import RECIPES
-from trained_prompts.runs import store
 from trained_prompts.runs.store import list_runs
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
@@ -116,18 +113,3 @@ def test_a_shipped_lora_is_read_loaded_by_peft_and_scores_what_its_card_says(nam
         row = compare_lora(GALLERY / name, name, task, language_model=embedded_model).set_index("prompt").loc[name]
         assert abs(row["score"] - kept["score"]) <= 1.01 / kept["n"]
         assert row["loss"] == pytest.approx(kept["loss"], abs=1e-3)
-
-
-def test_the_readmes_table_is_the_gallerys():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    table = readme.split("<!-- gallery -->\n")[1].split("<!-- /gallery -->")[0]
-    assert table == store.gallery_markdown()
-
-
-@pytest.mark.slow
-def test_the_readmes_table_of_behaviour_is_what_was_kept():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    table = readme.split("<!-- behaviour -->\n")[1].split("<!-- /behaviour -->")[0]
-    tested = [name for name in kept_behaviour.tested() if name in PROMPTS]
-    assert sorted(tested) == sorted(PROMPTS)
-    assert table == kept_behaviour.summary_markdown(kept_behaviour.summary(tested))

@@ -298,7 +298,7 @@ def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The rows of one comparison as the README shows them."""
+    """The rows of one comparison as docs/findings.md shows them."""
 
     def settings(what: str) -> str:
         one_line = what.replace("\n", " ⏎ ")

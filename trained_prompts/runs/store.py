@@ -249,7 +249,7 @@ def list_folder(folder: Path, origin: str) -> pd.DataFrame:
 
 
 def gallery_markdown() -> str:
-    """The tables of the prompts and the LoRAs that ship, as README.md holds them."""
+    """The tables of the prompts and the LoRAs that ship, as docs/findings.md holds them."""
     shipped = list_runs().query("origin == 'gallery'")
     lines = [
         "| prompt | task | tokens | initialised from | norm against the vocabulary | no prompt | start | trained | 95 % interval | n |",
