@@ -78,4 +78,6 @@ def test_a_wheel_in_an_empty_environment_brings_one_name_and_reads_a_file(tmp_pa
         "table = spe.readings(spe.load_adapter(spe.GALLERY / 'plural-words-1'), spe.load_vocabulary('smollm2-135m'))\n"
         "assert len(table) == 10",
     )  # fmt: skip
-    assert Path(done(bin_folder / "python", "-c", "import soft_prompt_explorer.app as app; print(app.__path__[0])").strip(), "serve.py").is_file()
+    assert Path(
+        done(bin_folder / "python", "-c", "import soft_prompt_explorer.app as app; print(app.__path__[0])").strip(), "serve.py"
+    ).is_file()

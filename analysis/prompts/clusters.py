@@ -295,10 +295,16 @@ def _told_number(distances: np.ndarray, points: np.ndarray, method: Method, k: i
         from sklearn.cluster import KMeans
 
         return KMeans(k, n_init=starts, random_state=seed).fit_predict(points)
-    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.cluster.hierarchy import fcluster
+
+    return fcluster(_average_linkage(distances), k, criterion="maxclust") - 1
+
+
+def _average_linkage(distances: np.ndarray) -> np.ndarray:
+    from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
 
-    return fcluster(linkage(squareform(distances, checks=False), method="average"), k, criterion="maxclust") - 1
+    return linkage(squareform(distances, checks=False), method="average")
 
 
 def _largest_first(labels: np.ndarray) -> np.ndarray:
@@ -378,27 +384,40 @@ def _tightness_p(
             vectors = part.moves(rng, directions) if space == "displacement" else part.rows(rng, directions) - vocabulary.mean
             points = unit_rows(vectors)
             among = _cosine_distances(points)
-            if method == "hdbscan":
-                divisions = [_cluster(among, points, method, seed)[0]]
-            else:  # their number was chosen, so the null may choose as well: the best of all numbers, by the quicker method
-                divisions = [
-                    _told_number(among, points, "agglomerative", k, seed) for k in range(2, min(MOST_CLUSTERS, len(points) - 1) + 1)
-                ]
-                if method == "kmeans":
-                    divisions.append(_told_number(among, points, method, min(found, len(points)), seed))
-            best[kind, run] = np.nanmax([-np.inf, *(value for again in divisions for value in _for_its_size(among, again))])
+            best[kind, run] = np.nanmax([-np.inf, *_for_its_size(among, _of_chance(among, points, method, found, seed))])
             whole[kind, run] = _tightness(among, np.ones(len(points), dtype=bool))
-    values = _for_its_size(distances, labels)
+    values = _for_its_size(distances, _members(labels))
     p = np.max([p_values(np.sort(runs), values) for runs in best], axis=0)
     if (labels == 0).all():
         p = np.max([p_values(np.sort(runs), [_tightness(distances, labels == 0)]) for runs in whole], axis=0)
     return np.where(np.isnan(values), np.nan, p)
 
 
-def _for_its_size(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _of_chance(distances: np.ndarray, points: np.ndarray, method: Method, found: int, seed: int) -> list[np.ndarray]:
+    """The clusters that a method finds in a set of the recipe, each as (n,) bool.
+
+    Where a method is told a number, that number was chosen among many, so the set may choose as well: all clusters that average linkage makes with any number, and
+    of k-means, which would take minutes for all, those of the number found.
+    """
+    if method == "hdbscan":
+        return _members(_cluster(distances, points, method, seed)[0])
+    clusters = [np.arange(len(distances)) == i for i in range(len(distances))]
+    tree = _average_linkage(distances)
+    for one, other, *_ in tree:
+        clusters.append(clusters[int(one)] | clusters[int(other)])
+    cut = [clusters[int(child)] for merge in tree[-(min(MOST_CLUSTERS, len(distances) - 1) - 1) :] for child in merge[:2]]
+    if method == "kmeans":
+        cut += _members(_told_number(distances, points, method, min(found, len(points)), seed))
+    return cut
+
+
+def _members(labels: np.ndarray) -> list[np.ndarray]:
+    return [labels == i for i in range(labels.max(initial=-1) + 1)]
+
+
+def _for_its_size(distances: np.ndarray, clusters: list[np.ndarray]) -> np.ndarray:
     """How much tighter each cluster of m tokens is than the whole set, times (m − 1)^¼: many tokens are less often as tight as few by chance alone."""
-    everything = _tightness(distances, np.ones(len(labels), dtype=bool))
-    clusters = [labels == i for i in range(labels.max(initial=-1) + 1)]
+    everything = _tightness(distances, np.ones(len(distances), dtype=bool))
     return np.array([(_tightness(distances, members) - everything) * (members.sum() - 1) ** 0.25 for members in clusters])
 
 

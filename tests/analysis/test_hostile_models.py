@@ -28,8 +28,8 @@ NUMBERS = (0, 1, 3, 2**16, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 WATCH = """
 import gc, json, sys, time
 import torch, safetensors, numpy, gguf, transformers  # what any reading imports
-from analysis.errors import ModelError
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import ModelError
+from analysis.models.vocabulary import load_vocabulary
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 for path in sys.argv[1:]:

@@ -206,9 +206,10 @@ def away_from_home(folder: Path, hub: Hub, *, offline: bool = False) -> dict[str
 # Reads vocabularies in a process of its own, as huggingface_hub reads its environment once, and says how each went.
 READER = """
 import json, sys
-from analysis.errors import ModelError
-from analysis.models import is_at_hand, model_sha256, prepare_model, resolve_model
-from analysis.vocabulary import load_vocabulary
+from analysis.core.errors import ModelError
+from analysis.models.names import is_at_hand, resolve_model
+from analysis.models.weights import model_sha256, prepare_model
+from analysis.models.vocabulary import load_vocabulary
 
 for name in sys.argv[2:]:
     said = []
@@ -434,9 +435,9 @@ DAMAGER = """
 import sys
 from pathlib import Path
 import huggingface_hub.constants  # reads the environment before the tests' conftest forbids the network
-from analysis.kept import KeptFiles
-from analysis.models import is_at_hand, resolve_model
-from analysis.vocabulary import load_vocabulary
+from analysis.core.kept import KeptFiles
+from analysis.models.names import is_at_hand, resolve_model
+from analysis.models.vocabulary import load_vocabulary
 from tests.analysis.test_kept import damage_again_and_again, files_in
 
 name, cache, others, count = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
@@ -562,7 +563,7 @@ def test_a_part_of_the_weights_is_never_taken_for_the_whole(hub, sharded_llama_f
 # Measures a LoRA beside a hub model's weights, and says whether each weight was gone before the next one was read.
 MEASURER = """
 import sys, weakref
-from analysis import base_weights
+from analysis.loras import base_weights
 from analysis.adapters import load_lora
 
 read, seen = base_weights._read, []

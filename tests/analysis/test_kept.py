@@ -529,8 +529,9 @@ ASKED_ON_A_FULL_DISK = """
 import hashlib, resource, sys
 from pathlib import Path
 from analysis.adapters import load_lora
-from analysis.base_weights import against_base
-from analysis.models import NoRoomError, prepare_model
+from analysis.loras.base_weights import against_base
+from analysis.core.errors import NoRoomError
+from analysis.models.weights import prepare_model
 from tests.analysis.test_kept import of_model
 
 gguf, adapter = Path(sys.argv[1]), load_lora(sys.argv[2])

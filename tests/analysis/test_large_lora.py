@@ -17,7 +17,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from analysis.adapters import load_lora
-from analysis.spectra import health, spectra
+from analysis.loras.spectra import health, spectra
 import scipy.linalg, pandas
 
 def peak():

@@ -83,9 +83,10 @@ KILLED = """
 import os, signal, sys
 import peft, torch
 torch.set_num_threads(1)
-from analysis.models import load_model
-from trained_prompts import evaluation, runs
-from trained_prompts.trainer import TrainingConfig
+from analysis.models.weights import load_model
+from analysis.asking import scores as evaluation
+from trained_prompts.runs import recorded as runs
+from trained_prompts.training.config import TrainingConfig
 
 task, model, *steps = sys.argv[1:]
 language_model = load_model(model, device="cpu")

@@ -103,8 +103,9 @@ def test_every_cell_is_trained_as_it_would_be_alone_and_none_twice(base, cells, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from trained_prompts import runs, sweep
-from trained_prompts.trainer import TrainingConfig
+from trained_prompts.runs import recorded as runs
+from trained_prompts.experiments import sweep
+from trained_prompts.training.config import TrainingConfig
 
 runs.CHECKPOINT_SECONDS = -1.0
 recorded, begun = runs.record, []
