@@ -357,9 +357,11 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width
     language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
     if not is_lora and adapter.kind != "prefix":
-        adapter.check_width(language_model[0].get_input_embeddings().weight.shape[1], model or "the model")
+        adapter.check_width(language_model.width, model or "the model")
     if alone:
-        subject = with_lora(language_model, applied(language_model[0], path)) if is_lora else nullcontext(adapted(adapter, language_model))
+        subject = (
+            with_lora(language_model, applied(language_model.model, path)) if is_lora else nullcontext(adapted(adapter, language_model))
+        )
         with subject as ready:
             return alone(adapter.name, ready, task, limit=limit, report=report)
     if is_lora:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.core.errors import AdapterError, InputError
+from analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
     from analysis.adapters import SoftPrompt
@@ -102,12 +103,12 @@ class Adapted:
         return self.model(**inputs, use_cache=False)
 
 
-def bare(language_model) -> Adapted:
+def bare(language_model: LanguageModel) -> Adapted:
     """The model as it is."""
     return Adapted(*language_model)
 
 
-def with_prompt(language_model, embeddings: np.ndarray) -> Adapted:
+def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapted:
     """The model with (n, d) virtual tokens in front of its input."""
     from analysis.asking.in_front import in_peft, set_rows
 
@@ -117,7 +118,7 @@ def with_prompt(language_model, embeddings: np.ndarray) -> Adapted:
     return Adapted(peft_model, tokenizer, len(embeddings))
 
 
-def with_prefix(language_model, rows: np.ndarray) -> Adapted:
+def with_prefix(language_model: LanguageModel, rows: np.ndarray) -> Adapted:
     """The model with n keys and values in front of every layer's own, (n, 2 × layers × width of the keys)."""
     from analysis.asking.in_front import in_peft, set_rows
 
@@ -128,13 +129,13 @@ def with_prefix(language_model, rows: np.ndarray) -> Adapted:
 
 
 @contextmanager
-def with_lora(language_model, applied: AbstractContextManager) -> Iterator[Adapted]:
+def with_lora(language_model: LanguageModel, applied: AbstractContextManager) -> Iterator[Adapted]:
     """The model with a LoRA in it as long as the block lasts: `lora.applied` or `lora.applied_weights` of the same model."""
     with applied:
         yield Adapted(*language_model)
 
 
-def adapted(prompt: SoftPrompt, language_model) -> Adapted:
+def adapted(prompt: SoftPrompt, language_model: LanguageModel) -> Adapted:
     """The model with what a file holds: virtual tokens, or a prefix.
 
     Raises
@@ -142,7 +143,7 @@ def adapted(prompt: SoftPrompt, language_model) -> Adapted:
     AdapterError
         It was trained for another kind of model, or is not as wide as this one's.
     """
-    check_fits(prompt, language_model[0])
+    check_fits(prompt, language_model.model)
     return (with_prefix if prompt.kind == "prefix" else with_prompt)(language_model, prompt.embeddings)
 
 

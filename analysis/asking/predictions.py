@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.asking.in_front import Adapted
 from analysis.core.errors import InputError
 from analysis.core.progress import Report, no_report
+from analysis.models.weights import LanguageModel
 from analysis.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Re
     return result[[*PREDICTION_COLUMNS, *(column for column in result if column not in PREDICTION_COLUMNS)]]
 
 
-def check_held_out(task: Task, language_model, *, virtual_tokens: int = 0, limit: int | None = None) -> None:
+def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens: int = 0, limit: int | None = None) -> None:
     """Refuse held-out examples that are too long to be scored behind so many virtual tokens, before anything is learned.
 
     Raises

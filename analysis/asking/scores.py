@@ -18,6 +18,7 @@ import pandas as pd
 from analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
 from analysis.asking.predictions import predictions
 from analysis.core.progress import Report, no_report
+from analysis.models.weights import LanguageModel
 from analysis.tasks.finding import get_task
 from analysis.tasks.task import Task
 
@@ -46,14 +47,20 @@ def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, repor
 
 
 def evaluate(
-    name: str, embeddings: np.ndarray | None, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
+    name: str,
+    embeddings: np.ndarray | None,
+    task: Task | str,
+    *,
+    language_model: LanguageModel,
+    limit: int | None = None,
+    report: Report = no_report,
 ) -> pd.DataFrame:
     """The score and the loss of one prompt on a task's held-out examples: one row, see `score`.
 
     Parameters
     ----------
     embeddings : (n, d) float32 virtual tokens, or None for the bare model (zero-shot).
-    language_model : (model, tokenizer) of `analysis.models.weights.load_model`.
+    language_model : of `load_model`.
     task : or its name; see `tasks.get_task`.
     limit : the first so many held-out examples; all when None.
     """
@@ -63,10 +70,10 @@ def evaluate(
 
 
 def compare_with_bare_model(
-    prompt: SoftPrompt, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
+    prompt: SoftPrompt, task: Task | str, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
-    check_fits(prompt, language_model[0])
+    check_fits(prompt, language_model.model)
     prompts = [("no prompt", None)]
     if prompt.initial is not None:
         prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.initial))))
@@ -75,12 +82,12 @@ def compare_with_bare_model(
 
 
 def compare_lora(
-    folder: Path, name: str, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
+    folder: Path, name: str, task: Task | str, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
     from analysis.asking.lora import applied
 
-    prompts = [("no prompt", None), (name, lambda: with_lora(language_model, applied(language_model[0], folder)))]
+    prompts = [("no prompt", None), (name, lambda: with_lora(language_model, applied(language_model.model, folder)))]
     return evaluate_all(prompts, task, language_model, limit, report)
 
 
@@ -154,7 +161,7 @@ def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> p
     return table.assign(text=[before + change(text) + after for text in inner])
 
 
-def evaluate_all(prompts, task: Task | str, language_model, limit, report) -> pd.DataFrame:
+def evaluate_all(prompts, task: Task | str, language_model: LanguageModel, limit, report) -> pd.DataFrame:
     task = get_task(task) if isinstance(task, str) else task
     table = task.examples("held-out").head(limit)
     scores = []
@@ -175,9 +182,9 @@ def evaluate_all(prompts, task: Task | str, language_model, limit, report) -> pd
 _BARE: WeakKeyDictionary[object, dict[tuple, pd.DataFrame]] = WeakKeyDictionary()
 
 
-def score_bare(task: Task, table: pd.DataFrame, language_model, *, report: Report = no_report) -> pd.DataFrame:
+def score_bare(task: Task, table: pd.DataFrame, language_model: LanguageModel, *, report: Report = no_report) -> pd.DataFrame:
     """`score` of the model as it is, on the first so many held-out examples; each is asked once a process."""
-    kept = _BARE.setdefault(language_model[0], {})
+    kept = _BARE.setdefault(language_model.model, {})
     if (task, len(table)) not in kept:
         kept[task, len(table)] = score("no prompt", bare(language_model), task, table, report=report)
     return kept[task, len(table)]

@@ -15,6 +15,7 @@ import torch
 from analysis.core.errors import InputError
 from analysis.core.progress import Report, no_report
 from analysis.models.vocabulary import Vocabulary
+from analysis.models.weights import LanguageModel
 
 LENS_COLUMNS = ["position", "layer", "norm", "rank", "token_id", "token", "probability"]
 ATTENTION_COLUMNS = ["layer", "head", "position", "attention"]
@@ -70,7 +71,7 @@ def _decoder(model) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
     raise InputError(f"The layers of {type(model).__name__} were not found, so this model cannot be looked into.")
 
 
-def logit_lens(embeddings: np.ndarray, language_model, vocabulary: Vocabulary, *, top_k: int = 3) -> pd.DataFrame:
+def logit_lens(embeddings: np.ndarray, language_model: LanguageModel, vocabulary: Vocabulary, *, top_k: int = 3) -> pd.DataFrame:
     """What the model would say next at each virtual position if it ended after each layer (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
     Parameters
@@ -126,7 +127,7 @@ def _scale(model, embeddings: np.ndarray, logits: torch.Tensor) -> float:
     return scale
 
 
-def attention(embeddings: np.ndarray, language_model, texts: Sequence[str], *, report: Report = no_report) -> pd.DataFrame:
+def attention(embeddings: np.ndarray, language_model: LanguageModel, texts: Sequence[str], *, report: Report = no_report) -> pd.DataFrame:
     """How much the position that predicts the answer attends to each virtual token, on average over texts.
 
     The model must not be used by another thread meanwhile: it computes its attention another way as long as this lasts.

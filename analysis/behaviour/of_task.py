@@ -23,6 +23,7 @@ from analysis.core.progress import Report, no_report
 from analysis.core.words import printable
 from analysis.models.typed_words import word_ids
 from analysis.models.vocabulary import Vocabulary
+from analysis.models.weights import LanguageModel
 from analysis.prompts.direction import TaskDirection, task_direction, unit_displacements
 from analysis.prompts.readings import readings
 from analysis.prompts.twins import twins_of
@@ -33,7 +34,7 @@ WORDS_TESTED = 1_000  # answers of free text, at most
 SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]
 
 
-def examples_of(task: Task, language_model, *, limit: int | None = None) -> Examples:
+def examples_of(task: Task, language_model: LanguageModel, *, limit: int | None = None) -> Examples:
     """The first so many held-out examples of a task, scored by its own measure.
 
     Raises
@@ -96,12 +97,12 @@ def behaviour_on(
     return behave(start_from_config(prompt, vocabulary), vocabulary, examples, asked, report=report)
 
 
-def with_rows(language_model, rows: np.ndarray | None) -> Adapted:
+def with_rows(language_model: LanguageModel, rows: np.ndarray | None) -> Adapted:
     """The model with (m, d) virtual tokens in front of its input, which are read once: their keys and values stand before every example.
 
     A model that attends through a sliding window in some layers reads them before each example instead.
     """
-    model = language_model[0]
+    model = language_model.model
     if rows is None:
         return bare(language_model)
     if "sliding_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
@@ -223,7 +224,9 @@ def direction_of(
     return task_direction([prompt], vocabulary, words=words, twins=twins, report=report)
 
 
-def side_by_side(prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model, *, top_k: int = 5) -> pd.DataFrame:
+def side_by_side(
+    prompt: SoftPrompt, vocabulary: Vocabulary, task: Task, given: str, language_model: LanguageModel, *, top_k: int = 5
+) -> pd.DataFrame:
     """The same input answered in four ways: with no prompt, with the prompt, with its nearest words in its place, and with each hand-written prompt.
 
     Parameters

@@ -18,6 +18,7 @@ from analysis.behaviour.inside import hidden_states, layers_of
 from analysis.core.errors import InputError
 from analysis.core.progress import Report, no_report
 from analysis.core.words import printable
+from analysis.models.weights import LanguageModel
 
 COLUMNS = ["source_layer", "target_layer", "text", "rouge_1", "rouge_1_others", "answer_words", "answer_words_others"]
 PLACEHOLDER = " x"
@@ -41,7 +42,7 @@ def grid(model, every: int = EVERY) -> tuple[list[int], list[int]]:
 
 def verbalise(
     embeddings: np.ndarray,
-    language_model,
+    language_model: LanguageModel,
     task: str,
     descriptions: Mapping[str, str],
     answers: Mapping[str, Sequence[str]],
@@ -89,7 +90,7 @@ def verbalise(
 
 
 def written_with(
-    states: torch.Tensor, language_model, ids: Sequence[int], positions: Sequence[int], layer: int, *, most: int = WRITTEN
+    states: torch.Tensor, language_model: LanguageModel, ids: Sequence[int], positions: Sequence[int], layer: int, *, most: int = WRITTEN
 ) -> list[str]:
     """What the model writes after a text, greedily, when other states stand at some of its positions.
 

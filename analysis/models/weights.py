@@ -13,6 +13,7 @@ import hashlib
 import logging
 import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
 from analysis.core.folders import cache_folder, locked, read_json_object
@@ -79,12 +80,29 @@ def prepare_model(name: str, *, report: Report = no_report) -> Path:
     return folder
 
 
-def load_model(name: str, *, device: str | None = None, report: Report = no_report):
+class LanguageModel(NamedTuple):
+    """A frozen causal language model of `transformers`, in eval mode and float32, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> str:
+        """Where it computes: `cpu`, `cuda:0`, `mps`."""
+        return str(self.model.device)
+
+    @property
+    def width(self) -> int:
+        """Of its input embeddings."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+
+def load_model(name: str, *, device: str | None = None, report: Report = no_report) -> LanguageModel:
     """The frozen model and its tokenizer, in float32, on `device` (chosen by `pick_device` when not given).
 
     Returns
     -------
-    (model, tokenizer) : a `transformers` causal language model in eval mode whose parameters need no gradient, and its tokenizer.
+    The model, whose parameters need no gradient, and its tokenizer.
 
     Examples
     --------
@@ -101,7 +119,7 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     else:
         folder, unpacked = prepare_model(name, report=report), None
     model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
-    return model.to(device or pick_device()).eval().requires_grad_(False), tokenizer
+    return LanguageModel(model.to(device or pick_device()).eval().requires_grad_(False), tokenizer)
 
 
 def _loaded(name: str, folder: Path):

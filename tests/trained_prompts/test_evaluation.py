@@ -15,7 +15,7 @@ from analysis.asking.lora import applied
 from analysis.asking.predictions import predictions, write
 from analysis.asking.scores import COLUMNS, SCORECARD_COLUMNS, calibration, evaluate, score, scorecard, scorecard_and_calibration
 from analysis.core.folders import GALLERY
-from analysis.models.weights import load_model
+from analysis.models.weights import LanguageModel, load_model
 from analysis.tasks import scoring
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
@@ -47,7 +47,7 @@ def test_labels_of_one_and_of_several_tokens_are_scored_as_one_by_one(toy_task, 
     lengths = [len(tokenizer(target, add_special_tokens=False).input_ids) for target in table["target"]]
     assert max(lengths) > min(lengths)
 
-    row = evaluate("it", prompt, "toy", language_model=(model, tokenizer)).iloc[0]
+    row = evaluate("it", prompt, "toy", language_model=LanguageModel(model, tokenizer)).iloc[0]
     assert list(row.index) == COLUMNS
     assert row["n"] == 4
     assert row["score"] == np.mean(scores.argmax(axis=1) == truth)

@@ -13,7 +13,7 @@ from analysis.adapters import LoraAdapter, load_adapter
 from analysis.asking.in_front import in_peft, with_prefix, with_prompt
 from analysis.core.errors import InputError
 from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import load_model
+from analysis.models.weights import LanguageModel, load_model
 from tests.conftest import random_llama, saved
 from tests.trained_prompts.conftest import trained
 from trained_prompts.runs import store
@@ -205,10 +205,10 @@ def test_a_prefix_starts_as_what_the_model_makes_of_words_that_it_reads_first(gr
     model, tokenizer = load_model(config.model, device="cpu")
     words = tokenizer(" the cat sat", add_special_tokens=False).input_ids
     words = torch.tensor([(words * 5)[:5]])
-    first = next(train(config, language_model=(model, tokenizer)))
+    first = next(train(config, language_model=LanguageModel(model, tokenizer)))
     rows = first.weights["prompt_embeddings"]
     read_first = logits(model, torch.cat([words.expand(2, 5), IDS], dim=1))[:, 5:]
-    assert (logits(with_prefix((model, tokenizer), rows).model) - read_first).abs().max() < 1e-4
+    assert (logits(with_prefix(LanguageModel(model, tokenizer), rows).model) - read_first).abs().max() < 1e-4
 
     cache = model(input_ids=words, use_cache=True).past_key_values
     heads, width = model.config.num_key_value_heads, model.config.head_dim
@@ -227,7 +227,7 @@ def test_a_prefix_of_any_rows_is_the_cache_that_transformers_is_given(config_of,
         cache.update(keys.expand(2, -1, -1, -1), values.expand(2, -1, -1, -1), i)
     with torch.no_grad():
         expected = model(input_ids=IDS, past_key_values=cache).logits
-    assert (logits(with_prefix((model, tokenizer), rows).model) - expected).abs().max() < 1e-4
+    assert (logits(with_prefix(LanguageModel(model, tokenizer), rows).model) - expected).abs().max() < 1e-4
 
 
 @every_adapter

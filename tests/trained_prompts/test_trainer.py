@@ -18,7 +18,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from analysis.asking.batches import answer_logits, encode, like_length_batches
 from analysis.core.errors import InputError
 from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import load_model
+from analysis.models.weights import LanguageModel, load_model
 from trained_prompts.training.config import TrainingConfig
 from trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
 from trained_prompts.training.trainer import train
@@ -208,4 +208,4 @@ def test_an_example_longer_than_the_models_context_is_refused(toy_config, langua
     model, tokenizer = language_model
     model.config.max_position_embeddings = 12
     with pytest.raises(InputError, match="the model has 12"):
-        next(train(replace(toy_config, tokens=10), language_model=(model, tokenizer)))
+        next(train(replace(toy_config, tokens=10), language_model=LanguageModel(model, tokenizer)))

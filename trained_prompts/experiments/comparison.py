@@ -23,6 +23,7 @@ from analysis.core.folders import runs_folder, write_whole
 from analysis.core.progress import Report, no_report
 from analysis.core.words import printable
 from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.weights import LanguageModel
 from analysis.tasks.finding import get_task
 from analysis.tasks.scoring import SCORINGS
 from analysis.tasks.shipped import TASKS
@@ -83,7 +84,11 @@ class ComparisonConfig:
 
 
 def compare(
-    config: ComparisonConfig, *, language_model, report: Report = no_report, row_made: Callable[[pd.DataFrame], None] = lambda table: None
+    config: ComparisonConfig,
+    *,
+    language_model: LanguageModel,
+    report: Report = no_report,
+    row_made: Callable[[pd.DataFrame], None] = lambda table: None,
 ) -> pd.DataFrame:
     """Score every method on the task's held-out examples. Rows are kept as they are made: a comparison that was broken off goes on where it was.
 
@@ -243,7 +248,7 @@ def _settings_in_words(training: TrainingConfig) -> str:
 
 
 def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, what: str) -> Callable:
-    def make(language_model, report: Report) -> dict:
+    def make(language_model: LanguageModel, report: Report) -> dict:
         table = task.examples("held-out", template=template).head(config.limit)
         with PeakMemory() as memory:
             try:
@@ -257,7 +262,7 @@ def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, w
 
 
 def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig) -> Callable:
-    def make(language_model, report: Report) -> dict:
+    def make(language_model: LanguageModel, report: Report) -> dict:
         name = f"{config.key}-{training.method}"
         with PeakMemory() as memory:
             try:

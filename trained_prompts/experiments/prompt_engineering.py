@@ -8,6 +8,7 @@ import torch
 
 from analysis.asking.batches import Example, check_lengths
 from analysis.asking.in_front import Adapted, keys_and_values, with_prefix
+from analysis.models.weights import LanguageModel
 from analysis.tasks.task import Task
 
 SHOTS = 4  # examples shown: those of Brown et al. 2020, section 2, with k = 4
@@ -21,7 +22,7 @@ def shown_examples(task: Task, template: str, *, shots: int = SHOTS) -> str:
     return "".join(f"{row.text}{row.target}\n\n" for row in table.head(shots).itertuples())
 
 
-def with_text(language_model, text: str) -> Adapted:
+def with_text(language_model: LanguageModel, text: str) -> Adapted:
     """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does.
 
     Raises

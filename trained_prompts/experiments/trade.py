@@ -11,6 +11,7 @@ from analysis.asking.scores import score, score_bare
 from analysis.behaviour.interventions import discretised
 from analysis.core.progress import Report, no_report
 from analysis.models.vocabulary import Vocabulary
+from analysis.models.weights import LanguageModel
 from analysis.prompts.readings import LEVEL, readings
 from analysis.tasks.task import Task
 
@@ -40,7 +41,7 @@ def trade(
     task: Task,
     vocabulary: Vocabulary,
     *,
-    language_model,
+    language_model: LanguageModel,
     limit: int | None = None,
     report: Report = no_report,
 ) -> pd.DataFrame:

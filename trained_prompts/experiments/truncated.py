@@ -13,12 +13,19 @@ from analysis.asking.lora import applied
 from analysis.asking.scores import score
 from analysis.core.progress import Report, no_report
 from analysis.loras.truncation import truncate
+from analysis.models.weights import LanguageModel
 from analysis.tasks.finding import get_task
 from analysis.tasks.task import Task
 
 
 def score_truncated(
-    adapter: LoraAdapter, energy: float, task: Task | str, *, language_model, limit: int | None = None, report: Report = no_report
+    adapter: LoraAdapter,
+    energy: float,
+    task: Task | str,
+    *,
+    language_model: LanguageModel,
+    limit: int | None = None,
+    report: Report = no_report,
 ) -> pd.DataFrame:
     """The held-out score of the smaller copy that `analysis.loras.truncation.truncate` makes of a LoRA: one row, see `evaluation.score`.
 
@@ -35,7 +42,7 @@ def score_truncated(
     task = get_task(task) if isinstance(task, str) else task
     with tempfile.TemporaryDirectory() as folder:
         truncate(adapter, energy, Path(folder) / "cut")
-        with with_lora(language_model, applied(language_model[0], Path(folder) / "cut")) as subject:
+        with with_lora(language_model, applied(language_model.model, Path(folder) / "cut")) as subject:
             return score(
                 f"{adapter.name} at {energy:.0%} of its energy", subject, task, task.examples("held-out").head(limit), report=report
             )

@@ -17,7 +17,7 @@ from analysis.behaviour.of_task import examples_of
 from analysis.core.errors import InputError
 from analysis.core.folders import write_whole
 from analysis.core.progress import Report, no_report
-from analysis.models.weights import load_model
+from analysis.models.weights import LanguageModel, load_model
 from trained_prompts.runs import store
 from trained_prompts.training.config import TrainingConfig
 from trained_prompts.training.trainer import train
@@ -69,7 +69,7 @@ def twin_config(name: str, shuffle: int) -> TrainingConfig:
     return TrainingConfig(**settings | {"model": store.own_model(name), "shuffled": shuffle, "validate_every": None, "patience": None})
 
 
-def _train_and_keep(config: TrainingConfig, path: Path, language_model, limit: int, report: Report) -> None:
+def _train_and_keep(config: TrainingConfig, path: Path, language_model: LanguageModel, limit: int, report: Report) -> None:
     from safetensors.numpy import save
 
     losses, rows = [], None

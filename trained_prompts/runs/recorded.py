@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.asking.predictions import check_held_out
 from analysis.core.errors import InputError
 from analysis.core.progress import Report, no_report
+from analysis.models.weights import LanguageModel
 from trained_prompts.runs import store
 from trained_prompts.runs.memory import PeakMemory
 from trained_prompts.runs.recording import Recording, checkpoint_path
@@ -68,7 +69,13 @@ def _acquire(lock, path: Path) -> None:
 
 
 def record(
-    config: TrainingConfig, name: str, *, language_model, limit: int | None = None, folder: Path | None = None, report: Report = no_report
+    config: TrainingConfig,
+    name: str,
+    *,
+    language_model: LanguageModel,
+    limit: int | None = None,
+    folder: Path | None = None,
+    report: Report = no_report,
 ) -> Iterator[tuple[Recording, TrainingStep]]:
     """Train under a name, which is claimed meanwhile, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
 
@@ -92,7 +99,7 @@ def record(
 
 
 def _recorded(
-    config: TrainingConfig, name: str, language_model, limit: int | None, folder: Path | None, report: Report
+    config: TrainingConfig, name: str, language_model: LanguageModel, limit: int | None, folder: Path | None, report: Report
 ) -> Iterator[tuple[Recording, TrainingStep]]:
     check_held_out(config.asked_task(), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
     path = checkpoint_path(name, folder)
@@ -123,7 +130,7 @@ def run(
     config: TrainingConfig,
     name: str,
     *,
-    language_model,
+    language_model: LanguageModel,
     limit: int | None = None,
     folder: Path | None = None,
     watch: Callable[[TrainingStep], None] = lambda step: None,
@@ -150,7 +157,7 @@ def run(
 def _run(
     config: TrainingConfig,
     name: str,
-    language_model,
+    language_model: LanguageModel,
     limit: int | None,
     folder: Path | None,
     watch: Callable[[TrainingStep], None],

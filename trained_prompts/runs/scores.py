@@ -10,12 +10,15 @@ import pandas as pd
 from analysis.asking.in_front import Adapted, with_lora, with_prefix, with_prompt
 from analysis.asking.scores import evaluate_all
 from analysis.core.progress import Report, no_report
+from analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
     from trained_prompts.runs.recording import Recording
 
 
-def evaluate_run(recording: Recording, *, language_model, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
+def evaluate_run(
+    recording: Recording, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
+) -> pd.DataFrame:
     """Held-out scores before and after training: rows `no prompt`, `initial values` (of a prompt) and `trained`; of a LoRA as it is kept, in 16 bits."""
     prompts = [("no prompt", None)]
     if recording.initial is not None:
@@ -24,16 +27,16 @@ def evaluate_run(recording: Recording, *, language_model, limit: int | None = No
     return evaluate_all(prompts, recording.config.asked_task(), language_model, limit, report)
 
 
-def recorded(recording: Recording, language_model) -> AbstractContextManager[Adapted]:
+def recorded(recording: Recording, language_model: LanguageModel) -> AbstractContextManager[Adapted]:
     """The model as a run has left it, as long as the block lasts."""
     from analysis.asking.lora import applied_weights
     from trained_prompts.training import lora
 
     method = recording.config.method
     if method == "full":
-        return nullcontext(Adapted(recording.model, language_model[1]))
+        return nullcontext(Adapted(recording.model, language_model.tokenizer))
     if method == "lora":
-        return with_lora(language_model, applied_weights(language_model[0], lora.config_of(recording.config), recording.weights))
+        return with_lora(language_model, applied_weights(language_model.model, lora.config_of(recording.config), recording.weights))
     if method == "prefix-tuning":
         return nullcontext(with_prefix(language_model, recording.weights["prompt_embeddings"]))
     return nullcontext(with_prompt(language_model, recording.embeddings))

@@ -24,7 +24,7 @@ import pandas as pd
 
 from analysis.core.errors import InputError
 from analysis.core.progress import Report, no_report
-from analysis.models.weights import load_model
+from analysis.models.weights import LanguageModel, load_model
 from trained_prompts.training.config import TrainingConfig
 
 SHUFFLE_SEED = 20_217
@@ -66,13 +66,17 @@ class TrainingStep:
 
 
 def train(
-    config: TrainingConfig, *, language_model=None, resume: dict[str, np.ndarray] | None = None, report: Report = no_report
+    config: TrainingConfig,
+    *,
+    language_model: LanguageModel | None = None,
+    resume: dict[str, np.ndarray] | None = None,
+    report: Report = no_report,
 ) -> Iterator[TrainingStep]:
     """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
 
     Parameters
     ----------
-    language_model : (model, tokenizer) from `analysis.models.weights.load_model`, when the caller has it; left as it was found.
+    language_model : from `load_model`, when the caller has it; left as it was found.
     resume : what a step's `checkpoint` answered in a run of the same config: the next step is the first one, and what follows is what would have
         followed there.
     report : told what is being prepared before the first step.
