@@ -10,6 +10,7 @@ from analysis.behaviour.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention
 from analysis.behaviour.verbalisation import AFTER, BEFORE, COLUMNS, by_task, grid, says, scored, verbalise, written_with
 from analysis.core.errors import InputError
 from analysis.models.vocabulary import Vocabulary
+from analysis.models.weights import LanguageModel
 from tests.conftest import random_llama
 
 DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capitals": "Name the capital of a country."}
@@ -93,7 +94,7 @@ def test_a_family_that_scales_or_caps_its_logits_is_read_as_it_answers(family, b
     weight = model.get_output_embeddings().weight.detach()
     weight.mul_(20)  # random logits are so small that no factor shows
     vocabulary = Vocabulary.from_embeddings([f"token {i}" for i in range(len(weight))], weight.numpy().copy())
-    table = logit_lens(rows, (model, byte_level_tokenizer), vocabulary, top_k=2)
+    table = logit_lens(rows, LanguageModel(model, byte_level_tokenizer), vocabulary, top_k=2)
     with torch.no_grad():
         chances = model(inputs_embeds=torch.from_numpy(rows)[None]).logits[0].softmax(-1)
     last = table[table["layer"] == 2]

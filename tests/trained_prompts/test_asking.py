@@ -17,6 +17,7 @@ from analysis.core.errors import InputError
 from analysis.core.folders import GALLERY
 from analysis.core.progress import no_report
 from analysis.models.vocabulary import load_vocabulary
+from analysis.models.weights import LanguageModel
 from analysis.prompts.direction import task_direction
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
@@ -111,7 +112,7 @@ def test_a_model_with_sliding_windows_is_asked_too(toy_task, byte_level_tokenize
     ).eval()  # fmt: skip
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
     table = toy_task.examples("held-out")
-    losses, right = told(examples_of(toy_task, (model, byte_level_tokenizer)).ask(rows, no_report))
+    losses, right = told(examples_of(toy_task, LanguageModel(model, byte_level_tokenizer)).ask(rows, no_report))
     scores = np.array([label_scores(model, byte_level_tokenizer, rows, text, toy_task.labels) for text in table["text"]])
     truth = [toy_task.labels.index(target) for target in table["target"]]
     lengths = [len(byte_level_tokenizer(target, add_special_tokens=False).input_ids) for target in table["target"]]

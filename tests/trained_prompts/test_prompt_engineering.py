@@ -9,6 +9,7 @@ import torch
 
 from analysis.asking.in_front import bare
 from analysis.asking.predictions import predictions, write
+from analysis.models.weights import LanguageModel
 from analysis.tasks.shipped import TASKS
 from trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
 
@@ -117,7 +118,7 @@ def test_the_token_that_begins_a_text_stands_once_before_the_examples_and_not_ag
     assert beginning_tokenizer("the").input_ids[0] == 0
     task = replace(toy_task, labels=(" mat", " text"), load=lambda: pd.DataFrame())
     table = table.assign(target=" mat")
-    answered = predictions(with_text((model, beginning_tokenizer), before), task, table).iloc[0]
+    answered = predictions(with_text(LanguageModel(model, beginning_tokenizer), before), task, table).iloc[0]
     read = beginning_tokenizer(before + table["text"].iloc[0]).input_ids
     assert read.count(0) == 1
     with torch.no_grad():
