@@ -41,7 +41,7 @@ lint: .venv/installed-tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12"; exit 1)
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@# Linux without an NVIDIA card needs torch's CPU build alone, from its publisher's index where that answers at once; else pip's own choice.
