@@ -16,7 +16,7 @@ from analysis.models.embedded import EMBEDDED_MODEL
 from analysis.models.weights import load_model
 from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
-from app.charts import charts
+from app.charts.scores import reliability
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.runs import store
@@ -121,7 +121,7 @@ def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) 
 
 def show_calibration(bins: pd.DataFrame) -> None:
     st.markdown("**How sure it is, and how often it is right**")
-    st.plotly_chart(charts.reliability(bins), key="reliability", alt=f"Accuracy by confidence: {in_sentences(bins)}")
+    st.plotly_chart(reliability(bins), key="reliability", alt=f"Accuracy by confidence: {in_sentences(bins)}")
     widgets.download_buttons(bins, "calibration")
     st.caption(
         "Answers are put into ten bins by the probability that the model gave them; each mark is a bin, the larger the more answers it has. On the dotted line the model is "

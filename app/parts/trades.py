@@ -14,7 +14,7 @@ from analysis.core.progress import Report
 from analysis.models.embedded import EMBEDDED_MODEL
 from analysis.models.vocabulary import load_vocabulary
 from analysis.models.weights import load_model
-from app.charts import charts
+from app.charts.scores import readability_trade
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.experiments.trade import trade
@@ -100,7 +100,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     st.markdown(said)
     drawn = table.assign(family=pd.factorize(table["prompt"].map(runs["family"]))[0])
     st.plotly_chart(
-        charts.readability_trade(drawn, against),
+        readability_trade(drawn, against),
         key=f"trade-{against}",
         alt=f"Score of vectors and of words by {AGAINST[against]}. {said}",
     )

@@ -25,7 +25,7 @@ from analysis.models.weights import is_prepared
 from analysis.prompts.neighbours import LARGEST_VALUE
 from analysis.prompts.readings import VERDICTS
 from analysis.prompts.starts import names_start, plain_verdict, start_from_config
-from app.charts import charts
+from app.charts.theme import VERDICT_MARKS, verdict_label
 from app.server.allowed import may_be_linked
 from app.server.jobs import JobQueue
 from app.server.text import plain
@@ -444,9 +444,9 @@ def download_buttons(table: pd.DataFrame, name: str) -> None:
 
 def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool = False):
     """The cells and the column of verdicts: each in words, with its shape and its colour."""
-    cells = verdicts.map(lambda verdict: [charts.verdict_label(verdict)])
+    cells = verdicts.map(lambda verdict: [verdict_label(verdict)])
     labels = {
-        charts.verdict_label(verdict): charts.VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
+        verdict_label(verdict): VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
     }  # pale: the words stay readable
     column = st.column_config.MultiselectColumn(
         label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())

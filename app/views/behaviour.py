@@ -17,6 +17,7 @@ from analysis.behaviour.verbalisation import by_task, says, verbalise
 from analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
 from analysis.core.errors import InputError
 from analysis.core.progress import Report
+from analysis.core.words import shown
 from analysis.models.weights import load_model
 from analysis.prompts.clusters import find_clusters, is_echo, is_real
 from analysis.prompts.neighbours import neighbours
@@ -26,7 +27,8 @@ from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
 from app.charts import behaviour as behaviour_charts
-from app.charts import charts
+from app.charts.theme import verdict_label
+from app.charts.words import score_bars
 from app.parts import widgets
 from app.server.background import computed, found
 from trained_prompts.experiments import kept_behaviour
@@ -311,7 +313,7 @@ def show_token(table: pd.DataFrame | None) -> None:
         with widgets.progress() as report:
             words = neighbours(one(position), vocabulary, top_k=8, report=report)
         st.plotly_chart(
-            charts.score_bars(words, span=(0.0, float(words["score"].max()))),
+            score_bars(words, span=(0.0, float(words["score"].max()))),
             key=f"words-{position}",
             alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}.",
         )
@@ -321,7 +323,7 @@ def show_token(table: pd.DataFrame | None) -> None:
         read = computed(("verdicts", *content[:2], None), "the verdicts", lambda report: readings(prompt, vocabulary, report=report))
         if read is not None:
             row = read.iloc[position]
-            st.markdown(f"{charts.verdict_label(row['verdict'])}  \n{read_in_words(row)}")
+            st.markdown(f"{verdict_label(row['verdict'])}  \n{read_in_words(row)}")
         show_cluster(position)
         st.markdown("**What changing it does**")
         if table is None:
@@ -338,7 +340,7 @@ def show_token(table: pd.DataFrame | None) -> None:
         paid = attention_table()
     if lens is not None:
         st.markdown("**What the model would say next at its place, after each layer**")
-        of_token = lens[lens["position"] == position].assign(token=lambda rows: rows["token"].map(charts.shown))
+        of_token = lens[lens["position"] == position].assign(token=lambda rows: rows["token"].map(shown))
         wide = of_token.pivot(index="layer", columns="rank", values="token").rename(columns=lambda rank: f"rank {rank}").reset_index()
         wide["norm"] = of_token.drop_duplicates("layer")["norm"].to_numpy()
         st.dataframe(
@@ -403,11 +405,11 @@ def one(position: int) -> SoftPrompt:
 
 
 def read_in_words(row: pd.Series) -> str:
-    text = f"Nearest to “{widgets.plain(charts.shown(row['nearest_token']))}” (score {row['score']:.2f}, p of chance {row['p_chance']:.3f}). Its norm is {row['norm_ratio']:.2f} times the vocabulary's median."
+    text = f"Nearest to “{widgets.plain(shown(row['nearest_token']))}” (score {row['score']:.2f}, p of chance {row['p_chance']:.3f}). Its norm is {row['norm_ratio']:.2f} times the vocabulary's median."
     if pd.notna(row["initial_token"]):
-        text += f" It started at “{widgets.plain(charts.shown(row['initial_token']))}” and drifted by {row['drift']:.2f}"
+        text += f" It started at “{widgets.plain(shown(row['initial_token']))}” and drifted by {row['drift']:.2f}"
         text += (
-            f"; the drift is nearest to “{widgets.plain(charts.shown(row['delta_token']))}” (p {row['p_learned']:.3f})."
+            f"; the drift is nearest to “{widgets.plain(shown(row['delta_token']))}” (p {row['p_learned']:.3f})."
             if pd.notna(row["delta_token"])
             else "."
         )
@@ -539,7 +541,7 @@ def show_answers() -> None:
                 st.caption(widgets.plain(rows["reads"].iloc[0]).replace("\n", "  \n"))
                 st.markdown(f"→ {widgets.plain(rows['answer'].iloc[0]) or '(nothing)'}")
                 st.dataframe(
-                    rows[["token", "probability"]].assign(token=rows["token"].map(charts.shown)),
+                    rows[["token", "probability"]].assign(token=rows["token"].map(shown)),
                     hide_index=True,
                     column_config={"probability": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
                     alt=f"The likeliest first tokens of {way}: {', '.join(rows['token'].str.strip())}.",

@@ -10,12 +10,13 @@ import streamlit as st
 from analysis.adapters import SoftPrompt
 from analysis.core.errors import InputError
 from analysis.core.progress import Report
+from analysis.core.words import shown
 from analysis.models.vocabulary import Vocabulary
 from analysis.prompts.clusters import POWER, Method, Space, find_clusters, is_echo, is_real, may_be_echo, points_of
 from analysis.prompts.neighbours import nearest
 from analysis.prompts.projection import AXES, PROJECTIONS, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
 from analysis.prompts.readings import readings
-from app.charts import charts
+from app.charts.vocabulary_map import token_map, trajectory_map
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.runs import store
@@ -175,7 +176,7 @@ tokens = pd.DataFrame(
         "prompt": np.repeat([prompt.name for prompt in prompts], [len(prompt) for prompt in prompts]),
         "position": np.concatenate([np.arange(len(prompt)) for prompt in prompts]),
         "words": [
-            " · ".join(f"{charts.shown(word)} {score:.2f}" for word, score in zip(row, values, strict=True))
+            " · ".join(f"{shown(word)} {score:.2f}" for word, score in zip(row, values, strict=True))
             for row, values in zip(words, scores, strict=True)
         ],
         "norm": np.concatenate([prompt.norms for prompt in prompts]),
@@ -198,9 +199,7 @@ if made is not None:
     near_ids = near_ids[np.isin(near_ids, on.ids)]
     near = pd.DataFrame(on.places[np.searchsorted(on.ids, near_ids)], columns=axes).assign(token=[vocabulary.tokens[i] for i in near_ids])
     first_link = st.session_state.setdefault(f"first-link-{content}-{space}", link)  # the map is not redrawn for what was selected on it
-    figure = charts.token_map(
-        tokens, on.places, signs, near, by=by, selected=set(numbers_in(first_link, len(tokens))) if first_link else None
-    )
+    figure = token_map(tokens, on.places, signs, near, by=by, selected=set(numbers_in(first_link, len(tokens))) if first_link else None)
     alt = f"Map of {len(on.ids):,} words by {projection.upper()} in {on.dimensions} dimensions, with {len(tokens)} virtual tokens of {len(prompts)} prompts by {by}."
     if on.dimensions == 2:
         event = st.plotly_chart(
@@ -228,16 +227,16 @@ remember("selected", chosen)
 if found is not None and len(found.clusters):
     st.subheader("Clusters")
     real, echo, suspect = is_real(found.clusters), is_echo(found.clusters), may_be_echo(found.clusters)
-    shown = found.clusters.assign(
+    listing = found.clusters.assign(
         believed=np.select([~real, echo, suspect], ["✘ no", "↺ an echo of the start", "? may be an echo"], "✔ yes")
     )
     rows = st.dataframe(
-        shown[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability", "start_tightness"]],
+        listing[["cluster", "believed", "label", "size", "prompts", "tightness", "tightness_p", "stability", "start_tightness"]],
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
         key=f"rows-{content}-{space}-{method}",
-        selection_default={"selection": {"rows": numbers_in(st.query_params.get("clusters", ""), len(shown))}},
+        selection_default={"selection": {"rows": numbers_in(st.query_params.get("clusters", ""), len(listing))}},
         column_config={
             "believed": st.column_config.TextColumn(
                 help="Found again (stability of 0.6 or more) and tighter than chance (tightness_p under 0.05), and its tokens did not lie together from the start"
@@ -310,7 +309,7 @@ if trained and made is not None:
         )
     if frames is not None:
         st.plotly_chart(
-            charts.trajectory_map(frames, on.places, signs),
+            trajectory_map(frames, on.places, signs),
             key=f"played-{projection}-{dimensions}",
             config={"scrollZoom": True},
             alt=f"The {frames['position'].nunique()} virtual tokens of {name} on the map, over {frames['step'].max()} steps of training.",

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
+from analysis.core.words import shown
 from analysis.prompts.readings import readings
 from analysis.prompts.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
-from app.charts import charts
+from app.charts.similarity import against_chance, similarity_matrix
 from app.parts import widgets
 from app.server.background import computed
 
@@ -24,7 +25,7 @@ if len(prompts) > 2:
     st.subheader("Every pair")
     measure = st.segmented_control("Measure", MEASURES, default="z", required=True, key="measure", bind="query-params")
     st.plotly_chart(
-        charts.similarity_matrix(matrix(table, measure, names), tree(table, names), measure),
+        similarity_matrix(matrix(table, measure, names), tree(table, names), measure),
         key=f"matrix-{measure}",
         alt=f"{measure} of every pair of {len(prompts)} prompts; the most alike by it are {' and '.join(table.loc[table[measure].idxmax(), ['prompt_a', 'prompt_b']]) if table[measure].notna().any() else 'unknown'}.",
     )
@@ -86,26 +87,26 @@ left, right = st.columns([2, 3], gap="large")
 with left:
     if band is not None:
         values = "; ".join(f"{name} {row[name]:.2f}" for name in band["measure"])
-        st.plotly_chart(charts.against_chance(row, band), key="band", alt=f"{values}, each beside the band of unrelated prompts.")
+        st.plotly_chart(against_chance(row, band), key="band", alt=f"{values}, each beside the band of unrelated prompts.")
         st.caption(
             "Plain cosines; unrelated prompts have rows drawn like the words. Below the band: training has driven the tokens away from the direction "
             "that all words share."
         )
 with right:
-    shown = pairs.assign(
-        nearest_a=pairs["nearest_a"].map(charts.shown),
-        nearest_b=pairs["nearest_b"].map(charts.shown),
+    listing = pairs.assign(
+        nearest_a=pairs["nearest_a"].map(shown),
+        nearest_b=pairs["nearest_b"].map(shown),
         same_start=pairs["same_start"].map({True: "same", False: "other"}),
     )
     order = ["position_a", "nearest_a", "cosine", "nearest_b", "position_b", "same_start"]
     columns = {}
     if verdicts is not None:
         for half, table_of in zip("ab", verdicts, strict=True):
-            taken = table_of["verdict"].iloc[shown[f"position_{half}"]]
-            shown[f"verdict_{half}"], columns[f"verdict_{half}"] = widgets.verdict_column(taken)
+            taken = table_of["verdict"].iloc[listing[f"position_{half}"]]
+            listing[f"verdict_{half}"], columns[f"verdict_{half}"] = widgets.verdict_column(taken)
         order = ["position_a", "nearest_a", "verdict_a", "cosine", "nearest_b", "position_b", "verdict_b", "same_start"]
     st.dataframe(
-        shown[order],
+        listing[order],
         hide_index=True,
         column_config=columns
         | {

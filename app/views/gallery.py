@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.charts import charts
+from app.charts.scores import score_gains
 from app.parts import widgets
 from trained_prompts.runs import store
 
@@ -54,7 +54,7 @@ if len(runs):
     st.subheader("Held-out scores, without and with each")
     described = runs[runs["score"].notna()]
     alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with, n {row.n:,.0f}" for row in described.itertuples())
-    st.plotly_chart(charts.score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
+    st.plotly_chart(score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
     st.dataframe(
         runs.drop(columns=["path", "low", "high"]).set_index("name"),
         column_config={

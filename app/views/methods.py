@@ -9,7 +9,7 @@ from analysis.models.embedded import EMBEDDED_MODEL
 from analysis.models.gemma import GEMMA_MODEL
 from analysis.models.size import total_parameters
 from analysis.tasks.shipped import TASKS
-from app.charts import charts
+from app.charts.methods import method_scores, published_scores, score_by_size, score_by_trainable
 from app.parts import widgets
 from app.parts.comparisons import offer_to_run, one_line, show_table
 from app.parts.scorecards import show_scorecards
@@ -92,7 +92,7 @@ def quoted(prompt: str) -> str:
 
 def show_comparison(rows: pd.DataFrame) -> None:
     st.markdown(finding(rows))
-    st.plotly_chart(charts.method_scores(rows), key="scores", alt=f"Score and interval of each row, zero-shot's as a band. {finding(rows)}")
+    st.plotly_chart(method_scores(rows), key="scores", alt=f"Score and interval of each row, zero-shot's as a band. {finding(rows)}")
     st.caption(
         f"Grey: the 95 % interval of zero-shot. {described(rows).capitalize()}. Intervals are of the examples alone: one seed, and another would give other figures too. "
         "The best of several prompts, picked on the same examples, flatters a little."
@@ -121,7 +121,7 @@ def show_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Trainable parameters**")
-        st.plotly_chart(charts.score_by_trainable(rows), key="trainable", alt="Score and interval against trainable parameters, log axis.")
+        st.plotly_chart(score_by_trainable(rows), key="trainable", alt="Score and interval against trainable parameters, log axis.")
         st.caption("Grey: the 95 % interval of zero-shot. Zero-shot and hand-written prompts train nothing.")
     with right:
         st.markdown("**Size of the model**")
@@ -146,7 +146,7 @@ def show_sizes(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         )
         return
     st.plotly_chart(
-        charts.score_by_size(sized),
+        score_by_size(sized),
         key="sizes",
         alt=f"Score and interval of each method on {listed(list(sized['model'].unique()))}, by total parameters.",
     )
@@ -180,7 +180,7 @@ def show_published() -> None:
     )
     drawn = rows if against == "trainable" else rows[~rows["note"].str.startswith("set up as")]
     st.plotly_chart(
-        charts.published_scores(drawn, against),
+        published_scores(drawn, against),
         key=f"published-{against}",
         alt=f"{metric} of {listed(list(rows['method'].unique()))} as published, against {AXES[against]}.",
     )

@@ -7,6 +7,7 @@ import streamlit as st
 
 from analysis.behaviour.of_task import judged
 from analysis.core.errors import InputError
+from analysis.core.words import shown
 from analysis.models.typed_words import told, typed_words, word_ids
 from analysis.prompts.direction import direction, points_beyond_twins
 from analysis.prompts.neighbours import METRICS, neighbours
@@ -15,7 +16,8 @@ from analysis.prompts.readings import LEVEL, VERDICTS, moved_along_a_word, readi
 from analysis.prompts.starts import plain_verdict, recover_initial
 from analysis.prompts.twins import twins_of
 from analysis.tasks.shipped import TASKS
-from app.charts import charts
+from app.charts.theme import BLUE, ORANGE, verdict_label
+from app.charts.words import direction_bars, neighbours_heat_map, null_histogram, score_bars
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.experiments import kept_behaviour
@@ -155,7 +157,7 @@ def show_direction() -> None:
         said += f" {_words_said(first, whose_words, len(vocabulary))}"
     st.info(said, icon=":material/explore:")
     alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
-    st.plotly_chart(charts.direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
+    st.plotly_chart(direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
     st.caption(
         f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."
@@ -246,9 +248,7 @@ facts[3].metric(
 if verdicts is not None:
     counts = verdicts["verdict"].value_counts()
     st.markdown(
-        "&emsp;".join(
-            f"**{charts.verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
-        )
+        "&emsp;".join(f"**{verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items())
     )
 
 if verdicts is not None and known:
@@ -269,10 +269,10 @@ elif tokens["echo"].any():
 
 def grid(table: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     """A virtual token a row: its verdict, where it started, how far it moved, and its nearest words with their scores."""
-    cells = [f"{charts.shown(token)}  {score:.2f}" for token, score in zip(table["token"], table["score"], strict=True)]
+    cells = [f"{shown(token)}  {score:.2f}" for token, score in zip(table["token"], table["score"], strict=True)]
     words = table.assign(cell=cells).pivot(index="position", columns="rank", values="cell").add_prefix("rank ")
     start = tokens.set_index("position")[["initial_token", "drift", "norm_ratio"]]
-    start["initial_token"] = start["initial_token"].map(charts.shown, na_action="ignore")
+    start["initial_token"] = start["initial_token"].map(shown, na_action="ignore")
     if verdicts is not None:
         start.insert(0, "verdict", verdict_cells)
     return start.join(words).reset_index()
@@ -315,19 +315,19 @@ def show_evidence(row: pd.Series) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         verdict = plain_verdict(row["verdict"])
-        st.markdown(f"### {charts.verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
-        word = widgets.plain(charts.shown(row["nearest_token"]))
+        st.markdown(f"### {verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
+        word = widgets.plain(shown(row["nearest_token"]))
         lines = [
             f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_text(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
         ]
         if known:
-            start = widgets.plain(charts.shown(row["initial_token"]))
+            start = widgets.plain(shown(row["initial_token"]))
             lines.append(
                 f"**Start.** It started at “{start}”"
                 + (" and is still nearest to it" if row["echo"] else " and is nearest to another word now")
                 + f"; drift {row['drift']:.2f}, where an ordinary word is {vocabulary.median_norm:.2f} long."
             )
-            learned = widgets.plain(charts.shown(row["delta_token"]))
+            learned = widgets.plain(shown(row["delta_token"]))
             lines.append(
                 f"**Learned direction.** It moved most nearly along “{learned}”; {p_text(row['p_learned'])}"
                 + (", which is chance." if row["p_learned"] >= LEVEL else ", before the correction for the number of tokens.")
@@ -338,7 +338,7 @@ def show_evidence(row: pd.Series) -> None:
     with right:
         null = null_of(vocabulary).drawn
         st.plotly_chart(
-            charts.null_histogram(null, row["score"], of=f"token {position}"),
+            null_histogram(null, row["score"], of=f"token {position}"),
             key="null",
             alt=f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}.",
         )
@@ -354,17 +354,17 @@ if known:
         )
 scores = pd.concat(rows.values())["score"]
 span = (min(0.0, scores.min() * 1.05), max(0.0, scores.max() * 1.05))
-for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items(), (charts.BLUE, charts.ORANGE), strict=False):
+for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items(), (BLUE, ORANGE), strict=False):
     with column:
         st.markdown(f"**{title}**")
         alt = ", ".join(f"{row.token.strip()} {row.score:.2f}" for row in words.itertuples())
-        st.plotly_chart(charts.score_bars(words, span=span, colour=colour), key=title, alt=f"{title}: {alt}")
+        st.plotly_chart(score_bars(words, span=span, colour=colour), key=title, alt=f"{title}: {alt}")
 if not known:
     st.caption("This file does not hold the values that training started from.")
 
 st.subheader("Heat map")
 st.plotly_chart(
-    charts.neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
+    neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
 )
 
 with st.expander("All rows", icon=":material/table_rows:"):

@@ -11,7 +11,7 @@ from analysis.adapters.upload import MAX_BYTES, label, load_uploaded
 from analysis.core.errors import InputError
 from analysis.core.folders import runs_folder
 from analysis.report.inspection import modules, notes_on, receipt, token_norms
-from app.charts import charts
+from app.charts import words as word_charts
 from app.parts import widgets
 from app.server.allowed import VARIABLE, allowed_folders, allowed_path
 from trained_prompts.runs import store
@@ -80,7 +80,9 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
         widgets.download_buttons(table, f"{adapter.name}-modules")
     else:
         st.subheader("The length of its virtual tokens")
-        st.plotly_chart(charts.token_norms(token_norms(adapter)), key="norms", alt=f"Euclidean norms of {len(adapter)} virtual tokens.")
+        st.plotly_chart(
+            word_charts.token_norms(token_norms(adapter)), key="norms", alt=f"Euclidean norms of {len(adapter)} virtual tokens."
+        )
 
 
 def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, bytes]] | None) -> None:

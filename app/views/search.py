@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from analysis.core.words import listed
+from analysis.core.words import listed, shown
 from analysis.models.names import is_at_hand
 from analysis.models.typed_words import forms
 from analysis.prompts.readings import LEVEL
 from analysis.prompts.token_index import token_index
-from app.charts import charts
 from app.parts import widgets
 from app.server.background import computed
 
@@ -82,8 +81,8 @@ else:
     )
 st.dataframe(
     found.assign(
-        nearest_token=found["nearest_token"].map(charts.shown),
-        form=found["form"].map(charts.shown),
+        nearest_token=found["nearest_token"].map(shown),
+        form=found["form"].map(shown),
         started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
     ).drop(columns=[] if asked == "a word" else "form"),
     hide_index=True,

@@ -17,6 +17,7 @@ from analysis.asking.scores import compare_lora
 from analysis.behaviour.how_asked import how_asked
 from analysis.core.errors import InputError
 from analysis.core.progress import Report
+from analysis.core.words import shown
 from analysis.loras.base_weights import against_base
 from analysis.loras.residual import residual_directions
 from analysis.loras.spectra import COLUMNS, MEASURES, health, long_form, rank_pattern, spectra, summary
@@ -25,7 +26,7 @@ from analysis.loras.truncation import check_can_be_copied, planned, truncate
 from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from analysis.models.weights import load_model
 from analysis.prompts.readings import LEVEL
-from app.charts import charts
+from app.charts.spectra import angles_by_layer, layer_map, spectrum_lines, subspace_map
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.experiments.truncated import score_truncated
@@ -190,7 +191,7 @@ if not len(of_projection):
 else:
     lines = long_form(of_projection)
     left, right = st.columns(2, gap="large")
-    values, energies = (whole_ranks(charts.spectrum_lines(lines, cumulative=which), x=lines["rank"].max()) for which in (False, True))
+    values, energies = (whole_ranks(spectrum_lines(lines, cumulative=which), x=lines["rank"].max()) for which in (False, True))
     left.plotly_chart(values, key="values", alt=f"Singular values of the {projection} modules, log scale.")
     right.plotly_chart(energies, key="energy", alt=f"Cumulative energy of the {projection} modules.")
     st.caption("Darker is nearer to the input.")
@@ -210,7 +211,7 @@ with widgets.in_words():
             "the comparison with the weights",
             lambda report: against_base(adapter, base, report=report),
         )
-shown = table if beside is None else table.merge(beside, on="module")
+measured = table if beside is None else table.merge(beside, on="module")
 measure = st.selectbox(
     "Measure",
     [*MEASURES, *(BASE_MEASURES + MAGNITUDES * is_dora if asked_for and base is not None else [])],
@@ -218,13 +219,17 @@ measure = st.selectbox(
     key="measure",
     bind="query-params",
 )
-measure = measure if measure in shown else "effective_rank"  # while the comparison is being computed
-st.plotly_chart(charts.layer_map(shown, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
-beside_first = [name for name in BASE_MEASURES + MAGNITUDES * is_dora if name in shown]
+measure = measure if measure in measured else "effective_rank"  # while the comparison is being computed
+st.plotly_chart(layer_map(measured, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
+beside_first = [name for name in BASE_MEASURES + MAGNITUDES * is_dora if name in measured]
 st.dataframe(
-    shown, hide_index=True, height=300, column_order=[*COLUMNS[:3], *beside_first, *COLUMNS[3:-1]], alt="A module a row, with its measures."
+    measured,
+    hide_index=True,
+    height=300,
+    column_order=[*COLUMNS[:3], *beside_first, *COLUMNS[3:-1]],
+    alt="A module a row, with its measures.",
 )
-widgets.download_buttons(shown, f"{adapter.name}-spectra")
+widgets.download_buttons(measured, f"{adapter.name}-spectra")
 with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
     for by in ("layer", "projection"):
         summed = summary(table, by)
@@ -254,7 +259,7 @@ elif widgets.may_be_fetched(base, "the vocabulary"):
         else:
             st.info(f"{line}: what this LoRA changes in the residual stream is no word.", icon=":material/blur_off:")
         with st.expander("Direction by direction", icon=":material/table_rows:"):
-            st.dataframe(said.assign(token=said["token"].map(charts.shown)), hide_index=True)
+            st.dataframe(said.assign(token=said["token"].map(shown)), hide_index=True)
             widgets.download_buttons(said, f"{adapter.name}-directions")
         st.caption(
             "The two leading singular vectors of each module, on the side of the residual stream; the layers' norms are left out of account."
@@ -304,13 +309,9 @@ if other_key is not None:
         )
         left, right = st.columns(2, gap="large")
         left.markdown("**Output directions**")
-        left.plotly_chart(
-            charts.angles_by_layer(compared, "out"), key="angles-out", alt="Principal angles of the output directions by layer."
-        )
+        left.plotly_chart(angles_by_layer(compared, "out"), key="angles-out", alt="Principal angles of the output directions by layer.")
         right.markdown("**Input directions**")
-        right.plotly_chart(
-            charts.angles_by_layer(compared, "in"), key="angles-in", alt="Principal angles of the input directions by layer."
-        )
+        right.plotly_chart(angles_by_layer(compared, "in"), key="angles-in", alt="Principal angles of the input directions by layer.")
         st.caption(
             "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
             "them whatever they learned. Output directions begin at nothing, so what they share was learned."
@@ -324,7 +325,7 @@ if other_key is not None:
             left, right = st.columns(2, gap="large")
             left.markdown("**These two**")
             of_these, of_random = (
-                whole_ranks(charts.subspace_map(phi, column), x=phi["j"].max(), y=phi["i"].max()) for column in ("phi", "phi_random")
+                whole_ranks(subspace_map(phi, column), x=phi["j"].max(), y=phi["i"].max()) for column in ("phi", "phi_random")
             )
             left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
             right.markdown("**Two random updates**")

@@ -9,6 +9,7 @@ import streamlit as st
 
 from analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
 from analysis.core.errors import InputError
+from analysis.core.words import shown
 from analysis.models.embedded import EMBEDDED_MODEL
 from analysis.models.gemma import GEMMA_MODEL
 from analysis.models.names import is_at_hand
@@ -19,7 +20,9 @@ from analysis.tasks.finding import get_task
 from analysis.tasks.scoring import SCORINGS
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
-from app.charts import charts
+from app.charts.theme import verdict_label
+from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
+from app.charts.vocabulary_map import learning_map
 from app.parts import widgets
 from app.server.background import session
 from app.server.estimates import estimate, trainable_parameters
@@ -343,7 +346,7 @@ def show_loss(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     last = job.losses["loss"].tail(10).mean()
     st.markdown("**Loss**")
     st.plotly_chart(
-        charts.loss_curve(job.losses, steps=job.config.steps, beside=beside),
+        loss_curve(job.losses, steps=job.config.steps, beside=beside),
         key=f"loss-{job.id}",
         alt=f"Loss by step: {job.losses['loss'].iloc[0]:.2f} at step 1, {last:.2f} over the last ten of {job.steps_done} steps.{and_beside(beside)}",
     )
@@ -358,7 +361,7 @@ def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     aside = len(task.for_training(watched=True)[1])
     st.markdown(f"**Score on {aside} training examples set aside**")
     st.plotly_chart(
-        charts.validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
+        validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
         alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
     )
@@ -370,11 +373,9 @@ def and_beside(beside: dict[str, pd.DataFrame]) -> str:
 
 def show_verdicts(job: Progress) -> None:
     counts = job.words["verdict"].value_counts()
-    st.markdown(
-        f"**Verdicts after step {job.words['step'].iloc[0]}**: " + " · ".join(f"{charts.verdict_label(v)} {n}" for v, n in counts.items())
-    )
+    st.markdown(f"**Verdicts after step {job.words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))
     st.plotly_chart(
-        charts.verdict_counts(job.looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
+        verdict_counts(job.looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
     )  # fmt: skip
     if job.config.readable:
         st.caption(
@@ -387,7 +388,7 @@ def show_words(job: Progress) -> None:
     st.markdown(f"**Nearest words after step {job.words['step'].iloc[0]}**")
     words = job.words.set_index("position")[["initial_token", "nearest_token", "drift"]]
     for column in ("initial_token", "nearest_token"):
-        words[column] = words[column].map(charts.shown, na_action="ignore")
+        words[column] = words[column].map(shown, na_action="ignore")
     cells, verdict = widgets.verdict_column(job.words["verdict"])
     words.insert(2, "verdict", cells)
     st.dataframe(
@@ -419,7 +420,7 @@ def show_map(job: Progress) -> None:
         words, signs = drawn_map(job.config.model)
         st.markdown("**On the map of the vocabulary**")
         st.plotly_chart(
-            charts.learning_map(placed, words, signs),
+            learning_map(placed, words, signs),
             key=f"map-{job.id}",
             config={"scrollZoom": True},
             alt=f"The {job.config.tokens} virtual tokens on the map of {job.config.model}'s words, with the way that each has come.",
@@ -436,7 +437,7 @@ def pick_beside(job: Progress) -> dict[str, pd.DataFrame]:
     names = dict.fromkeys([*jobs, *reversed(store.list_runs()["name"].tolist())])
     names.pop(job.saved_as, None)
     picked = st.multiselect(
-        "Beside", list(names), key="beside", bind="query-params", placeholder="other trainings and runs, to draw over this one", max_selections=len(charts.BESIDE_STYLES)
+        "Beside", list(names), key="beside", bind="query-params", placeholder="other trainings and runs, to draw over this one", max_selections=len(BESIDE_STYLES)
     )  # fmt: skip
     beside = {}
     for name in picked:
