@@ -29,6 +29,7 @@ from analysis.tasks.task import Task
 from app.charts import behaviour as behaviour_charts
 from app.charts.theme import verdict_label
 from app.charts.words import score_bars
+from app.pages import CLUSTERS, NEIGHBOURS
 from app.parts import widgets
 from app.server.background import computed, found
 from trained_prompts.experiments import kept_behaviour
@@ -360,12 +361,12 @@ def show_token(table: pd.DataFrame | None) -> None:
         )
     links = st.columns(2)
     links[0].page_link(
-        "views/neighbours.py",
+        NEIGHBOURS.file,
         label="All its neighbours and the evidence for its verdict",
         icon=":material/hub:",
         query_params={"prompt": key},
     )
-    links[1].page_link("views/clusters.py", label="Its cluster among all prompts", icon=":material/scatter_plot:")
+    links[1].page_link(CLUSTERS.file, label="Its cluster among all prompts", icon=":material/scatter_plot:")
 
 
 def show_cluster(position: int) -> None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.charts.scores import score_gains
+from app.pages import NEIGHBOURS, OPEN
 from app.parts import widgets
 from trained_prompts.runs import store
 
@@ -25,7 +26,7 @@ with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             picked = st.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="pick")
             if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
-                st.switch_page("views/neighbours.py", query_params={"prompt": picked})
+                st.switch_page(NEIGHBOURS.file, query_params={"prompt": picked})
         mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]
         if picked in widgets.opened():
             prompt = widgets.load_prompt(picked)
@@ -48,7 +49,7 @@ with right:
     st.subheader("Or open one of your own")
     st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")
     if st.button("Open a file", icon=":material/folder_open:"):
-        st.switch_page("views/open.py")
+        st.switch_page(OPEN.file)
 
 if len(runs):
     st.subheader("Held-out scores, without and with each")

@@ -18,6 +18,7 @@ from analysis.prompts.twins import twins_of
 from analysis.tasks.shipped import TASKS
 from app.charts.theme import BLUE, ORANGE, verdict_label
 from app.charts.words import direction_bars, neighbours_heat_map, null_histogram, score_bars
+from app.pages import BEHAVIOUR
 from app.parts import widgets
 from app.server.background import computed
 from trained_prompts.experiments import kept_behaviour
@@ -195,7 +196,7 @@ def show_behaviour() -> None:
         if verdict is not None:
             st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")
     st.page_link(
-        "views/behaviour.py",
+        BEHAVIOUR.file,
         label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
         icon=":material/science:",
         query_params={"prompt": key},

@@ -12,6 +12,7 @@ from analysis.core.errors import InputError
 from analysis.core.folders import runs_folder
 from analysis.report.inspection import modules, notes_on, receipt, token_norms
 from app.charts import words as word_charts
+from app.pages import NEIGHBOURS
 from app.parts import widgets
 from app.server.allowed import VARIABLE, allowed_folders, allowed_path
 from trained_prompts.runs import store
@@ -91,7 +92,7 @@ def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, by
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = "Read its nearest words" if prompt is adapter else "Read the nearest words of its new words"
         if prompt is not None and prompt.kind != "prefix" and st.button(words, type="primary", icon=":material/hub:"):
-            st.switch_page("views/neighbours.py", query_params={"prompt": key})
+            st.switch_page(NEIGHBOURS.file, query_params={"prompt": key})
         if files is None:
             return
         with st.popover("Keep it", icon=":material/save:"):

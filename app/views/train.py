@@ -23,6 +23,7 @@ from analysis.tasks.task import Task
 from app.charts.theme import verdict_label
 from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
 from app.charts.vocabulary_map import learning_map
+from app.pages import CLUSTERS, NEIGHBOURS, SPECTRA, TRAIN
 from app.parts import widgets
 from app.server.background import session
 from app.server.estimates import estimate, trainable_parameters
@@ -300,9 +301,9 @@ def offer_to_read(job: Progress) -> None:
     """The page that reads what this method makes."""
     if job.config.method in ("prompt-tuning", "p-tuning"):
         if st.button("Read its nearest words", type="primary", icon=":material/hub:", key="open"):
-            st.switch_page("views/neighbours.py", query_params={"prompt": job.saved_as})
+            st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.saved_as})
     elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=":material/equalizer:", key="open"):
-        st.switch_page("views/spectra.py", query_params={"lora": job.saved_as})
+        st.switch_page(SPECTRA.file, query_params={"lora": job.saved_as})
 
 
 def offer_to_go_on(job: Progress) -> None:
@@ -428,7 +429,7 @@ def show_map(job: Progress) -> None:
         st.caption("A token near no word stands amid the words that it is least far from.")
     elif not map_is_made(load_vocabulary(job.config.model)):
         st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
-        st.page_link("views/clusters.py", label="Make the map on Clusters (half a minute)", icon=":material/scatter_plot:")
+        st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=":material/scatter_plot:")
 
 
 def pick_beside(job: Progress) -> dict[str, pd.DataFrame]:
@@ -534,7 +535,7 @@ def list_others(others: list[Progress]) -> None:
         st.markdown("**Other trainings**")
     for job in others:
         st.page_link(
-            "views/train.py",
+            TRAIN.file,
             label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
             icon=STATE_ICONS.get(job.state, ":material/model_training:"),
             query_params={"job": job.id},
