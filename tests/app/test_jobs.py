@@ -258,7 +258,7 @@ def test_sessions_take_turns_and_one_has_so_many_waiting(queue, toy_config):
 
 HOLDS = """
 import sys
-from trained_prompts import runs
+from trained_prompts.runs import recorded as runs
 with runs.claimed(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
