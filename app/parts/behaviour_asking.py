@@ -23,7 +23,7 @@ PROMPTS = 70  # that differ, of ten tokens: the interventions with their draws
 _Result = TypeVar("_Result")
 
 
-def at_hand(asked: AskedPrompt) -> pd.DataFrame | None:
+def table_at_hand(asked: AskedPrompt) -> pd.DataFrame | None:
     """The table of interventions, kept or made on this server; None where there is none."""
     table = kept_table(asked)
     return found(("behaviour", *asked.asked_content, asked.n)) if table is None else table
@@ -31,7 +31,7 @@ def at_hand(asked: AskedPrompt) -> pd.DataFrame | None:
 
 def measured(asked: AskedPrompt) -> pd.DataFrame | None:
     """The table of interventions: kept, just made, or made now if the person asks for it; None where it is not there yet."""
-    table = at_hand(asked)
+    table = table_at_hand(asked)
     if table is not None:
         return table
     prompt, vocabulary, task, n = asked.prompt, asked.vocabulary, asked.task, asked.n

@@ -18,8 +18,8 @@ from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
 from app.charts.scores import reliability
 from app.parts import widgets
+from app.server import at_hand
 from app.server.background import computed
-from trained_prompts.runs import store
 
 BARE = "no prompt"
 OWN_TASK = "its own"
@@ -76,7 +76,7 @@ def show_scorecards() -> None:
     st.markdown(
         "Many measures of one prompt or LoRA, and none left out, as HELM has it (Liang et al. 2023): the score, loss, calibration, what lower case and typing errors do, and speed."
     )
-    runs = store.list_runs().set_index("name", drop=False)
+    runs = at_hand.list_runs().set_index("name", drop=False)
     left, middle, right = st.columns([3, 2, 1])
     names = left.multiselect(
         "Runs", [BARE, *runs.index], default=[BARE, *runs.index[:1]], key="runs", bind="query-params", placeholder="pick runs"

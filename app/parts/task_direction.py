@@ -12,14 +12,14 @@ from app.charts.words import direction_bars
 from app.parts import widgets
 from app.parts.prompt_on_page import PromptOnPage
 from app.parts.token_evidence import p_text
+from app.server import at_hand
 from app.server.background import computed
-from trained_prompts.runs import store
 
 
 def show_direction(page: PromptOnPage) -> None:
     """What the displacements have in common, of this prompt or of all on its task: the first thing to know of a prompt."""
     key, prompt, vocabulary = page.key, page.prompt, page.vocabulary
-    runs = store.list_runs().set_index("name")["task"]
+    runs = at_hand.list_runs().set_index("name")["task"]
     task = runs.get(key)
     st.subheader("What the tokens moved towards, together")
     with st.container(horizontal=True, vertical_alignment="bottom"):

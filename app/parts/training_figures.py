@@ -8,7 +8,6 @@ import streamlit as st
 
 from analysis.core.errors import InputError
 from analysis.core.words import shown
-from analysis.models.vocabulary import load_vocabulary
 from analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
 from analysis.tasks.scoring import SCORINGS
 from app.charts.theme import verdict_label
@@ -16,8 +15,8 @@ from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, ver
 from app.charts.vocabulary_map import learning_map
 from app.pages import CLUSTERS
 from app.parts import widgets
+from app.server import at_hand
 from app.server.jobs import JobQueue, Progress
-from trained_prompts.runs import store
 
 FIGURE_WIDTH = 415  # pixels: two beside each other in a window of 1400, one below the other in a narrow one
 SIGNS = 20  # words written on the map
@@ -118,7 +117,7 @@ def show_words(job: Progress) -> None:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def drawn_map(model: str) -> tuple[np.ndarray, pd.DataFrame]:
     """The places of some of a vocabulary's words, and the words to write among them, of a map that is made."""
-    vocabulary = load_vocabulary(model)
+    vocabulary = at_hand.vocabulary(model)
     on = vocabulary_map(vocabulary)
     return on.places[:: max(1, len(on.places) // WORDS_DRAWN)], landmarks(on, vocabulary, SIGNS)
 
@@ -136,7 +135,7 @@ def show_map(job: Progress) -> None:
             alt=f"The {job.config.tokens} virtual tokens on the map of {job.config.model}'s words, with the way that each has come.",
         )
         st.caption("A token near no word stands amid the words that it is least far from.")
-    elif not map_is_made(load_vocabulary(job.config.model)):
+    elif not map_is_made(at_hand.vocabulary(job.config.model)):
         st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
         st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=":material/scatter_plot:")
 
@@ -144,7 +143,7 @@ def show_map(job: Progress) -> None:
 def pick_beside(queue: JobQueue, job: Progress) -> dict[str, pd.DataFrame]:
     """The losses of other trainings and runs that are to be drawn over this one's, by name."""
     jobs = {other.name: other for other in queue.all() if other.id != job.id and other.losses is not None and len(other.losses)}
-    names = dict.fromkeys([*jobs, *reversed(store.list_runs()["name"].tolist())])
+    names = dict.fromkeys([*jobs, *reversed(at_hand.list_runs()["name"].tolist())])
     names.pop(job.saved_as, None)
     picked = st.multiselect(
         "Beside", list(names), key="beside", bind="query-params", placeholder="other trainings and runs, to draw over this one", max_selections=len(BESIDE_STYLES)

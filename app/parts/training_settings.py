@@ -12,10 +12,10 @@ from analysis.tasks.finding import get_task
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
 from app.parts import widgets
+from app.server import at_hand
 from app.server.background import session
 from app.server.estimates import estimate, trainable_parameters
 from app.server.jobs import JobQueue
-from trained_prompts.runs import store
 from trained_prompts.runs.recording import unfinished
 from trained_prompts.training.config import LEARNING_RATES, TrainingConfig
 
@@ -200,7 +200,7 @@ def choose_model() -> str:
 
 def free_name(queue: JobQueue, stem: str) -> str:
     """A name that is not taken yet."""
-    taken = {*store.list_runs()["name"], *unfinished()["name"], *(job.name for job in queue.all())}
+    taken = {*at_hand.list_runs()["name"], *unfinished()["name"], *(job.name for job in queue.all())}
     return next(name for i in range(1, 10_000) if (name := f"my-{stem[:50]}-{i}") not in taken)
 
 

@@ -20,12 +20,13 @@ from analysis.models import hub
 from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
 from analysis.models.gemma import GEMMA_MODEL
 from analysis.models.names import default_model, is_at_hand, is_hub_id
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.models.vocabulary import Vocabulary
 from analysis.models.weights import is_prepared
 from analysis.prompts.neighbours import LARGEST_VALUE
 from analysis.prompts.readings import VERDICTS
 from analysis.prompts.starts import names_start, plain_verdict, start_from_config
 from app.charts.theme import VERDICT_MARKS, verdict_label
+from app.server import at_hand
 from app.server.allowed import may_be_linked
 from app.server.jobs import JobQueue
 from app.server.text import plain
@@ -93,7 +94,7 @@ def lora_choices() -> list[str]:
 
 
 def _choices(files: list[str], *, lora: bool) -> list[str]:
-    runs, kept = store.list_runs(), store.list_kept()
+    runs, kept = at_hand.list_runs(), at_hand.list_kept()
     runs = runs[runs["method"].isin(["lora"] if lora else ["prompt-tuning", "p-tuning"])]
     kept = kept[(kept["kind"] == "lora") == lora]
     yours, shipped = runs[runs["origin"] == "yours"], runs[runs["origin"] == "gallery"]
@@ -113,7 +114,7 @@ def prompt_keys() -> list[str]:
 
 def note_left_out() -> None:
     """A quiet line on the person's own runs and files that no list holds, and why."""
-    sentences = list(store.left_out().values())
+    sentences = list(at_hand.left_out().values())
     if sentences:
         more = f" So it is with {len(sentences) - 1} more; `python -m trained_prompts list` names them." if len(sentences) > 1 else ""
         st.caption(f":material/report: Left out: {plain(sentences[0])}{more}")
@@ -407,7 +408,7 @@ def _read_lora(path: str, changed: int) -> LoraAdapter:
 def vocabulary(model: str) -> Vocabulary:
     """The vocabulary of a model; the first time it is read, with progress."""
     with progress() as report:
-        return load_vocabulary(model, report=report)
+        return at_hand.vocabulary(model, report=report)
 
 
 @contextmanager

@@ -7,14 +7,14 @@ from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
 from app.parts import widgets
 from app.parts.behaviour_answers import show_answers
-from app.parts.behaviour_asking import at_hand, measured
+from app.parts.behaviour_asking import measured, table_at_hand
 from app.parts.behaviour_inside import show_inside
 from app.parts.behaviour_interventions import show_interventions, show_verdict
 from app.parts.behaviour_token import show_token
 from app.parts.behaviour_words import show_words
 from app.parts.prompt_on_page import AskedPrompt
+from app.server import at_hand
 from trained_prompts.experiments import kept_behaviour
-from trained_prompts.runs import store
 
 VIEWS = ["Interventions", "One token", "Inside", "In words", "Answers"]
 
@@ -25,7 +25,7 @@ if asked_for is not None and asked_for not in map(widgets.prompt_label, keys):
     st.warning(f"The link asks for {widgets.plain(repr(asked_for))}, which is not here. Pick another.", icon=":material/link_off:")
 left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
 key = left.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="prompt", bind="query-params")
-runs = store.list_runs().set_index("name")
+runs = at_hand.list_runs().set_index("name")
 tasks = [*TASKS, *(task.name for task in kept_tasks())]
 own_task = runs["task"].get(key)
 tasks = [own_task, *(name for name in tasks if name != own_task)] if own_task is not None else tasks
@@ -66,7 +66,7 @@ asked = AskedPrompt(key, prompt, vocabulary, how, limit=limit, available=availab
 view = st.segmented_control(
     "What to see", VIEWS, default=VIEWS[0], required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
-made = at_hand(asked) if view != "Interventions" else measured(asked)
+made = table_at_hand(asked) if view != "Interventions" else measured(asked)
 if made is not None:
     show_verdict(asked, made)
 if view == "Interventions" and made is not None:

@@ -12,6 +12,7 @@ from app.parts import widgets
 from app.parts.cluster_tables import headline, show_clusters, show_members
 from app.parts.selections import numbers_in, remember
 from app.parts.tokens_on_map import drawn_map, nearest_words, show_map, show_training, show_true_neighbours, tokens_table
+from app.server import at_hand
 from app.server.background import computed
 from trained_prompts.runs import store
 
@@ -39,7 +40,7 @@ st.title("Clusters")
 st.markdown("Do virtual tokens, within a prompt or across prompts, lie together, and is that more than chance and initialisation?")
 prompts, vocabulary = widgets.pick_prompts("Prompts")
 space, method, colour, projection, dimensions = settings()
-runs = store.list_runs().set_index("name")["task"]
+runs = at_hand.list_runs().set_index("name")["task"]
 tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in runs.index}
 content = (vocabulary.model, widgets.content_of(prompts))
 

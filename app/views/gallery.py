@@ -5,6 +5,7 @@ import streamlit as st
 from app.charts.scores import score_gains
 from app.pages import NEIGHBOURS, OPEN
 from app.parts import widgets
+from app.server import at_hand
 from trained_prompts.runs import store
 
 st.title("Soft prompts")
@@ -14,7 +15,7 @@ st.markdown(
 )
 
 with widgets.in_words():
-    runs = store.list_runs()
+    runs = at_hand.list_runs()
 
 left, right = st.columns([3, 2], gap="large")
 with left:

@@ -13,8 +13,8 @@ from analysis.core.folders import runs_folder
 from analysis.report.inspection import notes_on
 from app.parts import widgets
 from app.parts.opened_file import offer, show_content, show_kept, show_receipt
+from app.server import at_hand
 from app.server.allowed import VARIABLE, allowed_folders, allowed_path
-from trained_prompts.runs import store
 
 FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "
@@ -91,7 +91,7 @@ if adapter is not None:
         with column:
             show()
 
-kept = store.list_kept()
+kept = at_hand.list_kept()
 if len(kept):
     show_kept(kept)
 elif adapter is None:
