@@ -13,7 +13,7 @@ from analysis.core.errors import InputError
 from analysis.core.progress import Report
 from analysis.models.weights import load_model
 from app.charts import behaviour as behaviour_charts
-from app.parts import widgets
+from app.parts import naming, widgets
 from app.parts.prompt_on_page import AskedPrompt
 from app.server.background import computed, found
 from trained_prompts.experiments import kept_behaviour
@@ -80,7 +80,7 @@ def kept_table(asked: AskedPrompt) -> pd.DataFrame | None:
 
 def asking(model: str, key: tuple, what: str, ask: Callable[[tuple, Report], _Result]) -> _Result | None:
     """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time; None as well where the model has first to be fetched."""
-    if not widgets.may_be_fetched(model, "the model"):
+    if not naming.may_be_fetched(model, "the model"):
         return None
 
     def compute(report: Report) -> _Result:

@@ -14,7 +14,7 @@ from app.charts import behaviour as behaviour_charts
 from app.charts.theme import verdict_label
 from app.charts.words import score_bars
 from app.pages import CLUSTERS, NEIGHBOURS
-from app.parts import widgets
+from app.parts import choosing, several, widgets
 from app.parts.behaviour_inside import attention_table, lens_table
 from app.parts.prompt_on_page import AskedPrompt, PromptOnPage
 from app.server.background import computed
@@ -83,19 +83,19 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
     links[0].page_link(
         NEIGHBOURS.file,
         label="All its neighbours and the evidence for its verdict",
-        icon=":material/hub:",
+        icon=NEIGHBOURS.icon,
         query_params={"prompt": asked.key},
     )
-    links[1].page_link(CLUSTERS.file, label="Its cluster among all prompts", icon=":material/scatter_plot:")
+    links[1].page_link(CLUSTERS.file, label="Its cluster among all prompts", icon=CLUSTERS.icon)
 
 
 def show_cluster(asked: PromptOnPage, position: int) -> None:
     """The cluster that the token is in, among all prompts at hand, and whether that cluster can be believed."""
     prompt, vocabulary = asked.prompt, asked.vocabulary
-    others = [other for other in widgets.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
+    others = [other for other in several.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
     everyone = [prompt, *others]
     clustering = computed(
-        ("clusters with", vocabulary.model, widgets.content_of(everyone)),
+        ("clusters with", vocabulary.model, choosing.content_of(everyone)),
         "the clusters",
         lambda report: find_clusters(everyone, vocabulary, report=report),
     )

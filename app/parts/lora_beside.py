@@ -5,7 +5,7 @@ import streamlit as st
 from analysis.adapters import LoraAdapter
 from analysis.loras.subspaces import against, subspace_similarity
 from app.charts.spectra import angles_by_layer, subspace_map
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.parts.lora_spectra import whole_ranks
 from app.server.background import computed
 
@@ -15,11 +15,11 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
     st.subheader("Beside another LoRA")
     others = [other for other in keys if other != key]
     other_key = st.selectbox(
-        "The other", others, index=None, format_func=widgets.labels_of(others), key="other", bind="query-params", placeholder="pick one"
+        "The other", others, index=None, format_func=choosing.labels_of(others), key="other", bind="query-params", placeholder="pick one"
     )
     if other_key is not None:
         with widgets.in_words():
-            other = widgets.load_lora(other_key)
+            other = choosing.load_lora(other_key)
             compared = computed(
                 ("against", adapter.source.sha256, other.source.sha256),
                 "the comparison",

@@ -19,7 +19,7 @@ from analysis.core.progress import Report
 from analysis.loras.spectra import rank_pattern
 from analysis.loras.truncation import check_can_be_copied, planned, truncate
 from analysis.models.weights import load_model
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.server.background import computed
 from trained_prompts.experiments.truncated import score_truncated
 from trained_prompts.runs import store
@@ -54,7 +54,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
 
 def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
     """The smaller copy on the LoRA's own task, beside the whole one and the bare model, once the person asks for it."""
-    task, model = task_of(key), widgets.own_model(key)
+    task, model = task_of(key), choosing.own_model(key)
     if task is None:
         st.caption("How well it still does is told of LoRAs that were trained here: of others the task is not known.")
         return
@@ -123,7 +123,7 @@ def lies(one, other) -> str:
 
 def task_of(key: str) -> str | None:
     """The task that a run of this machine was trained on; None for a stranger's file."""
-    if widgets.own_model(key) is None:
+    if choosing.own_model(key) is None:
         return None
     return read_description(store.find(key))["config"]["task"]
 

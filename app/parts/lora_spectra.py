@@ -13,7 +13,7 @@ from analysis.loras.spectra import COLUMNS, MEASURES, health, long_form, summary
 from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from analysis.prompts.readings import LEVEL
 from app.charts.spectra import layer_map, spectrum_lines
-from app.parts import widgets
+from app.parts import choosing, naming, widgets
 from app.server.background import computed
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
@@ -81,7 +81,7 @@ def show_layers(table: pd.DataFrame) -> None:
 
 def base_of(adapter: LoraAdapter, key: str) -> str | None:
     """The model whose weights and vocabulary a LoRA is read beside: a run's own, or the embedded one; another that a stranger's file names is not followed."""
-    base = widgets.own_model(key)
+    base = choosing.own_model(key)
     return EMBEDDED_MODEL if base is None and adapter.base_model in (None, *EMBEDDED_ALIASES) else base
 
 
@@ -92,7 +92,7 @@ def compare_with_weights(adapter: LoraAdapter, base: str | None) -> tuple[bool, 
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
         help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
     )  # fmt: skip
-    if asked_for and base is not None and widgets.may_be_fetched(base, "the model"):
+    if asked_for and base is not None and naming.may_be_fetched(base, "the model"):
         beside = computed(
             ("base", adapter.source.sha256, base),
             "the comparison with the weights",
@@ -142,7 +142,7 @@ def show_directions(adapter: LoraAdapter, base: str | None) -> None:
         st.info(
             "The vocabulary of this LoRA's model is not at hand, so its directions cannot be read against words.", icon=":material/info:"
         )
-    elif widgets.may_be_fetched(base, "the vocabulary"):
+    elif naming.may_be_fetched(base, "the vocabulary"):
         said = None
         try:
             vocabulary = widgets.vocabulary(base)

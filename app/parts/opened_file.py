@@ -9,7 +9,7 @@ from analysis.core.errors import InputError
 from analysis.report.inspection import modules, receipt, token_norms
 from app.charts import words as word_charts
 from app.pages import NEIGHBOURS
-from app.parts import widgets
+from app.parts import choosing, widgets
 from trained_prompts.runs import store
 
 
@@ -39,10 +39,10 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
 
 def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, bytes]] | None) -> None:
     """The way on: to its nearest words, and to the disk."""
-    prompt = widgets.prompt_of(adapter)
+    prompt = choosing.prompt_of(adapter)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = "Read its nearest words" if prompt is adapter else "Read the nearest words of its new words"
-        if prompt is not None and prompt.kind != "prefix" and st.button(words, type="primary", icon=":material/hub:"):
+        if prompt is not None and prompt.kind != "prefix" and st.button(words, type="primary", icon=NEIGHBOURS.icon):
             st.switch_page(NEIGHBOURS.file, query_params={"prompt": key})
         if files is None:
             return

@@ -8,7 +8,7 @@ from analysis.adapters import SoftPrompt
 from analysis.behaviour.how_asked import Asked
 from analysis.models.vocabulary import Vocabulary
 from analysis.tasks.task import Task
-from app.parts import widgets
+from app.parts import choosing
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class PromptOnPage:
     @property
     def content(self) -> tuple:
         """What tells it from any other, for the key of what is computed from it."""
-        return self.vocabulary.model, widgets.content_of([self.prompt])
+        return self.vocabulary.model, choosing.content_of([self.prompt])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from analysis.prompts.readings import LEVEL
 from analysis.prompts.twins import twins_of
 from analysis.tasks.shipped import TASKS
 from app.charts.words import direction_bars
-from app.parts import widgets
+from app.parts import choosing, several, widgets
 from app.parts.prompt_on_page import PromptOnPage
 from app.parts.token_evidence import p_text
 from app.server import at_hand
@@ -23,16 +23,16 @@ def show_direction(page: PromptOnPage) -> None:
     task = runs.get(key)
     st.subheader("What the tokens moved towards, together")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        several = []
+        of_task = []
         if task is not None:
-            several = [
-                other for other in widgets.prompts_at_hand(vocabulary.model) if runs.get(other.name) == task and other.initial is not None
+            of_task = [
+                other for other in several.prompts_at_hand(vocabulary.model) if runs.get(other.name) == task and other.initial is not None
             ]
         which = "this prompt"
-        if len(several) > 1:
+        if len(of_task) > 1:
             which = st.segmented_control(
                 "Displacements of",
-                ["this prompt", f"all {len(several)} of {task}"],
+                ["this prompt", f"all {len(of_task)} of {task}"],
                 default="this prompt",
                 required=True,
                 format_func=widgets.plain,
@@ -43,10 +43,10 @@ def show_direction(page: PromptOnPage) -> None:
             help="With commas between them; a word that has to be several tokens is refused by name. Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
         )  # fmt: skip
     words = typed_words(named) or (TASKS[task].answer_words() if task in TASKS else [])
-    chosen = several if which != "this prompt" else [prompt]
+    chosen = of_task if which != "this prompt" else [prompt]
     with widgets.in_words():
         table = computed(
-            ("direction", vocabulary.model, widgets.content_of(chosen), tuple(words)),
+            ("direction", vocabulary.model, choosing.content_of(chosen), tuple(words)),
             "the shared direction",
             lambda report: direction(chosen, vocabulary, words=words, twins=twins_of(chosen), top_k=12, report=report),
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.adapters import SoftPrompt
 from analysis.behaviour.of_task import judged
 from analysis.core.errors import InputError
 from analysis.core.words import shown
@@ -14,10 +15,22 @@ from analysis.prompts.starts import plain_verdict
 from analysis.prompts.twins import twins_of
 from app.charts.theme import verdict_label
 from app.pages import BEHAVIOUR
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.parts.prompt_on_page import PromptOnPage
 from app.server.background import computed
 from trained_prompts.experiments import kept_behaviour
+
+
+def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:
+    """One of the prompts of a file, by name: the person's choice where there are several."""
+    first = next(iter(parts))
+    if len(parts) == 1:
+        return parts[first]
+    return parts[
+        st.segmented_control(
+            "This file holds several prompts", list(parts), default=first, required=True, format_func=widgets.plain, key=f"part-{key}"
+        )
+    ]
 
 
 def show_behaviour(page: PromptOnPage) -> None:
@@ -29,7 +42,7 @@ def show_behaviour(page: PromptOnPage) -> None:
             task = kept_behaviour.task_of(key)
     if measured is not None and task is not None:
         verdict = computed(
-            ("verdict", vocabulary.model, widgets.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
+            ("verdict", vocabulary.model, choosing.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
             "the verdict",
             lambda report: judged(prompt, vocabulary, task, measured, report=report).verdict,
         )
@@ -38,7 +51,7 @@ def show_behaviour(page: PromptOnPage) -> None:
     st.page_link(
         BEHAVIOUR.file,
         label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
-        icon=":material/science:",
+        icon=BEHAVIOUR.icon,
         query_params={"prompt": key},
     )
 
@@ -50,7 +63,7 @@ def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:
     with widgets.in_words():
         for twin in twins_of([prompt]):
             read = computed(
-                ("verdicts", vocabulary.model, widgets.content_of([twin]), "twin"),
+                ("verdicts", vocabulary.model, choosing.content_of([twin]), "twin"),
                 "the verdicts of its twin",
                 lambda report, twin=twin: readings(twin, vocabulary, report=report),
             )

@@ -14,7 +14,7 @@ from app.charts.theme import verdict_label
 from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
 from app.charts.vocabulary_map import learning_map
 from app.pages import CLUSTERS
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.server import at_hand
 from app.server.jobs import JobQueue, Progress
 
@@ -137,7 +137,7 @@ def show_map(job: Progress) -> None:
         st.caption("A token near no word stands amid the words that it is least far from.")
     elif not map_is_made(at_hand.vocabulary(job.config.model)):
         st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
-        st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=":material/scatter_plot:")
+        st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=CLUSTERS.icon)
 
 
 def pick_beside(queue: JobQueue, job: Progress) -> dict[str, pd.DataFrame]:
@@ -151,7 +151,7 @@ def pick_beside(queue: JobQueue, job: Progress) -> dict[str, pd.DataFrame]:
     beside = {}
     for name in picked:
         try:
-            beside[name] = jobs[name].losses if name in jobs else widgets.read_losses(name)
+            beside[name] = jobs[name].losses if name in jobs else choosing.read_losses(name)
         except InputError as error:
             widgets.refusal(error)
     return beside

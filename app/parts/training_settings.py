@@ -11,7 +11,7 @@ from analysis.tasks import own_data
 from analysis.tasks.finding import get_task
 from analysis.tasks.shipped import TASKS
 from analysis.tasks.task import Task
-from app.parts import widgets
+from app.parts import naming, widgets
 from app.server import at_hand
 from app.server.background import session
 from app.server.estimates import estimate, trainable_parameters
@@ -189,13 +189,13 @@ def watching(method: Method) -> dict:
 
 
 def choose_model() -> str:
-    at_hand = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else [])]
+    here = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else [])]
     picked = st.selectbox(
-        "Model", [*at_hand, OTHER_MODEL], key="model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`."
+        "Model", [*here, OTHER_MODEL], key="model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`."
     )
     if picked != OTHER_MODEL:
         return picked
-    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
+    return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def free_name(queue: JobQueue, stem: str) -> str:
@@ -206,8 +206,8 @@ def free_name(queue: JobQueue, stem: str) -> str:
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
     """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
-    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and widgets.only_linked(config.model):
-        widgets.ask_about_link(config.model)
+    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and naming.only_linked(config.model):
+        naming.ask_about_link(config.model)
         return
     taken = estimate(config, limit=limit)
     learned = trainable_parameters(config)

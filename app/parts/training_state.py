@@ -99,9 +99,9 @@ def show_state(queue: JobQueue, job: Progress) -> None:
 def offer_to_read(job: Progress) -> None:
     """The page that reads what this method makes."""
     if job.config.method in ("prompt-tuning", "p-tuning"):
-        if st.button("Read its nearest words", type="primary", icon=":material/hub:", key="open"):
+        if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon, key="open"):
             st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.saved_as})
-    elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=":material/equalizer:", key="open"):
+    elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=SPECTRA.icon, key="open"):
         st.switch_page(SPECTRA.file, query_params={"lora": job.saved_as})
 
 
@@ -157,6 +157,6 @@ def list_others(others: list[Progress]) -> None:
         st.page_link(
             TRAIN.file,
             label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
-            icon=STATE_ICONS.get(job.state, ":material/model_training:"),
+            icon=STATE_ICONS.get(job.state, TRAIN.icon),
             query_params={"job": job.id},
         )

@@ -5,7 +5,7 @@ import streamlit as st
 from analysis.behaviour.how_asked import how_asked
 from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
-from app.parts import widgets
+from app.parts import choosing, naming, several, widgets
 from app.parts.behaviour_answers import show_answers
 from app.parts.behaviour_asking import measured, table_at_hand
 from app.parts.behaviour_inside import show_inside
@@ -19,12 +19,12 @@ from trained_prompts.experiments import kept_behaviour
 VIEWS = ["Interventions", "One token", "Inside", "In words", "Answers"]
 
 st.title("Behaviour")
-keys = widgets.prompt_keys()
+keys = choosing.prompt_keys()
 asked_for = st.query_params.get("prompt")
-if asked_for is not None and asked_for not in map(widgets.prompt_label, keys):
+if asked_for is not None and asked_for not in map(choosing.prompt_label, keys):
     st.warning(f"The link asks for {widgets.plain(repr(asked_for))}, which is not here. Pick another.", icon=":material/link_off:")
 left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
-key = left.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="prompt", bind="query-params")
+key = left.selectbox("Prompt", keys, format_func=choosing.labels_of(keys), key="prompt", bind="query-params")
 runs = at_hand.list_runs().set_index("name")
 tasks = [*TASKS, *(task.name for task in kept_tasks())]
 own_task = runs["task"].get(key)
@@ -35,13 +35,13 @@ task_name = middle.selectbox(
 )  # fmt: skip
 limit = widgets.pick_examples(right, 200)
 with widgets.in_words():
-    prompt = widgets.load_prompt(key)
+    prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()
     prompt.check_is_one()
-    vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
+    vocabulary = widgets.vocabulary(naming.model_for(key, prompt))
     prompt.check_width(vocabulary.width, vocabulary.model)
     prompt.check_is_causal()
-    prompt = widgets.started(prompt, vocabulary)
+    prompt = several.started(prompt, vocabulary)
     if task_name is None:
         st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
         st.stop()

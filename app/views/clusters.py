@@ -8,7 +8,7 @@ import streamlit as st
 from analysis.prompts.clusters import Method, Space, find_clusters
 from analysis.prompts.projection import PROJECTIONS
 from analysis.prompts.readings import readings
-from app.parts import widgets
+from app.parts import choosing, several, widgets
 from app.parts.cluster_tables import headline, show_clusters, show_members
 from app.parts.selections import numbers_in, remember
 from app.parts.tokens_on_map import drawn_map, nearest_words, show_map, show_training, show_true_neighbours, tokens_table
@@ -38,11 +38,11 @@ def settings() -> tuple[str, str, str, str, int]:
 
 st.title("Clusters")
 st.markdown("Do virtual tokens, within a prompt or across prompts, lie together, and is that more than chance and initialisation?")
-prompts, vocabulary = widgets.pick_prompts("Prompts")
+prompts, vocabulary = several.pick_prompts("Prompts")
 space, method, colour, projection, dimensions = settings()
 runs = at_hand.list_runs().set_index("name")["task"]
 tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in runs.index}
-content = (vocabulary.model, widgets.content_of(prompts))
+content = (vocabulary.model, choosing.content_of(prompts))
 
 with widgets.in_words():
     points, ids, scores = (

@@ -5,16 +5,16 @@ import streamlit as st
 from analysis.prompts.readings import readings
 from analysis.prompts.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
 from app.charts.similarity import similarity_matrix
-from app.parts import widgets
+from app.parts import choosing, several, widgets
 from app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
 from app.server.background import computed
 
 st.title("Compare")
 st.markdown("Are two prompts alike, beyond what all vectors of a model have in common?")
-prompts, vocabulary = widgets.pick_prompts("Prompts", at_least=2)
+prompts, vocabulary = several.pick_prompts("Prompts", at_least=2)
 names = [prompt.name for prompt in prompts]
 by_name = dict(zip(names, prompts, strict=True))
-content = (vocabulary.model, widgets.content_of(prompts))
+content = (vocabulary.model, choosing.content_of(prompts))
 with widgets.in_words():
     table = computed(("similarity", content), "the similarities", lambda report: similarity(prompts, vocabulary, report=report))
 if table is None:
@@ -56,7 +56,7 @@ with widgets.in_words():
         lambda report: chance(len(a), len(b), vocabulary, report=report),
     )
     verdicts = computed(
-        ("verdicts of two", vocabulary.model, widgets.content_of([a, b])),
+        ("verdicts of two", vocabulary.model, choosing.content_of([a, b])),
         "the verdicts",
         lambda report: [readings(prompt, vocabulary, report=report) for prompt in (a, b)],
     )

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.charts.scores import score_gains
 from app.pages import NEIGHBOURS, OPEN
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.server import at_hand
 from trained_prompts.runs import store
 
@@ -20,17 +20,17 @@ with widgets.in_words():
 left, right = st.columns([3, 2], gap="large")
 with left:
     st.subheader("Pick one")
-    keys = widgets.prompt_choices()
+    keys = choosing.prompt_choices()
     if not keys:
         st.info("There is no prompt here yet: train one on the Train page, or open a file.", icon=":material/info:")
     else:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            picked = st.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="pick")
-            if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
+            picked = st.selectbox("Prompt", keys, format_func=choosing.labels_of(keys), key="pick")
+            if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon):
                 st.switch_page(NEIGHBOURS.file, query_params={"prompt": picked})
         mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]
-        if picked in widgets.opened():
-            prompt = widgets.load_prompt(picked)
+        if picked in choosing.opened():
+            prompt = choosing.load_prompt(picked)
             st.caption(
                 f"{len(prompt)} virtual tokens, {prompt.width} wide, {widgets.plain(prompt.source.format)}; kept until this page is closed."
             )
@@ -45,11 +45,11 @@ with left:
                             with widgets.in_words():
                                 store.delete(picked)
                             st.rerun()
-    widgets.note_left_out()
+    choosing.note_left_out()
 with right:
     st.subheader("Or open one of your own")
     st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")
-    if st.button("Open a file", icon=":material/folder_open:"):
+    if st.button("Open a file", icon=OPEN.icon):
         st.switch_page(OPEN.file)
 
 if len(runs):

@@ -6,11 +6,11 @@ from analysis.prompts.neighbours import METRICS, neighbours
 from analysis.prompts.readings import readings, start_and_now
 from analysis.prompts.starts import recover_initial
 from app.charts.words import neighbours_heat_map
-from app.parts import widgets
+from app.parts import choosing, naming, several, widgets
 from app.parts.prompt_on_page import PromptOnPage
 from app.parts.task_direction import show_direction
 from app.parts.token_evidence import show_evidence, show_words_of
-from app.parts.token_readings import show_behaviour, show_counts, show_facts, show_grid, show_twins, warn_of_start
+from app.parts.token_readings import pick_part, show_behaviour, show_counts, show_facts, show_grid, show_twins, warn_of_start
 from app.server.background import computed
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
@@ -23,7 +23,7 @@ METRIC_HELP = {
 }
 
 st.title("Nearest words")
-keys = widgets.prompt_keys()
+keys = choosing.prompt_keys()
 asked = st.query_params.get("prompt")
 if asked is not None and asked not in keys:
     st.warning(
@@ -35,7 +35,7 @@ start = asked or (before if before in keys else keys[0])
 
 columns = st.columns([3, 2, 2], vertical_alignment="bottom")
 key = columns[0].selectbox(
-    "Prompt", keys, index=keys.index(start) if start in keys else None, format_func=widgets.labels_of(keys), placeholder="pick a prompt"
+    "Prompt", keys, index=keys.index(start) if start in keys else None, format_func=choosing.labels_of(keys), placeholder="pick a prompt"
 )
 if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
     st.session_state["last_prompt"] = st.query_params["prompt"] = key
@@ -50,7 +50,7 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
         "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
     )
     script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-    named_model = widgets.model_field(
+    named_model = naming.model_field(
         third,
         "Model",
         placeholder="the prompt's own model",
@@ -63,23 +63,12 @@ if key is None:
     st.stop()
 filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
-    prompt = widgets.load_prompt(key)
+    prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()
-    model = widgets.model_for(key, prompt, named_model)
+    model = naming.model_for(key, prompt, named_model)
     vocabulary = widgets.vocabulary(model)
-    parts = {part.name: part for part in widgets.started(prompt, vocabulary).split()}
-    prompt = next(iter(parts.values()))
-    if len(parts) > 1:
-        prompt = parts[
-            st.segmented_control(
-                "This file holds several prompts",
-                list(parts),
-                default=next(iter(parts)),
-                required=True,
-                format_func=widgets.plain,
-                key=f"part-{key}",
-            )
-        ]
+    parts = {part.name: part for part in several.started(prompt, vocabulary).split()}
+    prompt = pick_part(key, parts)
     with widgets.progress() as report:
         table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
     if prompt.initial is None and st.toggle(
@@ -90,7 +79,7 @@ with widgets.in_words():
             prompt = recover_initial(prompt, vocabulary, report=report)
     tokens = start_and_now(prompt, vocabulary)
     verdicts = computed(
-        ("verdicts", vocabulary.model, widgets.content_of([prompt]), prompt.metadata.get("initial")),
+        ("verdicts", vocabulary.model, choosing.content_of([prompt]), prompt.metadata.get("initial")),
         "the verdicts",
         lambda report: readings(prompt, vocabulary, report=report),
     )

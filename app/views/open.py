@@ -11,7 +11,7 @@ from analysis.adapters.upload import MAX_BYTES, load_uploaded
 from analysis.core.errors import InputError
 from analysis.core.folders import runs_folder
 from analysis.report.inspection import notes_on
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.parts.opened_file import offer, show_content, show_kept, show_receipt
 from app.server import at_hand
 from app.server.allowed import VARIABLE, allowed_folders, allowed_path
@@ -78,7 +78,7 @@ except InputError as error:
     widgets.refusal(error)
 
 if adapter is not None:
-    key = widgets.open_adapter(adapter)
+    key = choosing.open_adapter(adapter)
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} virtual tokens, {adapter.width} wide"
     st.success(
         f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}, {shape}, {adapter.source.dtype}, {widgets.plain(adapter.source.format)}.",

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from analysis.loras.spectra import spectra
-from app.parts import widgets
+from app.parts import choosing, widgets
 from app.parts.lora_beside import show_other
 from app.parts.lora_copy import show_smaller_copy
 from app.parts.lora_spectra import base_of, compare_with_weights, show_directions, show_health, show_layers, show_modules
@@ -13,16 +13,16 @@ st.title("LoRA spectra")
 st.markdown(
     "A LoRA of rank r need not use r ranks. What it learned stands in the singular values of its updates ΔW = s · B A, module by module."
 )
-keys = widgets.lora_choices()
+keys = choosing.lora_choices()
 if not keys:
     st.info("There is no LoRA at hand: open one on the Open page.", icon=":material/info:")
     st.stop()
 asked = st.query_params.get("lora")
-if asked is not None and asked not in map(widgets.prompt_label, keys):
+if asked is not None and asked not in map(choosing.prompt_label, keys):
     st.warning(f"The link asks for {widgets.plain(asked)}, which is not here. Pick another.", icon=":material/link_off:")
-key = st.selectbox("LoRA", keys, format_func=widgets.labels_of(keys), key="lora", bind="query-params")
+key = st.selectbox("LoRA", keys, format_func=choosing.labels_of(keys), key="lora", bind="query-params")
 with widgets.in_words():
-    adapter = widgets.load_lora(key)
+    adapter = choosing.load_lora(key)
     table = computed(("spectra", adapter.source.sha256), "the spectra", lambda report: spectra(adapter, report=report))
 if table is None:
     st.stop()

@@ -20,3 +20,8 @@ def test_no_link_names_a_view_but_by_its_record():
         ]
         if path != APP / "pages.py":
             assert not [text for text in texts if text.startswith("views/")], path
+
+
+def test_a_view_fits_two_screens_and_no_module_is_a_heap():
+    for path in APP.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= (120 if path.parent.name == "views" else 500), path
