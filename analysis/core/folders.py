@@ -26,6 +26,15 @@ def cache_folder() -> Path:
     return Path(override) if override else platformdirs.user_cache_path(APP_NAME)
 
 
+def file_state(path: Path) -> tuple[int, int, int, int] | None:
+    """Size, times and inode of a file: any change of it changes one of them. None where there is no file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 _temporary: list[tempfile.TemporaryDirectory] = []  # at most one
 
 

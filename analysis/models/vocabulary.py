@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.core.errors import ModelError, panics_caught, reason
-from analysis.core.folders import cache_folder, read_json_object, remove_at_once
+from analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
 from analysis.core.kept import Blocks, KeptArrays
 from analysis.core.progress import Report, no_report
 from analysis.core.words import printable
@@ -129,7 +129,7 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     (49152, 576)
     """
     model = resolve_model(name, report=report)
-    folder = cache_folder() / "vocabularies" / _key(model)
+    folder = _folder_of(model)
     opened = functools.cache(lambda: _open(model, report))
     kept = KeptArrays(folder, "embeddings", _VERSION, shapes={"embeddings": (None, None)})
     rows = kept.get(lambda: {"embeddings": opened()[2]})["embeddings"]
@@ -141,6 +141,23 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
         _remove_older(folder.parent)
     tokens = json.loads(words.pop("tokens").tobytes())
     return Vocabulary(model.name, tokens, rows, **words, cache=folder)
+
+
+def vocabulary_state(name: str, *, report: Report = no_report) -> tuple:
+    """What tells one state of a model's vocabulary from another, by a look at its files and at what is kept of them: while it stays, nothing need be loaded again.
+
+    Raises
+    ------
+    ModelError
+        As `load_vocabulary`.
+    """
+    folder = _folder_of(resolve_model(name, report=report))
+    return str(folder), *(file_state(folder / f"{part}.kept") for part in ("embeddings", "words"))
+
+
+def _folder_of(model: ModelFiles) -> Path:
+    """Where what is kept of a model's vocabulary is."""
+    return cache_folder() / "vocabularies" / _key(model)
 
 
 def _row_blocks(embeddings: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""The Behaviour page's charts: table in, plotly Figure out, by the rules of `charts.py`."""
+"""The Behaviour page's charts: table in, plotly Figure out, by the rules of `theme.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.behaviour.interventions import CONTROLS, PART_ALONE, PART_OUT, REST_ALONE, TWIN, WHOLE, row_label
-from app.charts.charts import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
-
-MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
+from app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
 
 # What belongs together has one colour and one shape; the legend names it.
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {

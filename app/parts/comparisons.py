@@ -13,7 +13,7 @@ from analysis.models.weights import load_model
 from analysis.tasks.finding import get_task
 from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
-from app.parts import widgets
+from app.parts import naming, widgets
 from app.server.background import computed
 from trained_prompts.experiments import comparison
 from trained_prompts.experiments.comparison import ComparisonConfig
@@ -77,7 +77,7 @@ def choose_model() -> str:
     picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`.")
     if picked != OTHER_MODEL:
         return picked
-    return widgets.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
+    return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
 
 
 def choose() -> ComparisonConfig:

@@ -16,10 +16,10 @@ from analysis.models.embedded import EMBEDDED_MODEL
 from analysis.models.weights import load_model
 from analysis.tasks.own_data import kept_tasks
 from analysis.tasks.shipped import TASKS
-from app.charts import charts
+from app.charts.scores import reliability
 from app.parts import widgets
+from app.server import at_hand
 from app.server.background import computed
-from trained_prompts.runs import store
 
 BARE = "no prompt"
 OWN_TASK = "its own"
@@ -76,7 +76,7 @@ def show_scorecards() -> None:
     st.markdown(
         "Many measures of one prompt or LoRA, and none left out, as HELM has it (Liang et al. 2023): the score, loss, calibration, what lower case and typing errors do, and speed."
     )
-    runs = store.list_runs().set_index("name", drop=False)
+    runs = at_hand.list_runs().set_index("name", drop=False)
     left, middle, right = st.columns([3, 2, 1])
     names = left.multiselect(
         "Runs", [BARE, *runs.index], default=[BARE, *runs.index[:1]], key="runs", bind="query-params", placeholder="pick runs"
@@ -121,7 +121,7 @@ def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) 
 
 def show_calibration(bins: pd.DataFrame) -> None:
     st.markdown("**How sure it is, and how often it is right**")
-    st.plotly_chart(charts.reliability(bins), key="reliability", alt=f"Accuracy by confidence: {in_sentences(bins)}")
+    st.plotly_chart(reliability(bins), key="reliability", alt=f"Accuracy by confidence: {in_sentences(bins)}")
     widgets.download_buttons(bins, "calibration")
     st.caption(
         "Answers are put into ten bins by the probability that the model gave them; each mark is a bin, the larger the more answers it has. On the dotted line the model is "

@@ -12,13 +12,12 @@ from analysis.adapters.run_file import read_description
 from analysis.behaviour.how_asked import how_asked, together
 from analysis.core.progress import Report
 from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.vocabulary import load_vocabulary
 from analysis.models.weights import load_model
-from app.charts import charts
+from app.charts.scores import readability_trade
 from app.parts import widgets
+from app.server import at_hand
 from app.server.background import computed
 from trained_prompts.experiments.trade import trade
-from trained_prompts.runs import store
 
 AGAINST = {"cosine": "cosine with the nearest word", "near": "tokens beyond chance"}
 
@@ -28,7 +27,7 @@ def show_trade() -> None:
     st.markdown(
         "Prompts that training drew to words, with a stronger and stronger pull γ: how they score, and how the words themselves score in place of the vectors."
     )
-    runs = store.list_runs()
+    runs = at_hand.list_runs()
     several = [(label, rows) for label, rows in labelled(runs[runs["method"] == "prompt-tuning"]) if len(rows["readable"].unique()) > 1]
     of_place = dict(sorted(several, key=lambda place: -place[1]["readable"].nunique()))  # the one with the most to see first
     if not of_place:
@@ -88,7 +87,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     task, model = runs["task"].iloc[0], runs["model"].iloc[0]
 
     def compute(report: Report) -> pd.DataFrame:
-        vocabulary, language_model = load_vocabulary(model, report=report), load_model(model, report=report)
+        vocabulary, language_model = at_hand.vocabulary(model, report=report), load_model(model, report=report)
         prompts = [load_soft_prompt(path) for path in runs["path"]]
         asked = together([how_asked(prompt, task) for prompt in prompts])
         return trade(prompts, asked.task, vocabulary, language_model=language_model, limit=limit, report=report)
@@ -100,7 +99,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     st.markdown(said)
     drawn = table.assign(family=pd.factorize(table["prompt"].map(runs["family"]))[0])
     st.plotly_chart(
-        charts.readability_trade(drawn, against),
+        readability_trade(drawn, against),
         key=f"trade-{against}",
         alt=f"Score of vectors and of words by {AGAINST[against]}. {said}",
     )

@@ -25,7 +25,7 @@ from analysis.models.size import total_parameters
 from analysis.models.weights import is_prepared, prepare_model
 from analysis.tasks.finding import get_task
 from analysis.tasks.task import Task
-from trained_prompts.runs import store
+from app.server import at_hand
 from trained_prompts.training.config import TrainingConfig
 
 CHARACTERS_A_TOKEN = 4
@@ -105,7 +105,7 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
 def _past_runs() -> pd.DataFrame:
     """A row a run whose time and model's size are known: origin, model, method, task, seconds_a_unit (of work), peak_memory (bytes)."""
     rows = []
-    for run in store.list_runs().itertuples():
+    for run in at_hand.list_runs().itertuples():
         with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             made = read_description(Path(run.path))
             config, parameters, task = made["config"], total_parameters(run.model), get_task(run.task)

@@ -21,11 +21,12 @@ from analysis.adapters import SoftPrompt
 from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from analysis.core.errors import InputError
 from analysis.core.progress import Report
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
+from analysis.models.vocabulary import Vocabulary
 from analysis.models.weights import load_model
 from analysis.prompts.null import null_of
 from analysis.prompts.projection import AXES, VocabularyMap, map_is_made, place, vocabulary_map
 from analysis.prompts.readings import readings
+from app.server import at_hand
 from trained_prompts.runs import recorded as runs
 from trained_prompts.runs import store
 from trained_prompts.runs.recording import Recording, checkpoint_path
@@ -382,7 +383,7 @@ class _Looks:
         self._vocabulary: Vocabulary | None = None
         self._map: VocabularyMap | None = None
         if config.method in ("prompt-tuning", "p-tuning"):
-            self._vocabulary = load_vocabulary(config.model, report=report)
+            self._vocabulary = at_hand.vocabulary(config.model, report=report)
             null_of(self._vocabulary, report=report)  # drawn once a vocabulary, and kept
 
     def at(self, step: TrainingStep, initial: np.ndarray | None) -> dict:

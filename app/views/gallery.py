@@ -2,8 +2,10 @@
 
 import streamlit as st
 
-from app.charts import charts
-from app.parts import widgets
+from app.charts.scores import score_gains
+from app.pages import NEIGHBOURS, OPEN
+from app.parts import choosing, widgets
+from app.server import at_hand
 from trained_prompts.runs import store
 
 st.title("Soft prompts")
@@ -13,22 +15,22 @@ st.markdown(
 )
 
 with widgets.in_words():
-    runs = store.list_runs()
+    runs = at_hand.list_runs()
 
 left, right = st.columns([3, 2], gap="large")
 with left:
     st.subheader("Pick one")
-    keys = widgets.prompt_choices()
+    keys = choosing.prompt_choices()
     if not keys:
         st.info("There is no prompt here yet: train one on the Train page, or open a file.", icon=":material/info:")
     else:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            picked = st.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="pick")
-            if st.button("Read its nearest words", type="primary", icon=":material/hub:"):
-                st.switch_page("views/neighbours.py", query_params={"prompt": picked})
+            picked = st.selectbox("Prompt", keys, format_func=choosing.labels_of(keys), key="pick")
+            if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon):
+                st.switch_page(NEIGHBOURS.file, query_params={"prompt": picked})
         mine = runs[(runs["name"] == picked) & (runs["origin"] == "yours")]
-        if picked in widgets.opened():
-            prompt = widgets.load_prompt(picked)
+        if picked in choosing.opened():
+            prompt = choosing.load_prompt(picked)
             st.caption(
                 f"{len(prompt)} virtual tokens, {prompt.width} wide, {widgets.plain(prompt.source.format)}; kept until this page is closed."
             )
@@ -43,18 +45,18 @@ with left:
                             with widgets.in_words():
                                 store.delete(picked)
                             st.rerun()
-    widgets.note_left_out()
+    choosing.note_left_out()
 with right:
     st.subheader("Or open one of your own")
     st.write("A file, a folder or a zip from PEFT, NumPy, PyTorch and others. You see what was checked before anything is read from it.")
-    if st.button("Open a file", icon=":material/folder_open:"):
-        st.switch_page("views/open.py")
+    if st.button("Open a file", icon=OPEN.icon):
+        st.switch_page(OPEN.file)
 
 if len(runs):
     st.subheader("Held-out scores, without and with each")
     described = runs[runs["score"].notna()]
     alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with, n {row.n:,.0f}" for row in described.itertuples())
-    st.plotly_chart(charts.score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
+    st.plotly_chart(score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
     st.dataframe(
         runs.drop(columns=["path", "low", "high"]).set_index("name"),
         column_config={

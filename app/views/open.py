@@ -7,14 +7,14 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from analysis.adapters.upload import MAX_BYTES, label, load_uploaded
+from analysis.adapters.upload import MAX_BYTES, load_uploaded
 from analysis.core.errors import InputError
 from analysis.core.folders import runs_folder
-from analysis.report.inspection import modules, notes_on, receipt, token_norms
-from app.charts import charts
-from app.parts import widgets
+from analysis.report.inspection import notes_on
+from app.parts import choosing, widgets
+from app.parts.opened_file import offer, show_content, show_kept, show_receipt
+from app.server import at_hand
 from app.server.allowed import VARIABLE, allowed_folders, allowed_path
-from trained_prompts.runs import store
 
 FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "
@@ -61,49 +61,6 @@ def choose_path() -> str | None:
     )
 
 
-def show_receipt(adapter: SoftPrompt | LoraAdapter, notes: list[str]) -> None:
-    st.subheader("What was checked")
-    table = receipt(adapter)
-    st.table(table.assign(found=table["found"].map(widgets.plain)).set_index("check"))  # its cells wrap, and take text for Markdown
-    if notes:
-        st.subheader("What to know about it")
-        st.markdown("\n".join(f"- {widgets.plain(note)}" for note in notes))
-
-
-def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
-    if isinstance(adapter, LoraAdapter):
-        st.subheader("Its modules")
-        table = modules(adapter)
-        st.dataframe(
-            table, hide_index=True, height=widgets.table_height(len(table)), alt="The modules that the LoRA changes, with rank and shape."
-        )
-        widgets.download_buttons(table, f"{adapter.name}-modules")
-    else:
-        st.subheader("The length of its virtual tokens")
-        st.plotly_chart(charts.token_norms(token_norms(adapter)), key="norms", alt=f"Euclidean norms of {len(adapter)} virtual tokens.")
-
-
-def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, bytes]] | None) -> None:
-    """The way on: to its nearest words, and to the disk."""
-    prompt = widgets.prompt_of(adapter)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = "Read its nearest words" if prompt is adapter else "Read the nearest words of its new words"
-        if prompt is not None and prompt.kind != "prefix" and st.button(words, type="primary", icon=":material/hub:"):
-            st.switch_page("views/neighbours.py", query_params={"prompt": key})
-        if files is None:
-            return
-        with st.popover("Keep it", icon=":material/save:"):
-            st.write("Its bytes are kept on this machine, in your own folder of runs, under a name that you choose.")
-            name = st.text_input("Name", value=store.name_like(label(files[0][0])), key="keep-name")
-            if st.button("Keep", key="keep"):
-                try:
-                    store.keep(files, name)
-                except InputError as error:
-                    widgets.refusal(error)
-                else:
-                    st.success(f"Kept as {widgets.plain(name)}.", icon=":material/check_circle:")
-
-
 left, right = st.columns([3, 2], gap="large")
 with left:
     chosen = choose_files()
@@ -121,7 +78,7 @@ except InputError as error:
     widgets.refusal(error)
 
 if adapter is not None:
-    key = widgets.open_adapter(adapter)
+    key = choosing.open_adapter(adapter)
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} virtual tokens, {adapter.width} wide"
     st.success(
         f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}, {shape}, {adapter.source.dtype}, {widgets.plain(adapter.source.format)}.",
@@ -134,15 +91,8 @@ if adapter is not None:
         with column:
             show()
 
-kept = store.list_kept()
+kept = at_hand.list_kept()
 if len(kept):
-    st.subheader("Files that you kept")
-    st.dataframe(kept, hide_index=True, alt="The files that were kept on this machine.")
-    with st.popover("Remove one", icon=":material/delete:"):
-        name = st.selectbox("Which", kept["name"], key="remove-which")
-        if st.button("Remove it", key="remove"):
-            with widgets.in_words():
-                store.delete(name)
-            st.rerun()
+    show_kept(kept)
 elif adapter is None:
     st.info(f"Nothing is open. Your runs and kept files live in {widgets.plain(os.fspath(runs_folder()))}.", icon=":material/info:")

@@ -2,13 +2,12 @@
 
 import streamlit as st
 
-from analysis.core.words import listed
+from analysis.core.words import listed, shown
 from analysis.models.names import is_at_hand
 from analysis.models.typed_words import forms
 from analysis.prompts.readings import LEVEL
 from analysis.prompts.token_index import token_index
-from app.charts import charts
-from app.parts import widgets
+from app.parts import choosing, naming, several, widgets
 from app.server.background import computed
 
 SHOWN = 20
@@ -17,13 +16,13 @@ st.title("Search")
 st.markdown(
     "Which virtual tokens, in whose prompts, resemble a word, or a virtual token? Every prompt at hand is searched: the gallery, your runs, your files."
 )
-keys = widgets.prompt_keys()
+keys = choosing.prompt_keys()
 asked = st.segmented_control("Resembling", ["a word", "a virtual token"], default="a word", required=True, key="by", bind="query-params")
 with widgets.in_words():
     if asked == "a word":
         left, right = st.columns(2)
         word = left.text_input("Word", value="positive", key="word", bind="query-params")
-        models = [model for model in dict.fromkeys(map(widgets.said_model, keys)) if model is not None and is_at_hand(model)]
+        models = [model for model in dict.fromkeys(map(naming.said_model, keys)) if model is not None and is_at_hand(model)]
         model = right.selectbox("In prompts of", models, key="model", bind="query-params") if len(models) > 1 else next(iter(models), None)
         if model is None or not word.strip():
             st.info("Type a word.", icon=":material/info:")
@@ -39,17 +38,17 @@ with widgets.in_words():
         )
     else:
         left, right = st.columns(2)
-        key = left.selectbox("Prompt", keys, format_func=widgets.labels_of(keys), key="prompt", bind="query-params")
-        prompt = widgets.load_prompt(key)
+        key = left.selectbox("Prompt", keys, format_func=choosing.labels_of(keys), key="prompt", bind="query-params")
+        prompt = choosing.load_prompt(key)
         prompt.check_is_embeddings()
         prompt = prompt.split()[0]
-        vocabulary = widgets.vocabulary(widgets.model_for(key, prompt))
+        vocabulary = widgets.vocabulary(naming.model_for(key, prompt))
         position = right.number_input("Virtual token", 0, len(prompt) - 1, 0, key="token", bind="query-params")
         name = f"virtual token {position} of {prompt.name}"
-    prompts = widgets.prompts_at_hand(vocabulary.model)
-    in_memory = widgets.of_this_session(prompts)
+    prompts = several.prompts_at_hand(vocabulary.model)
+    in_memory = several.of_this_session(prompts)
     index = computed(
-        ("index", vocabulary.model, str(vocabulary.cache), widgets.content_of(prompts)),
+        ("index", vocabulary.model, str(vocabulary.cache), choosing.content_of(prompts)),
         "the index of every virtual token at hand",
         lambda report: token_index(prompts, vocabulary, in_memory=in_memory, report=report),
     )
@@ -82,8 +81,8 @@ else:
     )
 st.dataframe(
     found.assign(
-        nearest_token=found["nearest_token"].map(charts.shown),
-        form=found["form"].map(charts.shown),
+        nearest_token=found["nearest_token"].map(shown),
+        form=found["form"].map(shown),
         started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
     ).drop(columns=[] if asked == "a word" else "form"),
     hide_index=True,

@@ -282,7 +282,7 @@ def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config)
 
 def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch):
     """The same rows from a file: nobody knows how they were trained, until the person types it."""
-    monkeypatch.setattr("app.parts.widgets.model_for", lambda *of: toy_config.model)
+    monkeypatch.setattr("app.parts.naming.model_for", lambda *of: toy_config.model)
     opened = replace(load_soft_prompt(run), name="foreign", source=None)
     driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
     settled(driver)

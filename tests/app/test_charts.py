@@ -1,7 +1,12 @@
 import numpy as np
 import pandas as pd
 
-from app.charts import charts
+from app.charts.scores import readability_trade, reliability, score_gains
+from app.charts.spectra import layer_map
+from app.charts.theme import drawn
+from app.charts.training import loss_curve, validation_curve, verdict_counts
+from app.charts.vocabulary_map import learning_map
+from app.charts.words import neighbours_heat_map, score_bars
 
 
 def neighbours_table() -> pd.DataFrame:
@@ -15,21 +20,21 @@ def neighbours_table() -> pd.DataFrame:
 
 
 def test_the_heat_map_shows_every_word_where_its_score_is():
-    heat_map = charts.neighbours_heat_map(neighbours_table()).data[0]
+    heat_map = neighbours_heat_map(neighbours_table()).data[0]
     np.testing.assert_allclose(heat_map.z, [[0.9, 0.4], [0.5, 0.1]], rtol=1e-6)
     assert heat_map.text.tolist() == [["␣good", "bad"], ["\\n", "="]]
     assert heat_map.colorbar.title.text == "centred"
 
 
 def test_bars_keep_the_order_of_the_ranks_and_share_a_span():
-    figure = charts.score_bars(neighbours_table().query("position == 0"), span=(0.0, 1.0))
+    figure = score_bars(neighbours_table().query("position == 0"), span=(0.0, 1.0))
     assert list(figure.data[0].y) == ["0: ␣good", "1: bad"]
     assert tuple(figure.layout.xaxis.range) == (0.0, 1.0)
 
 
 def test_the_loss_curve_has_a_dot_a_step_and_a_running_mean():
     losses = pd.DataFrame({"step": range(1, 16), "loss": np.linspace(3, 1, 15)})
-    dots, line = charts.loss_curve(losses, steps=20).data
+    dots, line = loss_curve(losses, steps=20).data
     assert len(dots.y) == 15
     np.testing.assert_allclose(line.y[-1], losses["loss"].tail(10).sum() / 10)
     assert line.y[0] == 3
@@ -38,14 +43,14 @@ def test_the_loss_curve_has_a_dot_a_step_and_a_running_mean():
 def test_other_runs_are_drawn_over_the_loss_by_name_and_with_dashes_of_their_own():
     losses = pd.DataFrame({"step": range(1, 16), "loss": np.linspace(3, 1, 15)})
     longer = pd.DataFrame({"step": range(1, 41), "loss": np.linspace(2, 0, 40)})
-    figure = charts.loss_curve(losses, steps=20, beside={"<b>": longer, "short": losses.head(3)})
+    figure = loss_curve(losses, steps=20, beside={"<b>": longer, "short": losses.head(3)})
     assert [(line.name, line.line.dash) for line in figure.data[2:]] == [("&lt;b&gt;", "dash"), ("short", "dot")]
     assert tuple(figure.layout.xaxis.range) == (0, 41)
 
 
 def test_the_score_is_drawn_where_it_was_measured():
     losses = pd.DataFrame({"step": range(1, 7), "loss": 1.0, "validation": [np.nan, 0.5, np.nan, 0.7, np.nan, 0.6]})
-    figure = charts.validation_curve(losses, "accuracy", steps=6, beside={"never scored": losses.drop(columns="validation")})
+    figure = validation_curve(losses, "accuracy", steps=6, beside={"never scored": losses.drop(columns="validation")})
     (line,) = figure.data
     assert (list(line.x), list(line.y)) == ([2, 4, 6], [0.5, 0.7, 0.6])
     assert figure.layout.yaxis.title.text == "accuracy"
@@ -62,14 +67,14 @@ def looks_table() -> pd.DataFrame:
 
 
 def test_verdicts_are_counted_at_each_look_and_told_by_their_marks():
-    counts = {line.name: (list(line.y), line.marker.symbol) for line in charts.verdict_counts(looks_table(), steps=9).data}
+    counts = {line.name: (list(line.y), line.marker.symbol) for line in verdict_counts(looks_table(), steps=9).data}
     assert counts == {"learned": ([0, 1], "star"), "echo": ([2, 1], "square")}
 
 
 def test_tokens_that_learn_stand_on_the_map_where_they_are_now_with_the_way_they_came():
     words = np.zeros((3, 2), np.float32)
     landmarks = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
-    cloud, first_way, second_way, *now = charts.learning_map(looks_table(), words, landmarks).data
+    cloud, first_way, second_way, *now = learning_map(looks_table(), words, landmarks).data
     assert (list(first_way.x), list(second_way.y)) == ([0, 2], [1, 2])
     assert {group.name: (list(group.text), list(group.x)) for group in now} == {"learned": (["0: &lt;i&gt;"], [2]), "echo": (["1: b"], [1])}
     assert cloud.name == "3 words"
@@ -87,7 +92,7 @@ def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
             "n": [1066, None],
         }
     )
-    figure = charts.score_gains(runs)
+    figure = score_gains(runs)
     assert list(figure.layout.yaxis.ticktext) == ["a, n 1,066"]  # no score without its number of examples
     bare, start, prompted = figure.data
     assert list(bare.y) == list(start.y) == list(prompted.y) == ["a"]
@@ -95,8 +100,8 @@ def test_score_gains_show_the_interval_and_leave_out_what_was_not_scored():
 
 
 def test_a_token_that_looks_like_markup_is_drawn_as_it_is():
-    assert charts.drawn("<b>") == "&lt;b&gt;"
-    assert charts.drawn(" </s>") == "␣&lt;/s&gt;"
+    assert drawn("<b>") == "&lt;b&gt;"
+    assert drawn(" </s>") == "␣&lt;/s&gt;"
 
 
 def layers_table(values: list[float | None]) -> pd.DataFrame:
@@ -105,7 +110,7 @@ def layers_table(values: list[float | None]) -> pd.DataFrame:
 
 def test_a_map_of_one_value_alone_begins_at_zero_and_any_other_where_its_values_do():
     for values, limits in (([0, 0], (0, 1)), ([3, 3], (0, 3)), ([1, 3], (None, None)), ([None, None], (None, None))):
-        heat_map = charts.layer_map(layers_table(values), "intruders").data[0]
+        heat_map = layer_map(layers_table(values), "intruders").data[0]
         assert (heat_map.zmin, heat_map.zmax) == limits
 
 
@@ -122,7 +127,7 @@ def trade_table() -> pd.DataFrame:
 
 
 def test_the_trade_is_drawn_for_vectors_and_words_apart_over_the_bare_models_band():
-    figure = charts.readability_trade(trade_table(), "cosine")
+    figure = readability_trade(trade_table(), "cosine")
     vectors, other, words, _ = figure.data
     assert [trace.name for trace in figure.data if trace.showlegend] == ["the vectors", "their words in their place"]
     np.testing.assert_allclose(vectors.x, [0.4, 0.6, 0.9], rtol=1e-6)  # in the order of γ
@@ -136,11 +141,11 @@ def test_the_trade_is_drawn_for_vectors_and_words_apart_over_the_bare_models_ban
     assert "&lt;b&gt; of" in vectors.customdata[2]
     band = figure.layout.shapes[0]
     assert (band.y0, band.y1) == (0.17, 0.33)
-    np.testing.assert_allclose(charts.readability_trade(trade_table(), "near").data[0].x, [0.0, 0.5, 1.0])
+    np.testing.assert_allclose(readability_trade(trade_table(), "near").data[0].x, [0.0, 0.5, 1.0])
 
 
 def test_prompts_as_near_as_each_other_still_have_room_beside_them():
-    low, high = charts.readability_trade(trade_table().assign(near=0.5), "near").layout.xaxis.range
+    low, high = readability_trade(trade_table().assign(near=0.5), "near").layout.xaxis.range
     assert low < 0.5 < high
 
 
@@ -155,7 +160,7 @@ def test_bins_of_confidence_stand_beside_the_diagonal_and_are_larger_the_more_th
         }
     )
     table = pd.concat([bins.assign(prompt=name, task="toy") for name in ("<i>", "it")], ignore_index=True)
-    diagonal, first, second = charts.reliability(table).data
+    diagonal, first, second = reliability(table).data
     assert list(diagonal.x) == list(diagonal.y) == [0, 1]
     np.testing.assert_allclose(first.x, [0.05, 0.25], rtol=1e-6)
     np.testing.assert_allclose(first.y, [0.0, 1.0])
@@ -164,4 +169,4 @@ def test_bins_of_confidence_stand_beside_the_diagonal_and_are_larger_the_more_th
     assert (first.name, second.name) == ("&lt;i&gt;", "it")
     assert first.marker.symbol != second.marker.symbol and first.marker.color != second.marker.color
     on_two_tasks = pd.concat([bins.assign(prompt="it", task=task) for task in ("toy", "other")], ignore_index=True)
-    assert [trace.name for trace in charts.reliability(on_two_tasks).data[1:]] == ["it on toy", "it on other"]
+    assert [trace.name for trace in reliability(on_two_tasks).data[1:]] == ["it on toy", "it on other"]

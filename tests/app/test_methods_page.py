@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.models.size import total_parameters
 from analysis.models.weights import load_model
-from app.charts import charts
+from app.charts.methods import METHOD_MARKS, _counted, method_scores, published_scores, score_by_size, score_by_trainable
 from tests.app.driving import driver_of, settled
 from tests.trained_prompts.conftest import trained
 from trained_prompts.experiments.comparison import (
@@ -90,7 +90,7 @@ def test_every_published_figure_names_its_paper_and_table_and_has_a_mark():
     table = published()
     assert table.drop(columns="plus_minus").notna().all(axis=None)
     assert table["table"].str.fullmatch(r"Table \d+").all()
-    assert set(table["method"]) <= set(charts.METHOD_MARKS)
+    assert set(table["method"]) <= set(METHOD_MARKS)
     assert (table["trainable"] <= table["total"]).all()
     assert (
         table.loc[table["method"] == "full fine-tuning", "trainable"] == table.loc[table["method"] == "full fine-tuning", "total"]
@@ -119,7 +119,7 @@ def test_what_ships_is_nothing_but_whole_comparisons():
 
 
 def test_the_rows_stand_in_the_order_of_the_table_over_the_band_of_zero_shot():
-    figure = charts.method_scores(made_up())
+    figure = method_scores(made_up())
     assert list(figure.layout.yaxis.ticktext) == [
         "zero-shot",
         "&lt;b&gt;{input}&lt;/b&gt; is",
@@ -138,12 +138,12 @@ def test_the_rows_stand_in_the_order_of_the_table_over_the_band_of_zero_shot():
 
 
 def test_methods_differ_in_shape_as_well_as_colour():
-    traces = charts.method_scores(made_up()).data
+    traces = method_scores(made_up()).data
     assert len({trace.marker.symbol for trace in traces}) == len({trace.marker.color for trace in traces}) == len(traces) == 5
 
 
 def test_what_trains_nothing_stands_at_none_left_of_every_size():
-    figure = charts.score_by_trainable(made_up())
+    figure = score_by_trainable(made_up())
     by_name = {trace.name: trace for trace in figure.data}
     untrained = [*by_name["zero-shot"].x, *by_name["prompt engineering"].x]
     assert figure.layout.xaxis.ticktext[0] == "none"
@@ -152,33 +152,33 @@ def test_what_trains_nothing_stands_at_none_left_of_every_size():
 
 
 def test_a_comparison_that_has_only_begun_can_be_drawn():
-    figure = charts.score_by_trainable(made_up().head(1))
+    figure = score_by_trainable(made_up().head(1))
     assert figure.layout.xaxis.ticktext[0] == "none"
-    assert len(charts.method_scores(made_up().head(1)).data) == 1
+    assert len(method_scores(made_up().head(1)).data) == 1
 
 
 def test_models_stand_in_the_order_of_their_size():
     table = pd.concat([made_up(model="/models/large/", better=0.1), made_up()], ignore_index=True)
     table = table.assign(total=np.where(table["model"] == "smollm2-135m", 134_515_008, 2_000_000_000))
-    figure = charts.score_by_size(table[table["method"] == "LoRA"])
+    figure = score_by_size(table[table["method"] == "LoRA"])
     assert list(figure.layout.xaxis.ticktext) == ["134.5 M<br>smollm2-135m", "2 G<br>large"]
     np.testing.assert_allclose(figure.data[0].y, [0.66, 0.76])
 
 
 def test_a_method_that_diverged_keeps_its_row_without_a_mark():
     table = diverged(made_up())
-    for figure in (charts.method_scores(table), charts.score_by_trainable(table), charts.score_by_size(table.assign(total=134_515_008))):
+    for figure in (method_scores(table), score_by_trainable(table), score_by_size(table.assign(total=134_515_008))):
         full = figure.data[-1]
         assert full.name == "full fine-tuning"
         assert np.isnan(np.array([*full.x, *full.y], dtype=float)).sum() == 1
-    assert charts.method_scores(table).layout.yaxis.ticktext[-1] == "full fine-tuning"
+    assert method_scores(table).layout.yaxis.ticktext[-1] == "full fine-tuning"
 
 
 @pytest.mark.parametrize("against", ["trainable", "total"])
 def test_published_figures_have_open_marks_and_only_the_spreads_that_were_printed(against):
     table = published()
     rows = table[table["metric"] == "E2E NLG Challenge, BLEU"]
-    marked = [trace for trace in charts.published_scores(rows, against).data if trace.name]
+    marked = [trace for trace in published_scores(rows, against).data if trace.name]
     assert all(trace.marker.symbol.endswith("-open") for trace in marked)
     assert sum(len(trace.y) for trace in marked) == len(rows) == 12
     lora = next(trace for trace in marked if trace.name == "LoRA")
@@ -191,7 +191,7 @@ def test_published_figures_have_open_marks_and_only_the_spreads_that_were_printe
     ("number", "shown"), [(0, "0"), (576, "576"), (5_760, "5.76 k"), (134_515_008, "134.5 M"), (175_255_800_000, "175.3 G")]
 )
 def test_counts_are_shown_short(number, shown):
-    assert charts._counted(number) == shown
+    assert _counted(number) == shown
 
 
 # ---- the page

@@ -1,0 +1,45 @@
+"""What a measure is, the papers that several of them cite, and the letters in which formulas are written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LEGEND = r"""
+$E$ ($V \times d$): the input embeddings of the vocabulary, a row $e$ for each of its $V$ words (tokens, to be exact), $d$ numbers wide ·
+$\mu$: their mean row · $\Sigma$: their covariance · $P$ ($n \times d$): a prompt of $n$ virtual tokens, a row $P_i$ or $p$ each ·
+$P^0$: what $P$ was before training · $\Delta = P - P^0$: the displacements · $A, B$: two prompts, their rows $a_i, b_j$ · $c(p, e)$: centred cosine ·
+$w(p)$: the word nearest to $p$ by it · $W$: a weight · $\Delta W$: what a LoRA of rank $r$ adds to it, with the singular
+values $\sigma_1 \ge \dots \ge \sigma_r$ and the singular vectors $u_k, v_k$ · $\hat{x} = x / \lVert x \rVert$ · $\#$: the number of.
+A cosine with a vector of length zero counts as 0.
+"""
+
+LESTER = "Lester, Al-Rfou and Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*"
+KHASHABI = "Khashabi et al. 2022, *Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts*, on readings that mislead"
+DAVISON = "Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2"
+HU = "Hu et al. 2022, *LoRA: Low-Rank Adaptation of Large Language Models*"
+SPOT = "Vu et al. 2022, *SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer*"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes
+    ----------
+    sentences : what it measures, how to read a high or low value, what it is compared with.
+    formula : LaTeX, in the symbols of `LEGEND` and those that it defines itself.
+    not_shown : how the sentence "What it does not show: …" goes on.
+    """
+
+    group: str
+    name: str
+    sentences: tuple[str, str, str]
+    formula: str
+    source: str
+    not_shown: str
+
+    @property
+    def anchor(self) -> str:
+        """Where a link leads: `measures#centred-cosine`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")

@@ -1,0 +1,174 @@
+"""Methods of adapting a model against each other: scores against what they cost, measured here and as published."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.charts.theme import ABOVE, BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn, shortened
+
+# Methods are told by colour and shape, those of papers by the same shapes with nothing in them.
+METHOD_MARKS = {
+    "zero-shot": (GREY, "circle"), "prompt engineering": (ORANGE, "square"), "prompt tuning": (BLUE, "diamond"), "p-tuning": (BLUE_LIGHT, "triangle-up"),
+    "prefix tuning": (PURPLE, "star"), "LoRA": (GREEN, "cross"), "full fine-tuning": (VERMILION, "hexagon"), "prefix-embedding tuning": (BLUE, "diamond"),
+    "prefix-layer tuning": (PURPLE, "star"), "adapter": (ORANGE, "pentagon"), "BitFit": (BLUE_LIGHT, "triangle-down"), "last two layers": (GREY, "bowtie"),
+}  # fmt: skip
+_LABEL_LETTERS = 40
+
+
+def method_scores(table: pd.DataFrame) -> go.Figure:
+    """A dot and a 95 % interval for each row, in the order of the table; zero-shot's interval is a band behind all.
+
+    Parameters
+    ----------
+    table : of `trained_prompts.experiments.comparison.compare`.
+    """
+    figure = go.Figure()
+    table = table.reset_index(drop=True)
+    _add_zero_shot_band(figure, table, upright=True)
+    for method, rows in table.groupby("method", sort=False):
+        _add_method(figure, method, rows, x=rows["score"], y=rows.index, error_x=_interval(rows))
+    labels = [_row_label(row) for row in table.itertuples()]
+    figure.update_layout(
+        height=120 + ROW_HEIGHT * len(table), margin=MARGIN | {"t": 70}, xaxis_title=f"held-out {table['measure'].iloc[0]}", legend=ABOVE
+    )
+    figure.update_xaxes(tickformat=".0%")
+    figure.update_yaxes(tickvals=list(table.index), ticktext=labels, range=[len(table) - 0.4, -0.6], zeroline=False, showgrid=False)
+    return figure
+
+
+def score_by_trainable(table: pd.DataFrame) -> go.Figure:
+    """Score against trainable parameters on a logarithmic axis; what trains nothing stands side by side at "none".
+
+    Parameters
+    ----------
+    table : of `trained_prompts.experiments.comparison.compare`.
+    """
+    figure = go.Figure()
+    trained = table["trainable"] > 0
+    decade = int(np.floor(np.log10(table.loc[trained, "trainable"].min()))) if trained.any() else 4
+    none = decade - 1.0  # in powers of ten, as all places here
+    places = np.log10(table["trainable"].where(trained, 1))
+    places[~trained] = none + np.linspace(-0.45, 0.45, max(2, (~trained).sum()))[: (~trained).sum()]
+    _add_zero_shot_band(figure, table, upright=False)
+    for method, rows in table.groupby("method", sort=False):
+        _add_method(figure, method, rows, x=rows["trainable"].where(trained, 10**places), y=rows["score"], error_y=_interval(rows))
+    decades = range(decade, int(np.ceil(places.max())) + 1)
+    figure.add_vline(x=10 ** (none + 0.7), line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.update_layout(height=420, margin=MARGIN | {"t": 70}, xaxis_title="trainable parameters", legend=ABOVE)
+    figure.update_xaxes(
+        type="log",
+        tickvals=[10**none, *(10.0**power for power in decades)],
+        ticktext=["none", *(_counted(10.0**power) for power in decades)],
+    )
+    figure.update_xaxes(range=[none - 0.7, places.max() + 0.4], showgrid=False)
+    figure.update_yaxes(title=f"held-out {table['measure'].iloc[0]}", tickformat=".0%")
+    return figure
+
+
+def score_by_size(table: pd.DataFrame) -> go.Figure:
+    """Score against the parameters of the whole model, a line a method; methods stand a little apart so that their intervals can be seen.
+
+    Parameters
+    ----------
+    table : rows of `trained_prompts.experiments.comparison.compare`, a method and model each, with total (the model's parameters).
+    """
+    figure = go.Figure()
+    methods = list(dict.fromkeys(table["method"]))
+    aside = dict(zip(methods, 10 ** np.linspace(-0.03, 0.03, len(methods)), strict=True))
+    for method, rows in table.sort_values("total", kind="stable").groupby("method", sort=False):
+        _add_method(figure, method, rows, x=rows["total"] * aside[method], y=rows["score"], error_y=_interval(rows), mode="markers+lines")
+    models = table.drop_duplicates("model").sort_values("total")
+    figure.update_layout(height=420, margin=MARGIN | {"t": 70, "b": 60}, xaxis_title="parameters of the model", legend=ABOVE)
+    figure.update_xaxes(
+        type="log", tickvals=models["total"].tolist(), ticktext=[f"{_counted(row.total)}<br>{drawn(row.model.rstrip('/').rpartition('/')[2])}" for row in models.itertuples()], showgrid=False,
+        range=[np.log10(models["total"].min()) - 0.15, np.log10(models["total"].max()) + 0.15],
+    )  # fmt: skip
+    figure.update_yaxes(title=f"held-out {table['measure'].iloc[0]}", tickformat=".0%")
+    return figure
+
+
+def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
+    """What a paper printed, in open marks: the methods by shape, colour and hover, the points of a model (or of a method) joined by a line.
+
+    Parameters
+    ----------
+    table : rows of `trained_prompts.experiments.comparison.published` of one metric.
+    against : trainable, or total (the parameters of the whole model), where each method is joined over the models.
+    """
+    figure = go.Figure()
+    if against == "trainable":
+        for model, rows in table.sort_values("trainable").groupby("model", sort=False):
+            figure.add_scatter(
+                x=rows["trainable"],
+                y=rows["score"],
+                mode="lines",
+                line={"color": GREY, "width": 1, "dash": "dot"},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+            last = rows.iloc[-1]
+            figure.add_annotation(
+                x=np.log10(last["trainable"]), y=last["score"], text=model, showarrow=False, yshift=16, xanchor="right", font={"size": 11}
+            )
+    for method, rows in table.groupby("method", sort=False):
+        colour, shape = METHOD_MARKS[method]
+        figure.add_scatter(
+            x=rows[against], y=rows["score"], mode="markers" if against == "trainable" else "markers+lines", name=method, line={"color": colour, "width": 1, "dash": "dot"},
+            marker={"symbol": f"{shape}-open", "size": 11, "color": colour, "line": {"width": 2}},
+            error_y={"type": "data", "array": rows["plus_minus"], "color": colour, "thickness": 1.5},
+            customdata=[f"{row.model}, {row.printed}: {row.score:g}" + (f" ± {row.plus_minus:g}" if row.plus_minus == row.plus_minus else "") + f"<br>{_counted(row.trainable)} trainable of {_counted(row.total)}" + (f"<br>{row.note}" if row.note else "") for row in rows.itertuples()],
+            hovertemplate="%{customdata}<extra>published</extra>",
+        )  # fmt: skip
+    powers = range(int(np.floor(np.log10(table[against].min()))), int(np.ceil(np.log10(table[against].max()))) + 1)
+    title = "trainable parameters" if against == "trainable" else "parameters of the model"
+    figure.update_layout(height=420, margin=MARGIN | {"t": 70}, xaxis_title=title, yaxis_title=table["metric"].iloc[0], legend=ABOVE)
+    figure.update_xaxes(
+        type="log", tickvals=[10.0**power for power in powers], ticktext=[_counted(10.0**power) for power in powers], showgrid=False
+    )
+    return figure
+
+
+def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, **style) -> None:
+    """The rows of one method as filled marks: what was measured here."""
+    colour, shape = METHOD_MARKS[method]
+    errors = {axis: style.pop(axis) | {"color": colour, "thickness": 1.5} for axis in ("error_x", "error_y") if axis in style}
+    figure.add_scatter(
+        **({"mode": "markers"} | style), **errors, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
+        customdata=[f"{html.escape(shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
+        hovertemplate="%{customdata}<extra>" + method + "</extra>",
+    )  # fmt: skip
+
+
+def _add_zero_shot_band(figure: go.Figure, table: pd.DataFrame, *, upright: bool) -> None:
+    bare = table[table["method"] == "zero-shot"]
+    if not len(bare):
+        return
+    low, high = float(bare["low"].iloc[0]), float(bare["high"].iloc[0])
+    style = {"fillcolor": GREY, "opacity": 0.2, "line_width": 0, "layer": "below"}
+    if upright:
+        figure.add_vrect(x0=low, x1=high, **style)
+    else:
+        figure.add_hrect(y0=low, y1=high, **style)
+
+
+def _interval(rows: pd.DataFrame) -> dict:
+    return {"type": "data", "symmetric": False, "array": rows["high"] - rows["score"], "arrayminus": rows["score"] - rows["low"]}
+
+
+def _row_label(row) -> str:
+    """A row of a comparison for an axis: its method, or of prompt engineering the prompt itself."""
+    if row.method != "prompt engineering":
+        return row.method
+    return html.escape(shortened(row.what, _LABEL_LETTERS), quote=False)
+
+
+def _counted(number: float) -> str:
+    """A count as an axis says it: 5,760 is 5.76 k."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return f"{number:g}"

@@ -1,0 +1,83 @@
+"""Prompt against prompt: every pair of many, and two beside chance."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.charts.theme import BLUE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
+
+
+def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> go.Figure:
+    """Every prompt against every other, alike ones side by side, with the tree that joins them.
+
+    Parameters
+    ----------
+    square : of `analysis.prompts.similarity.matrix`.
+    links : of `analysis.prompts.similarity.tree`, its leaves in the order of `square`.
+    """
+    from scipy.cluster.hierarchy import dendrogram
+
+    drawn_tree = dendrogram(links, no_plot=True)
+    order = drawn_tree["leaves"]
+    square = square.iloc[order, order]
+    names = [html.escape(name, quote=False) for name in square.index]
+    values = square.to_numpy(np.float32)
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=np.arange(len(names)),
+            y=np.arange(len(names)),
+            text=np.where(np.isnan(values), "", np.char.mod("%.2f" if measure != "z" else "%.1f", values)) if len(names) <= 20 else None,
+            texttemplate="%{text}" if len(names) <= 20 else None,
+            textfont={"color": "#111111"},
+            colorscale=PALE_BLUES,
+            colorbar={"title": measure},
+            customdata=[[f"{a}<br>{b}" for b in names] for a in names],
+            hovertemplate="%{customdata}<br>" + measure + " %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+            xgap=1,
+            ygap=1,
+        )
+    )
+    for across, up in zip(drawn_tree["dcoord"], drawn_tree["icoord"], strict=True):  # scipy's leaves stand at 5, 15, 25, …
+        figure.add_scatter(
+            x=np.array(across, np.float32), y=(np.array(up, np.float32) - 5) / 10, mode="lines", line={"color": GREY, "width": 1.5},
+            hoverinfo="skip", showlegend=False, xaxis="x2",
+        )  # fmt: skip
+    places = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "zeroline": False}
+    figure.update_layout(
+        height=200 + ROW_HEIGHT * len(names),
+        margin=MARGIN | {"b": 90},
+        xaxis={**places, "domain": [0, 0.78], "tickangle": -40},
+        yaxis={**places, "autorange": "reversed"},
+        xaxis2={"domain": [0.8, 1], "title": "1 − matched cosine", "showgrid": False, "zeroline": False},
+    )
+    return figure
+
+
+def against_chance(values: pd.Series, chance: pd.DataFrame) -> go.Figure:
+    """Each measure of two prompts as a dot, beside the band in which 95 % of unrelated prompts lie.
+
+    Parameters
+    ----------
+    values : by measure.
+    chance : of `analysis.prompts.similarity.chance`.
+    """
+    figure = go.Figure()
+    known = chance[chance["mean"].notna()]
+    figure.add_bar(
+        x=(known["high"] - known["low"]).to_numpy(np.float32), y=known["measure"], base=known["low"].to_numpy(np.float32), orientation="h", width=0.5,
+        marker={"color": GREY, "opacity": 0.35}, name="unrelated prompts, 95 %", hovertemplate="%{y}<br>%{base:.3f} to %{x:.3f}<extra>unrelated</extra>",
+    )  # fmt: skip
+    shown_values = values[chance["measure"]]
+    figure.add_scatter(
+        x=shown_values.to_numpy(np.float32), y=chance["measure"], mode="markers+text", text=[f"{value:.2f}" for value in shown_values], textposition="top center",
+        marker={"size": 12, "color": BLUE, "symbol": "diamond"}, name="these two", hovertemplate="%{y}: %{x:.3f}<extra>these two</extra>",
+    )  # fmt: skip
+    figure.update_layout(height=320, margin=MARGIN, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_yaxes(autorange="reversed")
+    return figure

@@ -1,0 +1,111 @@
+"""What changing a prompt does: the verdict, every intervention, and the report to keep."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.behaviour.interventions import INTERVENTIONS, WHOLE, row_label
+from analysis.behaviour.of_task import judged
+from analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
+from analysis.report.report import html, of_prompt
+from app.charts import behaviour as behaviour_charts
+from app.parts import widgets
+from app.parts.prompt_on_page import AskedPrompt
+from app.server.background import computed
+
+ICONS = {
+    READABLE_AND_CAUSAL: ":material/verified:",
+    OTHERWISE: ":material/call_split:",
+    "readable, not causal": ":material/visibility:",
+    "causal, not readable": ":material/bolt:",
+    "neither readable nor causal": ":material/blur_off:",
+    FORMAT: ":material/format_shapes:",
+    TOO_FEW: ":material/hourglass_empty:",
+    WORSE: ":material/trending_down:",
+}
+
+
+def show_verdict(asked: AskedPrompt, table: pd.DataFrame) -> None:
+    prompt, vocabulary, task, how = asked.prompt, asked.vocabulary, asked.task, asked.how
+    with widgets.in_words():
+        verdict = computed(
+            ("verdict", *asked.asked_content, asked.n),
+            "the verdict",
+            lambda report: judged(prompt, vocabulary, task, table, report=report).verdict,
+        )
+    if verdict is None:
+        return
+    if (note := how.note(prompt.name)) is not None:
+        st.warning(widgets.plain(note.replace("give its own with --template '…{input}…'", "type its own above")), icon=":material/chat:")
+    said = how.said(verdict)
+    with st.container(border=True):
+        st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")
+        st.caption(
+            "“Causal” is said of what was taken out or put in. A direction is causal where taking it out lowers the score, or where it alone raises the initial values above no prompt, "
+            "and where it does so more than other directions of the same size: the prompt's own, those of other tasks and random ones. Its words are causal only where the part of it "
+            "that they span does so too. What a twin trained on shuffled answers does as well is the form of an answer. The claims about one prompt are corrected for one another."
+        )
+
+
+def offer_report(asked: AskedPrompt, table: pd.DataFrame) -> None:
+    """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
+    prompt, vocabulary, task, how = asked.prompt, asked.vocabulary, asked.task, asked.how
+
+    def report() -> bytes:
+        return html(
+            [of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))], vocabulary
+        ).encode()
+
+    st.download_button(
+        "Report (HTML)",
+        report,
+        file_name=f"report-{widgets.file_name(prompt.name)}.html",
+        mime="text/html",
+        on_click="ignore",
+        icon=":material/description:",
+        key="report",
+        help="The verdict, every token's reading and the interventions on one page, to keep, to send and to print",
+    )
+
+
+def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
+    rows = table.drop_duplicates("intervention").set_index("intervention")
+    first = st.columns(4)
+    measure = table["measure"].iloc[0]
+    for column, (name, label) in zip(
+        first,
+        (("whole prompt", "the prompt"), ("no prompt", "no prompt"), ("initial values", "its start"), ("nearest words", "its words")),
+        strict=True,
+    ):
+        if name in rows.index:
+            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
+    st.caption(
+        f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores of the Gallery are of all, or of as many as are told there."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")
+        tokens = st.toggle("Each token too", key="tokens", bind="query-params")
+    shown = table if tokens else table[table["position"].isna()]
+    strongest = table.loc[(table["intervention"] != WHOLE)].sort_values(f"{what}_change", key=abs, ascending=False).iloc[0]
+    st.plotly_chart(
+        behaviour_charts.changes(shown, what),
+        key=f"changes-{what}-{tokens}",
+        alt=f"The change of the {what} with its 95 % interval, an intervention a row; the largest is {row_label(strongest)}, {strongest[f'{what}_change']:+.3f}.",
+    )
+    st.caption(
+        "Dotted: the whole prompt. Each interval is a paired bootstrap: the same examples with and without the change. Grey crosses are the control of the row above them: "
+        "the same amount along random directions, over several draws. What crosses the line has not been shown to do anything."
+    )
+    with st.expander("What each row changes", icon=":material/help:"):
+        st.markdown("\n".join(f"- **{name}**: {text}" for name, text in INTERVENTIONS.items() if name in rows.index))
+    offer_report(asked, table)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table.drop(columns=["prompt", "task", "measure", "n"]),
+        key="table",
+        hide_index=True,
+        height=widgets.table_height(len(table)),
+        column_config={"intervention": st.column_config.TextColumn(pinned=True)}
+        | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},
+        alt=f"The {len(table)} interventions, a row each.",
+    )
+    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}")

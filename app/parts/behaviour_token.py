@@ -1,0 +1,135 @@
+"""Everything that is known of one virtual token."""
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from analysis.adapters import SoftPrompt
+from analysis.core.words import shown
+from analysis.prompts.clusters import find_clusters, is_echo, is_real
+from analysis.prompts.neighbours import neighbours
+from analysis.prompts.readings import readings
+from app.charts import behaviour as behaviour_charts
+from app.charts.theme import verdict_label
+from app.charts.words import score_bars
+from app.pages import CLUSTERS, NEIGHBOURS
+from app.parts import choosing, several, widgets
+from app.parts.behaviour_inside import attention_table, lens_table
+from app.parts.prompt_on_page import AskedPrompt, PromptOnPage
+from app.server.background import computed
+
+
+def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) -> None:
+    """Its nearest words, reading, cluster, what changing it does and what the model makes of it, side by side.
+
+    Parameters
+    ----------
+    table : of the interventions; None where the model was not asked.
+    """
+    prompt, vocabulary = asked.prompt, asked.vocabulary
+    left, right = st.columns(2, gap="large")
+    with left, widgets.in_words():
+        st.markdown("**Nearest words**")
+        with widgets.progress() as report:
+            words = neighbours(one(prompt, position), vocabulary, top_k=8, report=report)
+        st.plotly_chart(
+            score_bars(words, span=(0.0, float(words["score"].max()))),
+            key=f"words-{position}",
+            alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}.",
+        )
+        widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}")
+    with right, widgets.in_words():
+        st.markdown("**Its reading**")
+        read = computed(("verdicts", *asked.content, None), "the verdicts", lambda report: readings(prompt, vocabulary, report=report))
+        if read is not None:
+            row = read.iloc[position]
+            st.markdown(f"{verdict_label(row['verdict'])}  \n{read_in_words(row)}")
+        show_cluster(asked, position)
+        st.markdown("**What changing it does**")
+        if table is None:
+            st.caption("Ask the model under *Interventions*, and this shows what dropping and replacing the token does.")
+        else:
+            rows = table[table["position"] == position]
+            st.plotly_chart(
+                behaviour_charts.changes(rows, "loss"),
+                key=f"token-{position}",
+                alt="; ".join(f"{row.intervention}: loss {row.loss_change:+.3f}" for row in rows.itertuples()),
+            )
+    with widgets.in_words():
+        lens = lens_table(asked)
+        paid = attention_table(asked)
+    if lens is not None:
+        st.markdown("**What the model would say next at its place, after each layer**")
+        of_token = lens[lens["position"] == position].assign(token=lambda rows: rows["token"].map(shown))
+        wide = of_token.pivot(index="layer", columns="rank", values="token").rename(columns=lambda rank: f"rank {rank}").reset_index()
+        wide["norm"] = of_token.drop_duplicates("layer")["norm"].to_numpy()
+        st.dataframe(
+            wide,
+            hide_index=True,
+            height=280,
+            column_config={"norm": st.column_config.NumberColumn(format="%.1f")},
+            alt="A row a layer: the three likeliest next words, and the norm.",
+        )
+    if paid is not None:
+        st.markdown("**How much the answer attends to it, by layer and head**")
+        mean = paid.loc[paid["position"] == position, "attention"].mean()
+        st.plotly_chart(
+            behaviour_charts.attention_by_head(paid, position),
+            key=f"heads-{position}",
+            alt=f"Attention to virtual token {position}; {mean:.1%} on average.",
+        )
+    links = st.columns(2)
+    links[0].page_link(
+        NEIGHBOURS.file,
+        label="All its neighbours and the evidence for its verdict",
+        icon=NEIGHBOURS.icon,
+        query_params={"prompt": asked.key},
+    )
+    links[1].page_link(CLUSTERS.file, label="Its cluster among all prompts", icon=CLUSTERS.icon)
+
+
+def show_cluster(asked: PromptOnPage, position: int) -> None:
+    """The cluster that the token is in, among all prompts at hand, and whether that cluster can be believed."""
+    prompt, vocabulary = asked.prompt, asked.vocabulary
+    others = [other for other in several.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
+    everyone = [prompt, *others]
+    clustering = computed(
+        ("clusters with", vocabulary.model, choosing.content_of(everyone)),
+        "the clusters",
+        lambda report: find_clusters(everyone, vocabulary, report=report),
+    )
+    if clustering is None:
+        return
+    number = clustering.members["cluster"].iloc[position]  # the prompt's own tokens come first
+    if number < 0:
+        st.markdown(f"**Its cluster**  \nNone: it is in no cluster among the {len(clustering.members)} virtual tokens at hand.")
+        return
+    row = clustering.clusters.set_index("cluster", drop=False).loc[[number]]
+    believed = "stable and tighter than chance" if is_real(row).iloc[0] else "not to be believed: chance makes such clusters too"
+    echo = ", and most of it started from the same words" if is_echo(row).fillna(False).iloc[0] else ""
+    echo = ", but what its tokens started from is unknown" if pd.isna(row["shared_start"].iloc[0]) else echo
+    of = row.iloc[0]
+    st.markdown(
+        f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
+        f"(stability {of['stability']:.2f}, tightness p {of['tightness_p']:.2f})."
+    )
+
+
+def one(prompt: SoftPrompt, position: int) -> SoftPrompt:
+    """A prompt of one virtual token of this one."""
+    initial = None if prompt.initial is None else prompt.initial[[position]]
+    return replace(prompt, embeddings=prompt.embeddings[[position]], initial=initial)
+
+
+def read_in_words(row: pd.Series) -> str:
+    """A row of `readings` in sentences."""
+    text = f"Nearest to “{widgets.plain(shown(row['nearest_token']))}” (score {row['score']:.2f}, p of chance {row['p_chance']:.3f}). Its norm is {row['norm_ratio']:.2f} times the vocabulary's median."
+    if pd.notna(row["initial_token"]):
+        text += f" It started at “{widgets.plain(shown(row['initial_token']))}” and drifted by {row['drift']:.2f}"
+        text += (
+            f"; the drift is nearest to “{widgets.plain(shown(row['delta_token']))}” (p {row['p_learned']:.3f})."
+            if pd.notna(row["delta_token"])
+            else "."
+        )
+    return text

@@ -1,0 +1,58 @@
+"""A LoRA beside another one: how alike the spaces are in which they change the model."""
+
+import streamlit as st
+
+from analysis.adapters import LoraAdapter
+from analysis.loras.subspaces import against, subspace_similarity
+from app.charts.spectra import angles_by_layer, subspace_map
+from app.parts import choosing, widgets
+from app.parts.lora_spectra import whole_ranks
+from app.server.background import computed
+
+
+def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
+    """The LoRA beside another one of these."""
+    st.subheader("Beside another LoRA")
+    others = [other for other in keys if other != key]
+    other_key = st.selectbox(
+        "The other", others, index=None, format_func=choosing.labels_of(others), key="other", bind="query-params", placeholder="pick one"
+    )
+    if other_key is not None:
+        with widgets.in_words():
+            other = choosing.load_lora(other_key)
+            compared = computed(
+                ("against", adapter.source.sha256, other.source.sha256),
+                "the comparison",
+                lambda report: against(adapter, other, report=report),
+            )
+        if compared is not None:
+            both = compared[compared["in"] == "both"]
+            st.markdown(
+                f"**{len(both)} modules are in both**; the median cosine of their updates is {both['cosine'].median():.2f}, that of their output directions' angles "
+                f"{both['angle_out'].median():.2f} where random directions have {both['angle_out_random'].median():.2f}, and of their input directions' {both['angle_in'].median():.2f} "
+                f"(random: {both['angle_in_random'].median():.2f})."
+            )
+            left, right = st.columns(2, gap="large")
+            left.markdown("**Output directions**")
+            left.plotly_chart(angles_by_layer(compared, "out"), key="angles-out", alt="Principal angles of the output directions by layer.")
+            right.markdown("**Input directions**")
+            right.plotly_chart(angles_by_layer(compared, "in"), key="angles-in", alt="Principal angles of the input directions by layer.")
+            st.caption(
+                "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
+                "them whatever they learned. Output directions begin at nothing, so what they share was learned."
+            )
+            widgets.download_buttons(compared, f"{adapter.name}-{other.name}")
+            common = both.loc[both["angle_out"].notna(), "module"].tolist()
+            if common:
+                module = st.selectbox("φ(i, j) of the module", common, key="module", bind="query-params")
+                side = st.segmented_control("Directions", ["out", "in"], default="out", required=True, key="side", bind="query-params")
+                phi = subspace_similarity(adapter.modules[module], other.modules[module], side=side)
+                left, right = st.columns(2, gap="large")
+                left.markdown("**These two**")
+                of_these, of_random = (
+                    whole_ranks(subspace_map(phi, column), x=phi["j"].max(), y=phi["i"].max()) for column in ("phi", "phi_random")
+                )
+                left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
+                right.markdown("**Two random updates**")
+                right.plotly_chart(of_random, key="phi-random", alt="The same of random updates.")
+                widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi")

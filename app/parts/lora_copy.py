@@ -1,0 +1,139 @@
+"""A smaller copy of a LoRA, and how well it still does."""
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from analysis.adapters import LoraAdapter
+from analysis.adapters.run_file import read_description
+from analysis.asking.scores import compare_lora
+from analysis.behaviour.how_asked import how_asked
+from analysis.core.errors import InputError
+from analysis.core.progress import Report
+from analysis.loras.spectra import rank_pattern
+from analysis.loras.truncation import check_can_be_copied, planned, truncate
+from analysis.models.weights import load_model
+from app.parts import choosing, widgets
+from app.server.background import computed
+from trained_prompts.experiments.truncated import score_truncated
+from trained_prompts.runs import store
+
+
+def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> None:
+    """A copy with the leading ranks alone: how far off it is, its files, and how well it still does."""
+    st.subheader("A smaller copy")
+    energy = st.slider("Share of each module's energy to keep", 0.50, 1.00, 0.95, 0.01, key="keep", bind="query-params")
+    if (table["spectral_norm"] > 0).any():
+        whole = planned(table, energy).iloc[-1]
+        st.markdown(
+            f"**{whole['kept']:,} of {whole['rank']:,} ranks**, with a relative error of **{whole['relative_error']:.1%}** (Frobenius, all modules together)."
+        )
+        try:
+            check_can_be_copied(adapter)
+            refused = None
+        except InputError as error:
+            refused = str(error)
+            st.info(widgets.plain(refused), icon=":material/info:")
+        with st.container(horizontal=True):
+            if refused is None:
+                st.download_button(
+                    "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
+                    on_click="ignore", icon=":material/download:", key="truncated",
+                )  # fmt: skip
+            with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
+                st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", height=300)
+        if refused is None:
+            accuracy(adapter, key, energy)
+
+
+def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
+    """The smaller copy on the LoRA's own task, beside the whole one and the bare model, once the person asks for it."""
+    task, model = task_of(key), choosing.own_model(key)
+    if task is None:
+        st.caption("How well it still does is told of LoRAs that were trained here: of others the task is not known.")
+        return
+    asked = st.session_state.setdefault("asked_accuracy", set())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        limit = st.number_input(
+            "Held-out examples", 10, 2000, 200, step=50, width=180, key="examples", bind="query-params",
+            help="The first so many, or all where there are fewer. On two cores 200 sentences take about a minute for each of the three rows.",
+        )  # fmt: skip
+        wanted = (adapter.source.sha256, energy, int(limit))
+        if st.button(f"Score it on the task {widgets.plain(task)}", key="score", disabled=wanted in asked, icon=":material/play_arrow:"):
+            asked.add(wanted)
+            st.rerun()
+    if wanted not in asked:
+        return
+
+    asked = how_asked(store.adapter_path(key), task).task
+
+    def scored(score: Callable[..., pd.DataFrame], report: Report, *what) -> pd.DataFrame:
+        report(0.0, "loading the model")
+        return score(*what, asked, language_model=load_model(model, report=report), limit=int(limit), report=report)
+
+    of_examples = (adapter.source.sha256, model, task, asked.template, int(limit))
+    try:
+        whole = computed(
+            ("whole", *of_examples),
+            "the scores of the bare model and of the whole LoRA",
+            lambda report: scored(compare_lora, report, store.adapter_path(key), adapter.name),
+        )
+        if whole is None:
+            return
+        copy = computed(
+            ("copy", *of_examples, energy),
+            "the scores of the smaller copy",
+            lambda report: scored(score_truncated, report, adapter, energy),
+        )
+    except InputError as error:
+        widgets.refusal(error)
+        return
+    if copy is not None:
+        show_scores(pd.concat([whole, copy], ignore_index=True).replace({"prompt": {"no prompt": "bare model"}}), adapter.name)
+
+
+def show_scores(scores: pd.DataFrame, name: str) -> None:
+    """The bare model, the whole LoRA and the smaller copy, a row each, and in words how their intervals lie."""
+    bare, whole, copy = scores.itertuples(index=False)
+    to_whole, to_bare = lies(copy, whole), lies(copy, bare)
+    st.markdown(
+        f"On {copy.n:,} held-out examples the smaller copy has {copy.measure} **{copy.score:.3f}** ({copy.low:.3f} to {copy.high:.3f}). Its 95 % interval "
+        f"{to_whole} that of the whole LoRA ({whole.score:.3f}) and {f'{to_bare} ' if to_bare != to_whole else ''}that of the bare model ({bare.score:.3f})."
+    )
+    st.dataframe(
+        scores.drop(columns=["task", "split"]),
+        hide_index=True,
+        column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")}
+        | {"seconds": st.column_config.NumberColumn(format="%.0f")},
+        alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",
+    )
+    widgets.download_buttons(scores, f"{name}-smaller-scores")
+
+
+def lies(one, other) -> str:
+    """How the interval of one score lies to that of another."""
+    return "lies above" if one.low > other.high else "lies below" if one.high < other.low else "overlaps"
+
+
+def task_of(key: str) -> str | None:
+    """The task that a run of this machine was trained on; None for a stranger's file."""
+    if choosing.own_model(key) is None:
+        return None
+    return read_description(store.find(key))["config"]["task"]
+
+
+def zipped(adapter: LoraAdapter, energy: float) -> bytes:
+    """The truncated adapter's PEFT files in a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        truncate(adapter, energy, Path(folder) / "cut")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for path in sorted((Path(folder) / "cut").iterdir()):
+                file.write(path, path.name)
+        return buffer.getvalue()

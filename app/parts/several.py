@@ -1,0 +1,132 @@
+"""Several prompts of one model: picked by the person, or all that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import streamlit as st
+
+from analysis.adapters import SoftPrompt, distinct
+from analysis.core.errors import InputError
+from analysis.models.embedded import EMBEDDED_MODEL
+from analysis.models.vocabulary import Vocabulary
+from analysis.prompts.neighbours import LARGEST_VALUE
+from analysis.prompts.starts import names_start, start_from_config
+from app.parts import choosing, naming, widgets
+from app.server.text import plain
+
+
+def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:
+    """Ask for prompts of one model, remembered in the link, and read them and its vocabulary; the rest of the page is left out where that fails.
+
+    Of a file of several prompts each is one of its own. Names are made distinct.
+    """
+    keys = choosing.prompt_keys()
+    missing = [
+        label for label in st.query_params.get_all("prompts") if label and label not in map(choosing.prompt_label, keys)
+    ]  # the link holds labels
+    told = f"missing-{at_least}"  # the link loses the names at the next run, and the person has not read about them yet
+    if missing:
+        st.session_state[told] = missing
+    if told in st.session_state:
+        st.warning(
+            f"The link asks for {plain(', '.join(st.session_state[told]))}, which is not here: a run that was deleted, or a file opened in another session.",
+            icon=":material/link_off:",
+        )
+    shipped = [key for key in keys if key not in choosing.opened() and choosing.own_model(key) == EMBEDDED_MODEL]
+    picked = st.multiselect(
+        label, keys, default=shipped or keys[:1], format_func=choosing.labels_of(keys), key="prompts", bind="query-params", placeholder="pick prompts",
+        on_change=lambda: st.session_state.pop(told, None),
+    )  # fmt: skip
+    if len(picked) < at_least:
+        st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
+        st.stop()
+    readable = _readable(picked)
+    prompts: list[SoftPrompt] = []
+    with widgets.in_words():
+        models = {}
+        for key, prompt in readable.items():
+            models[naming.model_for(key, prompt)] = prompt.name
+            prompts.append(prompt)
+        if len(models) > 1:
+            named = "; ".join(f"{name} on {model}" for model, name in list(models.items())[:4])
+            raise InputError(
+                f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
+            )
+        if len(prompts) < at_least:
+            st.stop()
+        of_model = widgets.vocabulary(next(iter(models)))
+        fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
+        if len(fit) < at_least:
+            st.stop()
+        return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
+
+
+def prompts_at_hand(model: str) -> list[SoftPrompt]:
+    """Every prompt of a model in the gallery, among the person's own and in the files opened; one that cannot be read is left out."""
+    prompts: list[SoftPrompt] = []
+    for key in choosing.prompt_choices():
+        with suppress(InputError):
+            if naming.said_model(key) == model:
+                prompts += [
+                    part
+                    for part in started(choosing.load_prompt(key), widgets.vocabulary(model)).split()
+                    if part.width == widgets.vocabulary(model).width
+                ]
+    return distinct([prompt for prompt in prompts if prompt.kind != "prefix" and _is_near_words(prompt)])
+
+
+def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
+    """The names of those prompts that are in files opened in this session: they are in memory alone."""
+    opened_prompts = [prompt for adapter in choosing.opened().values() if (prompt := choosing.prompt_of(adapter)) is not None]
+    rows = {part.embeddings.tobytes() for prompt in opened_prompts for part in prompt.split()}
+    return {prompt.name for prompt in prompts if prompt.embeddings.tobytes() in rows}
+
+
+def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
+    """The prompt with the start that its config names, where it names one and holds none; looked up once."""
+    if prompt.initial is not None or not names_start(prompt):
+        return prompt
+    return _started(
+        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+    )
+
+
+def left_out_unless(things: list, check: Callable) -> list:
+    """The things that pass a check; of the others the page says why: one damaged file does not take the others with it."""
+    passed, refused = [], []
+    for thing in things:
+        try:
+            check(thing)
+            passed.append(thing)
+        except InputError as error:
+            refused.append(str(error))
+    if refused:
+        more = f" So it is with {len(refused) - 1} more." if len(refused) > 1 else ""
+        st.warning(f"Left out: {plain(refused[0])}{more}", icon=":material/report:")
+    return passed
+
+
+def _readable(keys: list[str]) -> dict[str, SoftPrompt]:
+    """The prompts of these keys that can be read as words."""
+    readable: dict[str, SoftPrompt] = {}
+
+    def read(key: str) -> None:
+        prompt = choosing.load_prompt(key)
+        prompt.check_is_embeddings()
+        readable[key] = prompt
+
+    left_out_unless(keys, read)
+    return readable
+
+
+def _is_near_words(prompt: SoftPrompt) -> bool:
+    """Whether its values are such as a word can be near to; one damaged run takes no others with it."""
+    return all((np.abs(rows) <= LARGEST_VALUE).all() for rows in (prompt.embeddings, prompt.initial) if rows is not None)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _started(name: str, sha256: str, config: str, model: str, cache: str, _prompt: SoftPrompt, _vocabulary: Vocabulary) -> SoftPrompt:
+    return start_from_config(_prompt, _vocabulary)

@@ -1,0 +1,85 @@
+"""What the displacements of a prompt's tokens have in common: the words that they moved towards together."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.models.typed_words import told, typed_words, word_ids
+from analysis.prompts.direction import direction, points_beyond_twins
+from analysis.prompts.readings import LEVEL
+from analysis.prompts.twins import twins_of
+from analysis.tasks.shipped import TASKS
+from app.charts.words import direction_bars
+from app.parts import choosing, several, widgets
+from app.parts.prompt_on_page import PromptOnPage
+from app.parts.token_evidence import p_text
+from app.server import at_hand
+from app.server.background import computed
+
+
+def show_direction(page: PromptOnPage) -> None:
+    """What the displacements have in common, of this prompt or of all on its task: the first thing to know of a prompt."""
+    key, prompt, vocabulary = page.key, page.prompt, page.vocabulary
+    runs = at_hand.list_runs().set_index("name")["task"]
+    task = runs.get(key)
+    st.subheader("What the tokens moved towards, together")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        of_task = []
+        if task is not None:
+            of_task = [
+                other for other in several.prompts_at_hand(vocabulary.model) if runs.get(other.name) == task and other.initial is not None
+            ]
+        which = "this prompt"
+        if len(of_task) > 1:
+            which = st.segmented_control(
+                "Displacements of",
+                ["this prompt", f"all {len(of_task)} of {task}"],
+                default="this prompt",
+                required=True,
+                format_func=widgets.plain,
+                key=f"of-{task}",
+            )
+        named = st.text_input(
+            "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
+            help="With commas between them; a word that has to be several tokens is refused by name. Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
+        )  # fmt: skip
+    words = typed_words(named) or (TASKS[task].answer_words() if task in TASKS else [])
+    chosen = of_task if which != "this prompt" else [prompt]
+    with widgets.in_words():
+        table = computed(
+            ("direction", vocabulary.model, choosing.content_of(chosen), tuple(words)),
+            "the shared direction",
+            lambda report: direction(chosen, vocabulary, words=words, twins=twins_of(chosen), top_k=12, report=report),
+        )
+        tested = set(word_ids(vocabulary, words).tolist())
+    if table is None:
+        return
+    first = table.iloc[0]
+    whose = "This prompt's tokens" if which == "this prompt" else f"The tokens of {len(chosen)} prompts"
+    whose_words = "tested words" if named else "task’s answer words"
+    top = ", ".join(f"“{widgets.plain(token.strip())}”" for token in table["token"].head(4))
+    said = f"{whose} moved together towards {top} and others (concentration {first['concentration']:.2f}). Any training does that, on shuffled answers too."
+    if len(tested):
+        said += f" {_words_said(first, whose_words, len(vocabulary))}"
+    st.info(said, icon=":material/explore:")
+    alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
+    st.plotly_chart(direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
+    st.caption(
+        f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
+        "That a direction can be read does not mean that the model acts on it."
+    )
+    widgets.download_buttons(table, f"{prompt.name}-direction")
+
+
+def _words_said(first: pd.Series, whose: str, size: int) -> str:
+    """Whether the words are pointed at, and whether that is the task or the form of an answer, from a row of `direction`."""
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {size:,}, {p_text(first['words_p'])}"
+    if not first["words_p"] < LEVEL:
+        return f"It does not point at the {whose} ({ranks})."
+    if not first["twins"]:
+        return f"It points at the {whose} ({ranks}); that may be the form of an answer, for no twin trained on shuffled answers is at hand."
+    twin = (
+        f"{p_text(first['twin_words_p'])} on a twin trained on shuffled answers, {p_text(first['beyond_twin_p'])} without what they share"
+    )
+    if points_beyond_twins(first):
+        return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
+    return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."

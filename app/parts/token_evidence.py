@@ -1,0 +1,78 @@
+"""One virtual token: the evidence for its verdict, and its nearest words beside those of its start."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.core.words import shown
+from analysis.prompts.neighbours import neighbours
+from analysis.prompts.null import null_of
+from analysis.prompts.readings import LEVEL, VERDICTS
+from analysis.prompts.starts import plain_verdict
+from app.charts.theme import BLUE, ORANGE, verdict_label
+from app.charts.words import null_histogram, score_bars
+from app.parts import widgets
+from app.parts.prompt_on_page import PromptOnPage
+
+
+def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
+    """Why a virtual token has its verdict: a row of `readings` in sentences, and its score among those of random vectors."""
+    prompt, vocabulary, known = page.prompt, page.vocabulary, page.prompt.initial is not None
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        verdict = plain_verdict(row["verdict"])
+        st.markdown(f"### {verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
+        word = widgets.plain(shown(row["nearest_token"]))
+        lines = [
+            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_text(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
+        ]
+        if known:
+            start = widgets.plain(shown(row["initial_token"]))
+            lines.append(
+                f"**Start.** It started at “{start}”"
+                + (" and is still nearest to it" if row["echo"] else " and is nearest to another word now")
+                + f"; drift {row['drift']:.2f}, where an ordinary word is {vocabulary.median_norm:.2f} long."
+            )
+            learned = widgets.plain(shown(row["delta_token"]))
+            lines.append(
+                f"**Learned direction.** It moved most nearly along “{learned}”; {p_text(row['p_learned'])}"
+                + (", which is chance." if row["p_learned"] >= LEVEL else ", before the correction for the number of tokens.")
+            )
+        else:
+            lines.append("**Start.** Unknown, so nothing can be said of echoes and of what was learned.")
+        st.markdown("\n\n".join(lines))
+    with right:
+        null = null_of(vocabulary).drawn
+        st.plotly_chart(
+            null_histogram(null, row["score"], of=f"token {position}"),
+            key="null",
+            alt=f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}.",
+        )
+
+
+def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, metric: str, top_k: int, filters: dict) -> None:
+    """The nearest words of one virtual token, beside those of its initial value where that is known.
+
+    Parameters
+    ----------
+    table : of `analysis.prompts.neighbours.neighbours`, by this metric and so filtered.
+    """
+    prompt, vocabulary, known = page.prompt, page.vocabulary, page.prompt.initial is not None
+    rows = {"Near to now": table[table["position"] == position]}
+    if known:
+        with widgets.in_words():
+            rows["Started from"] = neighbours(prompt.at_start(), vocabulary, metric=metric, top_k=top_k, **filters).query(
+                "position == @position"
+            )
+    scores = pd.concat(rows.values())["score"]
+    span = (min(0.0, scores.min() * 1.05), max(0.0, scores.max() * 1.05))
+    for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items(), (BLUE, ORANGE), strict=False):
+        with column:
+            st.markdown(f"**{title}**")
+            alt = ", ".join(f"{row.token.strip()} {row.score:.2f}" for row in words.itertuples())
+            st.plotly_chart(score_bars(words, span=span, colour=colour), key=title, alt=f"{title}: {alt}")
+    if not known:
+        st.caption("This file does not hold the values that training started from.")
+
+
+def p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"

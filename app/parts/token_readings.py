@@ -1,0 +1,179 @@
+"""The tokens of a prompt as they are read: what is known of all, and a table of each."""
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.adapters import SoftPrompt
+from analysis.behaviour.of_task import judged
+from analysis.core.errors import InputError
+from analysis.core.words import shown
+from analysis.prompts.readings import VERDICTS, moved_along_a_word, readings
+from analysis.prompts.starts import plain_verdict
+from analysis.prompts.twins import twins_of
+from app.charts.theme import verdict_label
+from app.pages import BEHAVIOUR
+from app.parts import choosing, widgets
+from app.parts.prompt_on_page import PromptOnPage
+from app.server.background import computed
+from trained_prompts.experiments import kept_behaviour
+
+
+def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:
+    """One of the prompts of a file, by name: the person's choice where there are several."""
+    first = next(iter(parts))
+    if len(parts) == 1:
+        return parts[first]
+    return parts[
+        st.segmented_control(
+            "This file holds several prompts", list(parts), default=first, required=True, format_func=widgets.plain, key=f"part-{key}"
+        )
+    ]
+
+
+def show_behaviour(page: PromptOnPage) -> None:
+    """What asking the model about the changed prompt came to, where that was done."""
+    key, prompt, vocabulary = page.key, page.prompt, page.vocabulary
+    measured, task = kept_behaviour.kept(key), None
+    if measured is not None:
+        with suppress(InputError):  # examples of one's own may be gone
+            task = kept_behaviour.task_of(key)
+    if measured is not None and task is not None:
+        verdict = computed(
+            ("verdict", vocabulary.model, choosing.content_of([prompt]), measured["task"].iloc[0], int(measured["n"].iloc[0])),
+            "the verdict",
+            lambda report: judged(prompt, vocabulary, task, measured, report=report).verdict,
+        )
+        if verdict is not None:
+            st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")
+    st.page_link(
+        BEHAVIOUR.file,
+        label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
+        icon=BEHAVIOUR.icon,
+        query_params={"prompt": key},
+    )
+
+
+def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:
+    """How many tokens moved along a word, of the prompt and of each twin."""
+    prompt, vocabulary = page.prompt, page.vocabulary
+    counts = [f"{moved_along_a_word(verdicts).sum()} of {len(verdicts)}"]
+    with widgets.in_words():
+        for twin in twins_of([prompt]):
+            read = computed(
+                ("verdicts", vocabulary.model, choosing.content_of([twin]), "twin"),
+                "the verdicts of its twin",
+                lambda report, twin=twin: readings(twin, vocabulary, report=report),
+            )
+            if read is not None:
+                counts.append(f"{moved_along_a_word(read).sum()} of {len(read)}")
+    beside = (
+        f"; of its twin trained on shuffled answers {', '.join(counts[1:])}"
+        if counts[1:]
+        else "; no twin trained on shuffled answers is at hand"
+    )
+    st.caption(f"Tokens that moved along a word beyond chance: {counts[0]}{beside}.")
+
+
+def show_facts(page: PromptOnPage, tokens: pd.DataFrame) -> None:
+    """Four figures of the whole prompt.
+
+    Parameters
+    ----------
+    tokens : of `analysis.prompts.readings.start_and_now`.
+    """
+    prompt, known = page.prompt, page.prompt.initial is not None
+    facts = st.columns(4)
+    facts[0].metric("Virtual tokens", len(prompt), help=f"{prompt.width} wide")
+    facts[1].metric(
+        "Norm / vocabulary",
+        f"{tokens['norm_ratio'].median():.1f} ×",
+        help="Median norm of the virtual tokens over that of the vocabulary's rows: 1 × is as long as an ordinary word",
+    )
+    facts[2].metric(
+        "Still nearest to their start",
+        f"{int(tokens['echo'].sum())} of {len(tokens)}" if known else "unknown",
+        help="By centred cosine, whatever metric is chosen",
+    )
+    facts[3].metric(
+        "Drift from the start",
+        f"{tokens['drift'].median() / page.vocabulary.median_norm:.1f} ×" if known else "unknown",
+        help="Median distance from the initial value, in lengths of an ordinary word's row",
+    )
+
+
+def show_counts(verdicts: pd.DataFrame) -> None:
+    """How many tokens have each verdict, and what it means."""
+    counts = verdicts["verdict"].value_counts()
+    st.markdown(
+        "&emsp;".join(f"**{verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items())
+    )
+
+
+def warn_of_start(page: PromptOnPage, tokens: pd.DataFrame) -> None:
+    """Say so where the nearest words may tell of the start alone."""
+    known = page.prompt.initial is not None
+    if not known:
+        st.warning(
+            "The initial values of this prompt are unknown. Its nearest words may be no more than what it was initialised from.",
+            icon=":material/help:",
+        )
+    elif tokens["echo"].any():
+        st.warning(
+            f"{int(tokens['echo'].sum())} of {len(tokens)} virtual tokens are still nearest to the word they were initialised from: "
+            "their nearest words tell how the prompt started, not what it learned.",
+            icon=":material/repeat:",
+        )
+
+
+def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, verdicts: pd.DataFrame | None, metric: str) -> None:
+    """A row a virtual token, to pick one from; its exports below.
+
+    Parameters
+    ----------
+    table : of `analysis.prompts.neighbours.neighbours`.
+    tokens : of `analysis.prompts.readings.start_and_now`.
+    verdicts : of `analysis.prompts.readings.readings`; None while they are being computed.
+    """
+    prompt, key = page.prompt, page.key
+
+    def pick_row() -> None:
+        rows = st.session_state[f"grid-{key}"]["selection"]["rows"]
+        if rows:
+            st.session_state["token"] = rows[0]
+
+    verdict_cells, verdict_column = (None, None) if verdicts is None else widgets.verdict_column(verdicts["verdict"], pinned=True)
+    st.dataframe(
+        grid(table, tokens, verdict_cells),
+        hide_index=True,
+        column_config={
+            "position": st.column_config.NumberColumn("token", pinned=True),
+            "verdict": verdict_column,
+            "initial_token": st.column_config.TextColumn("started from", help="The word nearest to the initial value", pinned=True),
+            "drift": st.column_config.NumberColumn(format="%.2f", help="Distance from the initial value"),
+            "norm_ratio": st.column_config.NumberColumn("norm", format="%.2f ×", help="Norm over the vocabulary's median norm"),
+        },
+        key=f"grid-{key}",
+        on_select=pick_row,
+        selection_mode="single-row",
+        height=widgets.table_height(len(prompt)),
+        alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
+    )
+    st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
+    widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}")
+    if verdicts is not None:
+        st.caption("The verdicts, with all their evidence:")
+        widgets.download_buttons(verdicts, f"{prompt.name}-readings")
+
+
+def grid(table: pd.DataFrame, tokens: pd.DataFrame, verdict_cells: np.ndarray | None) -> pd.DataFrame:
+    """A virtual token a row: its verdict, where it started, how far it moved, and its nearest words with their scores."""
+    cells = [f"{shown(token)}  {score:.2f}" for token, score in zip(table["token"], table["score"], strict=True)]
+    words = table.assign(cell=cells).pivot(index="position", columns="rank", values="cell").add_prefix("rank ")
+    start = tokens.set_index("position")[["initial_token", "drift", "norm_ratio"]]
+    start["initial_token"] = start["initial_token"].map(shown, na_action="ignore")
+    if verdict_cells is not None:
+        start.insert(0, "verdict", verdict_cells)
+    return start.join(words).reset_index()

@@ -1,0 +1,172 @@
+"""A training in figures: its loss, its score, its virtual tokens' words and verdicts, and where they are on the map."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.core.errors import InputError
+from analysis.core.words import shown
+from analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
+from analysis.tasks.scoring import SCORINGS
+from app.charts.theme import verdict_label
+from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
+from app.charts.vocabulary_map import learning_map
+from app.pages import CLUSTERS
+from app.parts import choosing, widgets
+from app.server import at_hand
+from app.server.jobs import JobQueue, Progress
+
+FIGURE_WIDTH = 415  # pixels: two beside each other in a window of 1400, one below the other in a narrow one
+SIGNS = 20  # words written on the map
+WORDS_DRAWN = 6_000  # of the map, behind the tokens that move on it: what is sent every second stays small
+
+
+def draw_figures(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
+    """The figures side by side, as many as there is room for."""
+    parts: list[Callable[[], None]] = []
+    if job.losses is not None and len(job.losses):
+        parts += [lambda: show_loss(job, beside), lambda: show_validation(job, beside)]
+    if job.looks is not None:
+        parts += [lambda: show_words(job), lambda: show_verdicts(job)]
+    with st.container(horizontal=True):
+        for part in parts:
+            with st.container(width=FIGURE_WIDTH):
+                part()
+    if job.looks is not None:
+        show_map(job)
+
+
+def show_scores(job: Progress) -> None:
+    if job.scores is None:
+        return
+    st.dataframe(
+        job.scores.drop(columns=["task", "split"]),
+        hide_index=True,
+        column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")}
+        | {"seconds": st.column_config.NumberColumn(format="%.1f")},
+        alt="Held-out scores without training, with the initial values of a prompt, and as trained.",
+    )
+    st.caption("Scores on held-out examples, with their 95 % intervals.")
+
+
+def show_loss(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
+    last = job.losses["loss"].tail(10).mean()
+    st.markdown("**Loss**")
+    st.plotly_chart(
+        loss_curve(job.losses, steps=job.config.steps, beside=beside),
+        key=f"loss-{job.id}",
+        alt=f"Loss by step: {job.losses['loss'].iloc[0]:.2f} at step 1, {last:.2f} over the last ten of {job.steps_done} steps.{and_beside(beside)}",
+    )
+
+
+def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
+    scored = job.losses[job.losses["validation"].notna()]
+    if not len(scored):
+        return
+    task = job.config.asked_task()
+    measure = next(iter(SCORINGS[task.scored_by]))
+    aside = len(task.for_training(watched=True)[1])
+    st.markdown(f"**Score on {aside} training examples set aside**")
+    st.plotly_chart(
+        validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
+        key=f"validation-{job.id}",
+        alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
+    )
+
+
+def and_beside(beside: dict[str, pd.DataFrame]) -> str:
+    return f" Beside it: {', '.join(beside)}." if beside else ""
+
+
+def show_verdicts(job: Progress) -> None:
+    counts = job.words["verdict"].value_counts()
+    st.markdown(f"**Verdicts after step {job.words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))
+    st.plotly_chart(
+        verdict_counts(job.looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
+    )  # fmt: skip
+    if job.config.readable:
+        st.caption(
+            "These tokens are drawn to words: that they are near to some is how they are made, and no evidence that they learned them."
+        )
+
+
+def show_words(job: Progress) -> None:
+    """What the virtual tokens are near to, and whether that is worth anything."""
+    st.markdown(f"**Nearest words after step {job.words['step'].iloc[0]}**")
+    words = job.words.set_index("position")[["initial_token", "nearest_token", "drift"]]
+    for column in ("initial_token", "nearest_token"):
+        words[column] = words[column].map(shown, na_action="ignore")
+    cells, verdict = widgets.verdict_column(job.words["verdict"])
+    words.insert(2, "verdict", cells)
+    st.dataframe(
+        words,
+        column_config={
+            "_index": st.column_config.NumberColumn("token", width=50),
+            "initial_token": st.column_config.TextColumn("started from"),
+            "nearest_token": st.column_config.TextColumn("near to now"),
+            "verdict": verdict,
+            "drift": st.column_config.NumberColumn("moved", format="%.2f", help="Distance from the initial value"),
+        },
+        height=widgets.table_height(len(words)),
+        alt="For each virtual token the word it started from, the word it is near to now, its verdict, and how far it has moved.",
+    )
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def drawn_map(model: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """The places of some of a vocabulary's words, and the words to write among them, of a map that is made."""
+    vocabulary = at_hand.vocabulary(model)
+    on = vocabulary_map(vocabulary)
+    return on.places[:: max(1, len(on.places) // WORDS_DRAWN)], landmarks(on, vocabulary, SIGNS)
+
+
+def show_map(job: Progress) -> None:
+    """The virtual tokens on the map of the vocabulary, if there is one."""
+    placed = job.looks.dropna(subset=["x", "y"])
+    if len(placed):
+        words, signs = drawn_map(job.config.model)
+        st.markdown("**On the map of the vocabulary**")
+        st.plotly_chart(
+            learning_map(placed, words, signs),
+            key=f"map-{job.id}",
+            config={"scrollZoom": True},
+            alt=f"The {job.config.tokens} virtual tokens on the map of {job.config.model}'s words, with the way that each has come.",
+        )
+        st.caption("A token near no word stands amid the words that it is least far from.")
+    elif not map_is_made(at_hand.vocabulary(job.config.model)):
+        st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
+        st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=CLUSTERS.icon)
+
+
+def pick_beside(queue: JobQueue, job: Progress) -> dict[str, pd.DataFrame]:
+    """The losses of other trainings and runs that are to be drawn over this one's, by name."""
+    jobs = {other.name: other for other in queue.all() if other.id != job.id and other.losses is not None and len(other.losses)}
+    names = dict.fromkeys([*jobs, *reversed(at_hand.list_runs()["name"].tolist())])
+    names.pop(job.saved_as, None)
+    picked = st.multiselect(
+        "Beside", list(names), key="beside", bind="query-params", placeholder="other trainings and runs, to draw over this one", max_selections=len(BESIDE_STYLES)
+    )  # fmt: skip
+    beside = {}
+    for name in picked:
+        try:
+            beside[name] = jobs[name].losses if name in jobs else choosing.read_losses(name)
+        except InputError as error:
+            widgets.refusal(error)
+    return beside
+
+
+def offer_exports(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
+    """Every table of a training that has ended: a page that is drawn again would break a download off."""
+    if job.losses is None or not len(job.losses):
+        return
+    losses = pd.concat([table.assign(run=name) for name, table in {job.name: job.losses, **beside}.items()], ignore_index=True)
+    tables = {"losses": ("The losses, a row a step", losses[["run", *job.losses.columns]])}
+    if job.looks is not None:
+        tables["readings"] = ("The readings while it learned, a row a token", job.looks)
+    if job.scores is not None:
+        tables["scores"] = ("The held-out scores", job.scores)
+    for what, (title, table) in tables.items():
+        st.caption(title)
+        widgets.download_buttons(table, f"{job.name}-{what}")

@@ -1,0 +1,162 @@
+"""How far a training is, what can be done with it now, and the other trainings."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import streamlit as st
+
+from analysis.core.errors import InputError
+from app.pages import NEIGHBOURS, SPECTRA, TRAIN
+from app.parts import widgets
+from app.parts.training_figures import draw_figures, offer_exports, pick_beside, show_scores
+from app.parts.training_settings import INITS, duration
+from app.server.background import session
+from app.server.jobs import JobQueue, Progress, config_of
+from trained_prompts.training.config import TrainingConfig
+
+STATE_ICONS = {
+    "saved": ":material/check_circle:",
+    "failed": ":material/error:",
+    "stopped": ":material/stop_circle:",
+    "queued": ":material/schedule:",
+}
+
+
+def watch(queue: JobQueue, job: Progress) -> None:
+    """A training as it goes, and the exports of its tables once it has ended."""
+    polled(queue, job, lambda job: draw_state(queue, job))
+    beside = pick_beside(queue, job)
+    polled(queue, job, lambda job: draw_figures(job, beside))
+    if not job.under_way:
+        offer_exports(job, beside)
+
+
+def polled(queue: JobQueue, job: Progress, draw: Callable[[Progress], None]) -> None:
+    """Draw a job, again every second while it is under way."""
+    job_id, running = job.id, job.under_way
+
+    @st.fragment(run_every=1.0 if running else None)
+    def drawn() -> None:
+        job = queue.get(job_id)
+        if job is None or (running and not job.under_way):
+            st.rerun()  # the whole page, so that the polling ends
+        draw(job)
+
+    drawn()
+
+
+def draw_state(queue: JobQueue, job: Progress) -> None:
+    show_state(queue, job)
+    if job.state in ("stopped", "failed"):
+        offer_to_go_on(queue, job)
+    show_scores(job)
+
+
+def settings_in_words(config: TrainingConfig) -> str:
+    """The settings of a run on one line."""
+    parts = [widgets.plain(config.task), config.method]
+    if config.method == "lora":
+        parts.append(f"rank {config.rank}")
+    elif config.method != "full":
+        parts.append(f"{config.tokens} virtual tokens" + (f" from {INITS[config.init]}" if config.method != "p-tuning" else ""))
+    if config.readable:
+        parts.append(f"drawn to words (γ = {config.readable:g})")
+    return " · ".join([*parts, f"learning rate {config.learning_rate:g}", f"seed {config.seed}", widgets.plain(config.model)])
+
+
+def show_state(queue: JobQueue, job: Progress) -> None:
+    """What it is, how far it is, and what can be done with it now."""
+    st.subheader(job.name)
+    learned = f" · {job.trainable:,} parameters learn" if job.trainable else ""
+    st.caption(settings_in_words(job.config) + learned)
+    with suppress(InputError):  # examples of one's own may be gone
+        st.caption(widgets.plain(f"asked: {job.config.asked_task().first_example()}"))
+    done = f"{job.steps_done:,} of {job.config.steps:,} steps"
+    if job.state == "queued":
+        ahead = queue.ahead_of(job.id)
+        st.info(f"Waiting: {ahead} before this one." if ahead else "Starting.", icon=STATE_ICONS["queued"])
+    elif job.under_way:
+        left = job.seconds_left if job.state == "training" else None
+        st.progress(
+            min(job.share, 1.0),
+            text=widgets.plain(job.doing) + (f", about {duration(left)} left, then the scores" if left is not None else ""),
+        )
+    elif job.state == "saved":
+        early = f" It stopped early, after {done}." if job.steps_done < job.config.steps and job.config.patience else ""
+        st.success(f"Saved as {job.saved_as}.{early}", icon=STATE_ICONS["saved"])
+    elif job.state == "stopped":
+        st.warning(f"Stopped after {done}; it is not among your runs yet.", icon=STATE_ICONS["stopped"])
+    else:
+        kept = f" What it had learned after {done} can be saved." if job.can_be_kept else ""
+        st.error(widgets.plain(job.error) + kept, icon=STATE_ICONS["failed"])
+    if job.under_way and st.button("Stop", icon=":material/stop:", key="stop"):
+        queue.stop(job.id)
+        st.rerun()
+    if job.state == "saved":
+        offer_to_read(job)
+
+
+def offer_to_read(job: Progress) -> None:
+    """The page that reads what this method makes."""
+    if job.config.method in ("prompt-tuning", "p-tuning"):
+        if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon, key="open"):
+            st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.saved_as})
+    elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=SPECTRA.icon, key="open"):
+        st.switch_page(SPECTRA.file, query_params={"lora": job.saved_as})
+
+
+def offer_to_go_on(queue: JobQueue, job: Progress) -> None:
+    """What a stopped or failed training has learned is not lost: it goes on, or is saved, under another name if need be."""
+    try:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            if job.can_go_on and st.button("Resume", type="primary", icon=":material/play_arrow:", key="resume"):
+                st.query_params["job"] = queue.resume(job.id)
+                st.rerun()
+            if job.can_be_kept:
+                name = st.text_input("Save as", value=job.name, key=f"keep-name-{job.id}")
+                if st.button(
+                    "Save what it has learned", type="secondary" if job.can_go_on else "primary", icon=":material/save:", key="keep"
+                ):
+                    queue.keep(job.id, name.strip())
+                    st.rerun()
+            if (job.can_go_on or job.can_be_kept) and st.button("Discard", icon=":material/delete:", key="discard"):
+                queue.discard(job.trained_as)
+                st.query_params.pop("job", None)
+                st.rerun()
+    except InputError as error:
+        widgets.refusal(error)
+    if job.can_go_on:
+        st.caption("It can be resumed later too, also when the server was started again.")
+
+
+def list_unfinished(queue: JobQueue, shown: str | None, limit: int) -> None:
+    """The trainings that were broken off, also by the server's end, and can go on: all but the one that is shown."""
+    table = queue.unfinished()
+    table = table[table["name"] != shown]
+    if not len(table):
+        return
+    st.markdown("**Unfinished trainings**")
+    for row in table.itertuples():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{row.name}: {row.method} on {widgets.plain(row.task)}, step {row.steps:,} of {row.of_steps:,}")
+            try:
+                if st.button("Resume", key=f"resume-{row.name}", icon=":material/play_arrow:"):
+                    st.query_params["job"] = queue.submit(config_of(row.config), row.name, limit=limit, session=session())
+                    st.rerun()
+                if st.button("Discard", key=f"discard-{row.name}", icon=":material/delete:"):
+                    queue.discard(row.name)
+                    st.rerun()
+            except InputError as error:
+                widgets.refusal(error)
+
+
+def list_others(others: list[Progress]) -> None:
+    if others:
+        st.markdown("**Other trainings**")
+    for job in others:
+        st.page_link(
+            TRAIN.file,
+            label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
+            icon=STATE_ICONS.get(job.state, TRAIN.icon),
+            query_params={"job": job.id},
+        )
