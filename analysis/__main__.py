@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, check_page, emit, new_app, progress_bar, run
-from analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.command_line import (
+    Format,
+    FormatOption,
+    ModelOption,
+    OutOption,
+    check_out,
+    check_page,
+    emit,
+    new_app,
+    progress_bar,
+    run,
+)
+from soft_prompt_explorer.analysis.core.errors import InputError
 
 if TYPE_CHECKING:
-    from analysis.adapters import SoftPrompt
-    from analysis.core.progress import Report
-    from analysis.models.vocabulary import Vocabulary
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt
+    from soft_prompt_explorer.analysis.core.progress import Report
+    from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 InitialOption = Annotated[
     list[str] | None,
@@ -52,7 +62,7 @@ def inspect(
 ) -> None:
     """What is in these files. A file that is refused keeps its row, the notes say why, and the status is 2."""
     check_out(out)
-    from analysis.report.inspection import inspect as inspect_files
+    from soft_prompt_explorer.analysis.report.inspection import inspect as inspect_files
 
     with progress_bar() as report:
         table = inspect_files(paths, model=model, report=report)
@@ -79,8 +89,7 @@ def neighbours(
     """The nearest vocabulary words of each virtual token, exactly."""
     check_out(out)
     import pandas as pd
-
-    from analysis.prompts.neighbours import neighbours as nearest_words
+    from soft_prompt_explorer.analysis.prompts.search import neighbours as nearest_words
 
     options = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
     with progress_bar() as report:
@@ -100,8 +109,7 @@ def readings(
     """A verdict for each virtual token: is its nearest word real, chance, or an echo of the initialisation?"""
     check_out(out)
     import pandas as pd
-
-    from analysis.prompts.readings import readings as verdicts
+    from soft_prompt_explorer.analysis.prompts.verdicts import readings as verdicts
 
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, initial, report)
@@ -125,9 +133,9 @@ def direction(
 ) -> None:
     """What the displacements of one or several prompts share, and the words that it points at."""
     check_out(out)
-    from analysis.models.typed_words import told, typed_words
-    from analysis.prompts.direction import direction as shared_direction
-    from analysis.prompts.twins import twins_of
+    from soft_prompt_explorer.analysis.models.words import told, typed_words
+    from soft_prompt_explorer.analysis.prompts.directions import direction as shared_direction
+    from soft_prompt_explorer.analysis.prompts.twins import twins_of
 
     if task is not None and words is not None:
         raise InputError("Give either --task or --words, not both.")
@@ -135,7 +143,7 @@ def direction(
     if words is not None and not tested:
         raise InputError("No word stands in --words; give some, with commas between them.")
     if task is not None:
-        from analysis.tasks.finding import get_task
+        from soft_prompt_explorer.analysis.tasks.finding import get_task
 
         tested = get_task(task).answer_words()
     with progress_bar() as report:
@@ -163,8 +171,8 @@ def clusters(
     """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
     check_out(out)
     check_out(members)
-    from analysis.core.export import write_table
-    from analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
+    from soft_prompt_explorer.analysis.core.export import write_table
+    from soft_prompt_explorer.analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
 
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
@@ -193,7 +201,7 @@ def similarity(
 ) -> None:
     """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance and beyond a common start; of many pairs some pass 1.96."""
     check_out(out)
-    from analysis.prompts.similarity import similarity as compare
+    from soft_prompt_explorer.analysis.prompts.likeness import similarity as compare
 
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, None, report)
@@ -217,7 +225,7 @@ def spectra(
 ) -> None:
     """The rank spectrum of every module of a LoRA: how many of its ranks it really uses."""
     check_out(out)
-    from analysis.adapters import load_lora
+    from soft_prompt_explorer.analysis.adapters import load_lora
 
     if sum(option is not None for option in (base, against, truncate)) > 1:
         raise InputError("Give one of --base, --against and --truncate at a time.")
@@ -226,22 +234,22 @@ def spectra(
     adapter = load_lora(path)
     with progress_bar() as report:
         if against is not None:
-            from analysis.loras.subspaces import against as compare
+            from soft_prompt_explorer.analysis.loras.subspaces import against as compare
 
             table = compare(adapter, load_lora(against), report=report)
         elif truncate is not None:
-            from analysis.loras.truncation import truncate as cut
+            from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
             table = cut(adapter, truncate, save, report=report)
         else:
-            from analysis.loras.spectra import health
-            from analysis.loras.spectra import spectra as all_spectra
+            from soft_prompt_explorer.analysis.loras.ranks import health
+            from soft_prompt_explorer.analysis.loras.ranks import spectra as all_spectra
 
             table = all_spectra(adapter, report=report)
             for row in health(adapter, table).itertuples():
                 print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
             if base is not None:
-                from analysis.loras.base_weights import against_base
+                from soft_prompt_explorer.analysis.loras.base_weights import against_base
 
                 table = table.merge(against_base(adapter, base, report=report), on="module")
     emit(table, form, out)
@@ -263,11 +271,10 @@ def behaviour(
     """What the model does with the prompt changed: does the reading explain the behaviour? The verdict goes to standard error."""
     check_out(out)
     import pandas as pd
-
-    from analysis.behaviour.how_asked import how_asked
-    from analysis.behaviour.interventions import check_can_be_changed
-    from analysis.behaviour.of_task import behave, examples_of, judged
-    from analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
+    from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
+    from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+    from soft_prompt_explorer.analysis.models.weights import load_model
 
     asked = how_asked(path, task, template)
     with progress_bar() as report:
@@ -301,13 +308,13 @@ def report(
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
-    from analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
-    from analysis.behaviour.how_asked import as_trained, how_asked
-    from analysis.behaviour.interventions import check_can_be_changed
-    from analysis.behaviour.kept import asked
-    from analysis.core.export import write
-    from analysis.report.report import html, of_lora, of_prompt
-    from analysis.tasks.finding import get_task
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
+    from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
+    from soft_prompt_explorer.analysis.behaviour.kept import asked
+    from soft_prompt_explorer.analysis.behaviour.templates import as_trained, how_asked
+    from soft_prompt_explorer.analysis.core.export import write
+    from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
+    from soft_prompt_explorer.analysis.tasks.finding import get_task
 
     if template is not None and task is None:
         raise InputError("--template says how the examples of a task are asked; give --task too.")
@@ -345,9 +352,9 @@ def report(
 @app.command()
 def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m") -> None:
     """Make a model, its vocabulary and the null ready, once; the other commands do it when they need to."""
-    from analysis.models.vocabulary import load_vocabulary
-    from analysis.models.weights import is_prepared, prepare_model
-    from analysis.prompts.null import null_of
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
+    from soft_prompt_explorer.analysis.prompts.null import null_of
 
     with progress_bar() as report:
         if not is_prepared(model):
@@ -357,7 +364,7 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
 
 def _read(paths: list[Path], model: str | None, initial: list[str] | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
     """The prompts in these files, with initial values where they are to be had, and the one vocabulary that they are read against."""
-    from analysis.adapters import distinct_paths, load_soft_prompt
+    from soft_prompt_explorer.analysis.adapters import distinct_paths, load_soft_prompt
 
     whole = [load_soft_prompt(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
     return _against_one_vocabulary(whole, model, initial, report)
@@ -367,10 +374,10 @@ def _against_one_vocabulary(
     whole: list[SoftPrompt], model: str | None, initial: list[str] | None, report: Report
 ) -> tuple[list[SoftPrompt], Vocabulary]:
     """`_read` of prompts that are loaded."""
-    from analysis.adapters import load_soft_prompt
-    from analysis.models.names import default_model
-    from analysis.models.vocabulary import load_vocabulary
-    from analysis.prompts.starts import recover_initial, split_from, start_from_config
+    from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+    from soft_prompt_explorer.analysis.models.names import default_model
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.prompts.starts import recover_initial, split_from, start_from_config
 
     initial = initial or []
     recover = initial == ["recover"]

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +53,7 @@ def run(app: typer.Typer) -> None:
 
 def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
     """Print a table, or write it where `--out` says."""
-    from analysis.core import export
+    from soft_prompt_explorer.analysis.core import export
 
     if out is not None:
         export.write_table(table, out)
@@ -77,7 +76,7 @@ def _print(content: bytes) -> None:
 def check_out(out: Path | None) -> None:
     """Refuse an unusable `--out` before the work is done."""
     if out is not None:
-        from analysis.core import export
+        from soft_prompt_explorer.analysis.core import export
 
         export.writer_for(out)
         _check_folder(out)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import streamlit as st
-
-from app.pages import GALLERY, PAGES
-from app.server.background import begin_page
+from soft_prompt_explorer.app.pages import GALLERY, PAGES
+from soft_prompt_explorer.app.server.background import begin_page
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 

@@ -19,10 +19,10 @@ _EVERYWHERE = {"--format", "--out", "--help"}  # told once, at the top of the pa
 
 def tables() -> dict[tuple[str, str], Callable[[], str]]:
     """What makes each table, by the name of its page and its own."""
-    from analysis.behaviour.interventions import INTERVENTIONS
-    from analysis.behaviour.verdict import LABELS
-    from analysis.prompts.readings import VERDICTS
-    from trained_prompts.runs.store import gallery_markdown
+    from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS
+    from soft_prompt_explorer.analysis.behaviour.verdict import LABELS
+    from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
+    from soft_prompt_explorer.trained_prompts.runs.store import gallery_markdown
 
     made = {
         ("findings.md", "gallery"): gallery_markdown,
@@ -42,8 +42,8 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
 
 def commands() -> Iterable[tuple[str, str, object]]:
     """Every command: the package that is called with `python -m`, its name and itself."""
-    from analysis.__main__ import app as reading
-    from trained_prompts.__main__ import app as training
+    from soft_prompt_explorer.analysis.__main__ import app as reading
+    from soft_prompt_explorer.trained_prompts.__main__ import app as training
 
     for room, app in (("analysis", reading), ("trained_prompts", training)):
         for name, command in get_command(app).commands.items():
@@ -92,44 +92,44 @@ def _around(text: str, name: str) -> tuple[str, str, str]:
 
 
 def _comparison() -> str:
-    from trained_prompts.experiments import comparison
+    from soft_prompt_explorer.trained_prompts.experiments import comparison
 
     return comparison.markdown(pd.read_csv(comparison.SHIPPED / "sentiment.csv"))
 
 
 def asked_prompts() -> list[str]:
     """The prompts of the gallery that the model was asked about."""
-    from trained_prompts.experiments import kept_behaviour
-    from trained_prompts.gallery import RECIPES
+    from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+    from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 
     return [name for name in kept_behaviour.tested() if name in RECIPES]
 
 
 def _behaviour() -> str:
-    from trained_prompts.experiments import kept_behaviour
+    from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
     return kept_behaviour.summary_markdown(kept_behaviour.summary(asked_prompts()))
 
 
 def _methods() -> str:
-    from analysis.adapters.run_file import OF_METHOD
-    from trained_prompts.training.config import LEARNING_RATES
+    from soft_prompt_explorer.analysis.adapters.run_file import OF_METHOD
+    from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES
 
     rows = [(f"`{method}`", listed_code(OF_METHOD[method]) or "none", f"{rate:g}") for method, rate in LEARNING_RATES.items()]
     return _table(("`--method`", "settings of its own", "learning rate at the first step"), rows)
 
 
 def _tasks() -> str:
-    from analysis.tasks.finding import tasks_table
-    from analysis.tasks.shipped import TASKS
+    from soft_prompt_explorer.analysis.tasks.finding import tasks_table
+    from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 
     table = tasks_table()
     return _table(table.columns, table[table["task"].isin(TASKS)].itertuples(index=False))  # a person's own tasks are theirs
 
 
 def _limits() -> str:
-    from analysis.adapters import pickles, run_file, soft_prompt, tensors, torch_file, upload, zip_file
-    from analysis.tasks import own_data
+    from soft_prompt_explorer.analysis.adapters import pickles, run_file, soft_prompt, tensors, torch_file, upload, zip_file
+    from soft_prompt_explorer.analysis.tasks import own_data
 
     rows = [
         ("an adapter file on the disk", _size(tensors.MAX_FILE)),

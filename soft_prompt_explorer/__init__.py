@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import load_adapter
     from soft_prompt_explorer.analysis.behaviour.of_task import behaviour_on as behaviour
     from soft_prompt_explorer.analysis.core.folders import GALLERY
-    from soft_prompt_explorer.analysis.loras.spectra import spectra
+    from soft_prompt_explorer.analysis.loras.ranks import spectra
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.analysis.prompts.clusters import find_clusters
-    from soft_prompt_explorer.analysis.prompts.direction import direction as task_direction
-    from soft_prompt_explorer.analysis.prompts.neighbours import neighbours
-    from soft_prompt_explorer.analysis.prompts.readings import readings
-    from soft_prompt_explorer.analysis.prompts.similarity import similarity
-    from soft_prompt_explorer.analysis.report.report import report
+    from soft_prompt_explorer.analysis.prompts.directions import direction as task_direction
+    from soft_prompt_explorer.analysis.prompts.likeness import similarity
+    from soft_prompt_explorer.analysis.prompts.search import neighbours
+    from soft_prompt_explorer.analysis.prompts.verdicts import readings
+    from soft_prompt_explorer.analysis.report.page import report
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
     from soft_prompt_explorer.trained_prompts.training.trainer import train
 
@@ -61,12 +61,12 @@ _PLACES = {
     "load_adapter": ("analysis.adapters", "load_adapter"),
     "load_model": ("analysis.models.weights", "load_model"),
     "load_vocabulary": ("analysis.models.vocabulary", "load_vocabulary"),
-    "neighbours": ("analysis.prompts.neighbours", "neighbours"),
-    "readings": ("analysis.prompts.readings", "readings"),
-    "report": ("analysis.report.report", "report"),
-    "similarity": ("analysis.prompts.similarity", "similarity"),
-    "spectra": ("analysis.loras.spectra", "spectra"),
-    "task_direction": ("analysis.prompts.direction", "direction"),
+    "neighbours": ("analysis.prompts.search", "neighbours"),
+    "readings": ("analysis.prompts.verdicts", "readings"),
+    "report": ("analysis.report.page", "report"),
+    "similarity": ("analysis.prompts.likeness", "similarity"),
+    "spectra": ("analysis.loras.ranks", "spectra"),
+    "task_direction": ("analysis.prompts.directions", "direction"),
     "train": ("trained_prompts.training.trainer", "train"),
 }
 

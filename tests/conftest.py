@@ -37,8 +37,8 @@ def command(monkeypatch, capsys):
     """Run `python -m analysis` with these arguments inside this process."""
 
     def call(*arguments) -> Outcome:
-        from analysis.__main__ import app
-        from analysis.command_line import run
+        from soft_prompt_explorer.analysis.__main__ import app
+        from soft_prompt_explorer.analysis.command_line import run
 
         monkeypatch.setattr("sys.argv", ["analysis", *map(str, arguments)])
         capsys.readouterr()
@@ -55,7 +55,7 @@ def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
     """A cache folder of this test's own, so that made-up models stay out of the person's; and its own temporary one."""
     folder, temporary = tmp_path / "cache", []
     monkeypatch.setenv("SOFT_PROMPT_EXPLORER_CACHE", str(folder))
-    monkeypatch.setattr("analysis.core.folders._temporary", temporary)
+    monkeypatch.setattr("soft_prompt_explorer.analysis.core.folders._temporary", temporary)
     yield folder
     for beside in temporary:
         beside.cleanup()
@@ -63,7 +63,7 @@ def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def embedded_vocabulary():
-    from analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
     return load_vocabulary(EMBEDDED)
 
@@ -72,8 +72,7 @@ def embedded_vocabulary():
 def embedded_map(embedded_vocabulary):
     """The map of the embedded vocabulary, made and kept: minutes on a slow machine, once, whichever of the tests' processes comes first."""
     from filelock import FileLock
-
-    from analysis.prompts.projection import vocabulary_map
+    from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
 
     with FileLock(str(embedded_vocabulary.cache) + ".tests-lock"):
         return vocabulary_map(embedded_vocabulary)
@@ -82,7 +81,7 @@ def embedded_map(embedded_vocabulary):
 @pytest.fixture(scope="session")
 def embedded_model():
     """The embedded language model and its tokenizer, as transformers load them."""
-    from analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.models.weights import load_model
 
     return load_model(EMBEDDED, device="cpu")
 

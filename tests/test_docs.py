@@ -8,20 +8,26 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking import scores
+from soft_prompt_explorer.analysis.behaviour import asked
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.loras import base_weights, subspaces, truncation
+from soft_prompt_explorer.analysis.loras import ranks as spectra
+from soft_prompt_explorer.analysis.prompts import clusters
+from soft_prompt_explorer.analysis.prompts import directions as direction
+from soft_prompt_explorer.analysis.prompts import likeness as similarity
+from soft_prompt_explorer.analysis.prompts import search as neighbours
+from soft_prompt_explorer.analysis.prompts import verdicts as readings
+from soft_prompt_explorer.analysis.report import inspection
+from soft_prompt_explorer.analysis.tasks.finding import tasks_table
+from soft_prompt_explorer.trained_prompts.experiments import comparison, kept_behaviour
+from soft_prompt_explorer.trained_prompts.experiments import trades as trade
+from soft_prompt_explorer.trained_prompts.gallery import RECIPES
+from soft_prompt_explorer.trained_prompts.runs import store
 
-from analysis.adapters.run_file import read_description
-from analysis.asking import scores
-from analysis.behaviour import asked
-from analysis.core.folders import GALLERY
-from analysis.loras import base_weights, spectra, subspaces, truncation
-from analysis.prompts import clusters, direction, neighbours, readings, similarity
-from analysis.report import inspection
-from analysis.tasks.finding import tasks_table
 from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from tests.conftest import REPOSITORY
-from trained_prompts.experiments import comparison, kept_behaviour, trade
-from trained_prompts.gallery import RECIPES
-from trained_prompts.runs import store
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((REPOSITORY / ".github").glob("*.md"))]

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
-from analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
+from soft_prompt_explorer.analysis.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-
-    from analysis.behaviour.how_asked import Asked
-    from analysis.core.progress import Report
-    from analysis.tasks.task import Task
-    from trained_prompts.training.config import TrainingConfig
-    from trained_prompts.training.trainer import TrainingStep
+    from soft_prompt_explorer.analysis.behaviour.templates import Asked
+    from soft_prompt_explorer.analysis.core.progress import Report
+    from soft_prompt_explorer.analysis.tasks.task import Task
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
 TemplateOption = Annotated[
     str | None,
@@ -49,7 +47,7 @@ app = new_app("Train soft prompts, and see how well they do.")
 def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
     """What a prompt can be trained on."""
     check_out(out)
-    from analysis.tasks.finding import tasks_table
+    from soft_prompt_explorer.analysis.tasks.finding import tasks_table
 
     emit(tasks_table(), form, out)
 
@@ -58,7 +56,7 @@ def tasks(form: FormatOption = Format.table, out: OutOption = None) -> None:
 def list_(form: FormatOption = Format.table, out: OutOption = None) -> None:
     """The prompts that ship and your own runs; what is left out is named on standard error."""
     check_out(out)
-    from trained_prompts.runs.store import left_out, list_runs
+    from soft_prompt_explorer.trained_prompts.runs.store import left_out, list_runs
 
     emit(list_runs(), form, out)
     for sentence in left_out().values():
@@ -102,7 +100,7 @@ def train(
 ) -> None:
     """Train by one of five methods, score on held-out examples before and after, and keep the run. The same command goes on with a run that was broken off."""
     check_out(out)
-    from trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
     config = TrainingConfig(
         task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
@@ -116,8 +114,8 @@ def train(
 @app.command()
 def gallery() -> None:
     """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores)."""
-    from analysis.core.folders import GALLERY
-    from trained_prompts.gallery import HELD_OUT, RECIPES
+    from soft_prompt_explorer.analysis.core.folders import GALLERY
+    from soft_prompt_explorer.trained_prompts.gallery import HELD_OUT, RECIPES
 
     for name, config in RECIPES.items():
         if not (GALLERY / name).exists():
@@ -133,8 +131,8 @@ def twins(
     shuffles: Annotated[str, typer.Option(help="Numbers of the shuffles, with commas between them.")] = "1",
 ) -> None:
     """Train each run again on answers dealt out anew among the examples, and keep that beside it: the control for whatever is read in the run."""
-    from trained_prompts.experiments import twins
-    from trained_prompts.runs import store
+    from soft_prompt_explorer.trained_prompts.experiments import twins
+    from soft_prompt_explorer.trained_prompts.runs import store
 
     runs = store.list_runs().query("method == 'prompt-tuning'")
     names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
@@ -160,8 +158,8 @@ def evaluate(
     check_out(out)
     if card and bins:
         raise InputError("Give --scorecard or --calibration, not both.")
-    from analysis.asking import scores as evaluation
-    from analysis.behaviour.how_asked import how_asked
+    from soft_prompt_explorer.analysis.asking import scores as evaluation
+    from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 
     path = _path_of(prompt)
     asked = how_asked(path, task, template)
@@ -185,12 +183,12 @@ def compare(
 ) -> None:
     """Zero-shot, prompt engineering, prompt tuning, p-tuning, prefix tuning, LoRA and full fine-tuning on the same examples. Goes on where it was broken off."""
     check_out(out)
-    from trained_prompts.experiments.comparison import ComparisonConfig
-    from trained_prompts.experiments.comparison import compare as comparison
+    from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
+    from soft_prompt_explorer.trained_prompts.experiments.comparison import compare as comparison
 
     config = ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit, template=template)
     asked = config.asked_task()
-    from analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.models.weights import load_model
 
     with progress_bar() as report:
         language_model = load_model(model, report=report)
@@ -224,9 +222,9 @@ def sweep(
 ) -> None:
     """Train every combination of the values given, each once."""
     check_out(out)
-    from trained_prompts.experiments.sweep import grid
-    from trained_prompts.experiments.sweep import sweep as swept
-    from trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.experiments.sweeps import grid
+    from soft_prompt_explorer.trained_prompts.experiments.sweeps import sweep as swept
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
     axes = {
         "tokens": _values(tokens, int), "init": init.split(","), "readable": _values(readable, float), "rank": _values(rank, int),
@@ -251,11 +249,11 @@ def trade(
 ) -> None:
     """Score against readability: prompts trained with several --readable, and their words in their place."""
     check_out(out)
-    from analysis.adapters import load_soft_prompt
-    from analysis.behaviour.how_asked import how_asked, together
-    from analysis.models.vocabulary import load_vocabulary
-    from analysis.models.weights import load_model
-    from trained_prompts.experiments.trade import trade as traded
+    from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+    from soft_prompt_explorer.analysis.behaviour.templates import how_asked, together
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.experiments.trades import trade as traded
 
     read = [load_soft_prompt(_path_of(prompt)) for prompt in prompts]
     asked = together([how_asked(prompt, task) for prompt in read])
@@ -284,8 +282,8 @@ def behaviour(
 ) -> None:
     """Ask the model about every run's prompt changed in every way, keep that with the run, and print a row a prompt. What is kept is not asked again."""
     check_out(out)
-    from trained_prompts.experiments import kept_behaviour
-    from trained_prompts.runs import store
+    from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+    from soft_prompt_explorer.trained_prompts.runs import store
 
     runs = store.list_runs()
     of_prompts = runs[runs["method"].isin(["prompt-tuning", "p-tuning"])]
@@ -315,7 +313,7 @@ def _say(asked: Asked, name: str) -> None:
 
 def _path_of(prompt: str) -> Path:
     """The path of what is named: a run's, where nothing of that name lies here."""
-    from trained_prompts.runs import store
+    from soft_prompt_explorer.trained_prompts.runs import store
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
@@ -332,14 +330,14 @@ def _values(text: str, kind: type) -> list:
 
 def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
-    from analysis.adapters import LoraAdapter, load_adapter
-    from analysis.asking import scores as evaluation
-    from analysis.asking.in_front import adapted, bare, with_lora
-    from analysis.asking.lora import applied
-    from analysis.models.embedded import EMBEDDED_WIDTH
-    from analysis.models.names import default_model
-    from analysis.models.weights import load_model
-    from trained_prompts.runs import store
+    from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
+    from soft_prompt_explorer.analysis.asking import scores as evaluation
+    from soft_prompt_explorer.analysis.asking.in_front import adapted, bare, with_lora
+    from soft_prompt_explorer.analysis.asking.lora import applied
+    from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
+    from soft_prompt_explorer.analysis.models.names import default_model
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.runs import store
 
     path = _path_of(prompt)
     if path != Path(prompt):
@@ -370,13 +368,12 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
 
 
 def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder: Path | None) -> pd.DataFrame:
+    from soft_prompt_explorer.analysis.core.folders import runs_folder
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+    from soft_prompt_explorer.trained_prompts.runs import store
+    from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
     from tqdm import tqdm
-
-    from analysis.core.folders import runs_folder
-    from analysis.models.weights import load_model
-    from trained_prompts.runs import recorded as runs
-    from trained_prompts.runs import store
-    from trained_prompts.runs.recording import checkpoint_path
 
     store.check_name(name, folder)
     with progress_bar() as report:

@@ -14,12 +14,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.adapters import bare, lora_names, others, peft, textual_inversion
-from analysis.adapters.lora import LoraAdapter, LoraFactors
-from analysis.adapters.opening import open_adapter
-from analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
-from analysis.core.errors import AdapterError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.adapters import bare, lora_names, others, peft, textual_inversion
+from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
+from soft_prompt_explorer.analysis.adapters.opening import open_adapter
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.words import printable
 
 __all__ = [
     "AdapterError",

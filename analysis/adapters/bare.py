@@ -7,11 +7,10 @@ import re
 from dataclasses import replace
 
 import numpy as np
-
-from analysis.adapters.opening import Opened
-from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
-from analysis.adapters.tensors import Entry
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.opening import Opened
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
+from soft_prompt_explorer.analysis.adapters.tensors import Entry
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 # What others call the tensor, by the end of its name, surest first.
 _ATTRIBUTE = r"(?:\.weight|\.default)?"

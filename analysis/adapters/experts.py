@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from analysis.adapters.lora import LoraFactors
+from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 
 # In the order in which the classes of transformers define them, and PEFT wraps them.
 _ORDER = ("gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "down_proj", "w2")

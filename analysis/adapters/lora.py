@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
-from analysis.adapters.tensors import FLOATS, Tensors
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
+from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_AXES = 5  # a convolution over three
 MAX_PRODUCT = 2**24  # values of A where it is a product of two, which may be far larger than both

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import regex
-
-from analysis.adapters import experts, textual_inversion
-from analysis.adapters.lora import LoraAdapter, LoraFactors
-from analysis.adapters.opening import Opened
-from analysis.adapters.soft_prompt import left_out
-from analysis.adapters.tensors import FLOATS
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters import experts, textual_inversion
+from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
+from soft_prompt_explorer.analysis.adapters.opening import Opened
+from soft_prompt_explorer.analysis.adapters.soft_prompt import left_out
+from soft_prompt_explorer.analysis.adapters.tensors import FLOATS
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 
 class Naming(NamedTuple):

@@ -6,9 +6,8 @@ import tokenize
 from pathlib import Path
 
 import numpy as np
-
-from analysis.adapters.tensors import Entry, Tensors, check_file, starts_with
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_file, starts_with
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 _BFLOAT16 = np.dtype("V2")  # what numpy.save makes of JAX's bfloat16, which numpy has no name for
 

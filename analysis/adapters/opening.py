@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
-from analysis.adapters.soft_prompt import Source
-from analysis.adapters.tensors import Tensors
-from analysis.core.errors import AdapterError, ModelError
-from analysis.core.folders import read_json_object
+from soft_prompt_explorer.analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
+from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
+from soft_prompt_explorer.analysis.adapters.tensors import Tensors
+from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
+from soft_prompt_explorer.analysis.core.folders import read_json_object
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -223,7 +223,7 @@ def _unknown(path: Path) -> str:
 
 
 def _unknown_gguf(path: Path) -> str:
-    from analysis.models.gguf_file import GgufFile
+    from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 
     try:
         file = GgufFile(path)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from analysis.adapters.bare import PROMPT_NAMES
-from analysis.adapters.opening import Opened
-from analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
-from analysis.adapters.tensors import Tensors
-from analysis.core.errors import AdapterError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.adapters.bare import PROMPT_NAMES
+from soft_prompt_explorer.analysis.adapters.opening import Opened
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
+from soft_prompt_explorer.analysis.adapters.tensors import Tensors
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.words import printable
 
 
 class Other(NamedTuple):

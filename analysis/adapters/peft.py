@@ -6,12 +6,11 @@ A folder that this project trained holds `initial.safetensors` beside them: the 
 from __future__ import annotations
 
 import numpy as np
-
-from analysis.adapters import lora_names
-from analysis.adapters.lora import LoraAdapter
-from analysis.adapters.opening import CONFIG, INITIAL, Opened
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, left_out, prompt_rows
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters import lora_names
+from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, INITIAL, Opened
+from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, left_out, prompt_rows
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "CPT")
 # Other types, for what they are.

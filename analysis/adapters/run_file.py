@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from analysis.adapters import run_file
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY, runs_folder
+from soft_prompt_explorer.analysis.adapters import run_file
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY, runs_folder
 
 Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-
-from analysis.adapters.tensors import Entry, Tensors, check_count, check_file
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_count, check_file
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_HEADER = 2**20
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}

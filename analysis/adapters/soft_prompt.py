@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-from analysis.adapters.tensors import FLOATS, Tensors
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
-
-from analysis.adapters.opening import Opened
-from analysis.adapters.soft_prompt import SoftPrompt, prompt_rows
-from analysis.adapters.tensors import Tensors
-from analysis.core.errors import AdapterError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.adapters.opening import Opened
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, prompt_rows
+from soft_prompt_explorer.analysis.adapters.tensors import Tensors
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.words import printable
 
 # diffusers and cloneofsimo name the tensor by the word; the web interface keeps it in `string_to_param`, or as `emb_params`.
 _WORD = re.compile(r"<[^<>]{1,100}>|string_to_param\..{1,100}|emb_params")

@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from analysis.adapters.pickles import (
+from soft_prompt_explorer.analysis.adapters.pickles import (
     DAMAGED,
     MAX_PICKLE,
     MAX_STEPS,
@@ -24,9 +24,9 @@ from analysis.adapters.pickles import (
     Storage,
     check_pickle,
 )
-from analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
-from analysis.adapters.zip_file import archive_names, open_archive
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
+from soft_prompt_explorer.analysis.adapters.zip_file import archive_names, open_archive
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_DEPTH = 32
 MAX_NAME = 500  # characters of a tensor's place in nested containers

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from analysis.adapters.opening import CONFIG, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
-from analysis.core.errors import AdapterError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.words import printable
 
 MAX_BYTES = 256 * 2**20
 

@@ -12,8 +12,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from analysis.adapters.tensors import check_file, starts_with
-from analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.adapters.tensors import check_file, starts_with
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_UNPACKED = 128 * 2**20  # all the files of a zip together
 MAX_FILES = 1_000

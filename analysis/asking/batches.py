@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
-from analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError
 
 
 class TooLongError(InputError):

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from analysis.core.errors import AdapterError, InputError
-from analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
-    from analysis.adapters import SoftPrompt
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 
 def prompt_config(method: str, tokens: int, model_config):
@@ -110,7 +109,7 @@ def bare(language_model: LanguageModel) -> Adapted:
 
 def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapted:
     """The model with (n, d) virtual tokens in front of its input."""
-    from analysis.asking.in_front import in_peft, set_rows
+    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
 
     model, tokenizer = language_model
     peft_model = in_peft(model, "prompt-tuning", len(embeddings))
@@ -120,7 +119,7 @@ def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapte
 
 def with_prefix(language_model: LanguageModel, rows: np.ndarray) -> Adapted:
     """The model with n keys and values in front of every layer's own, (n, 2 × layers × width of the keys)."""
-    from analysis.asking.in_front import in_peft, set_rows
+    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
 
     model, tokenizer = language_model
     peft_model = in_peft(model, "prefix-tuning", len(rows))
@@ -154,7 +153,7 @@ def check_fits(prompt: SoftPrompt, model) -> None:
     ------
     AdapterError
     """
-    from analysis.asking.in_front import prompt_config
+    from soft_prompt_explorer.analysis.asking.in_front import prompt_config
 
     prompt.check_is_causal()
     if prompt.kind == "prefix":

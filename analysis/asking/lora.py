@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from analysis.adapters.soft_prompt import check_task_type
-from analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.adapters.soft_prompt import check_task_type
+from soft_prompt_explorer.analysis.core.errors import InputError
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

@@ -14,16 +14,15 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
-
-from analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
-from analysis.asking.predictions import predictions
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel
-from analysis.tasks.finding import get_task
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.asking.answers import predictions
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 if TYPE_CHECKING:
-    from analysis.adapters import SoftPrompt
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 COLUMNS = ["prompt", "task", "split", "n", "measure", "score", "low", "high", "loss", "seconds"]
 SCORECARD_COLUMNS = ["prompt", "task", "measure", "value", "low", "high", "n"]
@@ -37,7 +36,7 @@ def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, repor
     -------
     One row: prompt, task, split, n, measure, score, low, high (95 % interval), loss, seconds.
     """
-    from analysis.tasks.scoring import scores
+    from soft_prompt_explorer.analysis.tasks.scoring import scores
 
     began = time.perf_counter()
     answered = predictions(subject, task, table, report=report)
@@ -85,7 +84,7 @@ def compare_lora(
     folder: Path, name: str, task: Task | str, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
-    from analysis.asking.lora import applied
+    from soft_prompt_explorer.analysis.asking.lora import applied
 
     prompts = [("no prompt", None), (name, lambda: with_lora(language_model, applied(language_model.model, folder)))]
     return evaluate_all(prompts, task, language_model, limit, report)
@@ -117,7 +116,7 @@ def scorecard_and_calibration(
     name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What `scorecard` and `calibration` answer, the model asked once for both."""
-    from analysis.tasks import scoring
+    from soft_prompt_explorer.analysis.tasks import scoring
 
     table = task.examples("held-out").head(limit)
     seeded = np.random.default_rng(0)
@@ -148,7 +147,7 @@ def scorecard_and_calibration(
 
 
 def _calibration(name: str, task: Task, answered: pd.DataFrame) -> pd.DataFrame:
-    from analysis.tasks.scoring import calibration_bins
+    from soft_prompt_explorer.analysis.tasks.scoring import calibration_bins
 
     bins = calibration_bins(answered["probability"].to_numpy(), answered["correct"].to_numpy())
     return bins.assign(prompt=name, task=task.name)[CALIBRATION_COLUMNS]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.behaviour.interventions import (
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.changes import (
     CONTROLS,
     DIRECTION_ALONE,
     DIRECTION_OUT,
@@ -27,12 +26,12 @@ from analysis.behaviour.interventions import (
     matched,
     words_part,
 )
-from analysis.behaviour.resampling import BESIDE_CONTROL, BESIDE_NO_PROMPT, CHANGE, MEASURED, Answers, Resampling
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import TaskDirection
-from analysis.prompts.neighbours import unit_rows
-from analysis.prompts.readings import displacements
+from soft_prompt_explorer.analysis.behaviour.resampling import BESIDE_CONTROL, BESIDE_NO_PROMPT, CHANGE, MEASURED, Answers, Resampling
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import TaskDirection
+from soft_prompt_explorer.analysis.prompts.search import unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
 GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
 RANKED_ON = 20  # examples for it, at most: the rank is as valid with few

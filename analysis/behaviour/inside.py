@@ -11,11 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 LENS_COLUMNS = ["position", "layer", "norm", "rank", "token_id", "token", "probability"]
 ATTENTION_COLUMNS = ["layer", "head", "position", "attention"]

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt, load_soft_prompt
-from analysis.adapters.run_file import in_store, read_description
-from analysis.behaviour.asked import COLUMNS
-from analysis.behaviour.how_asked import task_of_run
-from analysis.behaviour.of_task import behave, examples_of, judged
-from analysis.behaviour.resampling import MEASURED
-from analysis.behaviour.verdict import Judged
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import load_model
-from analysis.prompts.starts import start_from_config
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
+from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
+from soft_prompt_explorer.analysis.behaviour.resampling import MEASURED
+from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
+from soft_prompt_explorer.analysis.behaviour.verdict import Judged
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.prompts.starts import start_from_config
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 FILE = "behaviour.csv"
 

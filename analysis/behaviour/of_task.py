@@ -1,4 +1,4 @@
-"""A task's held-out examples, ready to be asked with any virtual tokens in front of them: what `analysis.behaviour.interventions` needs of a task."""
+"""A task's held-out examples, ready to be asked with any virtual tokens in front of them: what `analysis.behaviour.changes` needs of a task."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import pandas as pd
 import torch
-
-from analysis.adapters import SoftPrompt, load_soft_prompt
-from analysis.adapters.run_file import in_store, read_description
-from analysis.asking.batches import Example, answer_logits, check_lengths, encode
-from analysis.asking.in_front import Adapted, bare, keys_and_values, with_prefix, with_prompt
-from analysis.asking.predictions import MORE_TOKENS, predictions, write
-from analysis.behaviour.asked import RANKED_ON, Examples, behaviour
-from analysis.behaviour.interventions import check_can_be_changed, discretised
-from analysis.behaviour.resampling import Answers
-from analysis.behaviour.verdict import Judged, judge
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.typed_words import word_ids
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import LanguageModel
-from analysis.prompts.direction import TaskDirection, task_direction, unit_displacements
-from analysis.prompts.readings import readings
-from analysis.prompts.twins import twins_of
-from analysis.tasks.scoring import SCORINGS
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
+from soft_prompt_explorer.analysis.asking.answers import MORE_TOKENS, predictions, write
+from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits, check_lengths, encode
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare, keys_and_values, with_prefix, with_prompt
+from soft_prompt_explorer.analysis.behaviour.asked import RANKED_ON, Examples, behaviour
+from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed, discretised
+from soft_prompt_explorer.analysis.behaviour.resampling import Answers
+from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.models.words import word_ids
+from soft_prompt_explorer.analysis.prompts.directions import TaskDirection, task_direction, unit_displacements
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 WORDS_TESTED = 1_000  # answers of free text, at most
 SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]
@@ -84,11 +83,11 @@ def behaviour_on(
     >>> table["intervention"].head(3).tolist()
     ['whole prompt', 'no prompt', 'initial values']
     """
-    from analysis.behaviour.how_asked import how_asked
-    from analysis.models.names import default_model
-    from analysis.models.vocabulary import load_vocabulary
-    from analysis.models.weights import load_model
-    from analysis.prompts.starts import start_from_config
+    from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+    from soft_prompt_explorer.analysis.models.names import default_model
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.prompts.starts import start_from_config
 
     check_can_be_changed(prompt)
     asked = how_asked(prompt, task, template).task

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from analysis.behaviour.interventions import SEED
+from soft_prompt_explorer.analysis.behaviour.changes import SEED
 
 RESAMPLES = 2_000
 INTERVAL = (0.025, 0.975)

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-
-from analysis.behaviour.inside import hidden_states, layers_of
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 COLUMNS = ["source_layer", "target_layer", "text", "rouge_1", "rouge_1_others", "answer_words", "answer_words_others"]
 PLACEHOLDER = " x"

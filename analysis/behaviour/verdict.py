@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, norm
-
-from analysis.behaviour.asked import to_be_ranked
-from analysis.behaviour.interventions import (
+from soft_prompt_explorer.analysis.behaviour.asked import to_be_ranked
+from soft_prompt_explorer.analysis.behaviour.changes import (
     DIRECTION_ALONE,
     DIRECTION_OUT,
     INITIAL,
@@ -22,12 +21,12 @@ from analysis.behaviour.interventions import (
     WHOLE,
     WORDS,
 )
-from analysis.behaviour.resampling import INTERVAL
-from analysis.core.words import listed, p_said, signed
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import TaskDirection, points_beyond_twins
-from analysis.prompts.readings import LEVEL
-from analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.behaviour.resampling import INTERVAL
+from soft_prompt_explorer.analysis.core.words import listed, p_said, signed
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import TaskDirection, points_beyond_twins
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
 
 WORDS_NAMED = 3
 
@@ -76,7 +75,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What is known of a prompt that was asked: the tables of `behaviour` and of `analysis.prompts.readings.readings`, its task direction where it has one, and what they come to."""
+    """What is known of a prompt that was asked: the tables of `behaviour` and of `analysis.prompts.verdicts.readings`, its task direction where it has one, and what they come to."""
 
     table: pd.DataFrame
     read: pd.DataFrame
@@ -112,7 +111,7 @@ def judge(
 
     Parameters
     ----------
-    read : of `analysis.prompts.readings.readings`.
+    read : of `analysis.prompts.verdicts.readings`.
     table : of `behaviour`.
     direction, vocabulary : the task direction with the task's words tested, and what it was scored against; None where no initial values are known.
     twins_learned : the largest number of tokens called learned in a twin; None where no twin is at hand.

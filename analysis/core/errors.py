@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from analysis.core.words import escaped
+from soft_prompt_explorer.analysis.core.words import escaped
 
 
 class InputError(ValueError):

@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import write_whole
 
 # A spreadsheet runs a cell that starts with one of these (OWASP, "CSV injection"; the last four are their full-width forms).
 _FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")

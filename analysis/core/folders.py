@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
-
-from analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError
 
 APP_NAME = "soft-prompt-explorer"
 _PARTIAL = ".spe-partial-"  # what is being written; no other program's files are called so

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-
-from analysis.core.errors import InputError
-from analysis.core.folders import (
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import (
     appears_whole,
     cache_folder,
     cache_folders,

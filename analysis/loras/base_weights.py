@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.adapters.lora import LoraFactors
-from analysis.core.errors import AdapterError, InputError, ModelError, NoRoomError
-from analysis.core.folders import cache_folder, read_json_object
-from analysis.core.kept import KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.loras.spectra import finite_factors, ranks_in_use, singular_vectors
-from analysis.models.weights import load_model, prepare_model
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError, NoRoomError
+from soft_prompt_explorer.analysis.core.folders import cache_folder, read_json_object
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.ranks import finite_factors, ranks_in_use, singular_vectors
+from soft_prompt_explorer.analysis.models.weights import load_model, prepare_model
 
 if TYPE_CHECKING:
     import torch

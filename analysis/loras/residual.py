@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.loras.spectra import place_of, singular_vectors
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import unit_rows
-from analysis.prompts.null import null_of, read_words
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.ranks import place_of, singular_vectors
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import null_of, read_words
+from soft_prompt_explorer.analysis.prompts.search import unit_rows
 
 COLUMNS = ["module", "layer", "projection", "side", "direction", "sign", "singular_value", "token_id", "token", "score", "p", "q"]
 WRITES = ("o", "down")

@@ -6,13 +6,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.adapters.lora import LoraFactors
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.loras.spectra import finite_factors, place_of, ranks_in_use, singular_vectors
-from analysis.prompts.similarity import principal_angle_mean
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.ranks import finite_factors, place_of, ranks_in_use, singular_vectors
+from soft_prompt_explorer.analysis.prompts.likeness import principal_angle_mean
 
 COLUMNS = [
     "module",

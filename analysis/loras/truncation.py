@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.adapters.lora import LoraFactors
-from analysis.core.errors import InputError
-from analysis.core.folders import appears_whole
-from analysis.core.progress import Report, no_report
-from analysis.loras.spectra import check_energy, energies, fewest, rank_pattern, singular_vectors, values_of
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import appears_whole
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.ranks import check_energy, energies, fewest, rank_pattern, singular_vectors, values_of
 
 COLUMNS = ["module", "rank", "kept", "relative_error"]
 
@@ -66,7 +65,7 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
 
 
 def planned(table: pd.DataFrame, energy: float) -> pd.DataFrame:
-    """What `truncate` would keep and lose, from the table of `analysis.loras.spectra.spectra`: the same columns, nothing written.
+    """What `truncate` would keep and lose, from the table of `analysis.loras.ranks.spectra`: the same columns, nothing written.
 
     Raises
     ------

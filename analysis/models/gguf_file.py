@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from analysis.core.errors import ModelError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.words import printable
 
 MAX_NAME = 65_535  # bytes of a key, as the format says
 MAX_DEPTH = 3  # arrays of arrays are allowed, and nobody writes them

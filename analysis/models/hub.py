@@ -26,13 +26,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.core.errors import ModelError, NoSuchModelError
-from analysis.core.folders import cache_folder, cache_folders, locked, remove_at_once, sync, temporary_folder, write_whole
-from analysis.core.kept import KeptFiles, not_kept
-from analysis.core.progress import Report, no_report
-from analysis.core.words import listed
-from analysis.models.fetching import FIRST_ANSWER, INCOMING, REACHED, RemoteFile, bytes_arrived, megabytes, why_it_broke
-from analysis.models.tensor_names import embedding_tensor_name
+from soft_prompt_explorer.analysis.core.errors import ModelError, NoSuchModelError
+from soft_prompt_explorer.analysis.core.folders import (
+    cache_folder,
+    cache_folders,
+    locked,
+    remove_at_once,
+    sync,
+    temporary_folder,
+    write_whole,
+)
+from soft_prompt_explorer.analysis.core.kept import KeptFiles, not_kept
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.models.fetching import (
+    FIRST_ANSWER,
+    INCOMING,
+    REACHED,
+    RemoteFile,
+    bytes_arrived,
+    megabytes,
+    why_it_broke,
+)
+from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.core.errors import ModelError, NoSuchModelError
-from analysis.core.progress import Report, no_report
-from analysis.core.words import listed
-from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, embedded_gguf
-from analysis.models.gemma import GEMMA_MODEL, gemma_gguf
+from soft_prompt_explorer.analysis.core.errors import ModelError, NoSuchModelError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, embedded_gguf
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, gemma_gguf
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -46,7 +46,7 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
     model = local_model(name)
     if model is not None:
         return model
-    from analysis.models import hub
+    from soft_prompt_explorer.analysis.models import hub
 
     return ModelFiles(name, "hub", hub.vocabulary_folder(name, report, tried=places_tried(name)))
 
@@ -57,7 +57,7 @@ def is_at_hand(name: str) -> bool:
         model = local_model(name)
     except ModelError:
         return False
-    from analysis.models import hub
+    from soft_prompt_explorer.analysis.models import hub
 
     return model is not None or hub.is_at_hand(name)
 

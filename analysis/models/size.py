@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from analysis.core.errors import InputError
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import is_hub_id
-from analysis.models.weights import is_prepared, prepare_model
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 
 _TOTALS = {EMBEDDED_MODEL: 134_515_008, GEMMA_MODEL: 268_098_176}  # tied ones counted once
 
@@ -32,7 +32,7 @@ def total_parameters(model: str) -> int | None:
 
 def _weights_folder(model: str) -> Path | None:
     """Where the weights lie already; nothing is fetched or converted."""
-    from analysis.models import hub
+    from soft_prompt_explorer.analysis.models import hub
 
     if is_hub_id(model):
         return hub.whole_snapshot(model)

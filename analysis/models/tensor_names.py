@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.errors import ModelError
 
 # Where families keep the input embeddings, by the end of the tensor's name, in the order of preference.
 EMBEDDING_NAMES = (

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from analysis.core.errors import ModelError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.core.words import printable
 
 MAX_BYTES = 256 * 2**20  # as much as is fetched from the hub
 MAX_PARTS = 4_000_000  # commas and brackets: 262,144 tokens and their merges have 1.8 million, and each part costs some hundred bytes

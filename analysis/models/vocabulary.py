@@ -20,16 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from analysis.core.errors import ModelError, panics_caught, reason
-from analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
-from analysis.core.kept import Blocks, KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.gguf_file import MAX_ROWS, GgufFile
-from analysis.models.names import ModelFiles, resolve_model
-from analysis.models.tensor_names import embedding_tensor_name
-from analysis.models.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of
+from soft_prompt_explorer.analysis.core.errors import ModelError, panics_caught, reason
+from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
+from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.gguf_file import MAX_ROWS, GgufFile
+from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model
+from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
+from soft_prompt_explorer.analysis.models.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of
 
 ROWS_AT_A_TIME = 8192
 MAX_JSON = 16 * 2**20  # bytes of a config or an index; that of 160,000 tensors has 9 million

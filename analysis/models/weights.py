@@ -15,14 +15,14 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
-from analysis.core.folders import cache_folder, locked, read_json_object
-from analysis.core.kept import make_folder, whole_folder
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.embedded import EMBEDDED_SHA256, check_embedded, file_sha256
-from analysis.models.gemma import GEMMA_SHA256
-from analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
+from soft_prompt_explorer.analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
+from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, read_json_object
+from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, check_embedded, file_sha256
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_SHA256
+from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
 
 # Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
 _ENCODERS = (
@@ -162,7 +162,7 @@ def load_tokenizer(name: str):
         return _tokenizer_in(model.path, name)
     if prepared_folder(model).exists():
         return _tokenizer_in(prepared_folder(model), name)
-    from analysis.models.gguf_file import GgufFile
+    from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 
     GgufFile(model.path)  # counted before it is read
     return _tokenizer_in(model.path.parent, name, gguf_file=model.path.name)
@@ -201,7 +201,7 @@ def _tokenizer_in(folder: Path, name: str, **options):
     from transformers import AutoTokenizer
 
     if not options and (folder / "tokenizer.json").is_file():
-        from analysis.models.tokenizer_file import checked_spec
+        from soft_prompt_explorer.analysis.models.tokenizer_file import checked_spec
 
         checked_spec(folder / "tokenizer.json")
     try:
@@ -242,7 +242,7 @@ def _prepare(model: ModelFiles, report: Report):
     """Convert a GGUF model. Answers its folder and None, or where there is no room for it None and what was unpacked."""
     folder = prepared_folder(model)
     if model.kind == "gguf":
-        from analysis.models.gguf_file import GgufFile
+        from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 
         check_is_causal(model.name, {"model_type": GgufFile(model.path).text("general.architecture")})
     with locked(folder.with_name(f"{folder.name}.lock")):  # two processes that start together convert once
@@ -301,8 +301,7 @@ def _unpacked_part(kind, gguf: Path, **options):
 def _whole_hub_folder(name: str, report: Report) -> Path:
     """The person's Hugging Face snapshot of a model, with all its weights; fetched only where it is not whole."""
     import huggingface_hub
-
-    from analysis.models import hub
+    from soft_prompt_explorer.analysis.models import hub
 
     folder = hub.whole_snapshot(name)
     if folder is not None:

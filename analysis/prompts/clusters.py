@@ -14,15 +14,14 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import nearest, unit_rows
-from analysis.prompts.null import p_values
-from analysis.prompts.readings import LEVEL, displacements
-from analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import p_values
+from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
+from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, displacements
 
 Method = Literal["hdbscan", "agglomerative", "kmeans"]
 Space = Literal["position", "displacement"]

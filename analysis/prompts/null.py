@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from analysis.core.kept import KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import nearest, unit_rows
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 
 DRAWS = 1_000
 SEED = 20_211  # of the null, not of anything a person chooses: figures of two runs can be compared

@@ -15,13 +15,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.kept import KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import word_cosines
-from analysis.prompts.neighbours import allowed_tokens, nearest, unit_rows
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import word_cosines
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
 
 Projection = Literal["umap", "pca"]
 PROJECTIONS = get_args(Projection)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import allowed_tokens, nearest, unit_rows
-from analysis.prompts.null import null_of
-from analysis.prompts.readings import displacements
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
 Directions = Literal["uniform", "covariance", "words"]
 DIRECTIONS: tuple[Directions, ...] = get_args(Directions)

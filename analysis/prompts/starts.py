@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError, ModelError
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.embedded import EMBEDDED_ALIASES
-from analysis.models.names import is_at_hand, is_hub_id
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import load_tokenizer
-from analysis.prompts.neighbours import nearest
-from analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES
+from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_tokenizer
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.search import nearest
 
 INITIAL = "initial"  # in a prompt's metadata: how its initial values were found out, where no file holds them
 RECOVERED, FROM_TEXT, FROM_IDS = "recovered", "from the config's text", "from the config's token ids"

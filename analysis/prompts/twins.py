@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-from analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 PATTERN = "twin-*.safetensors"
 MADE = "twin"  # in a twin's metadata: how it was made

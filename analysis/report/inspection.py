@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from analysis.adapters.tensors import MAX_TENSORS
-from analysis.core.errors import AdapterError, ModelError
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
-from analysis.models.names import is_at_hand, is_hub_id
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.prompts.starts import mark_of, names_start, start_from_config
-from analysis.prompts.untrained import untrained
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.tensors import MAX_TENSORS
+from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
+from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.never_trained import untrained
+from soft_prompt_explorer.analysis.prompts.starts import mark_of, names_start, start_from_config
 
 COLUMNS = [
     "path",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 
 def get_task(name: str, template: str | None = None) -> Task:
@@ -30,7 +29,7 @@ def get_task(name: str, template: str | None = None) -> Task:
 def _task(name: str) -> Task:
     if name in TASKS:
         return TASKS[name]
-    from analysis.tasks import own_data, superglue
+    from soft_prompt_explorer.analysis.tasks import own_data, superglue
 
     own = {task.name: task for task in own_data.kept_tasks()}
     if name in own:
@@ -53,7 +52,7 @@ def _task(name: str) -> Task:
 
 def tasks_table() -> pd.DataFrame:
     """One row a task: task, description, labels, scoring, train, held_out (numbers of examples), prompts (hand-written), template, source."""
-    from analysis.tasks.own_data import kept_tasks
+    from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 
     rows = []
     for task in [*TASKS.values(), *kept_tasks()]:

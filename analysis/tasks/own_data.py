@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.folders import write_whole
-from analysis.tasks.task import OWN_TEMPLATE, SPLIT_SEED, Task, checked_template
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, SPLIT_SEED, Task, checked_template
 
 MAX_BYTES, MAX_ROWS, MAX_CHARACTERS = 20_000_000, 200_000, 20_000
 MIN_ROWS, MAX_LABELS, ROWS_A_LABEL = 20, 20, 3
@@ -134,7 +133,7 @@ def _kept() -> dict[Path, Task]:
 
 def own_tasks_folder() -> Path:
     """Where uploaded files are kept: beside the person's own runs, and out of their list."""
-    from analysis.core.folders import runs_folder  # imports the trainer, which imports the tasks
+    from soft_prompt_explorer.analysis.core.folders import runs_folder  # imports the trainer, which imports the tasks
 
     return runs_folder() / ".tasks"
 

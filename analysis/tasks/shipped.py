@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.tasks.task import SPLIT_SEED, Task
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.tasks.task import SPLIT_SEED, Task
 
 DATA = Path(__file__).parent / "data"
 

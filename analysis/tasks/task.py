@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pandas as pd
-
-from analysis.adapters.run_file import MAX_TEMPLATE
-from analysis.core.errors import InputError
-from analysis.core.words import printable
+from soft_prompt_explorer.analysis.adapters.run_file import MAX_TEMPLATE
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import printable
 
 SPLIT_SEED = 20260101
 VALIDATION = 64  # training examples that are set aside where a run is watched while it learns

@@ -7,8 +7,20 @@ import html
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-
-from app.charts.theme import ABOVE, BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn, shortened
+from soft_prompt_explorer.app.charts.theme import (
+    ABOVE,
+    BLUE,
+    BLUE_LIGHT,
+    GREEN,
+    GREY,
+    MARGIN,
+    ORANGE,
+    PURPLE,
+    ROW_HEIGHT,
+    VERMILION,
+    drawn,
+    shortened,
+)
 
 # Methods are told by colour and shape, those of papers by the same shapes with nothing in them.
 METHOD_MARKS = {

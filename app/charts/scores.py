@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-
-from app.charts.theme import ABOVE, BLUE, GREY, MARGIN, ORANGE, drawn, marks_of, shortened
+from soft_prompt_explorer.app.charts.theme import ABOVE, BLUE, GREY, MARGIN, ORANGE, drawn, marks_of, shortened
 
 TRADE_MARKS = {"score": ("the vectors", BLUE, "circle", "solid"), "words_score": ("their words in their place", ORANGE, "square", "dash")}
 _READABILITY = {"cosine": "mean centred cosine with the nearest word", "near": "share of tokens nearer to a word than chance"}
@@ -61,7 +60,7 @@ def readability_trade(table: pd.DataFrame, x: str) -> go.Figure:
 
     Parameters
     ----------
-    table : of `trained_prompts.experiments.trade.trade`, with family: the prompts of one number are joined by a line in the order of γ.
+    table : of `trained_prompts.experiments.trades.trade`, with family: the prompts of one number are joined by a line in the order of γ.
     x : cosine, or near.
     """
     figure = go.Figure()

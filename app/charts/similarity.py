@@ -7,8 +7,7 @@ import html
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-
-from app.charts.theme import BLUE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
+from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
 
 
 def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> go.Figure:
@@ -16,8 +15,8 @@ def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> 
 
     Parameters
     ----------
-    square : of `analysis.prompts.similarity.matrix`.
-    links : of `analysis.prompts.similarity.tree`, its leaves in the order of `square`.
+    square : of `analysis.prompts.likeness.matrix`.
+    links : of `analysis.prompts.likeness.tree`, its leaves in the order of `square`.
     """
     from scipy.cluster.hierarchy import dendrogram
 
@@ -65,7 +64,7 @@ def against_chance(values: pd.Series, chance: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     values : by measure.
-    chance : of `analysis.prompts.similarity.chance`.
+    chance : of `analysis.prompts.likeness.chance`.
     """
     figure = go.Figure()
     known = chance[chance["mean"].notna()]

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
-
-from app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN
+from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN
 
 
 def spectrum_lines(spectra: pd.DataFrame, *, cumulative: bool) -> go.Figure:
@@ -47,7 +46,7 @@ def layer_map(table: pd.DataFrame, measure: str) -> go.Figure:
 
     Parameters
     ----------
-    table : of `analysis.loras.spectra.spectra`, with the measure among its columns.
+    table : of `analysis.loras.ranks.spectra`, with the measure among its columns.
     """
     square = table.assign(layer=table["layer"].astype("float64").fillna(-1)).pivot_table(
         index="projection", columns="layer", values=measure, aggfunc="median", sort=False

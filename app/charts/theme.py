@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import html
 
-from analysis.core.words import shown
-from analysis.prompts.readings import SHAPES
-from analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES
 
 BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
 GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"

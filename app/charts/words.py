@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-
-from app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, VERMILION, drawn
+from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, VERMILION, drawn
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -30,7 +29,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
 
     Parameters
     ----------
-    table : of `analysis.prompts.neighbours.neighbours`, one prompt.
+    table : of `analysis.prompts.search.neighbours`, one prompt.
     """
     scores = table.pivot(index="position", columns="rank", values="score")
     tokens = table.pivot(index="position", columns="rank", values="token").map(drawn)
@@ -62,7 +61,7 @@ def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = 
 
     Parameters
     ----------
-    table : rows of `analysis.prompts.neighbours.neighbours` of one prompt and position.
+    table : rows of `analysis.prompts.search.neighbours` of one prompt and position.
     span : the ends of the score axis, so that charts side by side can be compared.
     """
     figure = go.Figure(
@@ -116,7 +115,7 @@ def direction_bars(table: pd.DataFrame, tested: set[int]) -> go.Figure:
 
     Parameters
     ----------
-    table : of `analysis.prompts.direction.direction`.
+    table : of `analysis.prompts.directions.direction`.
     tested : token ids of the task's words.
     """
     own = table["token_id"].isin(tested).to_numpy()

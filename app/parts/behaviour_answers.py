@@ -1,12 +1,11 @@
 """Answers to one input, side by side: with the prompt, with what stands in its place, and without."""
 
 import streamlit as st
-
-from analysis.behaviour.of_task import side_by_side
-from analysis.core.words import shown
-from app.parts import widgets
-from app.parts.behaviour_asking import asking
-from app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.analysis.behaviour.of_task import side_by_side
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 
 
 def show_answers(asked: AskedPrompt) -> None:

@@ -6,17 +6,16 @@ from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
-
-from analysis.behaviour.of_task import behave, examples_of
-from analysis.behaviour.resampling import Answers
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.models.weights import load_model
-from app.charts import behaviour as behaviour_charts
-from app.parts import naming, widgets
-from app.parts.prompt_on_page import AskedPrompt
-from app.server.background import computed, found
-from trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of
+from soft_prompt_explorer.analysis.behaviour.resampling import Answers
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.app.parts import naming, widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.server.background import computed, found
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 PACE = {"sentiment": 0.05, "others": 0.03}  # seconds an example, on two cores
 PROMPTS = 70  # that differ, of ten tokens: the interventions with their draws

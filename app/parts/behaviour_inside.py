@@ -2,12 +2,11 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.behaviour.inside import attention, logit_lens
-from app.charts import behaviour as behaviour_charts
-from app.parts import widgets
-from app.parts.behaviour_asking import asking
-from app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.analysis.behaviour.inside import attention, logit_lens
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 
 ATTENDED = 16  # examples whose attention is averaged
 

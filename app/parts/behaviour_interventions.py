@@ -2,15 +2,14 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.behaviour.interventions import INTERVENTIONS, WHOLE, row_label
-from analysis.behaviour.of_task import judged
-from analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
-from analysis.report.report import html, of_prompt
-from app.charts import behaviour as behaviour_charts
-from app.parts import widgets
-from app.parts.prompt_on_page import AskedPrompt
-from app.server.background import computed
+from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
+from soft_prompt_explorer.analysis.behaviour.of_task import judged
+from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
+from soft_prompt_explorer.analysis.report.page import html, of_prompt
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.server.background import computed
 
 ICONS = {
     READABLE_AND_CAUSAL: ":material/verified:",

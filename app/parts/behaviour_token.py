@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import SoftPrompt
-from analysis.core.words import shown
-from analysis.prompts.clusters import find_clusters, is_echo, is_real
-from analysis.prompts.neighbours import neighbours
-from analysis.prompts.readings import readings
-from app.charts import behaviour as behaviour_charts
-from app.charts.theme import verdict_label
-from app.charts.words import score_bars
-from app.pages import CLUSTERS, NEIGHBOURS
-from app.parts import choosing, several, widgets
-from app.parts.behaviour_inside import attention_table, lens_table
-from app.parts.prompt_on_page import AskedPrompt, PromptOnPage
-from app.server.background import computed
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_echo, is_real
+from soft_prompt_explorer.analysis.prompts.search import neighbours
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.app.charts.theme import verdict_label
+from soft_prompt_explorer.app.charts.words import score_bars
+from soft_prompt_explorer.app.pages import CLUSTERS, NEIGHBOURS
+from soft_prompt_explorer.app.parts import choosing, several, widgets
+from soft_prompt_explorer.app.parts.behaviour_inside import attention_table, lens_table
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
+from soft_prompt_explorer.app.server.background import computed
 
 
 def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) -> None:

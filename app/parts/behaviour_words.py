@@ -3,16 +3,15 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from analysis.behaviour.verbalisation import by_task, says, verbalise
-from analysis.core.progress import Report
-from analysis.models.vocabulary import Vocabulary
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
-from app.charts import behaviour as behaviour_charts
-from app.parts import widgets
-from app.parts.behaviour_asking import asking
-from app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.analysis.behaviour.verbalisation import by_task, says, verbalise
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 
 
 def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
-from analysis.adapters import load_lora as read_lora
-from app.server import at_hand
-from app.server.text import plain
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters import load_lora as read_lora
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.text import plain
+from soft_prompt_explorer.trained_prompts.runs import store
 
 
 def opened() -> dict[str, SoftPrompt | LoraAdapter]:

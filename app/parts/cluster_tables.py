@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
-from app.parts import widgets
-from app.parts.selections import numbers_in, remember
+from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.selections import numbers_in, remember
 
 
 def headline(clusters: pd.DataFrame, tokens: int) -> None:

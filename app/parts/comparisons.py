@@ -2,21 +2,20 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters.run_file import MAX_STEPS
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import is_at_hand
-from analysis.models.weights import load_model
-from analysis.tasks.finding import get_task
-from analysis.tasks.own_data import kept_tasks
-from analysis.tasks.shipped import TASKS
-from app.parts import naming, widgets
-from app.server.background import computed
-from trained_prompts.experiments import comparison
-from trained_prompts.experiments.comparison import ComparisonConfig
+from soft_prompt_explorer.analysis.adapters.run_file import MAX_STEPS
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.parts import naming, widgets
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.experiments import comparison
+from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
 
 OTHER_MODEL = "another"
 # Seconds a step of the five methods that learn, and an example of a row, on two cores: of sentences, and of the short inputs of the other tasks.

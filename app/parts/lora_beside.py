@@ -1,13 +1,12 @@
 """A LoRA beside another one: how alike the spaces are in which they change the model."""
 
 import streamlit as st
-
-from analysis.adapters import LoraAdapter
-from analysis.loras.subspaces import against, subspace_similarity
-from app.charts.spectra import angles_by_layer, subspace_map
-from app.parts import choosing, widgets
-from app.parts.lora_spectra import whole_ranks
-from app.server.background import computed
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.loras.subspaces import against, subspace_similarity
+from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.lora_spectra import whole_ranks
+from soft_prompt_explorer.app.server.background import computed
 
 
 def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:

@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import LoraAdapter
-from analysis.adapters.run_file import read_description
-from analysis.asking.scores import compare_lora
-from analysis.behaviour.how_asked import how_asked
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.loras.spectra import rank_pattern
-from analysis.loras.truncation import check_can_be_copied, planned, truncate
-from analysis.models.weights import load_model
-from app.parts import choosing, widgets
-from app.server.background import computed
-from trained_prompts.experiments.truncated import score_truncated
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking.scores import compare_lora
+from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.loras.ranks import rank_pattern
+from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, planned, truncate
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
+from soft_prompt_explorer.trained_prompts.runs import store
 
 
 def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> None:

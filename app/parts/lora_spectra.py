@@ -3,18 +3,17 @@
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-
-from analysis.adapters import LoraAdapter
-from analysis.core.errors import InputError
-from analysis.core.words import shown
-from analysis.loras.base_weights import against_base
-from analysis.loras.residual import residual_directions
-from analysis.loras.spectra import COLUMNS, MEASURES, health, long_form, summary
-from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
-from analysis.prompts.readings import LEVEL
-from app.charts.spectra import layer_map, spectrum_lines
-from app.parts import choosing, naming, widgets
-from app.server.background import computed
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.loras.base_weights import against_base
+from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary
+from soft_prompt_explorer.analysis.loras.residual import residual_directions
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
+from soft_prompt_explorer.app.charts.spectra import layer_map, spectrum_lines
+from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.server.background import computed
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
@@ -26,7 +25,7 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
 
     Parameters
     ----------
-    table : of `analysis.loras.spectra.spectra`.
+    table : of `analysis.loras.ranks.spectra`.
     """
     trained, found = table[table["spectral_norm"] > 0], health(adapter, table)
     facts = st.columns(4)

@@ -2,17 +2,16 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.core.words import listed
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.size import total_parameters
-from analysis.tasks.shipped import TASKS
-from app.charts.methods import method_scores, score_by_size, score_by_trainable
-from app.parts import widgets
-from app.parts.comparisons import one_line, show_table
-from trained_prompts.experiments import comparison
-from trained_prompts.experiments.comparison import beside_zero_shot, best_of_each_method, told_apart
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.size import total_parameters
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.charts.methods import method_scores, score_by_size, score_by_trainable
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.comparisons import one_line, show_table
+from soft_prompt_explorer.trained_prompts.experiments import comparison
+from soft_prompt_explorer.trained_prompts.experiments.comparison import beside_zero_shot, best_of_each_method, told_apart
 
 MODEL_NOTES = {
     EMBEDDED_MODEL: f"{EMBEDDED_MODEL} was taught to follow instructions and is quantised to four bits",

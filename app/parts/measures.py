@@ -1,8 +1,7 @@
 """A measure on the page Measures."""
 
 import streamlit as st
-
-from analysis.report.measures import Measure
+from soft_prompt_explorer.analysis.report.measures import Measure
 
 
 def show_measure(measure: Measure) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import AdapterError, InputError, ModelError
-from analysis.models import hub
-from analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import default_model, is_at_hand, is_hub_id
-from app.parts import choosing, widgets
-from app.server.allowed import may_be_linked
-from app.server.text import plain
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError
+from soft_prompt_explorer.analysis.models import hub
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import default_model, is_at_hand, is_hub_id
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.server.allowed import may_be_linked
+from soft_prompt_explorer.app.server.text import plain
 
 
 def model_field(place, label: str, *, key: str, **options) -> str:

@@ -2,15 +2,14 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import LoraAdapter, SoftPrompt
-from analysis.adapters.upload import label
-from analysis.core.errors import InputError
-from analysis.report.inspection import modules, receipt, token_norms
-from app.charts import words as word_charts
-from app.pages import NEIGHBOURS
-from app.parts import choosing, widgets
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.adapters.upload import label
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.report.inspection import modules, receipt, token_norms
+from soft_prompt_explorer.app.charts import words as word_charts
+from soft_prompt_explorer.app.pages import NEIGHBOURS
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.trained_prompts.runs import store
 
 
 def show_receipt(adapter: SoftPrompt | LoraAdapter, notes: list[str]) -> None:

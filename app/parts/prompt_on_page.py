@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.adapters import SoftPrompt
-from analysis.behaviour.how_asked import Asked
-from analysis.models.vocabulary import Vocabulary
-from analysis.tasks.task import Task
-from app.parts import choosing
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.templates import Asked
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.app.parts import choosing
 
 
 @dataclass(frozen=True, eq=False)

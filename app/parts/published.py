@@ -1,11 +1,10 @@
 """What papers published of the methods, drawn apart from what was measured here."""
 
 import streamlit as st
-
-from analysis.core.words import listed
-from app.charts.methods import published_scores
-from app.parts import widgets
-from trained_prompts.experiments.comparison import published
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.app.charts.methods import published_scores
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.trained_prompts.experiments.comparison import published
 
 AXES = {"trainable": "trainable parameters", "total": "model size"}
 

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import load_soft_prompt
-from analysis.asking import scores as evaluation
-from analysis.asking.in_front import Adapted, adapted, bare, with_lora
-from analysis.behaviour.how_asked import how_asked
-from analysis.core.progress import Report
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.weights import load_model
-from analysis.tasks.own_data import kept_tasks
-from analysis.tasks.shipped import TASKS
-from app.charts.scores import reliability
-from app.parts import widgets
-from app.server import at_hand
-from app.server.background import computed
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.asking import scores as evaluation
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora
+from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.charts.scores import reliability
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
 
 BARE = "no prompt"
 OWN_TASK = "its own"
@@ -31,7 +30,7 @@ def adapted_run(run: pd.Series | None, language_model) -> Iterator[Adapted]:
     if run is None:
         yield bare(language_model)
     elif run["method"] == "lora":
-        from analysis.asking.lora import applied
+        from soft_prompt_explorer.analysis.asking.lora import applied
 
         with with_lora(language_model, applied(language_model[0], Path(run["path"]))) as subject:
             yield subject

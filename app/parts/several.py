@@ -7,15 +7,14 @@ from contextlib import suppress
 
 import numpy as np
 import streamlit as st
-
-from analysis.adapters import SoftPrompt, distinct
-from analysis.core.errors import InputError
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import LARGEST_VALUE
-from analysis.prompts.starts import names_start, start_from_config
-from app.parts import choosing, naming, widgets
-from app.server.text import plain
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.search import LARGEST_VALUE
+from soft_prompt_explorer.analysis.prompts.starts import names_start, start_from_config
+from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.server.text import plain
 
 
 def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:

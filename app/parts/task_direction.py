@@ -2,18 +2,17 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.models.typed_words import told, typed_words, word_ids
-from analysis.prompts.direction import direction, points_beyond_twins
-from analysis.prompts.readings import LEVEL
-from analysis.prompts.twins import twins_of
-from analysis.tasks.shipped import TASKS
-from app.charts.words import direction_bars
-from app.parts import choosing, several, widgets
-from app.parts.prompt_on_page import PromptOnPage
-from app.parts.token_evidence import p_text
-from app.server import at_hand
-from app.server.background import computed
+from soft_prompt_explorer.analysis.models.words import told, typed_words, word_ids
+from soft_prompt_explorer.analysis.prompts.directions import direction, points_beyond_twins
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.charts.words import direction_bars
+from soft_prompt_explorer.app.parts import choosing, several, widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.parts.token_evidence import p_text
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
 
 
 def show_direction(page: PromptOnPage) -> None:

@@ -2,16 +2,15 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.core.words import shown
-from analysis.prompts.neighbours import neighbours
-from analysis.prompts.null import null_of
-from analysis.prompts.readings import LEVEL, VERDICTS
-from analysis.prompts.starts import plain_verdict
-from app.charts.theme import BLUE, ORANGE, verdict_label
-from app.charts.words import null_histogram, score_bars
-from app.parts import widgets
-from app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.search import neighbours
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, VERDICTS
+from soft_prompt_explorer.app.charts.theme import BLUE, ORANGE, verdict_label
+from soft_prompt_explorer.app.charts.words import null_histogram, score_bars
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 
 
 def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
@@ -54,7 +53,7 @@ def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, met
 
     Parameters
     ----------
-    table : of `analysis.prompts.neighbours.neighbours`, by this metric and so filtered.
+    table : of `analysis.prompts.search.neighbours`, by this metric and so filtered.
     """
     prompt, vocabulary, known = page.prompt, page.vocabulary, page.prompt.initial is not None
     rows = {"Near to now": table[table["position"] == position]}

@@ -5,20 +5,19 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import SoftPrompt
-from analysis.behaviour.of_task import judged
-from analysis.core.errors import InputError
-from analysis.core.words import shown
-from analysis.prompts.readings import VERDICTS, moved_along_a_word, readings
-from analysis.prompts.starts import plain_verdict
-from analysis.prompts.twins import twins_of
-from app.charts.theme import verdict_label
-from app.pages import BEHAVIOUR
-from app.parts import choosing, widgets
-from app.parts.prompt_on_page import PromptOnPage
-from app.server.background import computed
-from trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.of_task import judged
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
+from soft_prompt_explorer.app.charts.theme import verdict_label
+from soft_prompt_explorer.app.pages import BEHAVIOUR
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:
@@ -82,7 +81,7 @@ def show_facts(page: PromptOnPage, tokens: pd.DataFrame) -> None:
 
     Parameters
     ----------
-    tokens : of `analysis.prompts.readings.start_and_now`.
+    tokens : of `analysis.prompts.verdicts.start_and_now`.
     """
     prompt, known = page.prompt, page.prompt.initial is not None
     facts = st.columns(4)
@@ -133,9 +132,9 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
 
     Parameters
     ----------
-    table : of `analysis.prompts.neighbours.neighbours`.
-    tokens : of `analysis.prompts.readings.start_and_now`.
-    verdicts : of `analysis.prompts.readings.readings`; None while they are being computed.
+    table : of `analysis.prompts.search.neighbours`.
+    tokens : of `analysis.prompts.verdicts.start_and_now`.
+    verdicts : of `analysis.prompts.verdicts.readings`; None while they are being computed.
     """
     prompt, key = page.prompt, page.key
 

@@ -5,20 +5,27 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.core.words import shown
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.clusters import Clustering, points_of
-from analysis.prompts.neighbours import nearest
-from analysis.prompts.projection import AXES, VocabularyMap, landmarks, map_neighbours, place, trustworthiness, vocabulary_map
-from app.charts.vocabulary_map import token_map, trajectory_map
-from app.parts import widgets
-from app.parts.selections import numbers_in
-from app.server.background import computed
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.clusters import Clustering, points_of
+from soft_prompt_explorer.analysis.prompts.projection import (
+    AXES,
+    VocabularyMap,
+    landmarks,
+    map_neighbours,
+    place,
+    trustworthiness,
+    vocabulary_map,
+)
+from soft_prompt_explorer.analysis.prompts.search import nearest
+from soft_prompt_explorer.app.charts.vocabulary_map import token_map, trajectory_map
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.selections import numbers_in
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.runs import store
 
 WORDS = 5  # near each token
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import load_soft_prompt
-from analysis.adapters.run_file import read_description
-from analysis.behaviour.how_asked import how_asked, together
-from analysis.core.progress import Report
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.weights import load_model
-from app.charts.scores import readability_trade
-from app.parts import widgets
-from app.server import at_hand
-from app.server.background import computed
-from trained_prompts.experiments.trade import trade
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.behaviour.templates import how_asked, together
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.app.charts.scores import readability_trade
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.experiments.trades import trade
 
 AGAINST = {"cosine": "cosine with the nearest word", "near": "tokens beyond chance"}
 

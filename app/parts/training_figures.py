@@ -5,18 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from analysis.core.errors import InputError
-from analysis.core.words import shown
-from analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
-from analysis.tasks.scoring import SCORINGS
-from app.charts.theme import verdict_label
-from app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
-from app.charts.vocabulary_map import learning_map
-from app.pages import CLUSTERS
-from app.parts import choosing, widgets
-from app.server import at_hand
-from app.server.jobs import JobQueue, Progress
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
+from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
+from soft_prompt_explorer.app.charts.theme import verdict_label
+from soft_prompt_explorer.app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
+from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
+from soft_prompt_explorer.app.pages import CLUSTERS
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
 
 FIGURE_WIDTH = 415  # pixels: two beside each other in a window of 1400, one below the other in a narrow one
 SIGNS = 20  # words written on the map

@@ -1,23 +1,22 @@
 """The settings of a training, what it will take, and the button that queues it."""
 
 import streamlit as st
-
-from analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
-from analysis.core.errors import InputError
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import is_at_hand
-from analysis.tasks import own_data
-from analysis.tasks.finding import get_task
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
-from app.parts import naming, widgets
-from app.server import at_hand
-from app.server.background import session
-from app.server.estimates import estimate, trainable_parameters
-from app.server.jobs import JobQueue
-from trained_prompts.runs.recording import unfinished
-from trained_prompts.training.config import LEARNING_RATES, TrainingConfig
+from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.tasks import own_data
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.app.parts import naming, widgets
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import session
+from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
+from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
+from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
 
 METHODS: dict[Method, str] = {
     "prompt-tuning": "A few vectors in front of the input learn; the model is frozen.",

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import streamlit as st
-
-from analysis.core.errors import InputError
-from app.pages import NEIGHBOURS, SPECTRA, TRAIN
-from app.parts import widgets
-from app.parts.training_figures import draw_figures, offer_exports, pick_beside, show_scores
-from app.parts.training_settings import INITS, duration
-from app.server.background import session
-from app.server.jobs import JobQueue, Progress, config_of
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.app.pages import NEIGHBOURS, SPECTRA, TRAIN
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside, show_scores
+from soft_prompt_explorer.app.parts.training_settings import INITS, duration
+from soft_prompt_explorer.app.server.background import session
+from soft_prompt_explorer.app.server.jobs import JobQueue, Progress, config_of
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 STATE_ICONS = {
     "saved": ":material/check_circle:",

@@ -2,11 +2,10 @@
 
 import pandas as pd
 import streamlit as st
-
-from analysis.core.words import shown
-from analysis.prompts.similarity import remarkable
-from app.charts.similarity import against_chance
-from app.parts import widgets
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.likeness import remarkable
+from soft_prompt_explorer.app.charts.similarity import against_chance
+from soft_prompt_explorer.app.parts import widgets
 
 
 def say_how_alike(row: pd.Series, pairs: pd.DataFrame, count: int) -> None:
@@ -14,8 +13,8 @@ def say_how_alike(row: pd.Series, pairs: pd.DataFrame, count: int) -> None:
 
     Parameters
     ----------
-    row : of `analysis.prompts.similarity.similarity`.
-    pairs : of `analysis.prompts.similarity.matched`.
+    row : of `analysis.prompts.likeness.similarity`.
+    pairs : of `analysis.prompts.likeness.matched`.
     count : how many pairs of prompts were looked at.
     """
     level = remarkable(count)
@@ -46,7 +45,7 @@ def say_how_alike(row: pd.Series, pairs: pd.DataFrame, count: int) -> None:
 
 
 def show_beside_chance(row: pd.Series, band: pd.DataFrame) -> None:
-    """Each measure of two prompts beside the band of unrelated ones, of `analysis.prompts.similarity.chance`."""
+    """Each measure of two prompts beside the band of unrelated ones, of `analysis.prompts.likeness.chance`."""
     values = "; ".join(f"{name} {row[name]:.2f}" for name in band["measure"])
     st.plotly_chart(against_chance(row, band), key="band", alt=f"{values}, each beside the band of unrelated prompts.")
     st.caption(
@@ -60,7 +59,7 @@ def show_pairs(pairs: pd.DataFrame, names: tuple[str, str], verdicts: list[pd.Da
 
     Parameters
     ----------
-    verdicts : of `analysis.prompts.readings.readings`, of either prompt; None while they are being computed.
+    verdicts : of `analysis.prompts.verdicts.readings`, of either prompt; None while they are being computed.
     """
     name_a, name_b = names
     listing = pairs.assign(

@@ -8,20 +8,19 @@ from contextlib import contextmanager
 
 import pandas as pd
 import streamlit as st
-
-from analysis.adapters import SoftPrompt
-from analysis.core import export
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import is_prepared
-from analysis.prompts.readings import VERDICTS
-from analysis.prompts.starts import plain_verdict
-from app.charts.theme import VERDICT_MARKS, verdict_label
-from app.server import at_hand
-from app.server.jobs import JobQueue
-from app.server.text import plain
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core import export
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import is_prepared
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
+from soft_prompt_explorer.app.charts.theme import VERDICT_MARKS, verdict_label
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.app.server.text import plain
 
 # The command line's options in a refusal, and what they are called on the pages.
 OPTIONS = {"--model": "the field “Model”", "--init-text": "the text to start from"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from analysis.core.errors import InputError
-from analysis.models import hub
-from analysis.models.embedded import EMBEDDED_ALIASES
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import is_hub_id
-from analysis.models.weights import is_prepared
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models import hub
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.weights import is_prepared
 
 VARIABLE = "SOFT_PROMPT_EXPLORER_FOLDERS"
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
-
-from analysis.core.folders import GALLERY, file_state, runs_folder
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary, load_vocabulary, vocabulary_state
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.core.folders import GALLERY, file_state, runs_folder
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary, vocabulary_state
+from soft_prompt_explorer.trained_prompts.runs import store
 
 VOCABULARIES = 4  # of as many models; the rows of a large one are memory-mapped
 _T = TypeVar("_T")

@@ -13,20 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.adapters.run_file import read_description
-from analysis.core.errors import InputError, ModelError
-from analysis.core.folders import read_json_object
-from analysis.models import hub
-from analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
-from analysis.models.gemma import GEMMA_MODEL
-from analysis.models.names import is_hub_id
-from analysis.models.size import total_parameters
-from analysis.models.weights import is_prepared, prepare_model
-from analysis.tasks.finding import get_task
-from analysis.tasks.task import Task
-from app.server import at_hand
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.folders import read_json_object
+from soft_prompt_explorer.analysis.models import hub
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
+from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.size import total_parameters
+from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 CHARACTERS_A_TOKEN = 4
 FORWARD = 0.4  # of a step's work: its other part is the way back

@@ -16,24 +16,23 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
-from analysis.core.errors import InputError
-from analysis.core.progress import Report
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import load_model
-from analysis.prompts.null import null_of
-from analysis.prompts.projection import AXES, VocabularyMap, map_is_made, place, vocabulary_map
-from analysis.prompts.readings import readings
-from app.server import at_hand
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.runs.recording import Recording, checkpoint_path
-from trained_prompts.runs.recording import unfinished as unfinished_
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import DivergedError, TrainingStep
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.projection import AXES, VocabularyMap, map_is_made, place, vocabulary_map
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
+from soft_prompt_explorer.trained_prompts.runs.recording import unfinished as unfinished_
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep
 
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]
 UNDER_WAY: tuple[State, ...] = ("queued", "preparing", "training", "evaluating")

@@ -1,20 +1,19 @@
 """Does the reading explain the behaviour? A prompt changed in every way, what the model makes of it inside, whether it can say it, and answers side by side."""
 
 import streamlit as st
-
-from analysis.behaviour.how_asked import how_asked
-from analysis.tasks.own_data import kept_tasks
-from analysis.tasks.shipped import TASKS
-from app.parts import choosing, naming, several, widgets
-from app.parts.behaviour_answers import show_answers
-from app.parts.behaviour_asking import measured, table_at_hand
-from app.parts.behaviour_inside import show_inside
-from app.parts.behaviour_interventions import show_interventions, show_verdict
-from app.parts.behaviour_token import show_token
-from app.parts.behaviour_words import show_words
-from app.parts.prompt_on_page import AskedPrompt
-from app.server import at_hand
-from trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
+from soft_prompt_explorer.app.parts.behaviour_answers import show_answers
+from soft_prompt_explorer.app.parts.behaviour_asking import measured, table_at_hand
+from soft_prompt_explorer.app.parts.behaviour_inside import show_inside
+from soft_prompt_explorer.app.parts.behaviour_interventions import show_interventions, show_verdict
+from soft_prompt_explorer.app.parts.behaviour_token import show_token
+from soft_prompt_explorer.app.parts.behaviour_words import show_words
+from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 VIEWS = ["Interventions", "One token", "Inside", "In words", "Answers"]
 

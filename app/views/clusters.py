@@ -4,17 +4,23 @@ from typing import get_args
 
 import pandas as pd
 import streamlit as st
-
-from analysis.prompts.clusters import Method, Space, find_clusters
-from analysis.prompts.projection import PROJECTIONS
-from analysis.prompts.readings import readings
-from app.parts import choosing, several, widgets
-from app.parts.cluster_tables import headline, show_clusters, show_members
-from app.parts.selections import numbers_in, remember
-from app.parts.tokens_on_map import drawn_map, nearest_words, show_map, show_training, show_true_neighbours, tokens_table
-from app.server import at_hand
-from app.server.background import computed
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.prompts.clusters import Method, Space, find_clusters
+from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.parts import choosing, several, widgets
+from soft_prompt_explorer.app.parts.cluster_tables import headline, show_clusters, show_members
+from soft_prompt_explorer.app.parts.selections import numbers_in, remember
+from soft_prompt_explorer.app.parts.tokens_on_map import (
+    drawn_map,
+    nearest_words,
+    show_map,
+    show_training,
+    show_true_neighbours,
+    tokens_table,
+)
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.runs import store
 
 DIMENSIONS = {"2-D": 2, "3-D": 3}
 COLOURS = ["cluster", "prompt", "task", "verdict", "norm"]

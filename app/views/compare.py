@@ -1,13 +1,12 @@
 """Prompt against prompt: two side by side, token by token, and every pair of many."""
 
 import streamlit as st
-
-from analysis.prompts.readings import readings
-from analysis.prompts.similarity import MEASURES, chance, matched, matrix, remarkable, similarity, tree
-from app.charts.similarity import similarity_matrix
-from app.parts import choosing, several, widgets
-from app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
-from app.server.background import computed
+from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, matched, matrix, remarkable, similarity, tree
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.charts.similarity import similarity_matrix
+from soft_prompt_explorer.app.parts import choosing, several, widgets
+from soft_prompt_explorer.app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
+from soft_prompt_explorer.app.server.background import computed
 
 st.title("Compare")
 st.markdown("Are two prompts alike, beyond what all vectors of a model have in common?")

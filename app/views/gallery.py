@@ -1,12 +1,11 @@
 """Every prompt found, and the way to open one's own."""
 
 import streamlit as st
-
-from app.charts.scores import score_gains
-from app.pages import NEIGHBOURS, OPEN
-from app.parts import choosing, widgets
-from app.server import at_hand
-from trained_prompts.runs import store
+from soft_prompt_explorer.app.charts.scores import score_gains
+from soft_prompt_explorer.app.pages import NEIGHBOURS, OPEN
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.trained_prompts.runs import store
 
 st.title("Soft prompts")
 st.markdown(

@@ -1,9 +1,8 @@
 """Every measure that the explorer shows, from the records of `analysis.report.measures`."""
 
 import streamlit as st
-
-from analysis.report.measures import GROUPS, INTRODUCTION, LEGEND, MEASURES
-from app.parts.measures import show_measure
+from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND, MEASURES
+from soft_prompt_explorer.app.parts.measures import show_measure
 
 ALL = "All"
 

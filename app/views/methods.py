@@ -1,14 +1,13 @@
 """Every way to adapt a model, on the same examples: what each gives and what it costs, measured here and as papers published it."""
 
 import streamlit as st
-
-from analysis.core.errors import InputError
-from app.parts import widgets
-from app.parts.comparisons import offer_to_run
-from app.parts.measured_methods import show_measured
-from app.parts.published import show_published
-from app.parts.scorecards import show_scorecards
-from app.parts.trades import show_trade
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.comparisons import offer_to_run
+from soft_prompt_explorer.app.parts.measured_methods import show_measured
+from soft_prompt_explorer.app.parts.published import show_published
+from soft_prompt_explorer.app.parts.scorecards import show_scorecards
+from soft_prompt_explorer.app.parts.trades import show_trade
 
 st.title("Methods")
 st.markdown("The same model and the same examples, adapted in every way: what each gives, and what it costs.")

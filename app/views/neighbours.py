@@ -1,17 +1,24 @@
 """What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
 import streamlit as st
-
-from analysis.prompts.neighbours import METRICS, neighbours
-from analysis.prompts.readings import readings, start_and_now
-from analysis.prompts.starts import recover_initial
-from app.charts.words import neighbours_heat_map
-from app.parts import choosing, naming, several, widgets
-from app.parts.prompt_on_page import PromptOnPage
-from app.parts.task_direction import show_direction
-from app.parts.token_evidence import show_evidence, show_words_of
-from app.parts.token_readings import pick_part, show_behaviour, show_counts, show_facts, show_grid, show_twins, warn_of_start
-from app.server.background import computed
+from soft_prompt_explorer.analysis.prompts.search import METRICS, neighbours
+from soft_prompt_explorer.analysis.prompts.starts import recover_initial
+from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
+from soft_prompt_explorer.app.charts.words import neighbours_heat_map
+from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
+from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.parts.task_direction import show_direction
+from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
+from soft_prompt_explorer.app.parts.token_readings import (
+    pick_part,
+    show_behaviour,
+    show_counts,
+    show_facts,
+    show_grid,
+    show_twins,
+    warn_of_start,
+)
+from soft_prompt_explorer.app.server.background import computed
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 METRIC_HELP = {

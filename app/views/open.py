@@ -4,17 +4,16 @@ import os
 from collections.abc import Callable
 
 import streamlit as st
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.upload import MAX_BYTES, load_uploaded
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import runs_folder
+from soft_prompt_explorer.analysis.report.inspection import notes_on
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.opened_file import offer, show_content, show_kept, show_receipt
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders, allowed_path
 from streamlit.runtime.uploaded_file_manager import UploadedFile
-
-from analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from analysis.adapters.upload import MAX_BYTES, load_uploaded
-from analysis.core.errors import InputError
-from analysis.core.folders import runs_folder
-from analysis.report.inspection import notes_on
-from app.parts import choosing, widgets
-from app.parts.opened_file import offer, show_content, show_kept, show_receipt
-from app.server import at_hand
-from app.server.allowed import VARIABLE, allowed_folders, allowed_path
 
 FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "

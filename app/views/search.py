@@ -1,14 +1,13 @@
 """Which virtual tokens, in whose prompts, resemble this one, or this word, more than chance allows."""
 
 import streamlit as st
-
-from analysis.core.words import listed, shown
-from analysis.models.names import is_at_hand
-from analysis.models.typed_words import forms
-from analysis.prompts.readings import LEVEL
-from analysis.prompts.token_index import token_index
-from app.parts import choosing, naming, several, widgets
-from app.server.background import computed
+from soft_prompt_explorer.analysis.core.words import listed, shown
+from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.words import forms
+from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
+from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
+from soft_prompt_explorer.app.server.background import computed
 
 SHOWN = 20
 

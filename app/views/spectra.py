@@ -1,13 +1,19 @@
 """What a LoRA really uses of its ranks: spectra by layer, health, one module, another LoRA beside it, its base weights, and a smaller copy."""
 
 import streamlit as st
-
-from analysis.loras.spectra import spectra
-from app.parts import choosing, widgets
-from app.parts.lora_beside import show_other
-from app.parts.lora_copy import show_smaller_copy
-from app.parts.lora_spectra import base_of, compare_with_weights, show_directions, show_health, show_layers, show_modules
-from app.server.background import computed
+from soft_prompt_explorer.analysis.loras.ranks import spectra
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.lora_beside import show_other
+from soft_prompt_explorer.app.parts.lora_copy import show_smaller_copy
+from soft_prompt_explorer.app.parts.lora_spectra import (
+    base_of,
+    compare_with_weights,
+    show_directions,
+    show_health,
+    show_layers,
+    show_modules,
+)
+from soft_prompt_explorer.app.server.background import computed
 
 st.title("LoRA spectra")
 st.markdown(

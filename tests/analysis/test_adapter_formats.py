@@ -11,9 +11,8 @@ import pytest
 import torch
 from peft import MultitaskPromptTuningConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
-
-from analysis.adapters import AdapterError, SoftPrompt, load_adapter, load_soft_prompt
-from analysis.report.inspection import inspect
+from soft_prompt_explorer.analysis.adapters import AdapterError, SoftPrompt, load_adapter, load_soft_prompt
+from soft_prompt_explorer.analysis.report.inspection import inspect
 
 WIDTH = 16  # of every model here
 

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
 
-from analysis.adapters import AdapterError, load_adapter
 from tests.conftest import REPOSITORY
 
 GIGABYTE = 2**30
@@ -415,7 +415,7 @@ def test_what_is_odd_and_does_no_harm_is_read(tmp_path, name):
 WATCH = """
 import gc, json, os, sys, tempfile, time
 import torch, safetensors, numpy  # what any reading imports
-from analysis.adapters import AdapterError, load_adapter
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
 home, *paths = sys.argv[1:]
 tempfile.tempdir = home
 events = []

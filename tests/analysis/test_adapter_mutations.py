@@ -22,9 +22,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-
-from analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
-from analysis.report.inspection import describe
+from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.report.inspection import describe
 
 MUTATIONS = 1000  # of each file
 SECONDS = 2.0  # for one load and all that is read of it

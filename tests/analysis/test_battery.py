@@ -6,13 +6,13 @@ at most 7 %. The tests of the first version are asked the same questions beside 
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.words import word_ids
+from soft_prompt_explorer.analysis.prompts.directions import WordsTest, task_direction, unit_displacements
+from soft_prompt_explorer.analysis.prompts.null import covariance, null_of, p_as_word, p_values, read_words
+from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
 
-from analysis.models.typed_words import word_ids
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import WordsTest, task_direction, unit_displacements
-from analysis.prompts.neighbours import nearest, unit_rows
-from analysis.prompts.null import covariance, null_of, p_as_word, p_values, read_words
-from analysis.prompts.readings import readings
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 
 DRAWS = 1_000
@@ -89,7 +89,7 @@ DIRECTIONS = {
 def word_sets(vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     """Sets of words that resemble one another, as those of a task do: for the embedded vocabulary the tasks' own, else the neighbours of a word."""
     if vocabulary.model == "smollm2-135m":
-        from analysis.tasks.shipped import TASKS
+        from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 
         return {name: word_ids(vocabulary, task.answer_words()[:1_000]) for name, task in TASKS.items() if task.scored_by != "rouge"}
     ids, _ = nearest(vocabulary.embeddings[[100, 500, 3_000]], vocabulary, top_k=40)
@@ -149,10 +149,10 @@ def test_the_test_of_the_first_version_found_tasks_in_directions_that_know_nothi
 @pytest.mark.slow
 def test_prompts_of_the_gallery_do_not_point_at_the_words_of_other_tasks(embedded_vocabulary):
     """At most 1 in 20; and told of their twins, whose directions had no part in choosing how the test is built."""
-    from analysis.adapters import load_soft_prompt
-    from analysis.prompts.twins import twins_of
-    from analysis.tasks.shipped import TASKS
-    from trained_prompts.runs import store
+    from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+    from soft_prompt_explorer.analysis.prompts.twins import twins_of
+    from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+    from soft_prompt_explorer.trained_prompts.runs import store
 
     test, sets = WordsTest(embedded_vocabulary), word_sets(embedded_vocabulary)
     of_prompts, of_twins = [], []

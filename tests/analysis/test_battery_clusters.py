@@ -8,10 +8,10 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.prompts.clusters import Method, find_clusters, is_echo, is_real, may_be_echo
+from soft_prompt_explorer.analysis.prompts.likeness import remarkable, similarity
 
-from analysis.adapters import load_soft_prompt
-from analysis.prompts.clusters import Method, find_clusters, is_echo, is_real, may_be_echo
-from analysis.prompts.similarity import remarkable, similarity
 from tests.benchmarks.clusters import KINDS, alike_pair, found_now, made_vocabulary, planted, prompts_of, was_found
 from tests.conftest import EMBEDDED, REPOSITORY
 
@@ -82,7 +82,7 @@ def test_unrelated_prompts_are_seldom_beyond_196(vocabulary, known):
 
 def test_trained_prompts_of_other_tasks_and_other_starts_are_no_more_alike_than_their_recipe():
     """Three tasks by three starts."""
-    from analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
     gallery = REPOSITORY / "trained_prompts" / "gallery"
     names = [f"{task}-{start}" for task in ("antonyms", "plural", "sentiment") for start in ("words-1", "words-2", "random-3")]

@@ -8,17 +8,16 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-
-from analysis.adapters import SoftPrompt
-from analysis.behaviour.asked import COLUMNS, Examples, behaviour, lacks
-from analysis.behaviour.interventions import CONTROLS, INTERVENTIONS, interventions
-from analysis.behaviour.resampling import Answers
-from analysis.behaviour.verdict import judge
-from analysis.core.errors import InputError
-from analysis.core.progress import no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import task_direction
-from analysis.prompts.readings import readings
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS, Examples, behaviour, lacks
+from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, INTERVENTIONS, interventions
+from soft_prompt_explorer.analysis.behaviour.resampling import Answers
+from soft_prompt_explorer.analysis.behaviour.verdict import judge
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import task_direction
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
 
 WIDTH, TOKENS = 24, 6
 
@@ -467,9 +466,9 @@ def test_words_do_not_act_where_the_rest_of_the_direction_does(vocabulary):
 
 def test_the_rank_of_a_direction_that_has_nothing_to_do_with_the_answers_is_uniform():
     """Of 400 prompts and models that know nothing of one another at most 7 % have a rank at 0.05, whichever way the direction is put in."""
-    from analysis.behaviour.interventions import RANKED, matched
-    from analysis.prompts.neighbours import unit_rows
-    from analysis.prompts.readings import displacements
+    from soft_prompt_explorer.analysis.behaviour.changes import RANKED, matched
+    from soft_prompt_explorer.analysis.prompts.search import unit_rows
+    from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
     rng = np.random.default_rng(12)
     rows = rng.standard_normal((400, WIDTH)).astype(np.float32)

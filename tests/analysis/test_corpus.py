@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, load_adapter
+from soft_prompt_explorer.analysis.report.inspection import inspect
 
-from analysis.adapters import AdapterError, LoraAdapter, load_adapter
-from analysis.report.inspection import inspect
 from tests.conftest import REPOSITORY
 
 CORPUS = REPOSITORY.parent / "shared" / "corpus"
@@ -120,7 +120,7 @@ def test_what_cannot_be_read_safely_is_refused_in_one_sentence(pattern, word):
 
 
 def test_every_module_of_the_lora_has_the_spectrum_of_its_formed_update():
-    from analysis.loras.spectra import spectra, values_of
+    from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
 
     adapter = load_adapter(CORPUS / LORA)
     table = spectra(adapter)

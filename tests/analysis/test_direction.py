@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.models.typed_words import word_ids
-from analysis.prompts.direction import direction, task_direction
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.words import word_ids
+from soft_prompt_explorer.analysis.prompts.directions import direction, task_direction
 
 WORDS = (" river", " apple", " music")
 

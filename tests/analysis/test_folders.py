@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from soft_prompt_explorer.analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
 
-from analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
 from tests.conftest import REPOSITORY, names_in
 
 
@@ -70,7 +70,7 @@ def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(tmp
 def test_a_killed_process_leaves_no_visible_folder_and_its_remains_go_after_a_day(tmp_path):
     script = (
         "import os, sys, pathlib\n"
-        "from analysis.core.folders import appears_whole\n"
+        "from soft_prompt_explorer.analysis.core.folders import appears_whole\n"
         "with appears_whole(pathlib.Path(sys.argv[1])) as partial:\n"
         "    (partial / 'half').write_text('half')\n"
         "    os._exit(9)\n"

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
+from soft_prompt_explorer.analysis.models.tokenizer_file import read_tokenizer
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model, load_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from analysis.core.errors import ModelError
-from analysis.models.gguf_file import GgufFile
-from analysis.models.tokenizer_file import read_tokenizer
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import load_model, load_tokenizer
 from tests.conftest import REPOSITORY
 
 MANY = 300
@@ -28,8 +28,8 @@ NUMBERS = (0, 1, 3, 2**16, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 WATCH = """
 import gc, json, sys, time
 import torch, safetensors, numpy, gguf, transformers  # what any reading imports
-from analysis.core.errors import ModelError
-from analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 for path in sys.argv[1:]:
@@ -356,7 +356,7 @@ def test_a_tokenizer_is_looked_at_before_it_is_used(name, tmp_path, own_cache):
 
 
 def test_a_panic_is_an_error_like_any_other():
-    from analysis.core.errors import panics_caught
+    from soft_prompt_explorer.analysis.core.errors import panics_caught
 
     with pytest.raises(RuntimeError, match="Precompiled"), panics_caught():
         Tokenizer.from_str(json.dumps(charsmap("AAAA")))

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.models import hub as hub_models
+from soft_prompt_explorer.analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
 
-from analysis.core.kept import KeptArrays
-from analysis.models import hub as hub_models
-from analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
 from tests.analysis.test_kept import MUTATIONS, flip_a_bit
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved
@@ -206,10 +206,10 @@ def away_from_home(folder: Path, hub: Hub, *, offline: bool = False) -> dict[str
 # Reads vocabularies in a process of its own, as huggingface_hub reads its environment once, and says how each went.
 READER = """
 import json, sys
-from analysis.core.errors import ModelError
-from analysis.models.names import is_at_hand, resolve_model
-from analysis.models.weights import model_sha256, prepare_model
-from analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
+from soft_prompt_explorer.analysis.models.weights import model_sha256, prepare_model
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
 for name in sys.argv[2:]:
     said = []
@@ -435,9 +435,9 @@ DAMAGER = """
 import sys
 from pathlib import Path
 import huggingface_hub.constants  # reads the environment before the tests' conftest forbids the network
-from analysis.core.kept import KeptFiles
-from analysis.models.names import is_at_hand, resolve_model
-from analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.core.kept import KeptFiles
+from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from tests.analysis.test_kept import damage_again_and_again, files_in
 
 name, cache, others, count = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
@@ -563,8 +563,8 @@ def test_a_part_of_the_weights_is_never_taken_for_the_whole(hub, sharded_llama_f
 # Measures a LoRA beside a hub model's weights, and says whether each weight was gone before the next one was read.
 MEASURER = """
 import sys, weakref
-from analysis.loras import base_weights
-from analysis.adapters import load_lora
+from soft_prompt_explorer.analysis.loras import base_weights
+from soft_prompt_explorer.analysis.adapters import load_lora
 
 read, seen = base_weights._read, []
 

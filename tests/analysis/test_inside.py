@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
+from soft_prompt_explorer.analysis.behaviour.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
+from soft_prompt_explorer.analysis.behaviour.verbalisation import (
+    AFTER,
+    BEFORE,
+    COLUMNS,
+    by_task,
+    grid,
+    says,
+    scored,
+    verbalise,
+    written_with,
+)
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from analysis.behaviour.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
-from analysis.behaviour.verbalisation import AFTER, BEFORE, COLUMNS, by_task, grid, says, scored, verbalise, written_with
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import LanguageModel
 from tests.conftest import random_llama
 
 DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capitals": "Name the capital of a country."}

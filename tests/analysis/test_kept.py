@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from soft_prompt_explorer.analysis.core import folders, kept
+from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays, KeptFiles
+from soft_prompt_explorer.analysis.loras.base_weights import base_svd
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import is_prepared, load_model, prepare_model
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
+from soft_prompt_explorer.analysis.prompts.projection import map_is_made, vocabulary_map
+from soft_prompt_explorer.analysis.prompts.search import csls_crowding
 
-from analysis.core import folders, kept
-from analysis.core.kept import Blocks, KeptArrays, KeptFiles
-from analysis.loras.base_weights import base_svd
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.models.weights import is_prepared, load_model, prepare_model
-from analysis.prompts.neighbours import csls_crowding
-from analysis.prompts.null import null_of
-from analysis.prompts.projection import map_is_made, vocabulary_map
-from analysis.prompts.token_index import token_index
 from tests.analysis.test_folders import files_limited_to
 from tests.analysis.test_readings import prompt_of
 from tests.analysis.test_spectra import gaussian, lora_file
@@ -369,7 +369,7 @@ def damage_again_and_again(figure: Callable[[], object], cache: Path, others: li
 def test_no_damage_to_what_is_kept_ever_changes_a_figure(
     kind, large_from, llama_folder, small_vocabulary, own_cache, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("analysis.prompts.null.DRAWS", 40)  # it is drawn hundreds of times here
+    monkeypatch.setattr("soft_prompt_explorer.analysis.prompts.null.DRAWS", 40)  # it is drawn hundreds of times here
     others = tmp_path / "others"
     KeptArrays(others / "0123", "null", 2).keep({"u": np.ones((3, 3))})
     KeptArrays(others / "4567", "embeddings", 4).keep({"embeddings": np.ones((3, 3))})
@@ -438,7 +438,7 @@ def test_where_nothing_can_be_kept_the_figure_is_the_same(
     with trouble(own_cache, llama_folder):
         assert KINDS[kind](llama_folder, small_vocabulary, own_cache) == expected
         assert KINDS[kind](llama_folder, small_vocabulary, own_cache) == expected
-    told = [record.getMessage() for record in caplog.records if record.name == "analysis.core.kept"]
+    told = [record.getMessage() for record in caplog.records if record.name == "soft_prompt_explorer.analysis.core.kept"]
     assert told and len(told) == len(set(told)) and all("Nothing can be kept in" in sentence for sentence in told)
     assert not any(path.name.startswith(".spe-partial") for path in tmp_path.rglob("*"))
 
@@ -528,10 +528,10 @@ def test_where_it_cannot_be_kept_a_converted_model_is_the_same_and_stands_among_
 ASKED_ON_A_FULL_DISK = """
 import hashlib, resource, sys
 from pathlib import Path
-from analysis.adapters import load_lora
-from analysis.loras.base_weights import against_base
-from analysis.core.errors import NoRoomError
-from analysis.models.weights import prepare_model
+from soft_prompt_explorer.analysis.adapters import load_lora
+from soft_prompt_explorer.analysis.loras.base_weights import against_base
+from soft_prompt_explorer.analysis.core.errors import NoRoomError
+from soft_prompt_explorer.analysis.models.weights import prepare_model
 from tests.analysis.test_kept import of_model
 
 gguf, adapter = Path(sys.argv[1]), load_lora(sys.argv[2])

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-
-from analysis.adapters import AdapterError, load_adapter, load_soft_prompt
-from analysis.core.errors import InputError, ModelError
-from analysis.loras.spectra import spectra, values_of
-from analysis.loras.truncation import truncate
-from analysis.models.weights import check_is_causal, load_model
-from analysis.report.inspection import inspect
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
+from soft_prompt_explorer.analysis.loras.truncation import truncate
+from soft_prompt_explorer.analysis.models.weights import check_is_causal, load_model
+from soft_prompt_explorer.analysis.report.inspection import inspect
 
 r = torch.randn
 
@@ -263,8 +262,8 @@ def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_le
         done = command(*asked, "--model", folder)
         assert done.status == 2
         assert "an encoder (BertForMaskedLM)" in done.err
-    from analysis.command_line import run
-    from trained_prompts.__main__ import app
+    from soft_prompt_explorer.analysis.command_line import run
+    from soft_prompt_explorer.trained_prompts.__main__ import app
 
     for asked in (
         ("evaluate", prompt, "--task", "sentiment", "--model", folder),
@@ -279,7 +278,7 @@ def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_le
 
 
 def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):
-    from analysis.asking.scores import compare_with_bare_model
+    from soft_prompt_explorer.analysis.asking.scores import compare_with_bare_model
 
     torch.save({"transformer.prefix_encoder.embedding.weight": r(6, 128)}, tmp_path / "prefix.bin")
     with pytest.raises(AdapterError, match=r"128 wide and the model's keys and values of all layers are 64"):
@@ -288,8 +287,7 @@ def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path,
 
 def test_a_classifiers_lora_is_put_into_no_causal_model(tmp_path, llama_folder, own_cache):
     from peft import LoraConfig
-
-    from analysis.asking.lora import applied
+    from soft_prompt_explorer.analysis.asking.lora import applied
 
     LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]).save_pretrained(tmp_path)
     save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": r(2, 16)}, tmp_path / "adapter_model.safetensors")

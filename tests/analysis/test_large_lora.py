@@ -16,8 +16,8 @@ SHAPES = {"q_proj": (HIDDEN, HIDDEN), "k_proj": (HEADS, HIDDEN), "v_proj": (HEAD
 MEASURE = """
 import sys
 from pathlib import Path
-from analysis.adapters import load_lora
-from analysis.loras.spectra import health, spectra
+from soft_prompt_explorer.analysis.adapters import load_lora
+from soft_prompt_explorer.analysis.loras.ranks import health, spectra
 import scipy.linalg, pandas
 
 def peak():

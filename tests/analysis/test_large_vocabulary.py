@@ -23,8 +23,8 @@ MOST_MEMORY = 2.5e9  # bytes
 SEARCH = """
 import json, sys
 import numpy as np
-from analysis.prompts.neighbours import nearest
-from analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.prompts.search import nearest
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from tests.benchmarks.measure import peak_memory
 
 model, vectors, top_k, metrics = sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]

@@ -19,10 +19,9 @@ from peft import (
     get_peft_model,
 )
 from safetensors.torch import load_file, save_file
+from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, load_adapter
+from soft_prompt_explorer.analysis.report.inspection import inspect, modules
 from torch import nn
-
-from analysis.adapters import AdapterError, LoraAdapter, load_adapter
-from analysis.report.inspection import inspect, modules
 
 LINEAR = ["q_proj", "v_proj"]
 

@@ -1,10 +1,11 @@
 """The records behind the page Measures and docs/measures.md."""
 
-from analysis.report.measures import GROUPS, MEASURES, measures_markdown
+from soft_prompt_explorer.analysis.report.measures import GROUPS, MEASURES, measures_markdown
+
 from tests.conftest import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "measures.md"
-MADE_BY = "python -c 'from analysis.report.measures import measures_markdown; print(measures_markdown(), end=\"\")' > docs/measures.md"
+MADE_BY = "python -c 'from soft_prompt_explorer.analysis.report.measures import measures_markdown; print(measures_markdown(), end=\"\")' > docs/measures.md"
 
 
 def test_the_document_holds_what_the_records_say():

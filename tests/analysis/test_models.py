@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, EMBEDDED_WIDTH
+from soft_prompt_explorer.analysis.models.names import default_model, is_at_hand, resolve_model
+from soft_prompt_explorer.analysis.models.weights import ModelError, is_prepared, load_model, model_sha256, prepare_model
 
-from analysis.models.embedded import EMBEDDED_SHA256, EMBEDDED_WIDTH
-from analysis.models.names import default_model, is_at_hand, resolve_model
-from analysis.models.weights import ModelError, is_prepared, load_model, model_sha256, prepare_model
 from tests.conftest import EMBEDDED, embedding_rows
 
 
@@ -89,7 +89,7 @@ def test_why_the_model_of_a_prompt_cannot_be_read_is_said(monkeypatch, own_cache
     def broken(name, report, *, tried):
         raise ModelError("The connection broke off.")
 
-    monkeypatch.setattr("analysis.models.hub.vocabulary_folder", broken)
+    monkeypatch.setattr("soft_prompt_explorer.analysis.models.hub.vocabulary_folder", broken)
     with pytest.raises(ModelError, match="broke off"):
         default_model("someone/model", EMBEDDED_WIDTH)
 

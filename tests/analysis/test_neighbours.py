@@ -7,10 +7,10 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.search import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
 
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
 from tests.conftest import EMBEDDED
 
 WIDTH = 24
@@ -329,7 +329,7 @@ def test_the_embedded_models_control_tokens_are_special(embedded_vocabulary, emb
 
 
 def test_the_table_has_a_row_for_each_token_and_rank(prompt_file):
-    from analysis.adapters import load_soft_prompt
+    from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 
     vocabulary = make_vocabulary(np.eye(6))
     prompt = load_soft_prompt(prompt_file(np.array([[0, 3, 0, 0, 0, 1.0], [0, 0, 2, 0, 0, 0]]), "mine"))

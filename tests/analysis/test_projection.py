@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as reference
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts import projection
+from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
 from tqdm.auto import tqdm
 
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts import projection
-from analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
 from tests.conftest import names_in
 
 

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 from scipy.stats import false_discovery_control, kstest
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
+from soft_prompt_explorer.analysis.prompts.starts import recover_initial
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
-from analysis.prompts.readings import readings
-from analysis.prompts.starts import recover_initial
 from tests.conftest import EMBEDDED
 
 
@@ -107,7 +107,7 @@ def test_of_500_vocabulary_rows_that_drifted_a_little_nearly_all_are_called_echo
 
 @pytest.mark.slow
 def test_p_values_of_null_draws_are_uniform(embedded_vocabulary):
-    from analysis.prompts.neighbours import nearest
+    from soft_prompt_explorer.analysis.prompts.search import nearest
 
     null = null_of(embedded_vocabulary)
     for draws, kept in (

@@ -8,20 +8,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour.asked import behaviour
+from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
+from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.loras.ranks import spectra
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import direction, task_direction
+from soft_prompt_explorer.analysis.prompts.likeness import similarity
+from soft_prompt_explorer.analysis.prompts.search import neighbours
+from soft_prompt_explorer.analysis.prompts.starts import recover_initial
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
 
-from analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
-from analysis.behaviour.asked import behaviour
-from analysis.behaviour.interventions import WHOLE
-from analysis.behaviour.verdict import Judged, judge
-from analysis.core.folders import GALLERY
-from analysis.loras.spectra import spectra
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.prompts.direction import direction, task_direction
-from analysis.prompts.neighbours import neighbours
-from analysis.prompts.readings import readings
-from analysis.prompts.similarity import similarity
-from analysis.prompts.starts import recover_initial
-from analysis.report.report import html, of_lora, of_prompt
 from tests.analysis.test_behaviour import moved, word, world
 from tests.conftest import EMBEDDED
 

@@ -8,11 +8,21 @@ import pandas as pd
 import pytest
 from scipy.linalg import subspace_angles
 from scipy.optimize import linear_sum_assignment
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.prompts.likeness import (
+    CHANCE_COLUMNS,
+    COLUMNS,
+    LONGEST,
+    MEASURES,
+    chance,
+    matched,
+    matrix,
+    similarity,
+    tree,
+)
+from soft_prompt_explorer.analysis.prompts.null import normal_draws
+from soft_prompt_explorer.analysis.prompts.search import nearest
 
-from analysis.core.errors import InputError
-from analysis.prompts.neighbours import nearest
-from analysis.prompts.null import normal_draws
-from analysis.prompts.similarity import CHANCE_COLUMNS, COLUMNS, LONGEST, MEASURES, chance, matched, matrix, similarity, tree
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 
 FIVE = [measure for measure in MEASURES if measure != "z"]

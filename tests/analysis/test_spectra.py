@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-
-from analysis.adapters import load_lora
-from analysis.core.errors import AdapterError, InputError
-from analysis.loras.spectra import COLUMNS, fewest, health, place_of, rank_pattern, singular_vectors, spectra, summary, values_of
+from soft_prompt_explorer.analysis.adapters import load_lora
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.loras.ranks import (
+    COLUMNS,
+    fewest,
+    health,
+    place_of,
+    rank_pattern,
+    singular_vectors,
+    spectra,
+    summary,
+    values_of,
+)
 
 
 def lora_file(path, modules: dict, *, alpha=None):

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.models.words import forms
+from soft_prompt_explorer.analysis.prompts.over_prompts import COLUMNS, token_index
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, unit_rows
 
-from analysis.adapters import load_soft_prompt
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY
-from analysis.core.kept import KeptArrays
-from analysis.models.typed_words import forms
-from analysis.prompts.neighbours import allowed_tokens, unit_rows
-from analysis.prompts.token_index import COLUMNS, token_index
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 from tests.conftest import names_in
 
@@ -193,7 +193,7 @@ def test_of_very_many_tokens_a_sample_is_compared(vocabulary, monkeypatch):
     planted = replace(prompt_of(vocabulary.embeddings[[99]] + 0.1 * np.random.default_rng(3).standard_normal((1, 64))), name="planted")
     index = token_index([*prompts(30), planted], vocabulary)
     whole = index.search_word([99], 5).iloc[0]
-    monkeypatch.setattr("analysis.prompts.token_index.COMPARED", 100)
+    monkeypatch.setattr("soft_prompt_explorer.analysis.prompts.over_prompts.COMPARED", 100)
     sampled = index.search_word([99], 5).iloc[0]
     assert sampled["prompt"] == whole["prompt"] == "planted" and sampled["score"] == pytest.approx(whole["score"], abs=1e-5)
     assert whole["q_chance"] < 0.01 and sampled["q_chance"] < 0.05

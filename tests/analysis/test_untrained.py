@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from analysis.adapters import SoftPrompt, Source, load_adapter
-from analysis.prompts.starts import recover_initial
-from analysis.prompts.untrained import LOOKS_UNTOUCHED, NEVER_TRAINED, untrained
-from analysis.report.inspection import inspect
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, Source, load_adapter
+from soft_prompt_explorer.analysis.prompts.never_trained import LOOKS_UNTOUCHED, NEVER_TRAINED, untrained
+from soft_prompt_explorer.analysis.prompts.starts import recover_initial
+from soft_prompt_explorer.analysis.report.inspection import inspect
+from soft_prompt_explorer.trained_prompts.runs import store
 
 DRAWS = {
     "torch's Embedding": lambda rng, shape: torch.nn.Embedding(*shape).weight.detach().numpy(),
@@ -42,8 +41,8 @@ def test_what_was_stored_in_16_bits_is_told_too(half):
 
 
 def test_the_trainers_own_random_start_is_told_by_the_size_of_the_words(embedded_vocabulary):
-    from trained_prompts.training.config import TrainingConfig
-    from trained_prompts.training.initial import initial_values
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.initial import initial_values
 
     found = []
     for seed in range(20):

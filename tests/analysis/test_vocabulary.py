@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary, printable
+from soft_prompt_explorer.analysis.models.weights import ModelError
 
-from analysis.models.tensor_names import embedding_tensor_name
-from analysis.models.vocabulary import Vocabulary, load_vocabulary, printable
-from analysis.models.weights import ModelError
 from tests.conftest import embedding_rows, names_in
 
 # --- The embedded model ----------------------------------------------------------------------------------------------
@@ -368,7 +368,9 @@ def test_a_large_vocabulary_is_mapped(embedded_vocabulary):
 
 def test_the_second_load_comes_from_the_cache_and_says_the_same(llama_folder, own_cache, monkeypatch):
     first = load_vocabulary(str(llama_folder))
-    monkeypatch.setattr("analysis.models.vocabulary._open_folder", lambda folder: pytest.fail("the model was read again"))
+    monkeypatch.setattr(
+        "soft_prompt_explorer.analysis.models.vocabulary._open_folder", lambda folder: pytest.fail("the model was read again")
+    )
     second = load_vocabulary(str(llama_folder))
     assert second.tokens == first.tokens
     for measure in ("embeddings", "special", "mean", "norms", "centred_norms"):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from analysis.core.errors import InputError
-from app.server.allowed import VARIABLE, allowed_folders, allowed_path
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders, allowed_path
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import shutil
 import threading
 
 import pytest
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.models import vocabulary as vocabularies
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.trained_prompts.runs import store
 
-from analysis.core.folders import GALLERY
-from analysis.models import vocabulary as vocabularies
-from app.server import at_hand
 from tests.app.driving import driver_of, settled
 from tests.conftest import EMBEDDED
-from trained_prompts.runs import store
 
 
 @pytest.fixture

@@ -7,29 +7,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import of_task as asking
+from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
+from soft_prompt_explorer.analysis.behaviour.inside import attention, logit_lens
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged, side_by_side
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from streamlit.testing.v1 import AppTest
 
-from analysis.adapters import load_soft_prompt
-from analysis.behaviour import of_task as asking
-from analysis.behaviour.inside import attention, logit_lens
-from analysis.behaviour.interventions import WHOLE
-from analysis.behaviour.of_task import behave, examples_of, judged, side_by_side
-from analysis.models.vocabulary import load_vocabulary
-from analysis.tasks.shipped import TASKS
-from app.charts import behaviour as behaviour_charts
 from tests.app.driving import driver_of, settled
 from tests.conftest import PATIENCE, wait_until
 from tests.trained_prompts.conftest import trained
-from trained_prompts.experiments import kept_behaviour
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def run(toy_config, own_runs):
-    from analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.models.weights import load_model
 
     model = load_model(toy_config.model, device="cpu")
     recording = trained(toy_config, model)
@@ -38,7 +38,7 @@ def run(toy_config, own_runs):
 
 @pytest.fixture
 def tiny(toy_config):
-    from analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.models.weights import load_model
 
     return load_model(toy_config.model, device="cpu")
 
@@ -282,7 +282,7 @@ def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config)
 
 def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch):
     """The same rows from a file: nobody knows how they were trained, until the person types it."""
-    monkeypatch.setattr("app.parts.naming.model_for", lambda *of: toy_config.model)
+    monkeypatch.setattr("soft_prompt_explorer.app.parts.naming.model_for", lambda *of: toy_config.model)
     opened = replace(load_soft_prompt(run), name="foreign", source=None)
     driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
     settled(driver)

@@ -1,12 +1,11 @@
 import numpy as np
 import pandas as pd
-
-from app.charts.scores import readability_trade, reliability, score_gains
-from app.charts.spectra import layer_map
-from app.charts.theme import drawn
-from app.charts.training import loss_curve, validation_curve, verdict_counts
-from app.charts.vocabulary_map import learning_map
-from app.charts.words import neighbours_heat_map, score_bars
+from soft_prompt_explorer.app.charts.scores import readability_trade, reliability, score_gains
+from soft_prompt_explorer.app.charts.spectra import layer_map
+from soft_prompt_explorer.app.charts.theme import drawn
+from soft_prompt_explorer.app.charts.training import loss_curve, validation_curve, verdict_counts
+from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
+from soft_prompt_explorer.app.charts.words import neighbours_heat_map, score_bars
 
 
 def neighbours_table() -> pd.DataFrame:

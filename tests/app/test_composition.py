@@ -2,7 +2,8 @@
 
 import ast
 
-from app.pages import PAGES
+from soft_prompt_explorer.app.pages import PAGES
+
 from tests.conftest import REPOSITORY
 
 APP = REPOSITORY / "app"

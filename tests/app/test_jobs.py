@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.prompts.projection import place, vocabulary_map
+from soft_prompt_explorer.analysis.tasks import own_data
+from soft_prompt_explorer.app.server import jobs
+from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
-from analysis.adapters import load_soft_prompt
-from analysis.adapters.run_file import read_description
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import load_model
-from analysis.prompts.projection import place, vocabulary_map
-from analysis.tasks import own_data
-from app.server import jobs
-from app.server.jobs import JobQueue
 from tests.conftest import REPOSITORY, wait_until
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.runs.recording import checkpoint_path
-from trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -170,7 +170,9 @@ def test_a_persons_own_examples_become_a_run(queue, toy_config, own_runs):
 
 
 def test_the_tokens_stand_on_the_map_where_it_was_made_and_nowhere_where_it_was_not(queue, toy_config, monkeypatch):
-    monkeypatch.setattr("analysis.prompts.projection._umap", lambda components, dimensions, report: components[:, :dimensions])  # at once
+    monkeypatch.setattr(
+        "soft_prompt_explorer.analysis.prompts.projection._umap", lambda components, dimensions, report: components[:, :dimensions]
+    )  # at once
     job = wait_for(queue, queue.submit(toy_config, "without", limit=None), "saved")
     assert job.looks[["x", "y"]].isna().all(axis=None)
     vocabulary = load_vocabulary(toy_config.model)
@@ -211,7 +213,7 @@ def test_a_failed_job_says_why_and_the_next_one_is_unaffected(queue, toy_config,
 
 
 def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs, monkeypatch):
-    monkeypatch.setattr("app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("soft_prompt_explorer.app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
     job_id = queue.submit(toy_config, "mine", limit=None)
     job = wait_for(queue, job_id, "failed")
     assert "ZeroDivisionError" in job.error
@@ -221,7 +223,7 @@ def test_a_bug_in_a_job_is_told_without_a_traceback(queue, toy_config, own_runs,
 
 def test_a_training_whose_saving_fails_is_not_lost(queue, toy_config, own_runs, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
+        broken.setattr("soft_prompt_explorer.app.server.jobs.evaluate_run", lambda *_, **__: 1 / 0)
         job_id = queue.submit(toy_config, "mine", limit=None)
         assert wait_for(queue, job_id, "failed").can_be_kept
     queue.keep(job_id, "mended")
@@ -258,7 +260,7 @@ def test_sessions_take_turns_and_one_has_so_many_waiting(queue, toy_config):
 
 HOLDS = """
 import sys
-from trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 with runs.claimed(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
-
-from analysis.models.size import total_parameters
-from analysis.models.weights import load_model
-from app.charts.methods import METHOD_MARKS, _counted, method_scores, published_scores, score_by_size, score_by_trainable
-from tests.app.driving import driver_of, settled
-from tests.trained_prompts.conftest import trained
-from trained_prompts.experiments.comparison import (
+from soft_prompt_explorer.analysis.models.size import total_parameters
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.app.charts.methods import (
+    METHOD_MARKS,
+    _counted,
+    method_scores,
+    published_scores,
+    score_by_size,
+    score_by_trainable,
+)
+from soft_prompt_explorer.trained_prompts.experiments.comparison import (
     COLUMNS,
     SHIPPED,
     ComparisonConfig,
@@ -22,8 +25,12 @@ from trained_prompts.experiments.comparison import (
     published,
     told_apart,
 )
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from streamlit.testing.v1 import AppTest
+
+from tests.app.driving import driver_of, settled
+from tests.trained_prompts.conftest import trained
 
 ROWS = [  # method, what, score, low, high, trainable, seed
     ("zero-shot", "{input}\nAnswer:", 0.50, 0.45, 0.55, 0, None),
@@ -206,7 +213,7 @@ def kept(table: pd.DataFrame, folder: Path) -> None:
 @pytest.fixture
 def page(own_runs, monkeypatch, tmp_path):
     """Open the page with these comparisons and none that ships."""
-    monkeypatch.setattr("trained_prompts.experiments.comparison.SHIPPED", tmp_path / "none")
+    monkeypatch.setattr("soft_prompt_explorer.trained_prompts.experiments.comparison.SHIPPED", tmp_path / "none")
 
     def open_page(*tables: pd.DataFrame, **query: str | list[str]) -> AppTest:
         for table in tables:

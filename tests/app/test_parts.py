@@ -3,18 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.report.measures import MEASURES
+from soft_prompt_explorer.app.parts.lora_copy import lies
+from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
+from soft_prompt_explorer.app.parts.training_state import settings_in_words
+from soft_prompt_explorer.app.server.jobs import Progress
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from streamlit.testing.v1 import AppTest
 
-from analysis.adapters import SoftPrompt
-from analysis.models.vocabulary import Vocabulary
-from analysis.report.measures import MEASURES
-from app.parts.lora_copy import lies
-from app.parts.prompt_on_page import PromptOnPage
-from app.parts.selections import numbers_in, ranges
-from app.parts.training_state import settings_in_words
-from app.server.jobs import Progress
 from tests.conftest import PATIENCE
-from trained_prompts.training.config import TrainingConfig
 
 
 def drawn(part, *handed) -> AppTest:
@@ -31,7 +31,7 @@ def said(driver: AppTest) -> list[tuple[str, str]]:
 
 
 def how_alike(row, pairs, count):
-    from app.parts.two_prompts import say_how_alike
+    from soft_prompt_explorer.app.parts.two_prompts import say_how_alike
 
     say_how_alike(row, pairs, count)
 
@@ -55,7 +55,7 @@ def test_two_prompts_are_said_to_be_alike_only_beyond_chance_and_beyond_a_shared
 
 
 def clusters_headline(clusters, tokens):
-    from app.parts.cluster_tables import headline
+    from soft_prompt_explorer.app.parts.cluster_tables import headline
 
     headline(clusters, tokens)
 
@@ -90,7 +90,7 @@ class Queue:
 
 
 def training_state(queue, job):
-    from app.parts.training_state import show_state
+    from soft_prompt_explorer.app.parts.training_state import show_state
 
     show_state(queue, job)
 
@@ -121,7 +121,7 @@ def test_the_settings_of_a_run_are_told_on_one_line_as_far_as_its_method_has_the
 
 
 def page_facts(page, tokens):
-    from app.parts.token_readings import show_facts, warn_of_start
+    from soft_prompt_explorer.app.parts.token_readings import show_facts, warn_of_start
 
     show_facts(page, tokens)
     warn_of_start(page, tokens)
@@ -144,7 +144,7 @@ def test_a_page_counts_echoes_and_drift_only_where_the_start_is_known(initial, e
 
 
 def one_measure(measure):
-    from app.parts.measures import show_measure
+    from soft_prompt_explorer.app.parts.measures import show_measure
 
     show_measure(measure)
 

@@ -1,17 +1,17 @@
 """The page Train through Streamlit's own test driver, and what it says of a run before it starts."""
 
 import pytest
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
+from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 from streamlit.testing.v1 import AppTest
 
-from analysis.adapters.run_file import read_description
-from analysis.tasks.finding import get_task
-from app.server.estimates import estimate, trainable_parameters
-from app.server.jobs import JobQueue
 from tests.app.driving import driver_of
 from tests.conftest import wait_until
-from trained_prompts.runs.recording import Recording, checkpoint_path
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import train
 
 pytestmark = pytest.mark.slow
 OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))

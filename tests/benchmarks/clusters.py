@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.prompts import clusters
-from analysis.prompts.clusters import Method, Space, points_of
-from analysis.prompts.neighbours import allowed_tokens, unit_rows
-from analysis.prompts.null import normal_draws, null_of, p_values
-from analysis.prompts.similarity import similarity
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts import clusters
+from soft_prompt_explorer.analysis.prompts.clusters import Method, Space, points_of
+from soft_prompt_explorer.analysis.prompts.likeness import similarity
+from soft_prompt_explorer.analysis.prompts.null import normal_draws, null_of, p_values
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, unit_rows
 
 LEVEL = 0.05
 

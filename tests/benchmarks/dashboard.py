@@ -19,16 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
+from soft_prompt_explorer.analysis.prompts.search import unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tqdm import tqdm
 
-from analysis.adapters import SoftPrompt
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.prompts.clusters import find_clusters
-from analysis.prompts.neighbours import unit_rows
-from analysis.prompts.null import null_of
-from analysis.prompts.projection import vocabulary_map
-from analysis.prompts.readings import readings
 from tests.benchmarks.measure import median_and_range, take_turns, text_table
 
 TOKENS, MANY, FEW = 400, 2000, 20

@@ -1,4 +1,4 @@
-"""The ten exact neighbours of 100 vectors: `analysis.prompts.neighbours.nearest` beside brute force in scikit-learn, faiss and torch.
+"""The ten exact neighbours of 100 vectors: `analysis.prompts.search.nearest` beside brute force in scikit-learn, faiss and torch.
 
 Both vocabularies are measured: the embedded model's, and a random one of 262,144 × 640 with a common mean as real ones have. The
 vectors are rows of the vocabulary plus noise of half their norm.
@@ -23,10 +23,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.search import nearest
 from tqdm import tqdm
 
-from analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary, load_vocabulary
-from analysis.prompts.neighbours import nearest
 from tests.benchmarks.measure import median_and_range, memory_now, peak_memory, ratio, take_turns, text_table
 
 VECTORS, TOP_K = 100, 10

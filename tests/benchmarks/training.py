@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import numpy as np
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from tqdm import tqdm
 
-from analysis.models.embedded import EMBEDDED_MODEL
 from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, text_table
 
 MODEL = EMBEDDED_MODEL
@@ -90,7 +90,7 @@ def _steps() -> int:
 
 
 def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
-    from trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
     return TrainingConfig(
         task="sentiment", model=MODEL, method=method, tokens=VIRTUAL_TOKENS, rank=RANK, steps=steps, batch_size=BATCH_SIZE,
@@ -99,13 +99,13 @@ def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
 
 
 def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
-    from analysis.asking.batches import encode, like_length_batches
-    from analysis.asking.in_front import with_lora, with_prompt
-    from analysis.asking.lora import applied_weights
-    from analysis.models.weights import load_model
-    from analysis.tasks.finding import get_task
-    from trained_prompts.training.lora import config_of
-    from trained_prompts.training.trainer import train
+    from soft_prompt_explorer.analysis.asking.batches import encode, like_length_batches
+    from soft_prompt_explorer.analysis.asking.in_front import with_lora, with_prompt
+    from soft_prompt_explorer.analysis.asking.lora import applied_weights
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.tasks.finding import get_task
+    from soft_prompt_explorer.trained_prompts.training.lora import config_of
+    from soft_prompt_explorer.trained_prompts.training.trainer import train
 
     config, language_model = _config(_steps(), method, seed), load_model(MODEL, device="cpu")
     table = get_task("sentiment").examples("train")
@@ -135,10 +135,9 @@ def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
 
 def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     """One Trainer in a thread of its own, which waits at the end of each block for the next."""
+    from soft_prompt_explorer.analysis.asking.in_front import Adapted
+    from soft_prompt_explorer.analysis.tasks.finding import get_task
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
-    from analysis.asking.in_front import Adapted
-    from analysis.tasks.finding import get_task
 
     model, tokenizer = _their_model(method, seed)
     table = get_task("sentiment").examples("train")
@@ -194,10 +193,9 @@ def _their_model(method: str, seed: int) -> tuple:
     """PEFT's model with the initial values that ours starts from, and the tokenizer."""
     import torch
     from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
-
-    from analysis.models.vocabulary import load_vocabulary
-    from analysis.models.weights import load_model
-    from trained_prompts.training.initial import initial_values
+    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.training.initial import initial_values
 
     base, tokenizer = load_model(MODEL, device="cpu")
     tokenizer.padding_side = "right"
@@ -221,8 +219,8 @@ def _labelled(tokenizer, text: str, target: str) -> dict[str, list[int]]:
 
 
 def _held_out_loss(subject) -> float:
-    from analysis.asking.predictions import predictions
-    from analysis.tasks.finding import get_task
+    from soft_prompt_explorer.analysis.asking.answers import predictions
+    from soft_prompt_explorer.analysis.tasks.finding import get_task
 
     task = get_task("sentiment")
     return float(predictions(subject, task, task.examples("held-out").head(HELD_OUT))["loss"].mean())
@@ -271,9 +269,8 @@ def _held(processes: int, prompts: int) -> int:
 def _hold(prompts: int, seed: int) -> None:
     """Two steps of each of so many runs, in turn; then the memory held by this process whenever it is asked for."""
     import psutil
-
-    from analysis.models.weights import load_model
-    from trained_prompts.training.trainer import train
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.training.trainer import train
 
     language_model = load_model(MODEL, device="cpu")
     runs = [train(_config(FULL_RUN, seed=seed + i), language_model=language_model) for i in range(prompts)]
@@ -321,7 +318,7 @@ def _fresh_process(steps: int) -> tuple[float, int]:
 
 
 def _run(steps: int) -> None:
-    from trained_prompts.training.trainer import train
+    from soft_prompt_explorer.trained_prompts.training.trainer import train
 
     for step in train(_config(steps)):
         if step.step == 1:

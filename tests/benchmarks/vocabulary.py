@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.names import resolve_model
-from analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.names import resolve_model
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+
 from tests.benchmarks.measure import median_and_range, ratio, take_turns, text_table
 
 ROUNDS = 5

@@ -2,13 +2,12 @@
 
 import pandas as pd
 import pytest
-
-from analysis.models.weights import load_model
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
-from trained_prompts.runs.recording import Recording
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import train
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def toy_task(monkeypatch) -> Task:
     task = Task("toy", "A toy.", "{input}\nAnswer:", (" the cat", " mat"), "made here", lambda: table)
     monkeypatch.setitem(TASKS, "toy", task)
     yield task
-    from analysis.tasks.task import _loaded
+    from soft_prompt_explorer.analysis.tasks.task import _loaded
 
     _loaded.cache_clear()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-
-from analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.folders import GALLERY
 
 PROMPT, LORA = "sentiment-words-1", "sentiment-lora-2"
 DEEP = "[" * 100_000 + "]" * 100_000

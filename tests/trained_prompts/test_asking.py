@@ -7,24 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
+from soft_prompt_explorer.analysis.asking.in_front import with_prompt
+from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS, behaviour
+from soft_prompt_explorer.analysis.behaviour.changes import interventions
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged, with_rows
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.progress import no_report
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.prompts.directions import task_direction
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 
-from analysis.adapters import SoftPrompt, load_soft_prompt
-from analysis.asking.in_front import with_prompt
-from analysis.behaviour.asked import COLUMNS, behaviour
-from analysis.behaviour.interventions import interventions
-from analysis.behaviour.of_task import behave, examples_of, judged, with_rows
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY
-from analysis.core.progress import no_report
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import LanguageModel
-from analysis.prompts.direction import task_direction
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
 
 
 def told(answers) -> tuple[np.ndarray, np.ndarray]:

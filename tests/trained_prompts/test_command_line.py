@@ -2,10 +2,10 @@ import json
 
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.asking.scores import CALIBRATION_COLUMNS, COLUMNS
+from soft_prompt_explorer.trained_prompts.runs.store import list_runs
 
-from analysis.asking.scores import CALIBRATION_COLUMNS, COLUMNS
 from tests.conftest import Outcome
-from trained_prompts.runs.store import list_runs
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def command(monkeypatch, capsys):
     """Run `python -m trained_prompts` with these arguments inside this process."""
 
     def call(*arguments) -> Outcome:
-        from analysis.command_line import run
-        from trained_prompts.__main__ import app
+        from soft_prompt_explorer.analysis.command_line import run
+        from soft_prompt_explorer.trained_prompts.__main__ import app
 
         monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
         capsys.readouterr()

@@ -6,24 +6,32 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.asking.answers import check_held_out, predictions
+from soft_prompt_explorer.analysis.asking.in_front import bare as bare_model
+from soft_prompt_explorer.analysis.asking.in_front import with_prompt
+from soft_prompt_explorer.analysis.asking.scores import evaluate
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.export import WRITERS, write_table
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments import comparison
+from soft_prompt_explorer.trained_prompts.experiments.comparison import (
+    COLUMNS,
+    ComparisonConfig,
+    all_kept,
+    beside_zero_shot,
+    compare,
+    damaged,
+    kept,
+)
+from soft_prompt_explorer.trained_prompts.experiments.prompt_engineering import shown_examples
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
+from soft_prompt_explorer.trained_prompts.runs.scores import recorded
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-from analysis.asking.in_front import bare as bare_model
-from analysis.asking.in_front import with_prompt
-from analysis.asking.predictions import check_held_out, predictions
-from analysis.asking.scores import evaluate
-from analysis.core.errors import InputError
-from analysis.core.export import WRITERS, write_table
-from analysis.tasks.shipped import TASKS
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_runs import ABSURD
-from trained_prompts.experiments import comparison
-from trained_prompts.experiments.comparison import COLUMNS, ComparisonConfig, all_kept, beside_zero_shot, compare, damaged, kept
-from trained_prompts.experiments.prompt_engineering import shown_examples
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.runs.recording import unfinished
-from trained_prompts.runs.scores import recorded
-from trained_prompts.training.config import TrainingConfig
 
 MEASURED = ["seconds_training", "seconds_scoring", "peak_memory"]  # what no two runs have in common
 PROMPTS = ("{input}\nThat is", "It says: {input}\nIn one word:")

@@ -8,19 +8,26 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from rouge_score.rouge_scorer import RougeScorer
-
-from analysis.adapters import load_adapter
-from analysis.asking.in_front import Adapted, adapted, bare, with_lora
-from analysis.asking.lora import applied
-from analysis.asking.predictions import predictions, write
-from analysis.asking.scores import COLUMNS, SCORECARD_COLUMNS, calibration, evaluate, score, scorecard, scorecard_and_calibration
-from analysis.core.folders import GALLERY
-from analysis.models.weights import LanguageModel, load_model
-from analysis.tasks import scoring
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import train
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.asking.answers import predictions, write
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora
+from soft_prompt_explorer.analysis.asking.lora import applied
+from soft_prompt_explorer.analysis.asking.scores import (
+    COLUMNS,
+    SCORECARD_COLUMNS,
+    calibration,
+    evaluate,
+    score,
+    scorecard,
+    scorecard_and_calibration,
+)
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.analysis.tasks import scoring
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 
 def label_scores(model, tokenizer, prompt, text, labels) -> list[float]:
@@ -299,8 +306,8 @@ def test_a_scorecard_leaves_nothing_out_and_its_changed_inputs_are_those_changed
 
 def test_the_words_of_a_template_keep_their_capitals_and_the_losses_are_those_of_lower_cased_inputs(subject_and_peft, monkeypatch):
     """Also where the template's words stand in the input, and where it has nothing after it."""
-    from analysis.asking import scores as evaluation
-    from analysis.asking.predictions import predictions
+    from soft_prompt_explorer.analysis.asking import scores as evaluation
+    from soft_prompt_explorer.analysis.asking.answers import predictions
 
     ours, _ = subject_and_peft("bare")
     seen = []

@@ -2,14 +2,13 @@ import json
 
 import numpy as np
 import pytest
-
-from analysis.adapters import load_adapter
-from analysis.adapters.run_file import read_description
-from analysis.asking.lora import applied
-from analysis.asking.scores import compare_lora, evaluate
-from analysis.core.folders import GALLERY
-from trained_prompts.gallery import RECIPES
-from trained_prompts.runs.store import list_runs
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking.lora import applied
+from soft_prompt_explorer.analysis.asking.scores import compare_lora, evaluate
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.trained_prompts.gallery import RECIPES
+from soft_prompt_explorer.trained_prompts.runs.store import list_runs
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
 LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]

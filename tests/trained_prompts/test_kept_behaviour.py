@@ -7,19 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour.kept import FILE
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import runs_folder
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 
-from analysis.adapters import load_soft_prompt
-from analysis.behaviour.kept import FILE
-from analysis.behaviour.of_task import behave, examples_of, judged
-from analysis.core.errors import InputError
-from analysis.core.folders import runs_folder
-from analysis.models.vocabulary import load_vocabulary
-from analysis.prompts.readings import readings
-from analysis.tasks.shipped import TASKS
 from tests.trained_prompts.conftest import trained
-from trained_prompts.experiments import kept_behaviour
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_a_prompt_of_unknown_start_is_summed_up_without_a_direction(run, toy_con
 
 
 def run_command(monkeypatch, capsys, *arguments):
-    from analysis.command_line import run
-    from trained_prompts.__main__ import app
+    from soft_prompt_explorer.analysis.command_line import run
+    from soft_prompt_explorer.trained_prompts.__main__ import app
 
     monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
     capsys.readouterr()

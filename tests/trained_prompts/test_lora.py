@@ -7,19 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from analysis.adapters import LoraAdapter, load_adapter
-from analysis.adapters.run_file import read_description
-from analysis.asking.lora import applied, applied_weights
-from analysis.asking.scores import compare_lora
-from analysis.core.errors import InputError
-from analysis.models.weights import load_model
-from trained_prompts.runs import store
-from trained_prompts.runs.recording import Recording
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training import lora
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import train
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking.lora import applied, applied_weights
+from soft_prompt_explorer.analysis.asking.scores import compare_lora
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training import lora
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

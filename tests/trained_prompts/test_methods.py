@@ -7,20 +7,20 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.numpy import load_file
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
+from soft_prompt_explorer.analysis.asking.in_front import in_peft, with_prefix, with_prompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recorded
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.methods import learner
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from analysis.adapters import LoraAdapter, load_adapter
-from analysis.asking.in_front import in_peft, with_prefix, with_prompt
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import LanguageModel, load_model
 from tests.conftest import random_llama, saved
 from tests.trained_prompts.conftest import trained
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run, recorded
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.methods import learner
-from trained_prompts.training.trainer import train
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]])
 SETTINGS = {

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-from analysis.asking.in_front import bare
-from analysis.asking.predictions import predictions, write
-from analysis.models.weights import LanguageModel
-from analysis.tasks.shipped import TASKS
-from trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
+from soft_prompt_explorer.analysis.asking.answers import predictions, write
+from soft_prompt_explorer.analysis.asking.in_front import bare
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
 
 EVERY_TASK = [name for name in TASKS if name != "sentiment"]
 
@@ -90,7 +89,7 @@ def test_few_shot_sentiment_is_scored_as_one_text_through_the_embedded_model(emb
 
 
 def test_a_text_too_long_for_the_context_is_refused(toy_task, language_model):
-    from analysis.core.errors import InputError
+    from soft_prompt_explorer.analysis.core.errors import InputError
 
     language_model[0].config.max_position_embeddings = 60
     with pytest.raises(InputError, match="the model has 60"):

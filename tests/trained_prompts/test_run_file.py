@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.trained_prompts.runs import store
 
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY
 from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
-from trained_prompts.runs import store
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def listed(monkeypatch, capsys):
     """`python -m trained_prompts list --format json` in this process: its rows, and its lines on standard error."""
 
     def call() -> tuple[list[dict], list[str]]:
-        from analysis.command_line import run
-        from trained_prompts.__main__ import app
+        from soft_prompt_explorer.analysis.command_line import run
+        from soft_prompt_explorer.trained_prompts.__main__ import app
 
         monkeypatch.setattr("sys.argv", ["trained_prompts", "list", "--format", "json"])
         capsys.readouterr()

@@ -14,23 +14,23 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path, unfinished
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recorded
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
-from analysis.adapters import load_soft_prompt
-from analysis.adapters.run_file import read_description
-from analysis.core.errors import InputError
-from analysis.models.weights import load_model
-from analysis.tasks.finding import get_task
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
 from tests.trained_prompts.test_trainer import plain_loss
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.runs.memory import PeakMemory
-from trained_prompts.runs.recording import Recording, checkpoint_path, unfinished
-from trained_prompts.runs.scores import evaluate_run, recorded
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")  # of numbers near the end of float32
 ABSURD = 1.1e9  # of p-tuning, whose virtual tokens are products of four weights: within a few steps they are more than float32 can hold
@@ -83,10 +83,10 @@ KILLED = """
 import os, signal, sys
 import peft, torch
 torch.set_num_threads(1)
-from analysis.models.weights import load_model
-from analysis.asking import scores as evaluation
-from trained_prompts.runs import recorded as runs
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.asking import scores as evaluation
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 task, model, *steps = sys.argv[1:]
 language_model = load_model(model, device="cpu")
@@ -395,8 +395,8 @@ def test_full_fine_tuning_cannot_go_back_and_says_so(config, language_model, own
 
 
 def test_the_command_says_that_the_rate_was_absurd_and_ends_with_status_2(config, own_runs, monkeypatch, capsys):
-    from analysis.command_line import run
-    from trained_prompts.__main__ import app
+    from soft_prompt_explorer.analysis.command_line import run
+    from soft_prompt_explorer.trained_prompts.__main__ import app
 
     def status(*arguments) -> int:
         words = [

@@ -14,18 +14,18 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.card import command_of
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
-from analysis.adapters import load_adapter
-from analysis.adapters.run_file import read_description
-from analysis.core.errors import AdapterError, InputError
-from analysis.models.weights import load_model
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
-from trained_prompts.runs import store
-from trained_prompts.runs.card import command_of
-from trained_prompts.runs.recording import Recording
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training.trainer import train
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_a_run_keeps_what_is_needed_to_understand_and_repeat_it(recording, score
 
 
 def test_a_long_run_keeps_some_twenty_snapshots():
-    from trained_prompts.training.config import TrainingConfig
-    from trained_prompts.training.trainer import TrainingStep
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
     recording = Recording(TrainingConfig(task="sentiment", steps=1003))
     for step in range(1004):

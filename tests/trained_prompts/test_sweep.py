@@ -8,15 +8,15 @@ import sys
 from dataclasses import replace
 
 import pytest
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.trained_prompts.experiments.sweeps import AXES, grid, sweep
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-from analysis.adapters.run_file import read_description
-from analysis.core.errors import InputError
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.test_runs import absurd, config, language_model, one_thread, own_file
-from trained_prompts.experiments.sweep import AXES, grid, sweep
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.training.config import TrainingConfig
 
 __all__ = ["config", "language_model", "one_thread", "own_file"]
 
@@ -103,9 +103,9 @@ def test_every_cell_is_trained_as_it_would_be_alone_and_none_twice(base, cells, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from trained_prompts.runs import recorded as runs
-from trained_prompts.experiments import sweep
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.experiments import sweep
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 runs.CHECKPOINT_SECONDS = -1.0
 recorded, begun = runs.record, []

@@ -6,23 +6,23 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.asking.answers import predictions
+from soft_prompt_explorer.analysis.behaviour.templates import how_asked, together
+from soft_prompt_explorer.analysis.behaviour.verdict import TOO_FEW, Verdict
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.own_data import keep_template, keep_uploaded, kept_tasks, task_from_file
+from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, checked_template
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.card import command_of
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-from analysis.adapters import load_soft_prompt
-from analysis.asking.predictions import predictions
-from analysis.behaviour.how_asked import how_asked, together
-from analysis.behaviour.verdict import TOO_FEW, Verdict
-from analysis.core.errors import InputError
-from analysis.tasks.finding import get_task
-from analysis.tasks.own_data import keep_template, keep_uploaded, kept_tasks, task_from_file
-from analysis.tasks.task import OWN_TEMPLATE, checked_template
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_command_line import command as training_command
-from trained_prompts.experiments import kept_behaviour
-from trained_prompts.experiments.comparison import ComparisonConfig
-from trained_prompts.runs import store
-from trained_prompts.runs.card import command_of
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training.config import TrainingConfig
 
 __all__ = ["training_command"]
 COLOUR = "Thing: {input}\nColour:"
@@ -54,7 +54,7 @@ def asked_texts(monkeypatch):
         texts.extend(table["text"])
         return whole(subject, task, table, **options)
 
-    for module in ("analysis.asking.scores", "analysis.behaviour.of_task"):
+    for module in ("soft_prompt_explorer.analysis.asking.scores", "soft_prompt_explorer.analysis.behaviour.of_task"):
         monkeypatch.setattr(f"{module}.predictions", spied)
     return texts
 

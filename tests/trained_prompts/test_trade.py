@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.asking.scores import evaluate
+from soft_prompt_explorer.analysis.behaviour.changes import discretised
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.trained_prompts.experiments.trades import COLUMNS, trade
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 
-from analysis.adapters import load_soft_prompt
-from analysis.asking.scores import evaluate
-from analysis.behaviour.interventions import discretised
-from analysis.models.vocabulary import load_vocabulary
-from analysis.tasks.finding import get_task
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_readable import nearest_token
-from trained_prompts.experiments.trade import COLUMNS, trade
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
 
 
 @pytest.fixture

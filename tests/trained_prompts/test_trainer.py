@@ -12,16 +12,15 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from soft_prompt_explorer.analysis.asking.batches import answer_logits, encode, like_length_batches
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
-
-from analysis.asking.batches import answer_logits, encode, like_length_batches
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import LanguageModel, load_model
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
-from trained_prompts.training.trainer import train
 
 
 @pytest.fixture

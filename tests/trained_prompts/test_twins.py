@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.prompts.directions import points_beyond_twins
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import moved_along_a_word, readings
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour, twins
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training.trainer import targets, train
 
-from analysis.adapters import load_soft_prompt
-from analysis.core.errors import InputError
-from analysis.prompts.direction import points_beyond_twins
-from analysis.prompts.readings import moved_along_a_word, readings
-from analysis.prompts.twins import twins_of
-from analysis.tasks.shipped import TASKS
 from tests.trained_prompts.conftest import trained
-from trained_prompts.experiments import kept_behaviour, twins
-from trained_prompts.runs import store
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training.trainer import targets, train
 
 FORMAT_ALONE = {
     "too few examples to tell",

@@ -12,28 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.asking.batches import TooLongError
-from analysis.asking.in_front import Adapted, bare
-from analysis.asking.predictions import check_held_out
-from analysis.asking.scores import score
-from analysis.core.errors import InputError
-from analysis.core.export import WRITERS
-from analysis.core.folders import runs_folder, write_whole
-from analysis.core.progress import Report, no_report
-from analysis.core.words import printable
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.weights import LanguageModel
-from analysis.tasks.finding import get_task
-from analysis.tasks.scoring import SCORINGS
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import OWN_TEMPLATE, Task
-from trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs.memory import PeakMemory
-from trained_prompts.runs.scores import recorded
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import DivergedError
+from soft_prompt_explorer.analysis.asking.answers import check_held_out
+from soft_prompt_explorer.analysis.asking.batches import TooLongError
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare
+from soft_prompt_explorer.analysis.asking.scores import score
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.export import WRITERS
+from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, Task
+from soft_prompt_explorer.trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
+from soft_prompt_explorer.trained_prompts.runs.scores import recorded
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
 PUBLISHED = SHIPPED / "published.json"  # every figure names its table

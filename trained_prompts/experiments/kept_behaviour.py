@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 from scipy.stats import false_discovery_control
-
-from analysis.adapters import load_soft_prompt
-from analysis.adapters.run_file import read_description
-from analysis.behaviour.asked import lacks
-from analysis.behaviour.how_asked import task_of_run
-from analysis.behaviour.interventions import (
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.behaviour.asked import lacks
+from soft_prompt_explorer.analysis.behaviour.changes import (
     DIRECTION_ALONE,
     DIRECTION_OUT,
     INITIAL,
@@ -26,20 +24,21 @@ from analysis.behaviour.interventions import (
     WHOLE,
     WORDS,
 )
-from analysis.behaviour.kept import FILE, read_kept
-from analysis.behaviour.of_task import behave, direction_of, examples_of, judged
-from analysis.core.errors import InputError
-from analysis.core.export import WRITERS
-from analysis.core.folders import write_whole
-from analysis.core.progress import Report, no_report
-from analysis.core.words import p_value, signed
-from analysis.models.vocabulary import Vocabulary, load_vocabulary
-from analysis.models.weights import load_model
-from analysis.prompts.readings import LEVEL, moved_along_a_word
-from analysis.prompts.starts import start_from_config
-from analysis.prompts.twins import twins_of
-from analysis.tasks.task import Task
-from trained_prompts.runs import store
+from soft_prompt_explorer.analysis.behaviour.kept import FILE, read_kept
+from soft_prompt_explorer.analysis.behaviour.of_task import behave, direction_of, examples_of, judged
+from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.export import WRITERS
+from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import p_value, signed
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.prompts.starts import start_from_config
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, moved_along_a_word
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.runs import store
 
 SUMMARY_COLUMNS = [
     "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "learned", "concentration_p", "words_p", "out", "out_low",

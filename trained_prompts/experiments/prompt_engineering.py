@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-
-from analysis.asking.batches import Example, check_lengths
-from analysis.asking.in_front import Adapted, keys_and_values, with_prefix
-from analysis.models.weights import LanguageModel
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.asking.batches import Example, check_lengths
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, keys_and_values, with_prefix
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 SHOTS = 4  # examples shown: those of Brown et al. 2020, section 2, with k = 4
 

@@ -6,16 +6,15 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.asking.in_front import with_lora
-from analysis.asking.lora import applied
-from analysis.asking.scores import score
-from analysis.core.progress import Report, no_report
-from analysis.loras.truncation import truncate
-from analysis.models.weights import LanguageModel
-from analysis.tasks.finding import get_task
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.asking.in_front import with_lora
+from soft_prompt_explorer.analysis.asking.lora import applied
+from soft_prompt_explorer.analysis.asking.scores import score
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.truncation import truncate
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 
 def score_truncated(

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
-from analysis.adapters import load_soft_prompt
-from analysis.adapters.run_file import read_description
-from analysis.behaviour.of_task import examples_of
-from analysis.core.errors import InputError
-from analysis.core.folders import write_whole
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel, load_model
-from trained_prompts.runs import store
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import train
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.behaviour.of_task import examples_of
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 LAST_STEPS = 10  # over which the loss that is told is averaged
 

@@ -1,6 +1,6 @@
 """The soft prompts and LoRAs that ship: how each was made. `make gallery` trains those whose folder is missing here."""
 
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 HELD_OUT = 500  # examples that each is scored on, at most: minutes on two cores
 

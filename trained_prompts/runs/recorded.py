@@ -8,17 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
-
-from analysis.asking.predictions import check_held_out
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel
-from trained_prompts.runs import store
-from trained_prompts.runs.memory import PeakMemory
-from trained_prompts.runs.recording import Recording, checkpoint_path
-from trained_prompts.runs.scores import evaluate_run
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import DivergedError, TrainingStep, train
+from soft_prompt_explorer.analysis.asking.answers import check_held_out
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
+from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
+from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import run_file
-from analysis.core.errors import InputError
-from analysis.core.folders import runs_folder, write_whole
-from trained_prompts.training.config import TrainingConfig
-from trained_prompts.training.trainer import TrainingStep
+from soft_prompt_explorer.analysis.adapters import run_file
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
 SNAPSHOTS = 20  # about as many as a run keeps, whatever its length
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

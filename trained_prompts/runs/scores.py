@@ -6,14 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import pandas as pd
-
-from analysis.asking.in_front import Adapted, with_lora, with_prefix, with_prompt
-from analysis.asking.scores import evaluate_all
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.asking.in_front import Adapted, with_lora, with_prefix, with_prompt
+from soft_prompt_explorer.analysis.asking.scores import evaluate_all
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
-    from trained_prompts.runs.recording import Recording
+    from soft_prompt_explorer.trained_prompts.runs.recording import Recording
 
 
 def evaluate_run(
@@ -29,8 +28,8 @@ def evaluate_run(
 
 def recorded(recording: Recording, language_model: LanguageModel) -> AbstractContextManager[Adapted]:
     """The model as a run has left it, as long as the block lasts."""
-    from analysis.asking.lora import applied_weights
-    from trained_prompts.training import lora
+    from soft_prompt_explorer.analysis.asking.lora import applied_weights
+    from soft_prompt_explorer.trained_prompts.training import lora
 
     method = recording.config.method
     if method == "full":

@@ -28,19 +28,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import load_adapter, run_file, upload
-from analysis.adapters.run_file import read_description
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
-from analysis.core.errors import InputError
-from analysis.core.folders import GALLERY, appears_whole, remove_at_once, runs_folder
-from analysis.core.words import printable
-from analysis.models.names import resolve_model
-from analysis.models.vocabulary import load_vocabulary
-from analysis.models.weights import model_sha256, prepare_model
-from analysis.tasks.task import Task
-from trained_prompts.runs.card import card_of
-from trained_prompts.runs.recording import LOSS_COLUMNS, NAME, Recording
+from soft_prompt_explorer.analysis.adapters import load_adapter, run_file, upload
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY, appears_whole, remove_at_once, runs_folder
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.names import resolve_model
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import model_sha256, prepare_model
+from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.runs.card import card_of
+from soft_prompt_explorer.trained_prompts.runs.recording import LOSS_COLUMNS, NAME, Recording
 
 _RUN_COLUMNS = [
     "name", "origin", "task", "model", "method", "tokens", "rank", "init", "readable", "steps", "seed", "measure", "no_prompt", "start", "score", "low",
@@ -454,11 +453,11 @@ def _write_adapter(recording: Recording, folder: Path) -> None:
 
     config = recording.config
     if config.method == "lora":
-        from trained_prompts.training import lora
+        from soft_prompt_explorer.trained_prompts.training import lora
 
         peft_config, weights = lora.config_of(config), recording.weights
     else:
-        from analysis.asking.in_front import prompt_config
+        from soft_prompt_explorer.analysis.asking.in_front import prompt_config
 
         model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False)
         peft_config = prompt_config(config.method, config.tokens, model_config)

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
-from analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
-from analysis.core.errors import InputError
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.tasks.finding import get_task
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
 _WHERE_ASKED = ("readable", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off

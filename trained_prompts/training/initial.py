@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 FREQUENT_IDS = 5000  # Lester et al. 2021, section 3.1.2: rows of the 5,000 most frequent tokens
 
@@ -35,6 +34,6 @@ def initial_ids(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> li
 
 def frequent_words(vocabulary: Vocabulary) -> np.ndarray:
     """Ids of the whole words among the vocabulary's first 5,000 tokens."""
-    from analysis.prompts.neighbours import allowed_tokens
+    from soft_prompt_explorer.analysis.prompts.search import allowed_tokens
 
     return np.flatnonzero(allowed_tokens(vocabulary, exclude_special=True, whole_words=True)[:FREQUENT_IDS])

@@ -8,8 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-
-    from trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 
 def config_of(config: TrainingConfig) -> LoraConfig:

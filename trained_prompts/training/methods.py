@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
-from analysis.asking.lora import injected, learning_as_found
-from analysis.models.vocabulary import load_vocabulary
-from trained_prompts.training import lora
+from soft_prompt_explorer.analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
+from soft_prompt_explorer.analysis.asking.lora import injected, learning_as_found
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.trained_prompts.training import lora
 
 if TYPE_CHECKING:
-    from trained_prompts.training.config import TrainingConfig
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ def learner(config: TrainingConfig, model, tokenizer) -> Iterator[Learner]:
 
 
 def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:
-    from trained_prompts.training.initial import initial_values
+    from soft_prompt_explorer.trained_prompts.training.initial import initial_values
 
     vocabulary = load_vocabulary(config.model)
     initial = initial_values(config, vocabulary, tokenizer)
@@ -78,7 +77,7 @@ def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:
     embedding = peft_model.prompt_encoder["default"].embedding
     learned = embedding.weight
     if config.readable:
-        from trained_prompts.training.readable import draw_to_words
+        from soft_prompt_explorer.trained_prompts.training.readable import draw_to_words
 
         learned = draw_to_words(embedding, initial, vocabulary, config.readable)
     return Learner(peft_model, [learned], config.tokens, embeddings=lambda: rows_of(peft_model))
@@ -90,7 +89,7 @@ def _p_tuning(config: TrainingConfig, model, tokenizer) -> Learner:
 
 
 def _prefix(config: TrainingConfig, model, tokenizer) -> Learner:
-    from trained_prompts.training.initial import initial_values
+    from soft_prompt_explorer.trained_prompts.training.initial import initial_values
 
     peft_model = in_peft(model, "prefix-tuning", config.tokens, config.seed)
     initial = initial_values(config, load_vocabulary(config.model), tokenizer)

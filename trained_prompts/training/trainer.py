@@ -21,11 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel, load_model
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
@@ -97,9 +96,9 @@ def train(
     """
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, report=report)
-    from analysis.asking.batches import check_lengths, encode
-    from analysis.asking.in_front import Adapted
-    from trained_prompts.training.methods import learner
+    from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
+    from soft_prompt_explorer.analysis.asking.in_front import Adapted
+    from soft_prompt_explorer.trained_prompts.training.methods import learner
 
     report(0.9, "reading the examples")
     task = config.asked_task()
@@ -141,8 +140,8 @@ class _Watch:
         every = self._config.validate_every
         if every is None or (step % every and step != self._config.steps):
             return None
-        from analysis.asking.predictions import predictions
-        from analysis.tasks.scoring import SCORINGS
+        from soft_prompt_explorer.analysis.asking.answers import predictions
+        from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
 
         measure = next(iter(SCORINGS[self._task.scored_by].values()))
         score = measure(predictions(self._subject, self._task, self._table))
@@ -168,8 +167,7 @@ class _Run:
     def optimise(self) -> Iterator[tuple[int, float, float, float]]:
         """(step, loss before its update, learning rate, seconds) of every step, each after its update."""
         import torch
-
-        from analysis.asking.batches import answer_logits, like_length_batches
+        from soft_prompt_explorer.analysis.asking.batches import answer_logits, like_length_batches
 
         config, learning = self._config, self._learning
         rng = np.random.default_rng(config.seed)

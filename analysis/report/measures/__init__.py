@@ -5,10 +5,10 @@ The page Measures and docs/measures.md are made from these records. To add a mea
 
 from __future__ import annotations
 
-from analysis.report.measures.measure import LEGEND, Measure
-from analysis.report.measures.of_a_prompt import DIRECTION, NEIGHBOURS, READINGS
-from analysis.report.measures.of_loras_and_behaviour import BEHAVIOUR, SPECTRA
-from analysis.report.measures.of_many_prompts import CLUSTERS, MAPS, SIMILARITY
+from soft_prompt_explorer.analysis.report.measures.measure import LEGEND, Measure
+from soft_prompt_explorer.analysis.report.measures.of_a_prompt import DIRECTION, NEIGHBOURS, READINGS
+from soft_prompt_explorer.analysis.report.measures.of_loras_and_behaviour import BEHAVIOUR, SPECTRA
+from soft_prompt_explorer.analysis.report.measures.of_many_prompts import CLUSTERS, MAPS, SIMILARITY
 
 MEASURES = (*NEIGHBOURS, *READINGS, *DIRECTION, *CLUSTERS, *MAPS, *SIMILARITY, *SPECTRA, *BEHAVIOUR)
 GROUPS = tuple(dict.fromkeys(measure.group for measure in MEASURES))

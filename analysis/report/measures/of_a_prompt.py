@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.measures.measure import DAVISON, KHASHABI, LESTER, Measure
+from soft_prompt_explorer.analysis.report.measures.measure import DAVISON, KHASHABI, LESTER, Measure
 
 NEIGHBOURS: tuple[Measure, ...] = (
     Measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.measures.measure import HU, KHASHABI, Measure
+from soft_prompt_explorer.analysis.report.measures.measure import HU, KHASHABI, Measure
 
 SPECTRA: tuple[Measure, ...] = (
     Measure(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.prompts.clusters import POWER
-from analysis.report.measures.measure import DAVISON, SPOT, Measure
+from soft_prompt_explorer.analysis.prompts.clusters import POWER
+from soft_prompt_explorer.analysis.report.measures.measure import DAVISON, SPOT, Measure
 
 CLUSTERS: tuple[Measure, ...] = (
     Measure(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.adapters import LoraAdapter, SoftPrompt
-from analysis.adapters.run_file import read_description
-from analysis.behaviour.verdict import NO_EFFECT, Judged, Verdict
-from analysis.core.errors import InputError
-from analysis.core.words import printable
-from analysis.tasks.finding import get_task
-from analysis.tasks.shipped import TASKS
-from analysis.tasks.task import OWN_TEMPLATE, Task, in_one_line
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.behaviour.verdict import NO_EFFECT, Judged, Verdict
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, Task, in_one_line
 
 TOLD = 200  # characters of a template in a sentence
 
@@ -52,7 +52,7 @@ class Asked:
         return replace(verdict, label=label, sentence=f"{verdict.sentence.removesuffix('.').removesuffix(verdict.label)}{label}.")
 
     def of_report(self, judged: Judged, name: str) -> dict:
-        """What `analysis.report.report.of_prompt` is told of a prompt that was asked so."""
+        """What `analysis.report.page.of_prompt` is told of a prompt that was asked so."""
         return {"asked": replace(judged, verdict=self.said(judged.verdict)), "example": self.example(), "note": self.note(name)}
 
 

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.kept import KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary
 
 if TYPE_CHECKING:
-    from analysis.adapters import SoftPrompt
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 Metric = Literal["centred", "cosine", "csls", "dot", "euclidean"]
 METRICS = get_args(Metric)

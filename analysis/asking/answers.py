@@ -11,15 +11,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
-
-from analysis.asking.in_front import Adapted
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import LanguageModel
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.asking.in_front import Adapted
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 if TYPE_CHECKING:
-    from analysis.asking.batches import Example
+    from soft_prompt_explorer.analysis.asking.batches import Example
 
 BATCH_SIZE = 16
 MORE_TOKENS = 8  # than the longest answer wanted are written before an answer counts as over
@@ -50,7 +49,7 @@ def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Re
     """
     if not len(table):
         raise InputError(f"The task {task.name} has no examples to be scored on; give it some.")
-    from analysis.tasks.scoring import correct
+    from soft_prompt_explorer.analysis.tasks.scoring import correct
 
     answer = _choose_labels if task.labels else _follow_text if task.scored_by == "exact match" else _write_text
     answered = answer(subject, task, table, report)
@@ -66,7 +65,7 @@ def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens:
     ------
     InputError
     """
-    from analysis.asking.batches import check_lengths, encode
+    from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
 
     model, tokenizer = language_model
     table = task.examples("held-out").head(limit)
@@ -80,7 +79,7 @@ def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens:
 
 
 def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
-    from analysis.asking.batches import Example, encode
+    from soft_prompt_explorer.analysis.asking.batches import Example, encode
 
     labels = [tuple(subject.tokenizer(label, add_special_tokens=False).input_ids) for label in task.labels]
     # What is read before a label's last token; labels of one token share it, so a text then needs one row.
@@ -112,7 +111,7 @@ def _followed(encoded: list[Example]) -> list[Example]:
 
 def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
     """Greedy writing in one forward pass: as far as each next token is the wanted one, what was read is what would have been written."""
-    from analysis.asking.batches import encode
+    from soft_prompt_explorer.analysis.asking.batches import encode
 
     tokenizer = subject.tokenizer
     encoded = encode(tokenizer, table["text"], table["target"], begun=subject.begun)
@@ -133,7 +132,7 @@ def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repo
 
 
 def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
-    from analysis.asking.batches import encode
+    from soft_prompt_explorer.analysis.asking.batches import encode
 
     examples = encode(subject.tokenizer, table["text"], table["target"], begun=subject.begun)
     losses = np.empty(len(table))
@@ -207,8 +206,7 @@ def _line_ends(tokenizer) -> list[int]:
 def _log_probabilities(examples, subject: Adapted, report: Report) -> Iterator[tuple[int, np.ndarray]]:
     """Each example's index and the log-probabilities at its answer positions, (length of the answer, V) float32."""
     import torch
-
-    from analysis.asking.batches import answer_logits, check_lengths
+    from soft_prompt_explorer.analysis.asking.batches import answer_logits, check_lengths
 
     model = subject.model
     check_lengths(examples, subject.virtual_tokens + subject.prefix, model.config)

@@ -13,14 +13,13 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import nearest, unit_rows
-from analysis.prompts.null import DRAWS, null_of
-from analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import DRAWS, null_of
+from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
+from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 
 COLUMNS = ["prompt_a", "prompt_b", "pooled_cosine", "mean_cosine", "matched_cosine", "cka", "principal_angle_mean", "z", "against"]
 MEASURES = COLUMNS[2:-1]

@@ -9,21 +9,20 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter, SoftPrompt
-from analysis.behaviour.interventions import INTERVENTIONS, WHOLE, row_label
-from analysis.behaviour.verdict import Judged
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.core.words import p_value, printable, shown, signed
-from analysis.loras.spectra import health, spectra
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.clusters import find_clusters, is_echo, is_real, may_be_echo
-from analysis.prompts.direction import table_of, task_direction
-from analysis.prompts.neighbours import neighbours
-from analysis.prompts.readings import SHAPES, VERDICTS, readings
-from analysis.prompts.similarity import matched, similarity
-from analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
+from soft_prompt_explorer.analysis.behaviour.verdict import Judged
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import p_value, printable, shown, signed
+from soft_prompt_explorer.analysis.loras.ranks import health, spectra
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_echo, is_real, may_be_echo
+from soft_prompt_explorer.analysis.prompts.directions import table_of, task_direction
+from soft_prompt_explorer.analysis.prompts.likeness import matched, similarity
+from soft_prompt_explorer.analysis.prompts.search import neighbours
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, VERDICTS, readings
 
 TOP_K = 5
 DIRECTION_WORDS = 10
@@ -38,8 +37,8 @@ class PromptReport:
 
     Attributes
     ----------
-    tokens : a row a virtual token: those of `analysis.prompts.readings.readings`, and words, its `TOP_K` nearest with their scores, as text.
-    direction : of `analysis.prompts.direction.direction`; None where nothing is known to have moved.
+    tokens : a row a virtual token: those of `analysis.prompts.verdicts.readings`, and words, its `TOP_K` nearest with their scores, as text.
+    direction : of `analysis.prompts.directions.direction`; None where nothing is known to have moved.
     asked : None where the model was not asked.
     example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
     """
@@ -54,7 +53,7 @@ class PromptReport:
 
 @dataclass(frozen=True, eq=False)
 class LoraReport:
-    """What the page says of one LoRA: the tables of `analysis.loras.spectra.spectra` and `health`."""
+    """What the page says of one LoRA: the tables of `analysis.loras.ranks.spectra` and `health`."""
 
     adapter: LoraAdapter
     spectra: pd.DataFrame
@@ -132,7 +131,9 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
             clusters = find_clusters(prompts, vocabulary, report=report).clusters
         except InputError as error:  # too few tokens, or too many
             no_clusters = str(error)
-    template = environment.from_string(resources.files("analysis.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    template = environment.from_string(
+        resources.files("soft_prompt_explorer.analysis.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
     return template.render(
         title=f"What can be read in {_text(_name(parts[0])) if len(parts) == 1 else 'these adapters'}",
         prompts=[part for part in parts if isinstance(part, PromptReport)],

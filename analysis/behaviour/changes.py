@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.direction import TaskDirection
-from analysis.prompts.neighbours import allowed_tokens, nearest, unit_rows
-from analysis.prompts.readings import displacements
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.directions import TaskDirection
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
 DRAWS = 5  # of each control that is drawn at random: an interval of its own, and not most of the time
 PATH = (0.25, 0.5, 0.75, 1.25, 1.5)  # t of P⁰ + t (P − P⁰)

@@ -11,12 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-
-from analysis.core.errors import InputError, ModelError
-from analysis.core.words import listed, printable
-from analysis.models.names import ModelFiles, resolve_model
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import prepared_folder
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.words import listed, printable
+from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import prepared_folder
 
 PIECES_TOLD = 8
 WORDS_TOLD = 6

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import nearest
-from analysis.prompts.null import null_of, p_as_word, read_words
-from analysis.prompts.starts import mark_of
-from analysis.prompts.twins import MADE
-from analysis.prompts.untrained import untrained
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.never_trained import untrained
+from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word, read_words
+from soft_prompt_explorer.analysis.prompts.search import nearest
+from soft_prompt_explorer.analysis.prompts.starts import mark_of
+from soft_prompt_explorer.analysis.prompts.twins import MADE
 
 START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
 COLUMNS = [

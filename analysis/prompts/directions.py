@@ -13,15 +13,14 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.typed_words import word_ids
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import unit_rows
-from analysis.prompts.null import null_of, p_values, uniform_draws
-from analysis.prompts.readings import LEVEL, displacements
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.words import word_ids
+from soft_prompt_explorer.analysis.prompts.null import null_of, p_values, uniform_draws
+from soft_prompt_explorer.analysis.prompts.search import unit_rows
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, displacements
 
 COLUMNS = [
     "rank",
@@ -165,7 +164,7 @@ def task_direction(
     Parameters
     ----------
     prompts : with initial values, all as wide as the vocabulary.
-    words : the task's label or target words; see `analysis.models.typed_words.word_ids`.
+    words : the task's label or target words; see `analysis.models.words.word_ids`.
     twins : prompts of the same settings trained on answers dealt out anew (see `analysis.prompts.twins`).
 
     Raises

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.adapters.soft_prompt import DRAWN_TO_WORDS
-from analysis.asking.in_front import with_prompt
-from analysis.asking.scores import score, score_bare
-from analysis.behaviour.interventions import discretised
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.models.weights import LanguageModel
-from analysis.prompts.readings import LEVEL, readings
-from analysis.tasks.task import Task
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from soft_prompt_explorer.analysis.asking.in_front import with_prompt
+from soft_prompt_explorer.analysis.asking.scores import score, score_bare
+from soft_prompt_explorer.analysis.behaviour.changes import discretised
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, readings
+from soft_prompt_explorer.analysis.tasks.task import Task
 
 COLUMNS = [
     "prompt",

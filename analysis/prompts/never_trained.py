@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from analysis.adapters import SoftPrompt
-from analysis.models.embedded import EMBEDDED_MODEL
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.starts import mark_of
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.starts import mark_of
 
 NEVER_TRAINED, LOOKS_UNTOUCHED = "never trained", "looks like an untouched random start"
 LEVEL = 0.01  # of the untouched starts are missed

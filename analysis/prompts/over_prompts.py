@@ -17,14 +17,13 @@ from functools import cached_property
 import faiss
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import SoftPrompt
-from analysis.core.errors import InputError
-from analysis.core.kept import KeptArrays
-from analysis.core.progress import Report, no_report
-from analysis.models.vocabulary import Vocabulary
-from analysis.prompts.neighbours import allowed_tokens, nearest, unit_rows
-from analysis.prompts.null import p_values
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.null import p_values
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
 
 COLUMNS = ["rank", "prompt", "position", "score", "p_chance", "nearest_token", "q_chance", "form", "z", "started_there"]
 EXACT_UP_TO = 1_000_000
@@ -87,7 +86,7 @@ class TokenIndex:
 
         Parameters
         ----------
-        forms : the token ids that the word is, with a space before it and without (`analysis.models.typed_words.forms`); each is searched.
+        forms : the token ids that the word is, with a space before it and without (`analysis.models.words.forms`); each is searched.
 
         Returns
         -------

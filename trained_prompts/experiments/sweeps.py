@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pandas as pd
-
-from analysis.core.errors import InputError
-from analysis.core.progress import Report, no_report
-from analysis.models.weights import load_model
-from trained_prompts.runs import recorded as runs
-from trained_prompts.runs import store
-from trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
+from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 Engine = Literal["loky", "dask", "ray"]
 AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary

@@ -11,11 +11,10 @@ import re
 
 import numpy as np
 import pandas as pd
-
-from analysis.adapters import LoraAdapter
-from analysis.adapters.lora import LoraFactors
-from analysis.core.errors import AdapterError, InputError
-from analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
 
 COLUMNS = [
     "module",
