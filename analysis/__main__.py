@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from soft_prompt_explorer.analysis.command_line import (
     Format,
     FormatOption,
@@ -89,6 +90,7 @@ def neighbours(
     """The nearest vocabulary words of each virtual token, exactly."""
     check_out(out)
     import pandas as pd
+
     from soft_prompt_explorer.analysis.prompts.search import neighbours as nearest_words
 
     options = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
@@ -109,6 +111,7 @@ def readings(
     """A verdict for each virtual token: is its nearest word real, chance, or an echo of the initialisation?"""
     check_out(out)
     import pandas as pd
+
     from soft_prompt_explorer.analysis.prompts.verdicts import readings as verdicts
 
     with progress_bar() as report:
@@ -271,6 +274,7 @@ def behaviour(
     """What the model does with the prompt changed: does the reading explain the behaviour? The verdict goes to standard error."""
     check_out(out)
     import pandas as pd
+
     from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
     from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked

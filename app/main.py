@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
+
 from soft_prompt_explorer.app.pages import GALLERY, PAGES
 from soft_prompt_explorer.app.server.background import begin_page
 

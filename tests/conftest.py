@@ -72,6 +72,7 @@ def embedded_vocabulary():
 def embedded_map(embedded_vocabulary):
     """The map of the embedded vocabulary, made and kept: minutes on a slow machine, once, whichever of the tests' processes comes first."""
     from filelock import FileLock
+
     from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
 
     with FileLock(str(embedded_vocabulary.cache) + ".tests-lock"):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking import scores
 from soft_prompt_explorer.analysis.behaviour import asked
@@ -25,8 +27,6 @@ from soft_prompt_explorer.trained_prompts.experiments import comparison, kept_be
 from soft_prompt_explorer.trained_prompts.experiments import trades as trade
 from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 from soft_prompt_explorer.trained_prompts.runs import store
-
-from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from tests.conftest import REPOSITORY
 
 README = REPOSITORY / "README.md"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
 from soft_prompt_explorer.analysis.core.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+
     from soft_prompt_explorer.analysis.behaviour.templates import Asked
     from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.tasks.task import Task
@@ -368,12 +370,13 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
 
 
 def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder: Path | None) -> pd.DataFrame:
+    from tqdm import tqdm
+
     from soft_prompt_explorer.analysis.core.folders import runs_folder
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.runs import recorded as runs
     from soft_prompt_explorer.trained_prompts.runs import store
     from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
-    from tqdm import tqdm
 
     store.check_name(name, folder)
     with progress_bar() as report:

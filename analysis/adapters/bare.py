@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Entry

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import regex
+
 from soft_prompt_explorer.analysis.adapters import experts, textual_inversion
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import Opened

@@ -6,6 +6,7 @@ import tokenize
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_file, starts_with
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 

@@ -6,6 +6,7 @@ A folder that this project trained holds `initial.safetensors` beside them: the 
 from __future__ import annotations
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters import lora_names
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.opening import CONFIG, INITIAL, Opened

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_count, check_file
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_FILE = 16 * 2**30  # bytes; the LoRA of a model of 400 billion parameters at rank 64 takes a third of it

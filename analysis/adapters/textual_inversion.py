@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors

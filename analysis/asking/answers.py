@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.asking.in_front import Adapted
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
@@ -206,6 +207,7 @@ def _line_ends(tokenizer) -> list[int]:
 def _log_probabilities(examples, subject: Adapted, report: Report) -> Iterator[tuple[int, np.ndarray]]:
     """Each example's index and the log-probabilities at its answer positions, (length of the answer, V) float32."""
     import torch
+
     from soft_prompt_explorer.analysis.asking.batches import answer_logits, check_lengths
 
     model = subject.model

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 

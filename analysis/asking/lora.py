@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.soft_prompt import check_task_type
 from soft_prompt_explorer.analysis.core.errors import InputError
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.asking.answers import predictions
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
 from soft_prompt_explorer.analysis.core.progress import Report, no_report

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
 from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS

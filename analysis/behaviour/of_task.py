@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import pandas as pd
 import torch
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
 from soft_prompt_explorer.analysis.asking.answers import MORE_TOKENS, predictions, write

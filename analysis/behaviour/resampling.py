@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.behaviour.changes import SEED
 
 RESAMPLES = 2_000

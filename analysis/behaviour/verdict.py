@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, norm
+
 from soft_prompt_explorer.analysis.behaviour.asked import to_be_ranked
 from soft_prompt_explorer.analysis.behaviour.changes import (
     DIRECTION_ALONE,

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 
 APP_NAME = "soft-prompt-explorer"

@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError

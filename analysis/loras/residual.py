@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.core.errors import InputError

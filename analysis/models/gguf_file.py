@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.core.words import printable
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.core.words import printable
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import ModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
 from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays

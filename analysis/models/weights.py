@@ -301,6 +301,7 @@ def _unpacked_part(kind, gguf: Path, **options):
 def _whole_hub_folder(name: str, report: Report) -> Path:
     """The person's Hugging Face snapshot of a model, with all its weights; fetched only where it is not whole."""
     import huggingface_hub
+
     from soft_prompt_explorer.analysis.models import hub
 
     folder = hub.whole_snapshot(name)

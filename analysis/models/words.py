@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.words import listed, printable
 from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model

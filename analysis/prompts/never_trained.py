@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary

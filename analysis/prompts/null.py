@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary

@@ -17,6 +17,7 @@ from functools import cached_property
 import faiss
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays

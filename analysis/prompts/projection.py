@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 Metric = Literal["centred", "cosine", "csls", "dot", "euclidean"]
-METRICS = get_args(Metric)
+METRICS: dict[Metric, str] = {
+    "centred": "Cosine after the vocabulary's mean is taken off (the default: plain cosine mostly measures the common direction).",
+    "cosine": "Plain cosine.",
+    "csls": "Centred cosine, less how crowded the neighbourhoods of both are; the first time takes about half a minute.",
+    "dot": "Dot product: favours long rows.",
+    "euclidean": "Minus the distance: favours rows of the token's own length.",
+}
 COLUMNS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 QUERIES_AT_A_TIME = 128

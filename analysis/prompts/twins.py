@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 PATTERN = "twin-*.safetensors"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.progress import Report, no_report

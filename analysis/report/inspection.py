@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_TENSORS
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, SPLIT_SEED, Task, checked_template

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 
 RESAMPLES, SEED = 2_000, 20260101  # of the bootstrap

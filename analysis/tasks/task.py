@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_TEMPLATE
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import printable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+
 from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, PART_ALONE, PART_OUT, REST_ALONE, TWIN, WHOLE, row_label
 from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
 

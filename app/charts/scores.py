@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+
 from soft_prompt_explorer.app.charts.theme import ABOVE, BLUE, GREY, MARGIN, ORANGE, drawn, marks_of, shortened
 
 TRADE_MARKS = {"score": ("the vectors", BLUE, "circle", "solid"), "words_score": ("their words in their place", ORANGE, "square", "dash")}

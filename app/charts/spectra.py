@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
+
 from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN
 
 

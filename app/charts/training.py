@@ -6,6 +6,7 @@ import html
 
 import pandas as pd
 import plotly.graph_objects as go
+
 from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, VERDICT_MARKS, VERMILION
 
 # Runs beside another: told by colour and by dash, and named in the legend.

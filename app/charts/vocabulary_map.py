@@ -7,6 +7,7 @@ import html
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+
 from soft_prompt_explorer.app.charts.theme import BLUE_LIGHT, GREY, MARGIN, ORANGE, UNGROUPED, VERDICT_MARKS, VERMILION, drawn, marks_of
 
 

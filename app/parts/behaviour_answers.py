@@ -1,6 +1,7 @@
 """Answers to one input, side by side: with the prompt, with what stands in its place, and without."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.of_task import side_by_side
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.app.parts import widgets

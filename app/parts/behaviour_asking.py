@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
 from soft_prompt_explorer.analysis.core.errors import InputError

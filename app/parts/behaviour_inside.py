@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.inside import attention, logit_lens
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_echo, is_real

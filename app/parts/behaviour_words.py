@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.verbalisation import by_task, says, verbalise
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters import load_lora as read_lora
 from soft_prompt_explorer.app.server import at_hand

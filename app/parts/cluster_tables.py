@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.selections import numbers_in, remember

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_STEPS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report

@@ -1,6 +1,7 @@
 """A LoRA beside another one: how alike the spaces are in which they change the model."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.loras.subspaces import against, subspace_similarity
 from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking.scores import compare_lora

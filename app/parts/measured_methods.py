@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL

@@ -1,6 +1,7 @@
 """A measure on the page Measures."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.report.measures import Measure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError
 from soft_prompt_explorer.analysis.models import hub

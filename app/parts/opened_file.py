@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.upload import label
 from soft_prompt_explorer.analysis.core.errors import InputError

@@ -1,6 +1,7 @@
 """What papers published of the methods, drawn apart from what was measured here."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.app.charts.methods import published_scores
 from soft_prompt_explorer.app.parts import widgets

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.asking import scores as evaluation
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL

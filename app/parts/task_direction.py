@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.models.words import told, typed_words, word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction, points_beyond_twins
 from soft_prompt_explorer.analysis.prompts.twins import twins_of

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.search import neighbours

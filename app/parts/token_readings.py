@@ -5,6 +5,7 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.core.errors import InputError

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_is_made, vocabulary_map

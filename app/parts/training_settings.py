@@ -1,6 +1,7 @@
 """The settings of a training, what it will take, and the button that queues it."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL

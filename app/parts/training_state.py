@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.app.pages import NEIGHBOURS, SPECTRA, TRAIN
 from soft_prompt_explorer.app.parts import widgets

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.prompts.likeness import remarkable
 from soft_prompt_explorer.app.charts.similarity import against_chance

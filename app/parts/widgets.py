@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core import export
 from soft_prompt_explorer.analysis.core.errors import InputError

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.folders import GALLERY, file_state, runs_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary, vocabulary_state

@@ -14,11 +14,12 @@ from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.app.server.text import plain
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
 AT_ONCE = 4  # a person who changes a setting leaves the old computation behind; the new one need not wait for it

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object

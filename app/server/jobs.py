@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError

@@ -1,6 +1,7 @@
 """Does the reading explain the behaviour? A prompt changed in every way, what the model makes of it inside, whether it can say it, and answers side by side."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS

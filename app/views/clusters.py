@@ -4,6 +4,7 @@ from typing import get_args
 
 import pandas as pd
 import streamlit as st
+
 from soft_prompt_explorer.analysis.prompts.clusters import Method, Space, find_clusters
 from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS
 from soft_prompt_explorer.analysis.prompts.verdicts import readings

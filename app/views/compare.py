@@ -1,6 +1,7 @@
 """Prompt against prompt: two side by side, token by token, and every pair of many."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, matched, matrix, remarkable, similarity, tree
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.charts.similarity import similarity_matrix

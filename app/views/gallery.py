@@ -1,6 +1,7 @@
 """Every prompt found, and the way to open one's own."""
 
 import streamlit as st
+
 from soft_prompt_explorer.app.charts.scores import score_gains
 from soft_prompt_explorer.app.pages import NEIGHBOURS, OPEN
 from soft_prompt_explorer.app.parts import choosing, widgets

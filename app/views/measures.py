@@ -1,6 +1,7 @@
 """Every measure that the explorer shows, from the records of `analysis.report.measures`."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND, MEASURES
 from soft_prompt_explorer.app.parts.measures import show_measure
 

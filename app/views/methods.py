@@ -1,6 +1,7 @@
 """Every way to adapt a model, on the same examples: what each gives and what it costs, measured here and as papers published it."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.comparisons import offer_to_run

@@ -1,6 +1,7 @@
 """What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.prompts.search import METRICS, neighbours
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
@@ -21,13 +22,6 @@ from soft_prompt_explorer.app.parts.token_readings import (
 from soft_prompt_explorer.app.server.background import computed
 
 SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
-METRIC_HELP = {
-    "centred": "Cosine after the vocabulary's mean is taken off (the default: plain cosine mostly measures the common direction).",
-    "cosine": "Plain cosine.",
-    "csls": "Centred cosine, less how crowded the neighbourhoods of both are; the first time takes about half a minute.",
-    "dot": "Dot product: favours long rows.",
-    "euclidean": "Minus the distance: favours rows of the token's own length.",
-}
 
 st.title("Nearest words")
 keys = choosing.prompt_keys()
@@ -47,7 +41,7 @@ key = columns[0].selectbox(
 if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
     st.session_state["last_prompt"] = st.query_params["prompt"] = key
 metric = columns[1].selectbox(
-    "Metric", METRICS, key="metric", bind="query-params", help="  \n".join(f"**{name}**: {text}" for name, text in METRIC_HELP.items())
+    "Metric", list(METRICS), key="metric", bind="query-params", help="  \n".join(f"**{name}**: {text}" for name, text in METRICS.items())
 )
 top_k = columns[2].slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
 with st.expander("Filters and vocabulary", icon=":material/tune:"):

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.upload import MAX_BYTES, load_uploaded
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -13,7 +15,6 @@ from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.opened_file import offer, show_content, show_kept, show_receipt
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders, allowed_path
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "

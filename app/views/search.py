@@ -1,6 +1,7 @@
 """Which virtual tokens, in whose prompts, resemble this one, or this word, more than chance allows."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.core.words import listed, shown
 from soft_prompt_explorer.analysis.models.names import is_at_hand
 from soft_prompt_explorer.analysis.models.words import forms

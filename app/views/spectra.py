@@ -1,6 +1,7 @@
 """What a LoRA really uses of its ranks: spectra by layer, health, one module, another LoRA beside it, its base weights, and a smaller copy."""
 
 import streamlit as st
+
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_beside import show_other

@@ -1,6 +1,7 @@
 """Train by one of five methods and watch it: the loss, the score, the time left, the virtual tokens as they move and what their words are worth."""
 
 import streamlit as st
+
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.training_settings import choose
 from soft_prompt_explorer.app.parts.training_state import list_others, list_unfinished, watch

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
 
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
 from tests.conftest import REPOSITORY
 
 GIGABYTE = 2**30

@@ -22,6 +22,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.report.inspection import describe
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
 from soft_prompt_explorer.analysis.report.inspection import inspect
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
 from soft_prompt_explorer.analysis.loras.ranks import singular_vectors
-
 from tests.analysis.test_spectra import gaussian, lora_file
 
 

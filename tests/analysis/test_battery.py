@@ -6,13 +6,13 @@ at most 7 %. The tests of the first version are asked the same questions beside 
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.directions import WordsTest, task_direction, unit_displacements
 from soft_prompt_explorer.analysis.prompts.null import covariance, null_of, p_as_word, p_values, read_words
 from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 
 DRAWS = 1_000

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS, Examples, behaviour, lacks
 from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, INTERVENTIONS, interventions

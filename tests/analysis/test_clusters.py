@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.null import normal_draws
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest
-
 from tests.conftest import EMBEDDED
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, load_adapter
 from soft_prompt_explorer.analysis.report.inspection import inspect
-
 from tests.conftest import REPOSITORY
 
 CORPUS = REPOSITORY.parent / "shared" / "corpus"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.words import word_ids

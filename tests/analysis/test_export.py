@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import to_csv, to_json, to_markdown, to_parquet, write_table
-
 from tests.conftest import names_in
 
 AWKWARD = [" word", "слово", "中文", 'quote " and, comma', "😀", "", "NaN", "null", "ﷺ", "don't"]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from soft_prompt_explorer.analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
 
+from soft_prompt_explorer.analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
 from tests.conftest import REPOSITORY, names_in
 
 

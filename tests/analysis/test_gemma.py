@@ -5,13 +5,13 @@ import importlib.metadata
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.models import gemma
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, GEMMA_PACKAGE, gemma_gguf
 from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, model_sha256, prepared_folder
-
 from tests.analysis.test_folders import files_limited_to
 from tests.conftest import embedding_rows, names_in
 

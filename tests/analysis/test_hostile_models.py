@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 from soft_prompt_explorer.analysis.models.tokenizer_file import read_tokenizer
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, load_tokenizer
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-
 from tests.conftest import REPOSITORY
 
 MANY = 300

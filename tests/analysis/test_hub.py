@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models import hub as hub_models
 from soft_prompt_explorer.analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
-
 from tests.analysis.test_kept import MUTATIONS, flip_a_bit
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
 from soft_prompt_explorer.analysis.behaviour.inside import ATTENTION_COLUMNS, LENS_COLUMNS, attention, hidden_states, layers_of, logit_lens
 from soft_prompt_explorer.analysis.behaviour.verbalisation import (
     AFTER,
@@ -19,8 +21,6 @@ from soft_prompt_explorer.analysis.behaviour.verbalisation import (
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
-
 from tests.conftest import random_llama
 
 DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capitals": "Name the capital of a country."}

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.report.inspection import inspect, receipt
-
 from tests.conftest import EMBEDDED
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+
 from soft_prompt_explorer.analysis.core import folders, kept
 from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays, KeptFiles
 from soft_prompt_explorer.analysis.loras.base_weights import base_svd
@@ -27,7 +28,6 @@ from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.projection import map_is_made, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.search import csls_crowding
-
 from tests.analysis.test_folders import files_limited_to
 from tests.analysis.test_readings import prompt_of
 from tests.analysis.test_spectra import gaussian, lora_file

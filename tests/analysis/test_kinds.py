@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
@@ -287,6 +288,7 @@ def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path,
 
 def test_a_classifiers_lora_is_put_into_no_causal_model(tmp_path, llama_folder, own_cache):
     from peft import LoraConfig
+
     from soft_prompt_explorer.analysis.asking.lora import applied
 
     LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]).save_pretrained(tmp_path)

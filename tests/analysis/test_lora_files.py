@@ -19,9 +19,10 @@ from peft import (
     get_peft_model,
 )
 from safetensors.torch import load_file, save_file
+from torch import nn
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, load_adapter
 from soft_prompt_explorer.analysis.report.inspection import inspect, modules
-from torch import nn
 
 LINEAR = ["q_proj", "v_proj"]
 

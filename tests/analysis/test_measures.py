@@ -1,7 +1,6 @@
 """The records behind the page Measures and docs/measures.md."""
 
 from soft_prompt_explorer.analysis.report.measures import GROUPS, MEASURES, measures_markdown
-
 from tests.conftest import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "measures.md"

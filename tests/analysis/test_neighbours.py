@@ -7,10 +7,10 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.search import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
-
 from tests.conftest import EMBEDDED
 
 WIDTH = 24

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as reference
+from tqdm.auto import tqdm
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts import projection
 from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
-from tqdm.auto import tqdm
-
 from tests.conftest import names_in
 
 

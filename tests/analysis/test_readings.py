@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 from scipy.stats import false_discovery_control, kstest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
-
 from tests.conftest import EMBEDDED
 
 

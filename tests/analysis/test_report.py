@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
 from soft_prompt_explorer.analysis.behaviour.asked import behaviour
 from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
@@ -21,7 +22,6 @@ from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
-
 from tests.analysis.test_behaviour import moved, word, world
 from tests.conftest import EMBEDDED
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.residual import COLUMNS, residual_directions
-
 from tests.analysis.test_spectra import gaussian, lora_file
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.linalg import subspace_angles
 from scipy.optimize import linear_sum_assignment
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.likeness import (
     CHANCE_COLUMNS,
@@ -22,7 +23,6 @@ from soft_prompt_explorer.analysis.prompts.likeness import (
 )
 from soft_prompt_explorer.analysis.prompts.null import normal_draws
 from soft_prompt_explorer.analysis.prompts.search import nearest
-
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 
 FIVE = [measure for measure in MEASURES if measure != "z"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.loras.ranks import (

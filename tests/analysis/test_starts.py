@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import AdapterError, SoftPrompt, distinct_paths, load_adapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
@@ -17,7 +18,6 @@ from soft_prompt_explorer.analysis.models.weights import load_tokenizer
 from soft_prompt_explorer.analysis.prompts.starts import mark_of, plain_verdict, split_from, start_from_config
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.inspection import inspect
-
 from tests.conftest import random_llama
 
 TEXT = "the cat sat on the naïve mat"

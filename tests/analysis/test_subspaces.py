@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.subspaces import COLUMNS, against, subspace_similarity
-
 from tests.analysis.test_spectra import gaussian, lora_file
 
 

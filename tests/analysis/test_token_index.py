@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
@@ -11,7 +12,6 @@ from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models.words import forms
 from soft_prompt_explorer.analysis.prompts.over_prompts import COLUMNS, token_index
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, unit_rows
-
 from tests.analysis.test_readings import made_vocabulary, prompt_of
 from tests.conftest import names_in
 

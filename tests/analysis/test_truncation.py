@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
-
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.conftest import random_llama
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, Source, load_adapter
 from soft_prompt_explorer.analysis.prompts.never_trained import LOOKS_UNTOUCHED, NEVER_TRAINED, untrained
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial

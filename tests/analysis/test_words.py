@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.words import forms, told, typed_words, word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction
-
 from tests.analysis.test_direction import drifted
 from tests.analysis.test_readings import made_vocabulary
 from tests.conftest import EMBEDDED

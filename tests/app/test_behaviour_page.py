@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.behaviour import of_task as asking
 from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
@@ -18,8 +20,6 @@ from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from streamlit.testing.v1 import AppTest
-
 from tests.app.driving import driver_of, settled
 from tests.conftest import PATIENCE, wait_until
 from tests.trained_prompts.conftest import trained

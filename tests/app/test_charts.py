@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.app.charts.scores import readability_trade, reliability, score_gains
 from soft_prompt_explorer.app.charts.spectra import layer_map
 from soft_prompt_explorer.app.charts.theme import drawn

@@ -3,7 +3,6 @@
 import ast
 
 from soft_prompt_explorer.app.pages import PAGES
-
 from tests.conftest import REPOSITORY
 
 APP = REPOSITORY / "app"

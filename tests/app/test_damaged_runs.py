@@ -1,9 +1,9 @@
 """Every page draws beside run folders that each have one thing wrong; the lists name what they leave out."""
 
 import pytest
-from soft_prompt_explorer.trained_prompts.runs import store
 from streamlit.testing.v1 import AppTest
 
+from soft_prompt_explorer.trained_prompts.runs import store
 from tests.app.driving import driver_of, settled
 from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
 

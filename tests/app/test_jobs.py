@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -20,7 +21,6 @@ from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-
 from tests.conftest import REPOSITORY, wait_until
 
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models import weights as models
 from soft_prompt_explorer.app.server.allowed import VARIABLE
-from streamlit.testing.v1 import AppTest
-
 from tests.app.driving import driver_of, settled
 from tests.conftest import REPOSITORY
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.app.charts.methods import (
@@ -27,8 +29,6 @@ from soft_prompt_explorer.trained_prompts.experiments.comparison import (
 )
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from streamlit.testing.v1 import AppTest
-
 from tests.app.driving import driver_of, settled
 from tests.trained_prompts.conftest import trained
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.adapters import load_lora, load_soft_prompt
 from soft_prompt_explorer.analysis.asking.scores import compare_lora
 from soft_prompt_explorer.analysis.prompts.null import null_of
@@ -13,8 +15,6 @@ from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
-from streamlit.testing.v1 import AppTest
-
 from tests.analysis.test_spectra import gaussian, lora_file
 from tests.app.driving import driver_of, settled
 from tests.conftest import EMBEDDED, random_llama

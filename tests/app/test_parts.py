@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.measures import MEASURES
@@ -12,8 +14,6 @@ from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 from soft_prompt_explorer.app.parts.training_state import settings_in_words
 from soft_prompt_explorer.app.server.jobs import Progress
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from streamlit.testing.v1 import AppTest
-
 from tests.conftest import PATIENCE
 
 

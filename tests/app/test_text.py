@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.app.server.text import WORD_JOINER, plain
-
 from tests.app.driving import driver_of, settled
 
 HOSTILE = (

@@ -1,6 +1,8 @@
 """The page Train through Streamlit's own test driver, and what it says of a run before it starts."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
+
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
@@ -8,8 +10,6 @@ from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from streamlit.testing.v1 import AppTest
-
 from tests.app.driving import driver_of
 from tests.conftest import wait_until
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
@@ -27,8 +29,6 @@ from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from tqdm import tqdm
-
 from tests.benchmarks.measure import median_and_range, take_turns, text_table
 
 TOKENS, MANY, FEW = 400, 2000, 20

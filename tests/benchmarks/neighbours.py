@@ -23,10 +23,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary, load_vocabulary
-from soft_prompt_explorer.analysis.prompts.search import nearest
 from tqdm import tqdm
 
+from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.search import nearest
 from tests.benchmarks.measure import median_and_range, memory_now, peak_memory, ratio, take_turns, text_table
 
 VECTORS, TOP_K = 100, 10

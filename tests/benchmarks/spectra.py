@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.loras.base_weights import base_svd, intruder_dimensions
 from soft_prompt_explorer.analysis.loras.ranks import measures, singular_values
-
 from tests.benchmarks.measure import median_and_range, once, ratio, take_turns, text_table
 
 MODULES, SIDE, RANK, ROUNDS = 64, 4096, 16, 5

@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import numpy as np
-from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from tqdm import tqdm
 
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, text_table
 
 MODEL = EMBEDDED_MODEL
@@ -135,9 +135,10 @@ def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
 
 def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     """One Trainer in a thread of its own, which waits at the end of each block for the next."""
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
     from soft_prompt_explorer.analysis.asking.in_front import Adapted
     from soft_prompt_explorer.analysis.tasks.finding import get_task
-    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     model, tokenizer = _their_model(method, seed)
     table = get_task("sentiment").examples("train")
@@ -193,6 +194,7 @@ def _their_model(method: str, seed: int) -> tuple:
     """PEFT's model with the initial values that ours starts from, and the tokenizer."""
     import torch
     from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
+
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.training.initial import initial_values
@@ -269,6 +271,7 @@ def _held(processes: int, prompts: int) -> int:
 def _hold(prompts: int, seed: int) -> None:
     """Two steps of each of so many runs, in turn; then the memory held by this process whenever it is asked for."""
     import psutil
+
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.training.trainer import train
 

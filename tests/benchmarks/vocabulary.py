@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.names import resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-
 from tests.benchmarks.measure import median_and_range, ratio, take_turns, text_table
 
 ROUNDS = 5

@@ -12,8 +12,8 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
-from soft_prompt_explorer.analysis.core.folders import GALLERY
 
+from soft_prompt_explorer.analysis.core.folders import GALLERY
 from tests.browser.conftest import PATHS, window
 from tests.conftest import REPOSITORY, wait_until
 

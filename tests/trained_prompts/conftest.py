@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 
 PROMPT, LORA = "sentiment-words-1", "sentiment-lora-2"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.asking.in_front import with_prompt
 from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS, behaviour
@@ -22,7 +23,6 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores
 

@@ -2,9 +2,9 @@ import json
 
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.asking.scores import CALIBRATION_COLUMNS, COLUMNS
 from soft_prompt_explorer.trained_prompts.runs.store import list_runs
-
 from tests.conftest import Outcome
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.asking.answers import check_held_out, predictions
 from soft_prompt_explorer.analysis.asking.in_front import bare as bare_model
 from soft_prompt_explorer.analysis.asking.in_front import with_prompt
@@ -29,7 +30,6 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_runs import ABSURD
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from rouge_score.rouge_scorer import RougeScorer
+
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.asking.answers import predictions, write
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking.lora import applied

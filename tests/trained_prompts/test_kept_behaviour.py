@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.behaviour.kept import FILE
 from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
@@ -18,7 +19,6 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-
 from tests.trained_prompts.conftest import trained
 
 

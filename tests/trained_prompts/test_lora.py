@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking.lora import applied, applied_weights

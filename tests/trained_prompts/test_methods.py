@@ -7,6 +7,8 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM, DynamicCache
+
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
 from soft_prompt_explorer.analysis.asking.in_front import in_peft, with_prefix, with_prompt
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -17,8 +19,6 @@ from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recor
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.methods import learner
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from transformers import AutoModelForCausalLM, DynamicCache
-
 from tests.conftest import random_llama, saved
 from tests.trained_prompts.conftest import trained
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.asking.answers import predictions, write
 from soft_prompt_explorer.analysis.asking.in_front import bare
 from soft_prompt_explorer.analysis.models.weights import LanguageModel

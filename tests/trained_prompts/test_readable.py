@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
@@ -12,7 +13,6 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_trainer import plain_loss
 

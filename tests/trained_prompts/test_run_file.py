@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.runs import store
-
 from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
 
 

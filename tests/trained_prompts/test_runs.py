@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -26,7 +27,6 @@ from soft_prompt_explorer.trained_prompts.runs.recording import Recording, check
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
-
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_evaluation import label_scores

@@ -7,6 +7,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import bootstrap
 from sklearn.metrics import f1_score
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS, calibration_bins, calibration_error, lower_cased, scores, with_typos
 

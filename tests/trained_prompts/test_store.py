@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
@@ -23,7 +24,6 @@ from soft_prompt_explorer.trained_prompts.runs.card import command_of
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.conftest import trained
 

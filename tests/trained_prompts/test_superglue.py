@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks import superglue
 from soft_prompt_explorer.analysis.tasks.scoring import scores
 from soft_prompt_explorer.analysis.tasks.superglue import from_hub, superglue_task, superglue_tasks
-
 from tests.conftest import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared" / "superglue"

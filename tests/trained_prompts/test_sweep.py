@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.trained_prompts.experiments.sweeps import AXES, grid, sweep
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-
 from tests.conftest import REPOSITORY, names_in
 from tests.trained_prompts.test_runs import absurd, config, language_model, one_thread, own_file
 

@@ -4,11 +4,11 @@ import re
 
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks.finding import get_task, tasks_table
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import VALIDATION
-
 from tests.conftest import REPOSITORY
 
 # Examples to learn from and held out, and digests of the held-out texts and of all texts with their answers: a split never changes.

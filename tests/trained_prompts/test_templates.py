@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.asking.answers import predictions
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked, together
@@ -20,7 +21,6 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.card import command_of
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_command_line import command as training_command
 

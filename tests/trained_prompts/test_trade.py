@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.asking.scores import evaluate
 from soft_prompt_explorer.analysis.behaviour.changes import discretised
@@ -12,7 +13,6 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.trained_prompts.experiments.trades import COLUMNS, trade
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-
 from tests.trained_prompts.conftest import trained
 from tests.trained_prompts.test_readable import nearest_token
 

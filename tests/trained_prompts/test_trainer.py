@@ -12,6 +12,9 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
 from soft_prompt_explorer.analysis.asking.batches import answer_logits, encode, like_length_batches
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
@@ -19,8 +22,6 @@ from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_mod
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 
 @pytest.fixture

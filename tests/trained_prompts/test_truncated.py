@@ -1,13 +1,13 @@
 """The score of a smaller copy is that of its files."""
 
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.asking.scores import compare_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.truncation import truncate
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
-
 from tests.analysis.test_truncation import tiny_lora
 
 __all__ = ["tiny_lora"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.directions import points_beyond_twins
@@ -15,7 +16,6 @@ from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour, twi
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.trainer import targets, train
-
 from tests.trained_prompts.conftest import trained
 
 FORMAT_ALONE = {

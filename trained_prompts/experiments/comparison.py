@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.asking.answers import check_held_out
 from soft_prompt_explorer.analysis.asking.batches import TooLongError
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+
 from soft_prompt_explorer.analysis.asking.batches import Example, check_lengths
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, keys_and_values, with_prefix
 from soft_prompt_explorer.analysis.models.weights import LanguageModel

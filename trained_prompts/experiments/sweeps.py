@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import load_model

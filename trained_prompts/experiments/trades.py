@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.asking.in_front import with_prompt

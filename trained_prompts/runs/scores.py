@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, with_lora, with_prefix, with_prompt
 from soft_prompt_explorer.analysis.asking.scores import evaluate_all
 from soft_prompt_explorer.analysis.core.progress import Report, no_report

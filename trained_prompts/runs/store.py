@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.adapters import load_adapter, run_file, upload
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS

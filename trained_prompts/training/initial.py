@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig

@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from soft_prompt_explorer.analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
 from soft_prompt_explorer.analysis.asking.lora import injected, learning_as_found
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
 from torch.nn.utils import parametrize
+
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary

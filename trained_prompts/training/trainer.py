@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
@@ -167,6 +168,7 @@ class _Run:
     def optimise(self) -> Iterator[tuple[int, float, float, float]]:
         """(step, loss before its update, learning rate, seconds) of every step, each after its update."""
         import torch
+
         from soft_prompt_explorer.analysis.asking.batches import answer_logits, like_length_batches
 
         config, learning = self._config, self._learning
