@@ -10,6 +10,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, check_task_type
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.notebook import Shown
 
 MAX_AXES = 5  # a convolution over three
 MAX_PRODUCT = 2**24  # values of A where it is a product of two, which may be far larger than both
@@ -108,7 +109,7 @@ class LoraFactors:
 
 
 @dataclass(frozen=True, eq=False)
-class LoraAdapter:
+class LoraAdapter(Shown):
     """A LoRA as read from a file.
 
     Attributes

@@ -11,6 +11,7 @@ import numpy as np
 
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.notebook import Shown
 
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
@@ -51,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class SoftPrompt:
+class SoftPrompt(Shown):
     """A soft prompt: n learned vectors in the space of a model's input embeddings.
 
     Attributes

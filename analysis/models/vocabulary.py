@@ -24,6 +24,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.core.errors import ModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
 from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays
+from soft_prompt_explorer.analysis.core.notebook import Shown
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.gguf_file import MAX_ROWS, GgufFile
@@ -45,7 +46,7 @@ _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<\|reserved_\w*\|>|<unused_row_
 
 
 @dataclass(frozen=True, eq=False)
-class Vocabulary:
+class Vocabulary(Shown):
     """A model's tokens and their input embeddings, in the space where soft prompts live.
 
     Attributes

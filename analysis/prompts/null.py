@@ -161,9 +161,17 @@ def common_directions(vocabulary: Vocabulary, sigma: np.ndarray) -> np.ndarray:
 
 def null_of(vocabulary: Vocabulary, *, report: Report = no_report) -> Null:
     """The null of a vocabulary, drawn once and kept in its cache: some ten seconds for 50,000 words on two cores."""
+    return Null(**_kept(vocabulary).get(lambda: vars(_drawn(vocabulary, report))))
+
+
+def is_drawn(vocabulary: Vocabulary) -> bool:
+    """Whether the null of a vocabulary lies in the cache."""
+    return _kept(vocabulary).read() is not None
+
+
+def _kept(vocabulary: Vocabulary) -> KeptArrays:
     shapes = {"draws": (DRAWS, vocabulary.width), "drawn": (DRAWS,), "uniform": (DRAWS,), "tightness": (DRAWS,)}
-    kept = KeptArrays(vocabulary.cache, "null", _VERSION, shapes=shapes)
-    return Null(**kept.get(lambda: vars(_drawn(vocabulary, report))))
+    return KeptArrays(vocabulary.cache, "null", _VERSION, shapes=shapes)
 
 
 def normal_draws(vocabulary: Vocabulary, count: int, seed: int, *, report: Report = no_report) -> np.ndarray:

@@ -125,7 +125,7 @@ def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
         return {"path": printable(str(path)), "notes": str(error)}
 
 
-def _vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
+def vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
     """The vocabulary that a prompt is read against by default, if no network is needed for it and the widths agree."""
     named = prompt.base_model or EMBEDDED_MODEL
     if named in EMBEDDED_ALIASES:
@@ -144,7 +144,7 @@ def _vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
 def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]:
     norms = prompt.norms
     if prompt.kind == "soft_prompt":
-        vocabulary = vocabulary or _vocabulary_at_hand(prompt)
+        vocabulary = vocabulary or vocabulary_at_hand(prompt)
         if vocabulary is not None:
             prompt = start_from_config(prompt, vocabulary)
     notes = list(prompt.notes)
