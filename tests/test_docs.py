@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.main import get_command
 
 from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
+from soft_prompt_explorer.__main__ import app as spe
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking import scores
 from soft_prompt_explorer.analysis.behaviour import asked
@@ -119,9 +121,9 @@ def command_lines(path: Path) -> Iterator[tuple[str | None, list[str]]]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_line_that_a_page_shows_is_one_that_can_be_given(path):
-    known = list(commands())
+    known = [*commands(), *((None, name, command) for name, command in get_command(spe).commands.items())]
     for room, words in command_lines(path):
-        called = [command for where, name, command in known if name == words[0] and room in (None, where)]
+        called = [command for where, name, command in known if (where, name) == (room, words[0])]
         assert called, f"{path.name} shows {words}"
         options = {option for command in called for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word for word in words if word.startswith("--")} <= options, f"{path.name} shows {words}"
