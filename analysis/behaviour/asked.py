@@ -175,12 +175,15 @@ def lacks(
     return any(to_be_ranked(row) and pd.isna(row["rank_p"]) for row in table.to_dict("records"))
 
 
-def _place_of(each: Intervention) -> tuple[str, int, float]:
-    return each.name, -1 if each.position is None else each.position, -1.0 if each.amount is None else each.amount
+def _place_of(each: Intervention) -> tuple[str, int, float, int]:
+    """What tells a row from the others, the number of draws among it: with another twin the row of the twins is another."""
+    position, amount = (-1 if each.position is None else each.position), (-1.0 if each.amount is None else each.amount)
+    return each.name, position, amount, len(each.prompts)
 
 
-def _place(row) -> tuple[str, int, float]:
-    return row.intervention, -1 if pd.isna(row.position) else int(row.position), -1.0 if pd.isna(row.amount) else float(row.amount)
+def _place(row) -> tuple[str, int, float, int]:
+    position, amount = (-1 if pd.isna(row.position) else int(row.position)), (-1.0 if pd.isna(row.amount) else float(row.amount))
+    return row.intervention, position, amount, int(row.draws)
 
 
 def to_be_ranked(row: dict[str, object]) -> bool:
