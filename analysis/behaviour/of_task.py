@@ -80,7 +80,7 @@ def behaviour_on(
     Examples
     --------
     >>> import soft_prompt_explorer as spe
-    >>> table = spe.behaviour(spe.load_adapter(spe.GALLERY / "number-words-words-1"), "number-words", limit=4)
+    >>> table = spe.behaviour(spe.load_adapter(spe.GALLERY / "number-words-random-3"), "number-words", limit=2)
     >>> table["intervention"].head(3).tolist()
     ['whole prompt', 'no prompt', 'initial values']
     """

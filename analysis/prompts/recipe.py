@@ -17,7 +17,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.null import UNMOVED, null_of
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
@@ -145,8 +145,12 @@ def recipe_of(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report: 
     usual = bands.measures(ids)[1]
     for tokens in np.split(np.arange(len(ids)), np.cumsum([len(prompt) for prompt in prompts])[:-1]):
         some = tokens[floor[tokens]]
-        if len(some):
-            alone[some] *= max(1.0, COLLAPSED * _root_mean_square(usual[some]) / max(_root_mean_square(alone[some]), np.finfo(float).tiny))
+        least = COLLAPSED * _root_mean_square(usual[some]) if len(some) else 0.0
+        found = _root_mean_square(alone[some]) if len(some) else 0.0
+        if found <= UNMOVED * least:  # in one point: nothing tells which token was how far off
+            alone[some] = least
+        elif found < least:
+            alone[some] *= least / found
     return Recipe(bands, pool, ids, words, start, about, common, alone)
 
 

@@ -104,7 +104,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
-from soft_prompt_explorer.trained_prompts.experiments import sweep
+from soft_prompt_explorer.trained_prompts.experiments import sweeps
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 runs.CHECKPOINT_SECONDS = -1.0
@@ -118,7 +118,7 @@ def record(config, name, **options):
         yield recording, step
 
 runs.record = record
-sweep.sweep(sweep.grid(TrainingConfig(**eval(os.environ["CONFIG"])), {"tokens": [2, 3], "seed": [0, 1]}), Path(sys.argv[1]))
+sweeps.sweep(sweeps.grid(TrainingConfig(**eval(os.environ["CONFIG"])), {"tokens": [2, 3], "seed": [0, 1]}), Path(sys.argv[1]))
 """
 
 
