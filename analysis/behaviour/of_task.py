@@ -26,7 +26,7 @@ from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.directions import TaskDirection, task_direction, unit_displacements
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
-from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.prompts.verdicts import moved_along_a_word, readings
 from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
 from soft_prompt_explorer.analysis.tasks.task import Task
 
@@ -149,7 +149,10 @@ def _other_directions(task: Task, vocabulary: Vocabulary) -> np.ndarray:
     """The task directions of the prompts that ship for this model and were trained on other tasks, (k, d)."""
     directions = []
     for folder in sorted(path.parent for path in GALLERY.glob("*/run.json")):
-        run = read_description(folder)
+        try:
+            run = read_description(folder)
+        except InputError:  # left out, as everywhere
+            continue
         if (run["config"]["method"], run["model"]["name"]) == ("prompt-tuning", vocabulary.model) and run["config"]["task"] != task.name:
             directions.append(unit_displacements([load_soft_prompt(folder)], vocabulary).mean(axis=0))
     return np.array(directions).reshape(-1, vocabulary.width)
@@ -177,15 +180,15 @@ def judged(
             table,
             direction=direction,
             vocabulary=vocabulary,
-            twins_learned=_learned(twins, vocabulary),
+            twins_moved=_moved(twins, vocabulary),
             scored=_scored(prompt, task, table),
         ),
     )
 
 
-def _learned(twins: Sequence[SoftPrompt], vocabulary: Vocabulary) -> int | None:
-    """The largest number of tokens that are called learned in a twin; None without one."""
-    return max((int(readings(twin, vocabulary)["verdict"].str.startswith("learned").sum()) for twin in twins), default=None)
+def _moved(twins: Sequence[SoftPrompt], vocabulary: Vocabulary) -> int | None:
+    """The largest number of tokens of a twin that moved along a word, which would be called learned in a prompt; None without a twin."""
+    return max((int(moved_along_a_word(readings(twin, vocabulary)).sum()) for twin in twins), default=None)
 
 
 def _scored(prompt: SoftPrompt, task: Task, table: pd.DataFrame) -> str | None:

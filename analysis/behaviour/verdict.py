@@ -105,7 +105,7 @@ def judge(
     *,
     direction: TaskDirection | None = None,
     vocabulary: Vocabulary | None = None,
-    twins_learned: int | None = None,
+    twins_moved: int | None = None,
     scored: str | None = None,
 ) -> Verdict:
     """What the tests of one prompt come to.
@@ -115,7 +115,7 @@ def judge(
     read : of `analysis.prompts.verdicts.readings`.
     table : of `behaviour`.
     direction, vocabulary : the task direction with the task's words tested, and what it was scored against; None where no initial values are known.
-    twins_learned : the largest number of tokens called learned in a twin; None where no twin is at hand.
+    twins_moved : the largest number of tokens that moved along a word in a twin; None where no twin is at hand.
     scored : what the prompt scored on more examples than these, in words, where that is known.
     """
     rows = table.drop_duplicates("intervention").set_index("intervention")
@@ -125,7 +125,7 @@ def judge(
     effect = bool(better and not format_only)
     points, as_format, p_words = _pointed(direction)
     # As the words of the direction, a token's word may be the form of an answer, and is none that can be read where a twin has as many, or none is at hand.
-    learned = twins_learned is not None and int(read["verdict"].str.startswith("learned").sum()) > twins_learned
+    learned = twins_moved is not None and int(read["verdict"].str.startswith("learned").sum()) > twins_moved
     p_tokens = float(false_discovery_control(read["p_learned"].dropna(), method="bh").min()) if learned else 1.0
     claims = _claims(rows, named=bool(read["verdict"].str.startswith(("learned", "near a word")).any()), known=known)
     holds = _holm(claims)

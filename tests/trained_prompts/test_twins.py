@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour.of_task import _moved, judged
+from soft_prompt_explorer.analysis.behaviour.verdict import judge
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.directions import points_beyond_twins
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
@@ -84,6 +86,21 @@ def test_no_token_of_a_twin_is_called_learned_and_few_move_along_a_word(embedded
                 moved.append(moved_along_a_word(read).any())
     assert len(moved) >= 21
     assert np.mean(moved) <= 0.1
+
+
+def test_a_twin_whose_token_moved_along_a_word_counts_against_a_prompt_of_which_one_did(embedded_vocabulary):
+    """As much as the twin has is nothing that can be read; one token more is."""
+    prompt = load_soft_prompt(store.adapter_path("plural-words-1"))
+    task, table = kept_behaviour.task_of("plural-words-1"), kept_behaviour.kept("plural-words-1")
+    own = twins_of([prompt])
+    moved = max(moved_along_a_word(readings(twin, embedded_vocabulary)).sum() for twin in own)
+    assert moved == 1
+    found = judged(prompt, embedded_vocabulary, task, table)
+    for tokens, readable in ((1, False), (2, True)):
+        read = found.read.copy()
+        read.loc[: tokens - 1, "verdict"], read.loc[: tokens - 1, "p_learned"] = "learned", 0.001
+        with_twins = {"direction": found.direction, "vocabulary": embedded_vocabulary, "twins_moved": _moved(own, embedded_vocabulary)}
+        assert judge(read, table, **with_twins).readable == readable
 
 
 def test_two_twins_that_both_name_the_answers_are_not_read_beyond_each_other(embedded_vocabulary):
