@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from importlib import resources
 from typing import Annotated
 
 import typer
@@ -43,7 +43,8 @@ def dashboard(
         return
     from streamlit.web import cli
 
-    sys.argv = ["streamlit", "run", str(Path(__file__).parent / "app" / "serve.py"), "--server.port", str(port)]
+    page = resources.files("soft_prompt_explorer.app") / "serve.py"  # beside this folder in a clone, within it where it is installed
+    sys.argv = ["streamlit", "run", str(page), "--server.port", str(port)]
     raise SystemExit(cli.main())
 
 

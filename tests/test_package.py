@@ -1,18 +1,20 @@
 """What is installed: one import name, two commands, nothing else; and the verbs' examples say what they answer."""
 
 import doctest
+import http.client
 import inspect
 import os
 import subprocess
 import sys
 import tomllib
 import venv
-from pathlib import Path
 
+import psutil
 import pytest
 
 import soft_prompt_explorer as spe
-from tests.conftest import REPOSITORY
+from tests.browser.conftest import free_port
+from tests.conftest import PATIENCE, REPOSITORY, wait_until
 
 VERBS = sorted(set(spe.__all__) - {"GALLERY", "TrainingConfig"})
 
@@ -78,6 +80,25 @@ def test_a_wheel_in_an_empty_environment_brings_one_name_and_reads_a_file(tmp_pa
         "table = spe.readings(spe.load_adapter(spe.GALLERY / 'plural-words-1'), spe.load_vocabulary('smollm2-135m'))\n"
         "assert len(table) == 10",
     )  # fmt: skip
-    assert Path(
-        done(bin_folder / "python", "-c", "import soft_prompt_explorer.app as app; print(app.__path__[0])").strip(), "serve.py"
-    ).is_file()
+    served = subprocess.Popen([bin_folder / "spe", "--port", str(port := free_port())], cwd=empty, env=environment)
+    try:  # with the settings that lie beside the page, wherever it is started
+        wait_until(lambda: status_for(port, "localhost") == 200)
+        assert status_for(port, "evil.example") == 403
+        assert {connection.laddr.ip for connection in psutil.Process(served.pid).net_connections() if connection.status == "LISTEN"} == {
+            "127.0.0.1"
+        }
+    finally:
+        served.terminate()
+        served.wait(timeout=PATIENCE)
+
+
+def status_for(port: int, host: str) -> int | None:
+    """What the dashboard answers to a request for this name; None where nothing listens yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", "/_stcore/health", headers={"Host": host})
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()

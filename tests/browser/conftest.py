@@ -80,7 +80,7 @@ def served(log: Path, **environment: str) -> Iterator[str]:
     """The address of a dashboard that runs as long as the block, what it writes in a file."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app/serve.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "soft_prompt_explorer", "--port", str(port)]
     with log.open("w") as file:
         server = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=file, stderr=file)
         try:
