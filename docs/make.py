@@ -73,6 +73,8 @@ def rewritten(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
+    from soft_prompt_explorer.analysis.report.measures import measures_markdown
+
     for (page, name), make in tables().items():
         path = DOCS / page
         text = path.read_text(encoding="utf-8")
@@ -80,6 +82,7 @@ def main() -> None:
         if new != text:
             path.write_text(new, encoding="utf-8")
             print(f"{page}: {name}")
+    (DOCS / "measures.md").write_text(measures_markdown(), encoding="utf-8")
 
 
 def _around(text: str, name: str) -> tuple[str, str, str]:

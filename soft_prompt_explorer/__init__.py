@@ -80,7 +80,7 @@ def __getattr__(name: str):
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PLACES[name]
-    if name.startswith("load_"):
+    if name in ("load_adapter", "load_vocabulary"):
         import_module(f"{__name__}.analysis.report.notebook")  # from then on what is loaded shows itself in a notebook
     return getattr(import_module(f"{__name__}.{module}"), attribute)
 

@@ -138,15 +138,22 @@ def recipe_of(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report: 
     """The recipe of the tokens of these prompts, in their order."""
     bands = Bands(vocabulary)
     pool = null_of(vocabulary, report=report).draws.astype(np.float64) - vocabulary.mean
-    parts = [_known(prompt, vocabulary) if prompt.initial is not None else _unknown(prompt, vocabulary) for prompt in prompts]
+    rows = [(prompt.embeddings if prompt.initial is None else prompt.initial).astype(np.float64) for prompt in prompts]
+    begins = np.cumsum([len(each) for each in rows])[:-1]
+    as_words = np.split(_are_words(np.concatenate(rows), vocabulary), begins)
+    parts = [
+        (_known if prompt.initial is not None else _unknown)(prompt, each, are_words, vocabulary)
+        for prompt, each, are_words in zip(prompts, rows, as_words, strict=True)
+    ]
     like, start, about, common, alone, floor = (np.concatenate(each) for each in zip(*parts, strict=True))
     ids = nearest(like, vocabulary, top_k=1)[0][:, 0]
-    words = start.any(axis=1) & _are_words(start, ids, vocabulary)
+    words = start.any(axis=1) & np.concatenate(as_words)
     usual = bands.measures(ids)[1]
-    for tokens in np.split(np.arange(len(ids)), np.cumsum([len(prompt) for prompt in prompts])[:-1]):
+    for tokens in np.split(np.arange(len(ids)), begins):
         some = tokens[floor[tokens]]
-        least = COLLAPSED * _root_mean_square(usual[some]) if len(some) else 0.0
-        found = _root_mean_square(alone[some]) if len(some) else 0.0
+        if not len(some):
+            continue
+        least, found = COLLAPSED * _root_mean_square(usual[some]), _root_mean_square(alone[some])
         if found <= UNMOVED * least:  # in one point: nothing tells which token was how far off
             alone[some] = least
         elif found < least:
@@ -158,17 +165,18 @@ def _root_mean_square(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-def _are_words(rows: np.ndarray, ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Which rows are those of these words, (n,) bool."""
+def _are_words(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Which rows are those of words, (n,) bool."""
+    ids = nearest(rows, vocabulary, top_k=1)[0][:, 0]
     return np.linalg.norm(rows - vocabulary.embeddings[ids], axis=1) <= SAME * vocabulary.norms[ids]
 
 
-def _known(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
+def _known(prompt: SoftPrompt, initial: np.ndarray, words: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
     """Of each token: what its word is nearest to, its start, what the prompt's random starts lie about, what its prompt shares, the length of its own, and
     whether that has to be as long as a word's."""
-    initial, moved = prompt.initial.astype(np.float64), displacements(prompt)
+    moved = displacements(prompt)
     common = np.broadcast_to(moved.mean(axis=0), moved.shape)
-    about, random = np.zeros_like(initial), ~_are_words(initial, nearest(initial, vocabulary, top_k=1)[0][:, 0], vocabulary)
+    about, random = np.zeros_like(initial), ~words
     if random.sum() > 1:
         mean, _, off_zero = _shared(initial[random], vocabulary.mean)
         about[random] = mean * off_zero
@@ -183,10 +191,8 @@ def _shared(rows: np.ndarray, otherwise: np.ndarray) -> tuple[np.ndarray, np.nda
     return mean, alone, bool(n * (mean @ mean) > ABOUT_ZERO * np.square(alone).sum() / max(n - 1, 1))
 
 
-def _unknown(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
+def _unknown(prompt: SoftPrompt, rows: np.ndarray, words: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, ...]:
     """The same as `_known`, where the start is unknown. A token that is a word as it stands has that word for its start."""
-    rows = prompt.embeddings.astype(np.float64)
-    words = _are_words(rows, nearest(rows, vocabulary, top_k=1)[0][:, 0], vocabulary)
     common, alone, off_zero = _shared(rows, vocabulary.mean)
     floor = off_zero and np.median(prompt.norms) >= vocabulary.median_norm / 2
     like = np.where(words[:, None], rows, vocabulary.mean + rows - common)

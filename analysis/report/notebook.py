@@ -1,6 +1,6 @@
 """What a prompt, a LoRA and a vocabulary say of themselves in a notebook: what it is, its words, and how many tokens have which verdict.
 
-Importing this module is what makes them do so; the package does it with its first verb.
+Importing this module is what makes them do so; the package does it when one is loaded.
 """
 
 from __future__ import annotations
@@ -46,17 +46,16 @@ def of_prompt(prompt: SoftPrompt) -> str:
         return head + "<p>Its words are told once the vocabulary of its model is at hand.</p>"
     try:
         known = start_from_config(prompt, vocabulary)
-        if not is_drawn(vocabulary):
-            table = start_and_now(known, vocabulary)
-            return head + _table(
-                ["token", "nearest word", "score"], [[r.position, shown(r.nearest_token), f"{r.score:.2f}"] for r in table.itertuples()]
-            )
-        table = readings(known, vocabulary)
+        table = (readings if is_drawn(vocabulary) else start_and_now)(known, vocabulary)
     except InputError as error:
         return head + f"<p>{_cell(error)}</p>"
-    counts = ", ".join(f"{count} {_cell(verdict)}" for verdict, count in table["verdict"].value_counts().items())
-    rows = [[r.position, shown(r.nearest_token), f"{r.score:.2f}", r.verdict] for r in table.itertuples()]
-    return f"{head}<p>Verdicts: {counts}.</p>{_table(['token', 'nearest word', 'score', 'verdict'], rows)}"
+    told = {"position": "token", "nearest_token": "nearest word", "score": "score", "verdict": "verdict"}
+    if "verdict" in table:
+        counts = ", ".join(f"{count} {_cell(verdict)}" for verdict, count in table["verdict"].value_counts().items())
+        head += f"<p>Verdicts: {counts}.</p>"
+    shorter = table.assign(nearest_token=table["nearest_token"].map(shown), score=table["score"].map("{:.2f}".format))
+    shorter = shorter[[column for column in told if column in table]].rename(columns=told)
+    return head + _table(list(shorter.columns), shorter.astype(object).values.tolist())
 
 
 def of_lora(adapter: LoraAdapter) -> str:
