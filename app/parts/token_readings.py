@@ -69,8 +69,9 @@ def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:
             )
             if read is not None:
                 counts.append(f"{moved_along_a_word(read).sum()} of {len(read)}")
+    twins = "its twin" if len(counts) == 2 else f"its {len(counts) - 1} twins"
     beside = (
-        f"; of its twin trained on shuffled answers {', '.join(counts[1:])}"
+        f"; of {twins} trained on shuffled answers {' and '.join(counts[1:])}"
         if counts[1:]
         else "; no twin trained on shuffled answers is at hand"
     )
