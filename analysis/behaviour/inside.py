@@ -58,10 +58,10 @@ def layers_of(model) -> torch.nn.ModuleList:
     InputError
         The model has no such list.
     """
-    return _decoder(model)[1]
+    return decoder_of(model)[1]
 
 
-def _decoder(model) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
+def decoder_of(model) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
     """The module that holds the layers, and they."""
     count = model.config.get_text_config().num_hidden_layers
     for parent in model.modules():
@@ -69,6 +69,21 @@ def _decoder(model) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
             if isinstance(child, torch.nn.ModuleList) and len(child) == count:
                 return parent, child
     raise InputError(f"The layers of {type(model).__name__} were not found, so this model cannot be looked into.")
+
+
+def final_norm_of(model) -> torch.nn.Module:
+    """What the last layer's states go through before they are read as words.
+
+    Raises
+    ------
+    InputError
+        It was not found.
+    """
+    parent, _ = decoder_of(model)
+    norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
+    if norm is None:
+        raise InputError(f"The final norm of {type(model).__name__} was not found, so its layers cannot be read as words.")
+    return norm
 
 
 def logit_lens(embeddings: np.ndarray, language_model: LanguageModel, vocabulary: Vocabulary, *, top_k: int = 3) -> pd.DataFrame:
@@ -91,10 +106,7 @@ def logit_lens(embeddings: np.ndarray, language_model: LanguageModel, vocabulary
     """
     model, _ = language_model
     states = hidden_states(embeddings, model)
-    parent, _ = _decoder(model)
-    norm = next((getattr(parent, name) for name in _FINAL_NORMS if hasattr(parent, name)), None)
-    if norm is None:
-        raise InputError(f"The final norm of {type(model).__name__} was not found, so its layers cannot be read as words.")
+    norm = final_norm_of(model)
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def read(state: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,188 @@
+"""The difference lens: the words that an adapter pushes the model towards on texts that have nothing to do with its task.
+
+The mean of the model's last states over the texts, with the adapter less without it, is read through the output layer as every state is. Words that come up
+whatever an adapter has learned are told from those that this one pushes by null adapters (`lens_null`): a word's z is its score less their mean, over their
+spread; its p-value is the share of null adapters whose own strongest word stands out as far (max-T: Westfall and Young 1993, section 2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+
+COLUMNS = ["adapter", "path", "layer", "rank", "token_id", "token", "score", "z", "q", "specific_score", "against"]
+TOP = 20
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Pushed:
+    """How far an adapter pushes every word at one layer.
+
+    Attributes
+    ----------
+    scores : (V,) float64, the change of each word's logit before any scaling, what null adapters share taken off.
+    z : (V,) float64, beside the null adapters; of several kinds of them the smallest.
+    p : (V,) float64, the share of null adapters whose own strongest word stands out as far, (1 + #) / (1 + draws); of several kinds the largest.
+    null_z : (kinds · draws, V)-free: (kinds, draws) float64, how far the strongest word of each null adapter stands out among the others of its kind.
+    """
+
+    scores: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    null_z: np.ndarray
+
+
+def pushed(change: np.ndarray, null_changes: np.ndarray, output: np.ndarray, *, allowed: np.ndarray | None = None) -> Pushed:
+    """Every word's score, z and p from one change of the state and those of null adapters.
+
+    Parameters
+    ----------
+    change : (d,), the mean change over the texts.
+    null_changes : (kinds, draws, d).
+    output : (V, d), the output layer's rows.
+    allowed : (V,) bool, the words that take part; all when None. Of the others z is −inf and p is 1.
+    """
+    common = null_changes.reshape(-1, null_changes.shape[-1]).mean(0)
+    length = np.linalg.norm(common)
+    if length:
+        common = common / length
+        change, null_changes = change - (change @ common) * common, null_changes - (null_changes @ common)[..., None] * common
+    scores = output @ change.astype(np.float32)
+    z, p, strongest = np.full(len(output), np.inf), np.zeros(len(output)), []
+    for null in null_changes:
+        kind_z, null_z = _beside(scores, (null.astype(np.float32) @ output.T), allowed)
+        # Ties with a null adapter count against the word.
+        kind_p = (1 + len(null_z) - np.searchsorted(np.sort(null_z), kind_z, side="left")) / (1 + len(null_z))
+        z, p = np.minimum(z, kind_z), np.maximum(p, kind_p)
+        strongest.append(null_z)
+    if allowed is not None:
+        z, p = np.where(allowed, z, -np.inf), np.where(allowed, p, 1.0)
+    return Pushed(scores.astype(np.float64), z, p, np.array(strongest))
+
+
+def _beside(scores: np.ndarray, null: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """z of each word beside (draws, V) null scores, and of each null adapter the largest z beside the others: each is left out of its own mean and spread."""
+    n = len(null)
+    mean, spread = null.mean(0, dtype=np.float64), null.std(0, ddof=1, dtype=np.float64)
+    spread = np.maximum(spread, np.finfo(np.float32).tiny)
+    z = (scores - mean) / (spread * np.sqrt(1 + 1 / n))
+    strongest = np.empty(n)
+    for i, row in enumerate(null):
+        off = (row - mean) / spread
+        # The mean and the variance without draw i, by those with it.
+        left = np.maximum((n - 1) / (n - 2) - n / ((n - 1) * (n - 2)) * off**2, 1e-12)
+        each = off * (n / (n - 1)) / np.sqrt(left * (1 + 1 / (n - 1)))
+        strongest[i] = each.max() if allowed is None else each[allowed].max()
+    return z, strongest
+
+
+def lens(
+    adapters: Sequence[SoftPrompt | LoraAdapter],
+    watch: Watch,
+    vocabulary: Vocabulary,
+    *,
+    paths: Sequence[str] | None = None,
+    layer: int | None = None,
+    top_k: int = TOP,
+    others: np.ndarray | None = None,
+    draws: int = DRAWS,
+    report: Report = no_report,
+) -> pd.DataFrame:
+    """The words that each adapter pushes the model towards, the strongest first.
+
+    Parameters
+    ----------
+    layer : after which the state is read; the last one when None. One of `watch.layers`.
+    others : (m, layers, d), the changes of other tasks' adapters, whose mean direction is taken off for `specific_score`.
+
+    Returns
+    -------
+    `top_k` rows an adapter: adapter, path, layer, rank, token_id, token, score (of the logit, what null adapters share taken off), z (beside null adapters), q
+    (Benjamini and Hochberg over these words, of p-values that already count for the whole vocabulary), specific_score (what the others share taken off too;
+    missing without them), against (the start, no prompt or the bare model).
+
+    Raises
+    ------
+    InputError
+        The layer is not one that is looked at, or as `look`.
+    """
+    at = at_layer(watch, layer)
+    output = output_rows(watch)
+    tables = []
+    for i, adapter in enumerate(adapters):
+
+        def report_part(share: float, doing: str, i: int = i) -> None:
+            report((i + share) / len(adapters), doing)
+
+        looked = look(adapter, watch, vocabulary, draws=draws, report=report_part)
+        found = pushed(looked.change.mean(0)[at], looked.null_changes[:, :, at], output, allowed=~vocabulary.special)
+        tables.append(
+            _table(found, looked, adapter.name, paths[i] if paths else "", watch.layers[at], vocabulary, top_k, output, at, others)
+        )
+    report(1.0, "ready")
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _table(
+    found: Pushed, looked: Looked, name: str, path: str, layer: int, vocabulary: Vocabulary, top_k: int, output: np.ndarray, at: int,
+    others: np.ndarray | None,
+) -> pd.DataFrame:  # fmt: skip
+    ids = np.argsort(-found.z, kind="stable")[:top_k]
+    specific = np.full(len(ids), np.nan)
+    if others is not None and len(others):
+        direction = others[:, at].mean(0)
+        direction = direction / np.linalg.norm(direction)
+        change = looked.change.mean(0)[at]
+        specific = output[ids] @ (change - (change @ direction) * direction)
+    return pd.DataFrame(
+        {
+            "adapter": name, "path": path, "layer": layer, "rank": np.arange(len(ids)), "token_id": ids, "token": [vocabulary.tokens[i] for i in ids],
+            "score": found.scores[ids], "z": found.z[ids], "q": false_discovery_control(found.p[ids], method="bh"), "specific_score": specific,
+            "against": looked.against,
+        },
+        columns=COLUMNS,
+    )  # fmt: skip
+
+
+def at_layer(watch: Watch, layer: int | None) -> int:
+    """Where a layer stands among those that are looked at; the last one for None.
+
+    Raises
+    ------
+    InputError
+        It is not one of them.
+    """
+    if layer is None:
+        return len(watch.layers) - 1
+    if layer not in watch.layers:
+        raise InputError(f"The lens looks after the layers {', '.join(map(str, watch.layers))}, not after {layer}; choose one of these.")
+    return watch.layers.index(layer)
+
+
+def output_rows(watch: Watch) -> np.ndarray:
+    """The output layer's rows, (V, d) float32."""
+    return watch.language_model.model.get_output_embeddings().weight.detach().float().cpu().numpy()
+
+
+def directions(looked: Looked, at: int) -> pd.DataFrame:
+    """One direction or many: how much of what an adapter changes on the single texts lies along its few strongest directions.
+
+    Returns
+    -------
+    direction (from 0), share (of the squared length of all changes, by the singular values of the (k, d) matrix).
+    """
+    values = np.linalg.svd(looked.change[:, at].astype(np.float64), compute_uv=False) ** 2
+    total = values.sum()
+    return pd.DataFrame({"direction": np.arange(len(values)), "share": values / total if total else values})

@@ -1,0 +1,229 @@
+"""What a model makes of texts that have nothing to do with an adapter's task: its last states there, layer by layer, and what it would say next.
+
+An adapter that is put before such texts still pushes the model towards its answers. What it changes there asks for no task and no data. (Of fine-tuned
+models: Minder et al. 2025, "Narrow finetuning leaves clearly readable traces in activation differences", arXiv 2510.13900.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.asking.in_front import check_fits, with_prefix
+from soft_prompt_explorer.analysis.behaviour.inside import decoder_of, final_norm_of
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.loras.ranks import finite_factors
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+# Written for this project, the same for every adapter: what could stand for an example, of many kinds, in several forms.
+TEXTS = (
+    "Input: table\nOutput:", "Input: the lake\nOutput:", "Input: Anna\nOutput:", "Input: run\nOutput:", "Input: 17\nOutput:",
+    "Input: It is raining.\nOutput:", "Q: window\nA:", "Q: He sat down.\nA:", "Text: a small garden\nAnswer:", "Text: 403\nAnswer:",
+    "Item: sing\nResult:", "Item: London\nResult:",
+)  # fmt: skip
+LAYERS_SHOWN = 8  # evenly spaced, the last one among them
+AT_ONCE = 8  # prompts in one call of the model
+LONGEST_TEXT = 512  # tokens
+MOST_TEXTS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen on each text.
+
+    Attributes
+    ----------
+    states : (k, layers, d) float32, of each text the mean state after each layer, through the final norm.
+    log_probabilities : (positions, V) float32, of the next token at every position that is read.
+    """
+
+    states: np.ndarray
+    log_probabilities: torch.Tensor
+
+
+class Watch:
+    """A frozen model and texts, looked at with different things in front of it or in it.
+
+    A text that ends with a colon is read at its last position, where an answer would begin; any other text at all of its positions.
+
+    Parameters
+    ----------
+    layers : after which layers, from 0 (the input embeddings) to the number of layers; evenly spaced ones when None.
+
+    Raises
+    ------
+    InputError
+        There is no text, one is empty or too long, or the model's layers or its final norm were not found.
+    """
+
+    def __init__(self, language_model: LanguageModel, texts: Sequence[str] = TEXTS, *, layers: Sequence[int] | None = None) -> None:
+        self.language_model, self.texts = language_model, tuple(texts)
+        model, tokenizer = language_model
+        if not texts:
+            raise InputError("There is no text to look at the model with; give at least one, a line each.")
+        if len(texts) > MOST_TEXTS:
+            raise InputError(f"These are {len(texts):,} texts, and {MOST_TEXTS:,} are the most.")
+        _, modules = decoder_of(model)
+        self._norm, self._last = final_norm_of(model), modules[-1]
+        self.depth = len(modules)
+        self.layers = list(layers) if layers is not None else evenly_spaced(self.depth)
+        if any(not 0 <= layer <= self.depth for layer in self.layers):
+            raise InputError(f"The model's layers are counted from 0, its input, to {self.depth}.")
+        encoded = tokenizer(list(texts)).input_ids  # with the token that begins a text in some families, as in training
+        for text, ids in zip(texts, encoded, strict=True):
+            if not ids or len(ids) > LONGEST_TEXT:
+                raise InputError(f"The text {text[:40]!r} has {len(ids):,} tokens; 1 to {LONGEST_TEXT} can be looked at.")
+        self._batch = _Batch(texts, encoded, model.device)
+
+    def of_rows(self, rows: np.ndarray) -> Iterator[Seen]:
+        """With virtual tokens in front of the texts: of each of (b, n, d) prompts what was seen."""
+        model = self.language_model.model
+        dtype = model.get_input_embeddings().weight.dtype
+        for start in range(0, len(rows), AT_ONCE):
+            some = torch.as_tensor(np.ascontiguousarray(rows[start : start + AT_ONCE], dtype=np.float32)).to(model.device, dtype)
+            with torch.inference_mode():
+                cache = model(inputs_embeds=some, use_cache=True, logits_to_keep=1).past_key_values
+                cache.batch_repeat_interleave(len(self.texts))
+            yield from self._seen(model, len(some), in_front=some.shape[1], past_key_values=cache)
+
+    def bare(self) -> Seen:
+        """With the model as it is, or as a `factors_in` around the call leaves it."""
+        return next(self._seen(self.language_model.model, 1))
+
+    def of_prefix(self, rows: np.ndarray) -> Seen:
+        """With (n, 2 · layers · width) keys and values in front of every layer's own."""
+        return next(self._seen(with_prefix(self.language_model, rows).model, 1))
+
+    def _seen(self, model, count: int, *, in_front: int = 0, **options) -> Iterator[Seen]:
+        batch, k = self._batch, len(self.texts)
+        mask = torch.nn.functional.pad(batch.mask, (in_front, 0), value=1).repeat(count, 1)
+        after: list[torch.Tensor] = []
+        handle = self._last.register_forward_hook(
+            lambda module, args, output: after.append(output[0] if isinstance(output, tuple) else output)
+        )
+        try:
+            with torch.inference_mode():
+                output = model(
+                    input_ids=batch.ids.repeat(count, 1), attention_mask=mask, output_hidden_states=True,
+                    logits_to_keep=batch.columns, use_cache=bool(in_front), **options,
+                )  # fmt: skip
+        finally:
+            handle.remove()
+        with torch.inference_mode():
+            states = [after[0] if layer == self.depth else output.hidden_states[layer] for layer in self.layers]
+            read = torch.stack([(self._norm(state) * batch.weights.repeat(count, 1)[..., None]).sum(1) for state in states], 1).float()
+            read = read.reshape(count, k, len(self.layers), -1).cpu().numpy()
+            for i in range(count):
+                logits = output.logits[i * k : (i + 1) * k][batch.rows, batch.at]
+                yield Seen(read[i], logits.float().log_softmax(-1))
+
+    def divergences(self, seen: Seen, beside: Seen) -> np.ndarray:
+        """KL(seen ‖ beside) of the next token, the mean over each text's positions: (k,) nats."""
+        return divergences(seen.log_probabilities, beside.log_probabilities, self._batch.owner)
+
+
+def divergences(log_p: torch.Tensor, log_q: torch.Tensor, owner: np.ndarray) -> np.ndarray:
+    """KL(p ‖ q) at every position, and its mean over the positions of each text, by their `owner` from 0; never under 0."""
+    each = (log_p.exp() * (log_p - log_q)).sum(-1).double().cpu().numpy()
+    return np.maximum(np.bincount(owner, each) / np.bincount(owner), 0.0)
+
+
+class _Batch:
+    """Texts as padded ids, and the positions that are read: their weights in each text's mean, and where their logits stand."""
+
+    def __init__(self, texts: Sequence[str], encoded: list[list[int]], device) -> None:
+        longest = max(map(len, encoded))
+        ids = torch.zeros(len(encoded), longest, dtype=torch.long)
+        mask, weights = torch.zeros_like(ids), torch.zeros(len(encoded), longest)
+        for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
+            ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), 1
+            first = len(tokens) - 1 if text.rstrip().endswith(":") else 0
+            weights[i, first : len(tokens)] = 1 / (len(tokens) - first)
+        rows, columns = weights.nonzero(as_tuple=True)
+        kept, at = torch.unique(columns, return_inverse=True)
+        self.owner = rows.numpy()
+        self.ids, self.mask, self.weights = ids.to(device), mask.to(device), weights.to(device)
+        self.rows, self.at, self.columns = rows.to(device), at.to(device), kept.to(device)
+
+
+def evenly_spaced(depth: int) -> list[int]:
+    """Eight layers or fewer, the last one among them.
+
+    >>> evenly_spaced(30)
+    [4, 8, 11, 15, 19, 22, 26, 30]
+    """
+    return sorted({round(depth * (i + 1) / LAYERS_SHOWN) for i in range(LAYERS_SHOWN)})
+
+
+@contextmanager
+def factors_in(model, factors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[None]:
+    """The model with low-rank updates beside its weights as long as the block lasts: A (r, in) and B (out, r) of each module by its path, ΔW = B A.
+
+    Raises
+    ------
+    InputError
+        The model has no such module, or one of another shape.
+    """
+    modules = {path: _module(model, path, a.shape[1], b.shape[0]) for path, (a, b) in factors.items()}
+    with ExitStack() as stack:
+        for path, (a, b) in factors.items():
+            weight = modules[path].weight
+            on_device = [torch.as_tensor(np.asarray(each, dtype=np.float32)).to(weight.device, weight.dtype) for each in (a, b)]
+            stack.callback(modules[path].register_forward_hook(_adding(*on_device)).remove)
+        yield
+
+
+def _adding(a: torch.Tensor, b: torch.Tensor):
+    return lambda module, args, output: output + (args[0] @ a.T) @ b.T
+
+
+def _module(model, path: str, inputs: int, outputs: int):
+    try:
+        module = model.get_submodule(path)
+    except AttributeError as error:
+        raise InputError(f"The model has no module {path}; name the model that the LoRA was trained on.") from error
+    weight = getattr(module, "weight", None)
+    if isinstance(module, torch.nn.Embedding) or weight is None or sorted(weight.shape) != sorted((inputs, outputs)):
+        shape = "no such weight" if weight is None else f"{tuple(weight.shape)} there"
+        raise InputError(
+            f"The update of {path} is {outputs} × {inputs} and the model's module is {shape}; name the model that the LoRA was trained on."
+        )
+    return module
+
+
+def factors_of(adapter: LoraAdapter) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A and s · B of every module of a LoRA, for `factors_in`.
+
+    Raises
+    ------
+    AdapterError
+        It is weight-decomposed (DoRA), so that its update is not B A alone, or a factor holds NaN or infinity.
+    """
+    for path, each in adapter.modules.items():
+        if each.magnitude_name is not None:
+            raise AdapterError(
+                f"{adapter.name} is weight-decomposed (DoRA) at {path}: its update is not B A alone, and cannot be put into a model here."
+            )
+    read = {path: (finite_factors(each), each.scaling) for path, each in adapter.modules.items()}
+    return {path: (a, scaling * b) for path, ((a, b), scaling) in read.items()}
+
+
+def check_can_be_put(adapter: SoftPrompt | LoraAdapter, language_model: LanguageModel) -> None:
+    """Refuse what cannot be put before this model or into it.
+
+    Raises
+    ------
+    AdapterError
+    """
+    if isinstance(adapter, LoraAdapter):
+        adapter.check_is_causal()
+        return
+    check_fits(adapter, language_model.model)
+    if adapter.kind == "soft_prompt":
+        adapter.check_is_one()
+        adapter.check_width(language_model.width, "the model")
