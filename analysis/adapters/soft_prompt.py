@@ -94,9 +94,21 @@ class SoftPrompt(Shown):
         """(n,) float64, the Euclidean norms of the rows."""
         return np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
 
+    @property
+    def start(self) -> np.ndarray:
+        """(n, d) float32, the values that training started from; they must be known."""
+        assert self.initial is not None
+        return self.initial
+
+    @property
+    def read_from(self) -> Source:
+        """Where it was read from; it must come from a file."""
+        assert self.source is not None
+        return self.source
+
     def at_start(self) -> SoftPrompt:
         """The same prompt before training; its initial values must be known."""
-        return replace(self, embeddings=self.initial)
+        return replace(self, embeddings=self.start)
 
     def split(self) -> list[SoftPrompt]:
         """The prompts that a model receives: one for each part or task, named so, or this one alone.

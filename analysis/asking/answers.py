@@ -82,6 +82,7 @@ def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens:
 def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from soft_prompt_explorer.analysis.asking.batches import Example, encode
 
+    assert task.labels is not None
     labels = [tuple(subject.tokenizer(label, add_special_tokens=False).input_ids) for label in task.labels]
     # What is read before a label's last token; labels of one token share it, so a text then needs one row.
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,8 +93,8 @@ class Adapted:
     begun : whether the prefix is a text that its input goes on with.
     """
 
-    model: object
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     virtual_tokens: int = 0
     prefix: int = 0
     begun: bool = False
@@ -110,8 +110,6 @@ def bare(language_model: LanguageModel) -> Adapted:
 
 def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapted:
     """The model with (n, d) virtual tokens in front of its input."""
-    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
-
     model, tokenizer = language_model
     peft_model = in_peft(model, "prompt-tuning", len(embeddings))
     set_rows(peft_model, embeddings)
@@ -120,8 +118,6 @@ def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapte
 
 def with_prefix(language_model: LanguageModel, rows: np.ndarray) -> Adapted:
     """The model with n keys and values in front of every layer's own, (n, 2 × layers × width of the keys)."""
-    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
-
     model, tokenizer = language_model
     peft_model = in_peft(model, "prefix-tuning", len(rows))
     set_rows(peft_model, rows)
@@ -154,8 +150,6 @@ def check_fits(prompt: SoftPrompt, model) -> None:
     ------
     AdapterError
     """
-    from soft_prompt_explorer.analysis.asking.in_front import prompt_config
-
     prompt.check_is_causal()
     if prompt.kind == "prefix":
         kept = prompt_config("prefix-tuning", len(prompt), model.config)

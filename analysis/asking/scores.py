@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,13 +17,15 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.asking.answers import predictions
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
+
+Ready = Callable[[], AbstractContextManager[Adapted]]  # puts something before a model for as long as a block lasts
 
 COLUMNS = ["prompt", "task", "split", "n", "measure", "score", "low", "high", "loss", "seconds"]
 SCORECARD_COLUMNS = ["prompt", "task", "measure", "value", "low", "high", "n"]
@@ -74,9 +76,9 @@ def compare_with_bare_model(
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
     check_fits(prompt, language_model.model)
-    prompts = [("no prompt", None)]
+    prompts: list[tuple[str, Ready | None]] = [("no prompt", None)]
     if prompt.initial is not None:
-        prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.initial))))
+        prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.start))))
     prompts.append((prompt.name, lambda: nullcontext(adapted(prompt, language_model))))
     return evaluate_all(prompts, task, language_model, limit, report)
 
@@ -87,7 +89,10 @@ def compare_lora(
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
     from soft_prompt_explorer.analysis.asking.lora import applied
 
-    prompts = [("no prompt", None), (name, lambda: with_lora(language_model, applied(language_model.model, folder)))]
+    prompts: list[tuple[str, Ready | None]] = [
+        ("no prompt", None),
+        (name, lambda: with_lora(language_model, applied(language_model.model, folder))),
+    ]
     return evaluate_all(prompts, task, language_model, limit, report)
 
 
@@ -137,7 +142,7 @@ def scorecard_and_calibration(
     plain = [("loss", answered["loss"].mean()), ("calibration error", error)]
     for i, (change, apply) in enumerate(changes.items(), start=1):
         changed = _changed(task, table, apply)
-        again = predictions(subject, task, changed, report=lambda share, doing, i=i: report((i + share) / parts, doing))
+        again = predictions(subject, task, changed, report=part(report, i, parts))
         measured.append(
             scoring.scores(again, task.scored_by).head(1).assign(measure=lambda rows, change=change: rows["measure"] + f", {change}")
         )
@@ -161,7 +166,9 @@ def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> p
     return table.assign(text=[before + change(text) + after for text in inner])
 
 
-def evaluate_all(prompts, task: Task | str, language_model: LanguageModel, limit, report) -> pd.DataFrame:
+def evaluate_all(
+    prompts: Sequence[tuple[str, Ready | None]], task: Task | str, language_model: LanguageModel, limit: int | None, report: Report
+) -> pd.DataFrame:
     task = get_task(task) if isinstance(task, str) else task
     table = task.examples("held-out").head(limit)
     scores = []

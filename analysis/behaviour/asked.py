@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def behaviour(
         return asked[key]
 
     resampling: Resampling | None = None
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
     for each in every:
         place = each.name, each.position, each.amount
@@ -146,7 +147,9 @@ def behaviour(
             rows[0] |= resampling.values(whole, found, BESIDE_NO_PROMPT)
         # A control comes after what it is compared with, or before it.
         for row, (name, position, amount) in zip(rows, results, strict=True):
-            control = (CONTROLS.get(name), position, amount)
+            if name not in CONTROLS:
+                continue
+            control = (CONTROLS[name], position, amount)
             if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
                 row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
         row_made(_table(rows))
@@ -186,7 +189,7 @@ def _place(row) -> tuple[str, int, float, int]:
     return row.intervention, position, amount, int(row.draws)
 
 
-def to_be_ranked(row: dict[str, object]) -> bool:
+def to_be_ranked(row: dict[str, Any]) -> bool:
     """Whether an interval says that a direction matters: only then is there an effect to rank."""
     if row["intervention"] in (DIRECTION_OUT, PART_OUT):
         return row["score_change_high"] < 0

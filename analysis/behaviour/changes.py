@@ -133,8 +133,9 @@ def interventions(
     if twins:
         yield Intervention(TWIN, tuple(float32_rows(twin.embeddings) for twin in twins))
     delta = None if start is None else displacements(prompt)
-    moved = delta is not None and bool(delta.any())
-    if moved and direction is not None:
+    if delta is not None and not delta.any():
+        delta = None
+    if start is not None and delta is not None and direction is not None:
         unit = unit_rows(direction.mean)
         yield from _along(delta, start, unit, rng, out=DIRECTION_OUT, alone=DIRECTION_ALONE)
         if len(direction.word_ids):
@@ -143,7 +144,7 @@ def interventions(
             yield Intervention(PART_OUT, (float32_rows(end - along * part),))
             yield Intervention(PART_ALONE, (float32_rows(start + along * part),))
             yield Intervention(REST_ALONE, (float32_rows(start + along * (unit - part)),))
-    if moved:
+    if start is not None and delta is not None:
         yield from (Intervention("path", (float32_rows(start + t * delta),), amount=t) for t in PATH)
     replacements = {"token at its nearest word": words, "token at its initial value": start, "token at the mean": vocabulary.mean}
     for position in range(len(rows)):
@@ -158,7 +159,7 @@ def interventions(
     whole_words = np.flatnonzero(allowed_tokens(vocabulary, exclude_special=True, whole_words=True))
     drawn = [vocabulary.embeddings[np.sort(rng.choice(whole_words, size=len(rows)))] for _ in range(DRAWS)]
     yield Intervention("random words", tuple(values.astype(np.float32) for values in drawn))
-    if moved:
+    if start is not None and delta is not None:
         _, sizes, principal = np.linalg.svd(delta, full_matrices=False)
         for k in range(min(PRINCIPAL, int((sizes > 0).sum()))):
             yield from _along(

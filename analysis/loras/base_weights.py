@@ -6,6 +6,7 @@ One weight is in memory at a time. Its SVD is computed once and kept, since it i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
 
 
 def _beside_its_weight(
-    adapter: LoraAdapter, module: str, model: str, files: dict[str, Path | torch.Tensor]
+    adapter: LoraAdapter, module: str, model: str, files: Mapping[str, Path | torch.Tensor]
 ) -> tuple[float, float, int | None, float]:
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
     factors, name = adapter.modules[module], f"{module}.weight"
@@ -175,7 +176,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     if index.is_file():
         weight_map = read_json_object(index, ModelError).get("weight_map") or {}
         return {name: folder / Path(file).name for name, file in weight_map.items()}
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="np") as file:
@@ -191,6 +192,8 @@ def _read(source: Path | torch.Tensor, name: str) -> np.ndarray:
 
     if isinstance(source, Path):
         with safe_open(source, framework="pt") as file:  # torch reads bfloat16, numpy does not
-            source = file.get_tensor(name)
-    tensor = source.float().numpy()
+            tensor = file.get_tensor(name)
+    else:
+        tensor = source
+    tensor = tensor.float().numpy()
     return tensor.reshape(len(tensor), -1)

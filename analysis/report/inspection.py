@@ -62,7 +62,7 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
 
 def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
     """The row of `inspect` for an adapter that was read, from `kind` on."""
-    source = adapter.source
+    source = adapter.read_from
     row = {
         "kind": adapter.kind,
         "format": source.format,
@@ -97,7 +97,7 @@ def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
 
 def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
     """What was checked of a file before it was read: rows of check and found."""
-    source = adapter.source
+    source = adapter.read_from
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} × {adapter.width}, every value finite"
     rows = [
         ("format", source.format),

@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.scores import reliability
@@ -43,13 +43,14 @@ def adapted_run(run: pd.Series | None, language_model) -> Iterator[Adapted]:
 
 def measure(cards: list[tuple[str, pd.Series | None, str, str]], limit: int, report: Report) -> list[pd.DataFrame]:
     """The scorecard and the bins of confidence of each (name, run, task, model), one under the other."""
-    measured, loaded = [], (None, None)
+    measured: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    loaded: tuple[str, LanguageModel] | None = None
     for i, (name, run, task, model) in enumerate(cards):
 
         def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
             report((i + share) / len(cards), f"{name}: {doing}")
 
-        if loaded[0] != model:
+        if loaded is None or loaded[0] != model:
             loaded = (model, load_model(model, report=report_part))
         with adapted_run(run, loaded[1]) as subject:
             measured.append(

@@ -90,7 +90,7 @@ def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
     if prompt.initial is not None or not names_start(prompt):
         return prompt
     return _started(
-        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+        prompt.name, prompt.read_from.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
     )
 
 

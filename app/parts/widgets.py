@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -74,7 +76,11 @@ def progress() -> Iterator[Report]:
     """A progress bar that appears once something reports and goes when the block ends."""
     place = st.empty()
     try:
-        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
+
+        def report(share: float, doing: str) -> None:
+            place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
+
+        yield report
     finally:
         place.empty()
 
@@ -91,7 +97,7 @@ def download_buttons(table: pd.DataFrame, name: str) -> None:
             label, mime = _FORMS[form]
             st.download_button(
                 label,
-                data=lambda writer=writer: writer(table),
+                data=partial(writer, table),
                 file_name=f"{file_name(name)}.{form}",
                 mime=mime,
                 on_click="ignore",
@@ -113,7 +119,7 @@ def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool 
     return cells.to_numpy(), column
 
 
-def table_height(rows: int) -> int | str:
+def table_height(rows: int) -> int | Literal["content"]:
     """The height of a table that shows all its rows, up to sixteen of them, and scrolls beyond."""
     return "content" if rows <= 16 else 560
 

@@ -1,5 +1,7 @@
 """What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
+from typing import Any
+
 import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.search import METRICS, neighbours
@@ -62,7 +64,7 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
 if key is None:
     st.info("Pick a prompt to read its nearest words.", icon=":material/info:")
     st.stop()
-filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
+filters: dict[str, Any] = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()

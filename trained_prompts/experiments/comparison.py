@@ -61,7 +61,7 @@ class ComparisonConfig:
     Attributes
     ----------
     steps : of every method that learns, of eight examples each.
-    limit : the first so many held-out examples.
+    limit : the first so many held-out examples; all when None.
     template : how the examples are asked, with `{input}` in it, but where a hand-written prompt asks in its own way; None is the task's own.
     """
 
@@ -69,7 +69,7 @@ class ComparisonConfig:
     model: str = EMBEDDED_MODEL
     steps: int = 150
     seed: int = 0
-    limit: int = 300
+    limit: int | None = 300
     template: str | None = None
 
     @property
@@ -279,7 +279,7 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
                 with recorded(recording, language_model) as subject:
                     scored = _scored(subject, task, table, lambda share, doing: report(0.8 + 0.2 * share, doing))
         runs.forget(name, _folder())
-        last = recording.last
+        last = recording.last_step
         return scored | {"trainable": last.trainable, "seconds_training": last.seconds, "peak_memory": memory.bytes, "seed": training.seed}
 
     return make

@@ -15,13 +15,13 @@ from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
@@ -52,11 +52,12 @@ def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfi
     varied = [axis for axis, values in axes.items() if len(values) > 1]
     cells = {}
     for values in itertools.product(*axes.values()):
-        changes = dict(zip(axes, values, strict=True))
+        changes: dict[str, Any] = dict(zip(axes, values, strict=True))
         label = "-".join(f"{axis.replace('_', '-')}-{changes[axis]}" for axis in varied)
         # α and the learning rate are derived where nobody named them, so they are derived anew for each cell.
-        derived = {"alpha": None} if "rank" in changes and base.alpha == 2.0 * base.rank else {}
-        cells[_name_of(label)] = replace(base, **changes, **derived)
+        if "rank" in changes and base.alpha == 2.0 * base.rank:
+            changes["alpha"] = None
+        cells[_name_of(label)] = replace(base, **changes)
     return cells
 
 
@@ -125,7 +126,7 @@ def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) ->
 
 
 @lru_cache(maxsize=1)
-def _model(name: str) -> tuple:
+def _model(name: str) -> LanguageModel:
     """The frozen model of this process."""
     return load_model(name)
 

@@ -38,7 +38,7 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
     InputError
         There is no such run, it is no run of prompt tuning, or its model or task is not at hand.
     """
-    language_model: tuple = (None, None)
+    loaded: tuple[str, LanguageModel] | None = None
     wanted = [(name, shuffle) for name in names for shuffle in shuffles]
     for i, (name, shuffle) in enumerate(wanted):
 
@@ -49,9 +49,9 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
         if path.is_file():
             continue
         config = twin_config(name, shuffle)
-        if language_model[0] != config.model:
-            language_model = (config.model, load_model(config.model, report=report_part))
-        _train_and_keep(config, path, language_model[1], limit, report_part)
+        if loaded is None or loaded[0] != config.model:
+            loaded = (config.model, load_model(config.model, report=report_part))
+        _train_and_keep(config, path, loaded[1], limit, report_part)
 
 
 def twin_config(name: str, shuffle: int) -> TrainingConfig:
@@ -72,15 +72,15 @@ def twin_config(name: str, shuffle: int) -> TrainingConfig:
 def _train_and_keep(config: TrainingConfig, path: Path, language_model: LanguageModel, limit: int, report: Report) -> None:
     from safetensors.numpy import save
 
-    losses, rows = [], None
+    losses = []
     for step in train(config, language_model=language_model, report=report):
+        assert step.embeddings is not None  # of prompt tuning
         if step.step == 0:
             _check_start(step.embeddings, path.parent)
         else:
             losses.append(step.loss)
             report(0.9 * step.step / step.steps, f"twin {config.shuffled}, step {step.step} of {step.steps}, loss {step.loss:.3f}")
-        rows = step.embeddings
-    kept = rows.astype(np.float16)
+        kept = step.embeddings.astype(np.float16)
     examples = examples_of(config.asked_task(), language_model, limit=limit)
     answers = examples.ask(kept.astype(np.float32), lambda share, doing: report(0.9 + 0.1 * share, doing))
     made = {
