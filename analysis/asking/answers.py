@@ -14,7 +14,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.asking.in_front import Adapted
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.task import Task
 
@@ -138,11 +138,11 @@ def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repor
 
     examples = encode(subject.tokenizer, table["text"], table["target"], begun=subject.begun)
     losses = np.empty(len(table))
-    for index, log_probabilities in _log_probabilities(examples, subject, lambda share, doing: report(share / 3, doing)):
+    for index, log_probabilities in _log_probabilities(examples, subject, part(report, 0, 3)):
         answer = examples[index].answer
         losses[index] = -log_probabilities[np.arange(len(answer)), answer].mean()
     longest = max(len(example.answer) for example in examples) + MORE_TOKENS
-    written = write(subject, table["text"].tolist(), longest, report=lambda share, doing: report((1 + 2 * share) / 3, doing))
+    written = write(subject, table["text"].tolist(), longest, report=part(report, 0.5, 1.5))
     return {"answer": written["answer"].tolist(), "probability": written["probability"].to_numpy(), "loss": losses}
 
 

@@ -132,7 +132,7 @@ def scorecard_and_calibration(
     }
     parts = 1 + len(changes)
     began = time.perf_counter()
-    answered = predictions(subject, task, table, report=lambda share, doing: report(share / parts, doing))
+    answered = predictions(subject, task, table, report=part(report, 0, parts))
     seconds = (time.perf_counter() - began) / len(table)
     measured = [scoring.scores(answered, task.scored_by)]
     if not task.labels and task.scored_by != "rouge":
@@ -173,10 +173,7 @@ def evaluate_all(
     table = task.examples("held-out").head(limit)
     scores = []
     for i, (name, enter) in enumerate(prompts):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(prompts), f"{doing}: {name}")
-
+        report_part = part(report, i, len(prompts), name)
         if enter is None:
             scores.append(score_bare(task, table, language_model, report=report_part))
         else:

@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.asking import scores as evaluation
 from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked
-from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.progress import Report, part
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
@@ -46,10 +46,7 @@ def measure(cards: list[tuple[str, pd.Series | None, str, str]], limit: int, rep
     measured: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     loaded: tuple[str, LanguageModel] | None = None
     for i, (name, run, task, model) in enumerate(cards):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(cards), f"{name}: {doing}")
-
+        report_part = part(report, i, len(cards), name)
         if loaded is None or loaded[0] != model:
             loaded = (model, load_model(model, report=report_part))
         with adapted_run(run, loaded[1]) as subject:

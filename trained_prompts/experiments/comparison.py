@@ -20,7 +20,7 @@ from soft_prompt_explorer.analysis.asking.scores import score
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -116,11 +116,9 @@ def compare(
     for i, (method, what, make) in enumerate(wanted):
         if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED, what + TOO_LONG])).any():
             continue
-
-        def report_part(share: float, doing: str, i: int = i, method: str = method) -> None:
-            report((i + share) / len(wanted), f"{method}: {doing}")
-
-        made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(language_model, report_part)
+        made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(
+            language_model, part(report, i, len(wanted), method)
+        )
         row = pd.DataFrame([made], columns=COLUMNS)
         table = row if not len(table) else pd.concat([table, row], ignore_index=True)
         _keep(config, table)
@@ -277,7 +275,7 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
             else:
                 table = task.examples("held-out").head(config.limit)
                 with recorded(recording, language_model) as subject:
-                    scored = _scored(subject, task, table, lambda share, doing: report(0.8 + 0.2 * share, doing))
+                    scored = _scored(subject, task, table, part(report, 4, 5))
         runs.forget(name, _folder())
         last = recording.last_step
         return scored | {"trainable": last.trainable, "seconds_training": last.seconds, "peak_memory": memory.bytes, "seed": training.seed}

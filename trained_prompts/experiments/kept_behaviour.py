@@ -31,7 +31,7 @@ from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import p_value, signed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
@@ -84,10 +84,7 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
     loaded: tuple[str, LanguageModel] | None = None
     vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(names), f"{name}: {doing}")
-
+        report_part = part(report, i, len(names), name)
         task, model = task_of(name), _model_of(name)
         if vocabulary is None or vocabulary.model != model:
             vocabulary = load_vocabulary(model)

@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour.of_task import examples_of
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
@@ -41,10 +41,7 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
     loaded: tuple[str, LanguageModel] | None = None
     wanted = [(name, shuffle) for name in names for shuffle in shuffles]
     for i, (name, shuffle) in enumerate(wanted):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(wanted), f"{name}: {doing}")
-
+        report_part = part(report, i, len(wanted), name)
         path = store.find(name) / f"twin-{shuffle}.safetensors"
         if path.is_file():
             continue
@@ -82,7 +79,7 @@ def _train_and_keep(config: TrainingConfig, path: Path, language_model: Language
             report(0.9 * step.step / step.steps, f"twin {config.shuffled}, step {step.step} of {step.steps}, loss {step.loss:.3f}")
         kept = step.embeddings.astype(np.float16)
     examples = examples_of(config.asked_task(), language_model, limit=limit)
-    answers = examples.ask(kept.astype(np.float32), lambda share, doing: report(0.9 + 0.1 * share, doing))
+    answers = examples.ask(kept.astype(np.float32), part(report, 9, 10))
     made = {
         "config": config.described(),
         "loss": float(np.mean(losses[-LAST_STEPS:])),
