@@ -12,6 +12,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.notebook import Shown
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
@@ -181,7 +182,8 @@ class SoftPrompt(Shown):
         self.check_is_embeddings()
         if self.width != width:
             raise AdapterError(
-                f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on with --model."
+                f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on",
+                remedy=MODEL,
             )
 
 

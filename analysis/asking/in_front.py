@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
@@ -156,6 +157,6 @@ def check_fits(prompt: SoftPrompt, model) -> None:
         width = 2 * kept.num_layers * kept.token_dim
         if prompt.width != width:
             raise AdapterError(
-                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on with "
-                "--model."
+                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on",
+                remedy=MODEL,
             )

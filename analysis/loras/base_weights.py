@@ -19,6 +19,7 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, 
 from soft_prompt_explorer.analysis.core.folders import cache_folder, read_json_object
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import BASE
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors, ranks_in_use, singular_vectors
 from soft_prompt_explorer.analysis.models.weights import load_model, prepare_model
 
@@ -67,12 +68,13 @@ def _beside_its_weight(
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
     factors, name = adapter.modules[module], f"{module}.weight"
     if name not in files:
-        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on with --base.")
+        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on", remedy=BASE)
     weight = _read(files[name], name)
     if weight.shape != (factors.out_features, factors.in_features):
         raise InputError(
             f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
-            "name the model that it was trained on with --base."
+            "name the model that it was trained on",
+            remedy=BASE,
         )
     return (*compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight))
 

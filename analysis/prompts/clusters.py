@@ -19,6 +19,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import INITIAL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import p_values
 from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
@@ -215,7 +216,8 @@ def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.nd
     prompt.check_width(vocabulary.width, vocabulary.model)
     if space == "displacement" and prompt.initial is None:
         raise InputError(
-            f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them with --initial."
+            f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them",
+            remedy=INITIAL,
         )
     vectors = displacements(prompt) if space == "displacement" else prompt.embeddings.astype(np.float64) - vocabulary.mean
     return unit_rows(vectors)

@@ -35,7 +35,7 @@ def show_verdict(asked: AskedPrompt, table: pd.DataFrame) -> None:
     if verdict is None:
         return
     if (note := how.note(prompt.name)) is not None:
-        st.warning(widgets.plain(note.replace("give its own with --template '…{input}…'", "type its own above")), icon=":material/chat:")
+        st.warning(widgets.plain(note), icon=":material/chat:")
     said = how.said(verdict)
     with st.container(border=True):
         st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")

@@ -38,7 +38,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
             check_can_be_copied(adapter)
             refused = None
         except InputError as error:
-            refused = str(error)
+            refused = error.worded("page")
             st.info(widgets.plain(refused), icon=":material/info:")
         with st.container(horizontal=True):
             if refused is None:

@@ -102,7 +102,7 @@ def left_out_unless(things: list, check: Callable) -> list:
             check(thing)
             passed.append(thing)
         except InputError as error:
-            refused.append(str(error))
+            refused.append(error.worded("page"))
     if refused:
         more = f" So it is with {len(refused) - 1} more." if len(refused) > 1 else ""
         st.warning(f"Left out: {plain(refused[0])}{more}", icon=":material/report:")

@@ -25,8 +25,6 @@ from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.app.server.text import plain
 
-# The command line's options in a refusal, and what they are called on the pages.
-OPTIONS = {"--model": "the field “Model”", "--init-text": "the text to start from"}
 _FORMS = {
     "csv": ("CSV", "text/csv"),
     "parquet": ("Parquet", "application/vnd.apache.parquet"),
@@ -42,11 +40,8 @@ def job_queue() -> JobQueue:
 
 
 def refusal(error: InputError) -> None:
-    """A refusal as a sentence, the command line's options by the names that they have on the page."""
-    sentence = str(error)
-    for option, words in OPTIONS.items():
-        sentence = sentence.replace(option, words)
-    st.error(plain(sentence), icon=":material/error:")
+    """A refusal as a sentence."""
+    st.error(plain(error.worded("page")), icon=":material/error:")
 
 
 @contextmanager

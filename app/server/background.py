@@ -19,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.server.text import plain
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
@@ -59,7 +60,8 @@ class _Work:
 
     def _run(self, ended: Callable[[_Work], None]) -> None:
         try:
-            self.future.set_result(self._compute(self._report))
+            with speaking("page"):
+                self.future.set_result(self._compute(self._report))
         except BaseException as error:  # whatever it is, the page asks the future for it
             self.future.set_exception(error)
         finally:

@@ -313,9 +313,9 @@ class JobQueue:
             except _StoppedError:
                 self._update(job, state="stopped", doing=f"stopped after {job.progress.steps_done} steps", **job.ended)
             except DivergedError as error:  # it would do so again: there is nothing to go on with
-                self._update(job, state="failed", error=str(error), **job.ended | {"can_go_on": False})
+                self._update(job, state="failed", error=error.worded("page"), **job.ended | {"can_go_on": False})
             except InputError as error:
-                self._update(job, state="failed", error=str(error), **job.ended)
+                self._update(job, state="failed", error=error.worded("page"), **job.ended)
             except Exception as error:  # a bug: the page says so, the log has the traceback, the queue goes on
                 logging.getLogger(__name__).exception("job %s failed", job.progress.id)
                 sentence = f"The training failed unexpectedly ({type(error).__name__}); the server's log says where."

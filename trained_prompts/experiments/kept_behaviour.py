@@ -32,6 +32,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
+from soft_prompt_explorer.analysis.core.remedies import ask_about
 from soft_prompt_explorer.analysis.core.words import p_value, signed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
@@ -138,7 +139,7 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         report(i / len(names), f"reading {name}")
         table = kept(name)
         if table is None:
-            raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
+            raise InputError(f"{name} has not been tested yet;", remedy=ask_about(name))
         if vocabulary is None or vocabulary.model != _model_of(name):
             vocabulary = load_vocabulary(_model_of(name))
         prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)

@@ -8,6 +8,7 @@ from typing import get_args
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_PATIENCE, SCORES_TOO
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -73,7 +74,7 @@ class TrainingConfig:
         if self.init not in get_args(Init):
             raise InputError(f"The initialisation {self.init!r} is not known; choose one of {', '.join(get_args(Init))}.")
         if self.init == "text" and not (self.init_text or "").strip():
-            raise InputError("Starting from a text needs the text; give it with --init-text.")
+            raise InputError("Starting from a text needs the text; give it", remedy=INIT_TEXT)
         if not 1 <= self.tokens <= MAX_TOKENS:
             raise InputError(f"A prompt has 1 to {MAX_TOKENS} virtual tokens, not {self.tokens}.")
         if not 1 <= self.rank <= MAX_RANK:
@@ -95,11 +96,11 @@ class TrainingConfig:
         if self.validate_every is not None and self.validate_every < 1:
             raise InputError(f"A run is scored every 1 or more steps, not every {self.validate_every}.")
         if self.patience is not None and (self.patience < 1 or self.validate_every is None):
-            raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give --validate-every too.")
+            raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give", remedy=SCORES_TOO)
         if self.shuffled is not None and not 1 <= self.shuffled < 2**31:
             raise InputError(f"Shuffles of the answers are numbered from 1, not {self.shuffled}.")
         if self.patience is not None and self.method == "full":
-            raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model; leave --patience out.")
+            raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model;", remedy=NO_PATIENCE)
 
     @property
     def first_rate(self) -> float:
