@@ -22,13 +22,15 @@ from soft_prompt_explorer.analysis.command_line import (
     run,
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
     from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
     from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
-    from soft_prompt_explorer.analysis.prompts.search import Metric
+    from soft_prompt_explorer.analysis.prompts.metrics import MetricName
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 InitialOption = Annotated[
@@ -81,7 +83,7 @@ def inspect(
 @app.command()
 def neighbours(
     path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
-    metric: Annotated[str, typer.Option(help="centred, cosine, csls, dot or euclidean.")] = "centred",
+    metric: Annotated[str, typer.Option(help=f"{listed(list(METRICS), 'or')}.")] = "centred",
     top_k: Annotated[int, typer.Option(help="Words for each virtual token.")] = 10,
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
     whole_words: Annotated[bool, typer.Option("--whole-words", help="Only tokens that are a whole word.")] = False,
@@ -100,7 +102,8 @@ def neighbours(
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, None, report)
         tables = [
-            nearest_words(prompt, vocabulary, metric=cast("Metric", metric), top_k=top_k, **options, report=report) for prompt in prompts
+            nearest_words(prompt, vocabulary, metric=cast("MetricName", metric), top_k=top_k, **options, report=report)
+            for prompt in prompts
         ]
     emit(pd.concat(tables, ignore_index=True), form, out)
 
