@@ -34,7 +34,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
         ("training.md", "tasks"): _tasks,
         ("formats.md", "limits"): _limits,
         ("command_line.md", "verdicts"): partial(_of_words, "verdict", VERDICTS),
-        ("command_line.md", "interventions"): partial(_of_words, "intervention", INTERVENTIONS),
+        ("command_line.md", "interventions"): partial(_of_words, "intervention", {name: each.says for name, each in INTERVENTIONS.items()}),
         ("command_line.md", "labels"): partial(_of_words, "verdict", LABELS),
     }
     return made | {

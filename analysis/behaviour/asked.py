@@ -22,7 +22,7 @@ from soft_prompt_explorer.analysis.behaviour.changes import (
     RANKED,
     SEED,
     WHOLE,
-    Intervention,
+    Change,
     float32_rows,
     interventions,
     matched,
@@ -178,7 +178,7 @@ def lacks(
     return any(to_be_ranked(row) and pd.isna(row["rank_p"]) for row in table.to_dict("records"))
 
 
-def _place_of(each: Intervention) -> tuple[str, int, float, int]:
+def _place_of(each: Change) -> tuple[str, int, float, int]:
     """What tells a row from the others, the number of draws among it: with another twin the row of the twins is another."""
     position, amount = (-1 if each.position is None else each.position), (-1.0 if each.amount is None else each.amount)
     return each.name, position, amount, len(each.prompts)
@@ -216,9 +216,7 @@ def _ranked(
         score = float(examples.score(asked[key].counts.sum(axis=0)))
         return -score if taken_out else score
 
-    rng = np.random.default_rng(
-        [SEED, 1, list(INTERVENTIONS).index(name), *hashlib.sha256(float32_rows(start + delta).tobytes()).digest()[:8]]
-    )
+    rng = np.random.default_rng([SEED, 1, INTERVENTIONS[name].seed, *hashlib.sha256(float32_rows(start + delta).tobytes()).digest()[:8]])
     own, as_much, drawn = effect(along * towards), 0, 0
     others = np.empty((0, vocabulary.width)) if others is None else others
     for drawn, displacement in enumerate(matched(delta, along, towards, vocabulary, others, rng), start=1):

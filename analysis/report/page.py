@@ -206,7 +206,7 @@ def _chart(table: pd.DataFrame) -> dict:
         return round(left + width * (value - least) / span, 1)
 
     points = [
-        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": row.intervention.startswith("random direction")}
+        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": INTERVENTIONS[row.intervention].group == "random directions of the same size"}
         for row, (low, value, high) in zip(rows.itertuples(), values, strict=True)
     ]  # fmt: skip
     return {"points": points, "zero": place(0.0), "least": least, "most": most, "left": left, "right": left + width, "measure": table["measure"].iloc[0]}  # fmt: skip

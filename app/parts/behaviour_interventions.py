@@ -96,7 +96,7 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         "the same amount along random directions, over several draws. What crosses the line has not been shown to do anything."
     )
     with st.expander("What each row changes", icon=":material/help:"):
-        st.markdown("\n".join(f"- **{name}**: {text}" for name, text in INTERVENTIONS.items() if name in rows.index))
+        st.markdown("\n".join(f"- **{name}**: {each.says}" for name, each in INTERVENTIONS.items() if name in rows.index))
     offer_report(asked, table)
     number = st.column_config.NumberColumn
     st.dataframe(
