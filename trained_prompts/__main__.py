@@ -337,8 +337,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
     from soft_prompt_explorer.analysis.asking import scores as evaluation
-    from soft_prompt_explorer.analysis.asking.in_front import adapted, bare, with_lora
-    from soft_prompt_explorer.analysis.asking.lora import applied
+    from soft_prompt_explorer.analysis.asking.in_front import bare, subject_of
     from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
     from soft_prompt_explorer.analysis.models.names import default_model
     from soft_prompt_explorer.analysis.models.weights import load_model
@@ -357,7 +356,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     if isinstance(adapter, LoraAdapter):
         language_model = load_model(model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report), report=report)
         if alone:
-            with with_lora(language_model, applied(language_model.model, path)) as ready:
+            with subject_of(path, language_model) as ready:
                 return alone(adapter.name, ready, task, limit=limit, report=report)
         return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     adapter.check_is_one()
@@ -366,7 +365,8 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     if adapter.kind != "prefix":
         adapter.check_width(language_model.width, model or "the model")
     if alone:
-        return alone(adapter.name, adapted(adapter, language_model), task, limit=limit, report=report)
+        with subject_of(adapter, language_model) as ready:
+            return alone(adapter.name, ready, task, limit=limit, report=report)
     return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
 
 

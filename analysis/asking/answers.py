@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.asking.in_front import Adapted
+from soft_prompt_explorer.analysis.asking.in_front import Subject
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -27,7 +27,7 @@ PREDICTION_COLUMNS = ["text", "target", "answer", "correct", "probability", "los
 _GOES_ON = re.compile(r" *[\w'’-]")
 
 
-def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
+def predictions(subject: Subject, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
     """What the model answers to each example.
 
     With labels, the answer is the label with the highest log-probability. Free text is written greedily up to the end of the line. Where it is scored by
@@ -79,7 +79,7 @@ def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens:
     check_lengths(examples, virtual_tokens, model.config)
 
 
-def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _choose_labels(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from soft_prompt_explorer.analysis.asking.batches import Example, encode
 
     assert task.labels is not None
@@ -111,7 +111,7 @@ def _followed(encoded: list[Example]) -> list[Example]:
     return [replace(example, ids=example.ids + example.answer[-1:], answer=(*example.answer, 0)) for example in encoded]
 
 
-def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _follow_text(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     """Greedy writing in one forward pass: as far as each next token is the wanted one, what was read is what would have been written."""
     from soft_prompt_explorer.analysis.asking.batches import encode
 
@@ -133,7 +133,7 @@ def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repo
     return {"answer": answers, "probability": probabilities, "loss": losses}
 
 
-def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _write_text(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from soft_prompt_explorer.analysis.asking.batches import encode
 
     examples = encode(subject.tokenizer, table["text"], table["target"], begun=subject.begun)
@@ -146,7 +146,7 @@ def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repor
     return {"answer": written["answer"].tolist(), "probability": written["probability"].to_numpy(), "loss": losses}
 
 
-def write(subject: Adapted, texts: list[str], most: int, *, report: Report = no_report) -> pd.DataFrame:
+def write(subject: Subject, texts: list[str], most: int, *, report: Report = no_report) -> pd.DataFrame:
     """What the model writes after each text, greedily, up to the end of the line or `most` tokens.
 
     Returns
@@ -205,7 +205,7 @@ def _line_ends(tokenizer) -> list[int]:
     return _ENDS[tokenizer]
 
 
-def _log_probabilities(examples, subject: Adapted, report: Report) -> Iterator[tuple[int, np.ndarray]]:
+def _log_probabilities(examples, subject: Subject, report: Report) -> Iterator[tuple[int, np.ndarray]]:
     """Each example's index and the log-probabilities at its answer positions, (length of the answer, V) float32."""
     import torch
 

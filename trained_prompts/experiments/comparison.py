@@ -15,7 +15,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.asking.answers import check_held_out
 from soft_prompt_explorer.analysis.asking.batches import TooLongError
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare
 from soft_prompt_explorer.analysis.asking.scores import score
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
@@ -294,7 +294,7 @@ def _unscored(what: str, task: Task) -> dict:
     return nothing | {"what": what, "measure": measure, "n": 0, "seconds_scoring": 0.0}
 
 
-def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _scored(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     began = time.perf_counter()
     row = score("", subject, task, table, report=report).iloc[0]
     return row[["measure", "score", "low", "high", "n", "loss"]].to_dict() | {"seconds_scoring": time.perf_counter() - began}

@@ -99,7 +99,7 @@ def train(
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
-    from soft_prompt_explorer.analysis.asking.in_front import Adapted
+    from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner
 
     report(0.9, "reading the examples")
@@ -108,7 +108,7 @@ def train(
     examples = encode(tokenizer, table["text"], targets(config, table))
     with learner(config, model, tokenizer) as learning:
         check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
-        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
+        watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch)
         if resume is None:
             yield run.step_made(0, math.nan, config.first_rate, 0.0)
