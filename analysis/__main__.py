@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,11 +22,16 @@ from soft_prompt_explorer.analysis.command_line import (
     run,
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
     from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+    from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
+    from soft_prompt_explorer.analysis.prompts.metrics import MetricName
+    from soft_prompt_explorer.analysis.report.page import PromptReport
 
 InitialOption = Annotated[
     list[str] | None,
@@ -78,7 +83,7 @@ def inspect(
 @app.command()
 def neighbours(
     path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
-    metric: Annotated[str, typer.Option(help="centred, cosine, csls, dot or euclidean.")] = "centred",
+    metric: Annotated[str, typer.Option(help=f"{listed(list(METRICS), 'or')}.")] = "centred",
     top_k: Annotated[int, typer.Option(help="Words for each virtual token.")] = 10,
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
     whole_words: Annotated[bool, typer.Option("--whole-words", help="Only tokens that are a whole word.")] = False,
@@ -93,10 +98,13 @@ def neighbours(
 
     from soft_prompt_explorer.analysis.prompts.search import neighbours as nearest_words
 
-    options = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
+    options: dict[str, Any] = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
     with progress_bar() as report:
         prompts, vocabulary = _read([path], model, None, report)
-        tables = [nearest_words(prompt, vocabulary, metric=metric, top_k=top_k, **options, report=report) for prompt in prompts]
+        tables = [
+            nearest_words(prompt, vocabulary, metric=cast("MetricName", metric), top_k=top_k, **options, report=report)
+            for prompt in prompts
+        ]
     emit(pd.concat(tables, ignore_index=True), form, out)
 
 
@@ -179,7 +187,7 @@ def clusters(
 
     with progress_bar() as report:
         prompts, vocabulary = _read(paths, model, initial, report)
-        found = find_clusters(prompts, vocabulary, method=method, space=space, seed=seed, report=report)
+        found = find_clusters(prompts, vocabulary, method=cast("Method", method), space=cast("Space", space), seed=seed, report=report)
     if members is not None:
         write_table(found.members, members)
     emit(found.clusters, form, out)
@@ -240,7 +248,7 @@ def spectra(
             from soft_prompt_explorer.analysis.loras.subspaces import against as compare
 
             table = compare(adapter, load_lora(against), report=report)
-        elif truncate is not None:
+        elif truncate is not None and save is not None:
             from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
             table = cut(adapter, truncate, save, report=report)
@@ -327,21 +335,22 @@ def report(
     adapters = [load_adapter(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
     prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
+    of_prompts: list[PromptReport] = []
     with progress_bar() as progress:
-        read, vocabulary = _against_one_vocabulary(prompts, model, initial, progress) if prompts else ([], None)
-        if task is not None:  # one that cannot be asked is refused before the others are
-            for prompt in read:
-                check_can_be_changed(prompt)
-        parts = []
-        for prompt in read:
-            how = as_trained(prompt) if task is None else how_asked(prompt, task, template)
-            behaved = asked(prompt, vocabulary, task=None if task is None else how.task, limit=limit, report=progress)
-            told = how.of_report(behaved, prompt.name) if behaved is not None else {}
-            parts.append(of_prompt(prompt, vocabulary, **told, report=progress))
-        parts += [of_lora(adapter, report=progress) for adapter in loras]
-        page = html(parts, vocabulary, report=progress)
+        vocabulary = None
+        if prompts:
+            prompts, vocabulary = _against_one_vocabulary(prompts, model, initial, progress)
+            if task is not None:  # one that cannot be asked is refused before the others are
+                for prompt in prompts:
+                    check_can_be_changed(prompt)
+            for prompt in prompts:
+                how = as_trained(prompt) if task is None else how_asked(prompt, task, template)
+                behaved = asked(prompt, vocabulary, task=None if task is None or how is None else how.task, limit=limit, report=progress)
+                told = how.of_report(behaved, prompt.name) if how is not None and behaved is not None else {}
+                of_prompts.append(of_prompt(prompt, vocabulary, **told, report=progress))
+        page = html([*of_prompts, *(of_lora(adapter, report=progress) for adapter in loras)], vocabulary, report=progress)
     write(page.encode(), out)
-    for part in parts[: len(read)]:
+    for part in of_prompts:
         if part.example is not None:
             print(f"{part.prompt.name} was {part.example}", file=sys.stderr)
         if part.note is not None:

@@ -14,6 +14,7 @@ import typer
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.remedies import speaking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,11 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error)."""
+    with speaking("command line"):
+        _run(app)
+
+
+def _run(app: typer.Typer) -> None:
     try:
         raise SystemExit(app(standalone_mode=False))
     except typer.TyperException as error:  # an option or argument that does not parse

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import GALLERY, PAGES
 from soft_prompt_explorer.app.server.background import begin_page
 
@@ -13,4 +14,5 @@ st.set_page_config(page_title="Soft Prompt Explorer", page_icon=str(ICON), layou
 begin_page()
 
 pages = [st.Page(page.file, title=page.title, icon=page.icon, url_path=page.url_path, default=page is GALLERY) for page in PAGES]
-st.navigation(pages, position="top").run()
+with speaking("page"):
+    st.navigation(pages, position="top").run()

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
+from typer.core import TyperGroup
 from typer.main import get_command
 
 DOCS = Path(__file__).parent
@@ -24,7 +26,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
     from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
     from soft_prompt_explorer.trained_prompts.runs.store import gallery_markdown
 
-    made = {
+    made: dict[tuple[str, str], Callable[[], str]] = {
         ("findings.md", "gallery"): gallery_markdown,
         ("findings.md", "comparison"): _comparison,
         ("findings.md", "behaviour"): _behaviour,
@@ -32,7 +34,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
         ("training.md", "tasks"): _tasks,
         ("formats.md", "limits"): _limits,
         ("command_line.md", "verdicts"): partial(_of_words, "verdict", VERDICTS),
-        ("command_line.md", "interventions"): partial(_of_words, "intervention", INTERVENTIONS),
+        ("command_line.md", "interventions"): partial(_of_words, "intervention", {name: each.says for name, each in INTERVENTIONS.items()}),
         ("command_line.md", "labels"): partial(_of_words, "verdict", LABELS),
     }
     return made | {
@@ -46,7 +48,7 @@ def commands() -> Iterable[tuple[str, str, object]]:
     from soft_prompt_explorer.trained_prompts.__main__ import app as training
 
     for room, app in (("analysis", reading), ("trained_prompts", training)):
-        for name, command in get_command(app).commands.items():
+        for name, command in cast(TyperGroup, get_command(app)).commands.items():
             yield room, name, command
 
 

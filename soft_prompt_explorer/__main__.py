@@ -22,6 +22,7 @@ app = typer.Typer(
 _TAKEN = {"behaviour": "ask-runs"}  # a command of both, by another name where it is that of `python -m trained_prompts`
 app.registered_commands += reading.registered_commands
 for _command in training.registered_commands:
+    assert _command.callback is not None
     _name = _command.name or _command.callback.__name__
     app.command(_TAKEN.get(_name, _name))(_command.callback)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from soft_prompt_explorer.analysis.adapters.run_file import Init, Method
     from soft_prompt_explorer.analysis.behaviour.templates import Asked
     from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.tasks.task import Task
+    from soft_prompt_explorer.trained_prompts.experiments.sweeps import Engine
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
     from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
@@ -105,8 +106,8 @@ def train(
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
     config = TrainingConfig(
-        task=task, model=model, method=method, tokens=tokens, steps=steps, batch_size=batch_size,
-        learning_rate=learning_rate, init=init, init_text=init_text, seed=seed,
+        task=task, model=model, method=cast("Method", method), tokens=tokens, steps=steps, batch_size=batch_size,
+        learning_rate=learning_rate, init=cast("Init", init), init_text=init_text, seed=seed,
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
         readable=readable, validate_every=validate_every, patience=patience, template=template,
     )  # fmt: skip
@@ -228,14 +229,16 @@ def sweep(
     from soft_prompt_explorer.trained_prompts.experiments.sweeps import sweep as swept
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-    axes = {
+    axes: dict[str, list[Any]] = {
         "tokens": _values(tokens, int), "init": init.split(","), "readable": _values(readable, float), "rank": _values(rank, int),
         "learning_rate": [None] if learning_rate is None else _values(learning_rate, float), "seed": _values(seed, int),
     }  # fmt: skip
     first = {axis: values[0] for axis, values in axes.items()}
-    base = TrainingConfig(task=task, model=model, method=method, steps=steps, batch_size=batch_size, **first)
+    base = TrainingConfig(task=task, model=model, method=cast("Method", method), steps=steps, batch_size=batch_size, **first)
     with progress_bar() as report:
-        table = swept(grid(base, axes), into, engine=engine, workers=workers, scheduler=scheduler, limit=limit, report=report)
+        table = swept(
+            grid(base, axes), into, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, limit=limit, report=report
+        )
     emit(table, form, out)
     print(f"asked: {base.asked_task().first_example()}", file=sys.stderr)
 
@@ -334,8 +337,7 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
     from soft_prompt_explorer.analysis.asking import scores as evaluation
-    from soft_prompt_explorer.analysis.asking.in_front import adapted, bare, with_lora
-    from soft_prompt_explorer.analysis.asking.lora import applied
+    from soft_prompt_explorer.analysis.asking.in_front import bare, subject_of
     from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
     from soft_prompt_explorer.analysis.models.names import default_model
     from soft_prompt_explorer.analysis.models.weights import load_model
@@ -350,22 +352,21 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
             return alone(path.name, bare(trained), task, limit=limit, report=report)
         return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
     adapter = load_adapter(path)
-    is_lora = isinstance(adapter, LoraAdapter)
     adapter.check_is_causal()
-    if not is_lora:
-        adapter.check_is_one()
-    width = EMBEDDED_WIDTH if is_lora or adapter.kind == "prefix" else adapter.width
+    if isinstance(adapter, LoraAdapter):
+        language_model = load_model(model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report), report=report)
+        if alone:
+            with subject_of(path, language_model) as ready:
+                return alone(adapter.name, ready, task, limit=limit, report=report)
+        return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
+    adapter.check_is_one()
+    width = EMBEDDED_WIDTH if adapter.kind == "prefix" else adapter.width
     language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
-    if not is_lora and adapter.kind != "prefix":
+    if adapter.kind != "prefix":
         adapter.check_width(language_model.width, model or "the model")
     if alone:
-        subject = (
-            with_lora(language_model, applied(language_model.model, path)) if is_lora else nullcontext(adapted(adapter, language_model))
-        )
-        with subject as ready:
+        with subject_of(adapter, language_model) as ready:
             return alone(adapter.name, ready, task, limit=limit, report=report)
-    if is_lora:
-        return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
 
 

@@ -61,11 +61,11 @@ def _halves(opened: Opened, name: str) -> SoftPrompt:
     if len({array.shape[1] for array in rows.values()}) > 1:
         shapes = " and ".join(f"{array.shape} ({half})" for half, array in rows.items())
         raise AdapterError(f"The halves in {opened.path} have the shapes {shapes}; those of one model are equally wide.")
-    tensors = list(opened.halves.values())
-    digests = [part.sha256 for part in tensors]
+    files = list(opened.halves.values())
+    digests = [part.sha256 for part in files]
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
-    source = opened.source(next(iter(tensors[0].floats())), kind=" and ".join(rows))
-    source = replace(source, sha256=sha256, tensors=len(tensors))
+    source = opened.source(next(iter(files[0].floats())), kind=" and ".join(rows))
+    source = replace(source, sha256=sha256, tensors=len(files))
     parts = tuple((half, len(array)) for half, array in rows.items())
     embeddings = np.concatenate(list(rows.values()))
     return SoftPrompt(name, embeddings, None, None, None, source, parts=parts if len(parts) > 1 else ())

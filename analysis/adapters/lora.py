@@ -136,6 +136,11 @@ class LoraAdapter(Shown):
     def kind(self) -> str:
         return "lora"
 
+    @property
+    def read_from(self) -> Source:
+        """Where it was read from."""
+        return self.source
+
     def __len__(self) -> int:
         return len(self.modules)
 

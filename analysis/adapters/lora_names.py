@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import regex
@@ -95,15 +96,15 @@ def read(opened: Opened, name: str) -> LoraAdapter:
     rest = [tensor for tensor in tensors if tensor not in used and tensor not in new_words]
     scaling = _Scaling(opened)
     modules = {}
-    for path, module in sorted(complete.items(), key=lambda item: _natural(item[0])):
-        rank = tensors.entries[module.parts.get("mid", module.parts["A"])].shape[:1]
+    for path, parts in sorted(((path, module.parts) for path, module in complete.items()), key=lambda item: _natural(item[0])):
+        rank = tensors.entries[parts.get("mid", parts["A"])].shape[:1]
         modules[path] = LoraFactors(
             tensors,
-            module.parts["A"],
-            module.parts["B"],
-            scaling(path, rank[0] if rank else 0, module.parts.get("alpha")),
-            module.parts.get("mid"),
-            module.parts.get("magnitude"),
+            parts["A"],
+            parts["B"],
+            scaling(path, rank[0] if rank else 0, parts.get("alpha")),
+            parts.get("mid"),
+            parts.get("magnitude"),
         )
     modules = _by_expert(modules, scaling)
     family, _ = Counter(module.family for module in complete.values()).most_common(1)[0]
@@ -156,9 +157,8 @@ def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, 
         split = None
         if path in names:
             owner = experts.owner_of(path)
-            split = experts.split(
-                factors, int(scaling.rank_of(f"{owner}.{names[path]}")), lambda rank, at=f"{owner}.{names[path]}": scaling(at, rank, None)
-            )
+            at = f"{owner}.{names[path]}"
+            split = experts.split(factors, int(scaling.rank_of(at)), partial(scaling, at, alpha_name=None))
         if split is None:
             found[path] = factors
         else:

@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -234,7 +235,7 @@ def _unknown_gguf(path: Path) -> str:
             f"The file {path} is a LoRA as GGUF, for llama.cpp ({len(file.tensors)} tensors); it is not read, so give the LoRA that it was converted from, in PEFT's "
             "layout."
         )
-    return f"The file {path} is a model as GGUF and no adapter; name it with --model, and give the prompt's own file."
+    return f"The file {path} is a model as GGUF and no adapter; name it {MODEL}, and give the prompt's own file."
 
 
 def _unknown_json(path: Path, size: int) -> str:

@@ -14,19 +14,21 @@ from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.remedies import MODEL, Remedy
 from soft_prompt_explorer.analysis.core.words import printable
 
 
 class Other(NamedTuple):
-    """`what` it is, told by a tensor of that name, and what to `do` about it."""
+    """`what` it is, told by a tensor of that name, and what to `do` about it, with a `remedy` where something is to be given."""
 
     pattern: re.Pattern
     what: str
     do: str
+    remedy: Remedy | None = None
 
 
-def _other(pattern: str, what: str, do: str) -> Other:
-    return Other(re.compile(rf"(?:.*\.)?(?:{pattern})"), what, do)
+def _other(pattern: str, what: str, do: str, remedy: Remedy | None = None) -> Other:
+    return Other(re.compile(rf"(?:.*\.)?(?:{pattern})"), what, do, remedy)
 
 
 _LORA = "convert it to PEFT's layout (lora_A (r, in), lora_B (out, r), adapter_config.json), or with the trainer's own export"
@@ -61,7 +63,8 @@ OTHERS = (
     _other(
         r"(?:word_embeddings|embed_tokens|wte|wpe|token_embd|tok_embeddings|position_embeddings|token_embedding|position_embedding)(?:\.weight)?",
         "a model's own embeddings, the rows of its vocabulary or positions",
-        "name the model with --model, and give the prompt's file",
+        "name the model",
+        MODEL.then(", and give the prompt's file"),
     ),
     Other(  # of PEFT's own names, `bare` says that their config is missing
         re.compile(
@@ -89,7 +92,8 @@ def read(opened: Opened, name: str) -> SoftPrompt:
     found, other = _prefix(tensors), other_in(tensors)
     if found is None and other is not None:
         example = next(each for each in tensors if len(each) < _MOST and other.pattern.fullmatch(each))
-        raise AdapterError(f"The file {tensors.path} holds {other.what} ({printable(example)[:80]}); {other.do}.")
+        sentence = f"The file {tensors.path} holds {other.what} ({printable(example)[:80]}); {other.do}"
+        raise AdapterError(sentence if other.remedy else f"{sentence}.", remedy=other.remedy)
     if found is None:
         raise AdapterError(
             f"The file {tensors.path} is a list of {len(tensors)} matrices that multiply in pairs, a LoRA as cloneofsimo's older scripts save it, without the names "

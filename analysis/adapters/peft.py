@@ -35,6 +35,7 @@ def reads(opened: Opened) -> bool:
 
 
 def read(opened: Opened, name: str) -> SoftPrompt | LoraAdapter:
+    assert opened.config is not None  # or `reads` would have said no
     method = opened.config.get("peft_type")
     if method == "LORA":
         return lora_names.read(opened, name)
@@ -43,11 +44,11 @@ def read(opened: Opened, name: str) -> SoftPrompt | LoraAdapter:
         raise AdapterError(
             f"The adapter in {opened.path} is of the type {str(method)[:80]}{what}; {', '.join(PROMPTS)} and LORA are read, and no other."
         )
-    return _prompt(opened, name, method)
+    return _prompt(opened, opened.config, name, method)
 
 
-def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
-    config, tensors = opened.config, opened.tensors
+def _prompt(opened: Opened, config: dict, name: str, method: str) -> SoftPrompt:
+    tensors = opened.tensors
     if "prompt_embeddings" not in tensors:
         raise AdapterError(
             f"The file {tensors.path} holds {tensors.listing()} and no prompt_embeddings, which {CONFIG} ({method}) promises."
@@ -59,7 +60,7 @@ def _prompt(opened: Opened, name: str, method: str) -> SoftPrompt:
         raise AdapterError(
             f"The file {tensors.path} holds {len(rows)} virtual tokens where {CONFIG} promises {str(promised)[:20]}; one of the two belongs to another adapter."
         )
-    parts = ()
+    parts: tuple[tuple[str, int], ...] = ()
     if halves == 2 and promised is not None and len(rows) == 2 * promised and method != "PREFIX_TUNING":
         parts = (("encoder", promised), ("decoder", promised))
     base_model = config.get("base_model_name_or_path")
@@ -93,18 +94,18 @@ def _initial(opened: Opened, shape: tuple[int, ...]) -> np.ndarray | None:
 def _task_factors(opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
     """What the shared rows are multiplied by for each task: the product of its column and row factors, (t, n, d)."""
     tensors = opened.tensors
-    factors = [tensors.entries.get(name) for name in ("prefix_task_cols", "prefix_task_rows")]
-    if None in factors:
+    names = ("prefix_task_cols", "prefix_task_rows")
+    if any(name not in tensors.entries for name in names):
         raise AdapterError(
             f"The file {tensors.path} holds {tensors.listing()} and not both prefix_task_cols and prefix_task_rows, which multitask prompt tuning trains."
         )
-    columns, rows = (entry.shape for entry in factors)
+    columns, rows = (tensors.entries[name].shape for name in names)
     fits = len(columns) == len(rows) == 3 and columns[0] == rows[0] and columns[2] == rows[1] and (columns[1], rows[2]) == shape
     if not fits or columns[0] * shape[0] * shape[1] > MAX_VALUES:
         raise AdapterError(
             f"The task factors in {tensors.path} have the shapes {columns} and {rows}, which do not go with a prompt of {shape}."
         )
-    parts = [checked_floats(tensors[name], tensors.path) for name in ("prefix_task_cols", "prefix_task_rows")]
+    parts = [checked_floats(tensors[name], tensors.path) for name in names]
     return np.matmul(*parts)
 
 

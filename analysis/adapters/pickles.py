@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 MAX_PICKLE = 16 * 2**20  # bytes of the description of the tensors, not of their values
 MAX_STEPS = 300_000  # some 6,500 tensors; each costs at most about 200 bytes of memory and 4 microseconds, and a tensor takes about 45
@@ -46,11 +46,11 @@ class Storage(NamedTuple):
 
     type: str
     key: str
-    count: int
+    length: int
 
     @property
     def bytes(self) -> int:
-        return self.count * _BYTES_EACH[self.type]
+        return self.length * _BYTES_EACH[self.type]
 
 
 class _Global(NamedTuple):
@@ -63,7 +63,8 @@ class _Made:
     __slots__ = ("items", "kind")
 
     def __init__(self, kind: str) -> None:
-        self.kind, self.items = kind, []
+        self.kind = kind
+        self.items: list[object] = []
 
 
 class _Bounded:
@@ -107,7 +108,8 @@ def check_pickle(file: BinaryIO, storages: dict[str, Storage], room: int, *, ste
 
 
 def _follow(file: BinaryIO, storages: dict[str, Storage], room: int, left: int) -> object:
-    stack, memo = [], {}
+    stack: list[Any] = []
+    memo: dict[Any, object] = {}
 
     def to_mark() -> list:
         at = len(stack) - 1
@@ -126,7 +128,7 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int, left: int) 
                 raise PickleError(DAMAGED)
         container.items.extend(items)
 
-    for opcode, argument, _ in pickletools.genops(_Bounded(file, MAX_PICKLE)):
+    for opcode, argument, _ in pickletools.genops(cast(IO[bytes], _Bounded(file, MAX_PICKLE))):
         left -= _CALL if opcode.name == "REDUCE" else 1
         if left < 0:
             raise PickleError(
@@ -169,7 +171,7 @@ def _follow(file: BinaryIO, storages: dict[str, Storage], room: int, left: int) 
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "GLOBAL":
-                stack.append(_global(argument))
+                stack.append(_global(str(argument)))
             case "REDUCE":
                 arguments = stack.pop()
                 stack[-1] = _called(stack[-1], arguments, room)
@@ -220,7 +222,7 @@ def _is_dtype(name: str) -> bool:
     return name.startswith("torch.") and isinstance(getattr(torch, name.removeprefix("torch."), None), torch.dtype)
 
 
-def _storage(identity: object, storages: dict[str, Storage], room: int) -> Storage:
+def _storage(identity: Any, storages: dict[str, Storage], room: int) -> Storage:
     word, kind, key, location, count, *view = identity
     type_ = _storage_type(kind.name)
     if word != "storage" or type_ is None or not isinstance(key, str) or not isinstance(location, str) or not _is_size(count):
@@ -232,7 +234,7 @@ def _storage(identity: object, storages: dict[str, Storage], room: int) -> Stora
         _, start, length = view[0]
         if not (_is_size(start) and _is_size(length) and start + length <= count):
             raise PickleError(TOO_MANY)
-        return storage._replace(count=length)
+        return storage._replace(length=length)
     return storage
 
 
@@ -347,7 +349,7 @@ _CALLS: Mapping[str, Callable[[tuple, int], object]] = {
 }
 
 
-def _called(function: object, arguments: object, room: int) -> object:
+def _called(function: object, arguments: object, room: int) -> Any:
     if not isinstance(function, _Global) or not isinstance(arguments, tuple) or function.name not in _CALLS:
         raise ForeignPickleError(OBJECTS)
     return _CALLS[function.name](arguments, room)

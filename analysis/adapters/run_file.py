@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
 from soft_prompt_explorer.analysis.adapters import run_file
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -107,10 +107,10 @@ def _whole(low: int, high: int = MAX_WHOLE) -> Callable[[object], bool]:
 
 
 def _number(low: float = -math.inf, high: float = math.inf) -> Callable[[object], bool]:
-    return lambda value: type(value) in (int, float) and abs(value) < 1e300 and low <= value <= high
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and low <= value <= high
 
 
-def _any_number(value: object) -> bool:
+def _any_number(value: object) -> TypeGuard[float | str]:
     return _number()(value) or value in _NOT_FINITE or (type(value) is float and not math.isfinite(value))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.notebook import Shown
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 
 MAX_TOKENS = 10_000
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
@@ -94,9 +95,21 @@ class SoftPrompt(Shown):
         """(n,) float64, the Euclidean norms of the rows."""
         return np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
 
+    @property
+    def start(self) -> np.ndarray:
+        """(n, d) float32, the values that training started from; they must be known."""
+        assert self.initial is not None
+        return self.initial
+
+    @property
+    def read_from(self) -> Source:
+        """Where it was read from; it must come from a file."""
+        assert self.source is not None
+        return self.source
+
     def at_start(self) -> SoftPrompt:
         """The same prompt before training; its initial values must be known."""
-        return replace(self, embeddings=self.initial)
+        return replace(self, embeddings=self.start)
 
     def split(self) -> list[SoftPrompt]:
         """The prompts that a model receives: one for each part or task, named so, or this one alone.
@@ -169,7 +182,8 @@ class SoftPrompt(Shown):
         self.check_is_embeddings()
         if self.width != width:
             raise AdapterError(
-                f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on with --model."
+                f"The prompt {self.name} is {self.width} wide and {model}'s embeddings are {width} wide; name the model that it was trained on",
+                remedy=MODEL,
             )
 
 

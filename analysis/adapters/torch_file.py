@@ -167,7 +167,9 @@ def _flattened(content, path: Path) -> tuple[dict, dict]:
     """
     import torch
 
-    tensors, metadata, seen = {}, {}, set()
+    tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, object] = {}
+    seen: set[int] = set()
     waiting = [("", content, 0)]
     while waiting:
         name, value, depth = waiting.pop()

@@ -94,7 +94,7 @@ class _Bounded:
     def __init__(self, file, size: int) -> None:
         self.file, self.left = file, size
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 2**20, /) -> bytes:
         chunk = self.file.read(min(size, self.left))
         self.left -= len(chunk)
         return chunk

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.asking.in_front import Adapted
+from soft_prompt_explorer.analysis.asking.in_front import Subject
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.task import Task
 
@@ -27,7 +27,7 @@ PREDICTION_COLUMNS = ["text", "target", "answer", "correct", "probability", "los
 _GOES_ON = re.compile(r" *[\w'’-]")
 
 
-def predictions(subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
+def predictions(subject: Subject, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
     """What the model answers to each example.
 
     With labels, the answer is the label with the highest log-probability. Free text is written greedily up to the end of the line. Where it is scored by
@@ -79,9 +79,10 @@ def check_held_out(task: Task, language_model: LanguageModel, *, virtual_tokens:
     check_lengths(examples, virtual_tokens, model.config)
 
 
-def _choose_labels(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _choose_labels(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from soft_prompt_explorer.analysis.asking.batches import Example, encode
 
+    assert task.labels is not None
     labels = [tuple(subject.tokenizer(label, add_special_tokens=False).input_ids) for label in task.labels]
     # What is read before a label's last token; labels of one token share it, so a text then needs one row.
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
@@ -110,7 +111,7 @@ def _followed(encoded: list[Example]) -> list[Example]:
     return [replace(example, ids=example.ids + example.answer[-1:], answer=(*example.answer, 0)) for example in encoded]
 
 
-def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _follow_text(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     """Greedy writing in one forward pass: as far as each next token is the wanted one, what was read is what would have been written."""
     from soft_prompt_explorer.analysis.asking.batches import encode
 
@@ -132,20 +133,20 @@ def _follow_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Repo
     return {"answer": answers, "probability": probabilities, "loss": losses}
 
 
-def _write_text(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _write_text(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     from soft_prompt_explorer.analysis.asking.batches import encode
 
     examples = encode(subject.tokenizer, table["text"], table["target"], begun=subject.begun)
     losses = np.empty(len(table))
-    for index, log_probabilities in _log_probabilities(examples, subject, lambda share, doing: report(share / 3, doing)):
+    for index, log_probabilities in _log_probabilities(examples, subject, part(report, 0, 3)):
         answer = examples[index].answer
         losses[index] = -log_probabilities[np.arange(len(answer)), answer].mean()
     longest = max(len(example.answer) for example in examples) + MORE_TOKENS
-    written = write(subject, table["text"].tolist(), longest, report=lambda share, doing: report((1 + 2 * share) / 3, doing))
+    written = write(subject, table["text"].tolist(), longest, report=part(report, 0.5, 1.5))
     return {"answer": written["answer"].tolist(), "probability": written["probability"].to_numpy(), "loss": losses}
 
 
-def write(subject: Adapted, texts: list[str], most: int, *, report: Report = no_report) -> pd.DataFrame:
+def write(subject: Subject, texts: list[str], most: int, *, report: Report = no_report) -> pd.DataFrame:
     """What the model writes after each text, greedily, up to the end of the line or `most` tokens.
 
     Returns
@@ -204,7 +205,7 @@ def _line_ends(tokenizer) -> list[int]:
     return _ENDS[tokenizer]
 
 
-def _log_probabilities(examples, subject: Adapted, report: Report) -> Iterator[tuple[int, np.ndarray]]:
+def _log_probabilities(examples, subject: Subject, report: Report) -> Iterator[tuple[int, np.ndarray]]:
     """Each example's index and the log-probabilities at its answer positions, (length of the answer, V) float32."""
     import torch
 

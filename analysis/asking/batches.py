@@ -41,7 +41,7 @@ def encode(tokenizer, texts: Sequence[str], targets: Sequence[str], *, begun: bo
 
 def like_length_batches(lengths: list[int], batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Indices of all examples in batches of like length; which ones share a batch, and the batches' order, are random."""
-    order = np.lexsort((rng.random(len(lengths)), lengths))
+    order = np.lexsort((rng.random(len(lengths)), np.array(lengths)))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -56,7 +56,8 @@ def answer_logits(forward, examples: list[Example], *, virtual_tokens: int, devi
     longest = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     mask = torch.zeros(len(examples), longest, dtype=torch.long)
-    rows, columns = [], []
+    rows: list[int] = []
+    columns: list[int] = []
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         mask[row, : len(example.ids)] = 1  # padding stands on the right: positions are those of the example alone

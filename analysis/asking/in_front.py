@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def keys_and_values(model, embeddings: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted:
+class Subject:
     """A language model as one method leaves it, ready to be asked.
 
     Attributes
@@ -93,8 +95,8 @@ class Adapted:
     begun : whether the prefix is a text that its input goes on with.
     """
 
-    model: object
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     virtual_tokens: int = 0
     prefix: int = 0
     begun: bool = False
@@ -103,48 +105,52 @@ class Adapted:
         return self.model(**inputs, use_cache=False)
 
 
-def bare(language_model: LanguageModel) -> Adapted:
+def bare(language_model: LanguageModel) -> Subject:
     """The model as it is."""
-    return Adapted(*language_model)
+    return Subject(*language_model)
 
 
-def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Adapted:
+def with_prompt(language_model: LanguageModel, embeddings: np.ndarray) -> Subject:
     """The model with (n, d) virtual tokens in front of its input."""
-    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
-
     model, tokenizer = language_model
     peft_model = in_peft(model, "prompt-tuning", len(embeddings))
     set_rows(peft_model, embeddings)
-    return Adapted(peft_model, tokenizer, len(embeddings))
+    return Subject(peft_model, tokenizer, len(embeddings))
 
 
-def with_prefix(language_model: LanguageModel, rows: np.ndarray) -> Adapted:
+def with_prefix(language_model: LanguageModel, rows: np.ndarray) -> Subject:
     """The model with n keys and values in front of every layer's own, (n, 2 × layers × width of the keys)."""
-    from soft_prompt_explorer.analysis.asking.in_front import in_peft, set_rows
-
     model, tokenizer = language_model
     peft_model = in_peft(model, "prefix-tuning", len(rows))
     set_rows(peft_model, rows)
-    return Adapted(peft_model, tokenizer, prefix=len(rows))
+    return Subject(peft_model, tokenizer, prefix=len(rows))
 
 
 @contextmanager
-def with_lora(language_model: LanguageModel, applied: AbstractContextManager) -> Iterator[Adapted]:
-    """The model with a LoRA in it as long as the block lasts: `lora.applied` or `lora.applied_weights` of the same model."""
-    with applied:
-        yield Adapted(*language_model)
+def subject_of(what: SoftPrompt | Path | np.ndarray | None, language_model: LanguageModel) -> Iterator[Subject]:
+    """The model with something in front of it or in it, as long as the block lasts.
 
-
-def adapted(prompt: SoftPrompt, language_model: LanguageModel) -> Adapted:
-    """The model with what a file holds: virtual tokens, or a prefix.
+    Parameters
+    ----------
+    what : what a file held, virtual tokens or a prefix; the PEFT folder of a LoRA; virtual tokens, (n, d); or None, which leaves the model as it is.
 
     Raises
     ------
-    AdapterError
-        It was trained for another kind of model, or is not as wide as this one's.
+    InputError
+        It was trained for another kind of model, or does not fit this one.
     """
-    check_fits(prompt, language_model.model)
-    return (with_prefix if prompt.kind == "prefix" else with_prompt)(language_model, prompt.embeddings)
+    from soft_prompt_explorer.analysis.asking.lora import applied
+
+    if what is None:
+        yield bare(language_model)
+    elif isinstance(what, np.ndarray):
+        yield with_prompt(language_model, what)
+    elif isinstance(what, Path):
+        with applied(language_model.model, what):
+            yield bare(language_model)
+    else:
+        check_fits(what, language_model.model)
+        yield (with_prefix if what.kind == "prefix" else with_prompt)(language_model, what.embeddings)
 
 
 def check_fits(prompt: SoftPrompt, model) -> None:
@@ -154,14 +160,12 @@ def check_fits(prompt: SoftPrompt, model) -> None:
     ------
     AdapterError
     """
-    from soft_prompt_explorer.analysis.asking.in_front import prompt_config
-
     prompt.check_is_causal()
     if prompt.kind == "prefix":
         kept = prompt_config("prefix-tuning", len(prompt), model.config)
         width = 2 * kept.num_layers * kept.token_dim
         if prompt.width != width:
             raise AdapterError(
-                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on with "
-                "--model."
+                f"The prefix {prompt.name} is {prompt.width:,} wide and the model's keys and values of all layers are {width:,}; name the model that it was trained on",
+                remedy=MODEL,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
             except ValueError as error:
                 names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)})
                 raise InputError(
-                    f"The modules {', '.join(sorted(lora_config.target_modules))} are not all in the model; its linear ones are {', '.join(names)}."
+                    f"The modules {', '.join(sorted(lora_config.target_modules or ()))} are not all in the model; its linear ones are {', '.join(names)}."
                 ) from error
         try:
             yield peft_model
@@ -89,7 +89,7 @@ def applied_weights(model, lora_config: LoraConfig, weights: dict[str, np.ndarra
     with injected(model, lora_config) as peft_model:
         tensors = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in weights.items()}
         try:
-            result = set_peft_model_state_dict(peft_model, tensors)
+            result: Any = set_peft_model_state_dict(peft_model, tensors)  # whose annotation names no fields
         except RuntimeError as error:  # other shapes
             raise InputError(f"The LoRA does not fit the model: {str(error).splitlines()[-1].strip()}") from error
         missing = [name for name in result.missing_keys if "lora_" in name]

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.asking.answers import predictions
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, check_fits, with_lora, with_prompt
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, check_fits, subject_of
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
@@ -30,7 +30,7 @@ SCORECARD_COLUMNS = ["prompt", "task", "measure", "value", "low", "high", "n"]
 CALIBRATION_COLUMNS = ["prompt", "task", "bin", "low", "high", "n", "confidence", "accuracy"]
 
 
-def score(name: str, subject: Adapted, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
+def score(name: str, subject: Subject, task: Task, table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
     """The task's own measure of one method on some of its held-out examples.
 
     Returns
@@ -65,8 +65,8 @@ def evaluate(
     limit : the first so many held-out examples; all when None.
     """
     task = get_task(task) if isinstance(task, str) else task
-    subject = bare(language_model) if embeddings is None else with_prompt(language_model, embeddings)
-    return score(name, subject, task, task.examples("held-out").head(limit), report=report)
+    with subject_of(embeddings, language_model) as subject:
+        return score(name, subject, task, task.examples("held-out").head(limit), report=report)
 
 
 def compare_with_bare_model(
@@ -74,24 +74,20 @@ def compare_with_bare_model(
 ) -> pd.DataFrame:
     """Held-out scores of the bare model, of the prompt's initial values where they are known, and of the prompt."""
     check_fits(prompt, language_model.model)
-    prompts = [("no prompt", None)]
+    subjects = [(prompt.name, subject_of(prompt, language_model))]
     if prompt.initial is not None:
-        prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, prompt.initial))))
-    prompts.append((prompt.name, lambda: nullcontext(adapted(prompt, language_model))))
-    return evaluate_all(prompts, task, language_model, limit, report)
+        subjects.insert(0, ("initial values", subject_of(prompt.initial, language_model)))
+    return evaluate_all(subjects, task, language_model, limit, report)
 
 
 def compare_lora(
     folder: Path, name: str, task: Task | str, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores of the bare model and of the model with the LoRA in a PEFT folder."""
-    from soft_prompt_explorer.analysis.asking.lora import applied
-
-    prompts = [("no prompt", None), (name, lambda: with_lora(language_model, applied(language_model.model, folder)))]
-    return evaluate_all(prompts, task, language_model, limit, report)
+    return evaluate_all([(name, subject_of(folder, language_model))], task, language_model, limit, report)
 
 
-def scorecard(name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
+def scorecard(name: str, subject: Subject, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
     """Many measures of one method on a task's held-out examples, none of them left out.
 
     Returns
@@ -103,7 +99,7 @@ def scorecard(name: str, subject: Adapted, task: Task, *, limit: int | None = No
     return scorecard_and_calibration(name, subject, task, limit=limit, report=report)[0]
 
 
-def calibration(name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
+def calibration(name: str, subject: Subject, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:
     """How sure the model is against how often it is right, on a task's held-out examples, in ten bins of confidence.
 
     Returns
@@ -114,7 +110,7 @@ def calibration(name: str, subject: Adapted, task: Task, *, limit: int | None = 
 
 
 def scorecard_and_calibration(
-    name: str, subject: Adapted, task: Task, *, limit: int | None = None, report: Report = no_report
+    name: str, subject: Subject, task: Task, *, limit: int | None = None, report: Report = no_report
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What `scorecard` and `calibration` answer, the model asked once for both."""
     from soft_prompt_explorer.analysis.tasks import scoring
@@ -127,7 +123,7 @@ def scorecard_and_calibration(
     }
     parts = 1 + len(changes)
     began = time.perf_counter()
-    answered = predictions(subject, task, table, report=lambda share, doing: report(share / parts, doing))
+    answered = predictions(subject, task, table, report=part(report, 0, parts))
     seconds = (time.perf_counter() - began) / len(table)
     measured = [scoring.scores(answered, task.scored_by)]
     if not task.labels and task.scored_by != "rouge":
@@ -137,7 +133,7 @@ def scorecard_and_calibration(
     plain = [("loss", answered["loss"].mean()), ("calibration error", error)]
     for i, (change, apply) in enumerate(changes.items(), start=1):
         changed = _changed(task, table, apply)
-        again = predictions(subject, task, changed, report=lambda share, doing, i=i: report((i + share) / parts, doing))
+        again = predictions(subject, task, changed, report=part(report, i, parts))
         measured.append(
             scoring.scores(again, task.scored_by).head(1).assign(measure=lambda rows, change=change: rows["measure"] + f", {change}")
         )
@@ -161,21 +157,22 @@ def _changed(task: Task, table: pd.DataFrame, change: Callable[[str], str]) -> p
     return table.assign(text=[before + change(text) + after for text in inner])
 
 
-def evaluate_all(prompts, task: Task | str, language_model: LanguageModel, limit, report) -> pd.DataFrame:
+def evaluate_all(
+    subjects: Sequence[tuple[str, AbstractContextManager[Subject]]],
+    task: Task | str,
+    language_model: LanguageModel,
+    limit: int | None,
+    report: Report,
+) -> pd.DataFrame:
+    """The score of the bare model, and below it those of these subjects, each put together when its turn comes."""
     task = get_task(task) if isinstance(task, str) else task
     table = task.examples("held-out").head(limit)
-    scores = []
-    for i, (name, enter) in enumerate(prompts):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(prompts), f"{doing}: {name}")
-
-        if enter is None:
-            scores.append(score_bare(task, table, language_model, report=report_part))
-        else:
-            with enter() as subject:
-                scores.append(score(name, subject, task, table, report=report_part))
-    return pd.concat(scores, ignore_index=True)
+    parts = 1 + len(subjects)
+    rows = [score_bare(task, table, language_model, report=part(report, 0, parts, "no prompt"))]
+    for i, (name, entered) in enumerate(subjects, start=1):
+        with entered as subject:
+            rows.append(score(name, subject, task, table, report=part(report, i, parts, name)))
+    return pd.concat(rows, ignore_index=True)
 
 
 # The bare model does not change: one score a process, by model, task and number of examples. A model that is let go takes its scores along.

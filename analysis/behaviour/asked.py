@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from soft_prompt_explorer.analysis.behaviour.changes import (
     RANKED,
     SEED,
     WHOLE,
-    Intervention,
+    Change,
     float32_rows,
     interventions,
     matched,
@@ -121,7 +122,7 @@ def behaviour(
         return asked[key]
 
     resampling: Resampling | None = None
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
     for each in every:
         place = each.name, each.position, each.amount
@@ -146,7 +147,9 @@ def behaviour(
             rows[0] |= resampling.values(whole, found, BESIDE_NO_PROMPT)
         # A control comes after what it is compared with, or before it.
         for row, (name, position, amount) in zip(rows, results, strict=True):
-            control = (CONTROLS.get(name), position, amount)
+            if name not in CONTROLS:
+                continue
+            control = (CONTROLS[name], position, amount)
             if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
                 row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
         row_made(_table(rows))
@@ -175,7 +178,7 @@ def lacks(
     return any(to_be_ranked(row) and pd.isna(row["rank_p"]) for row in table.to_dict("records"))
 
 
-def _place_of(each: Intervention) -> tuple[str, int, float, int]:
+def _place_of(each: Change) -> tuple[str, int, float, int]:
     """What tells a row from the others, the number of draws among it: with another twin the row of the twins is another."""
     position, amount = (-1 if each.position is None else each.position), (-1.0 if each.amount is None else each.amount)
     return each.name, position, amount, len(each.prompts)
@@ -186,7 +189,7 @@ def _place(row) -> tuple[str, int, float, int]:
     return row.intervention, position, amount, int(row.draws)
 
 
-def to_be_ranked(row: dict[str, object]) -> bool:
+def to_be_ranked(row: dict[str, Any]) -> bool:
     """Whether an interval says that a direction matters: only then is there an effect to rank."""
     if row["intervention"] in (DIRECTION_OUT, PART_OUT):
         return row["score_change_high"] < 0
@@ -213,9 +216,7 @@ def _ranked(
         score = float(examples.score(asked[key].counts.sum(axis=0)))
         return -score if taken_out else score
 
-    rng = np.random.default_rng(
-        [SEED, 1, list(INTERVENTIONS).index(name), *hashlib.sha256(float32_rows(start + delta).tobytes()).digest()[:8]]
-    )
+    rng = np.random.default_rng([SEED, 1, INTERVENTIONS[name].seed, *hashlib.sha256(float32_rows(start + delta).tobytes()).digest()[:8]])
     own, as_much, drawn = effect(along * towards), 0, 0
     others = np.empty((0, vocabulary.width)) if others is None else others
     for drawn, displacement in enumerate(matched(delta, along, towards, vocabulary, others, rng), start=1):

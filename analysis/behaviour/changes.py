@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -38,48 +39,142 @@ DIRECTION_OUT, DIRECTION_ALONE = "task direction out", "task direction alone"
 RANDOM_OUT, RANDOM_ALONE = "random direction out", "random direction alone"
 TWIN = "twin on shuffled answers"
 PART_OUT, PART_ALONE, REST_ALONE = "words' part out", "words' part alone", "direction without words alone"
-INTERVENTIONS: dict[str, str] = {
-    WHOLE: "the prompt as it was trained",
-    NO_PROMPT: "the bare model",
-    INITIAL: "every token at the value that it started from",
-    WORDS: "every token replaced by its nearest word: the prompt that could be written down (Khashabi et al. 2022)",
-    TWIN: "the prompt trained from the same start on answers dealt out anew: what it does as well is the form of an answer",
-    DIRECTION_OUT: "the task direction taken out of what training added to each token",
-    DIRECTION_ALONE: "the initial values, and of what training added the task direction alone",
-    PART_OUT: "of the task direction the part that the task's words span, taken out of each token",
-    PART_ALONE: "the initial values, and of the task direction only the part that the task's words span",
-    REST_ALONE: "the initial values, and the task direction without the part that the task's words span",
-    "path": "initial values + t times what training added",
-    "token dropped": "the prompt without one token",
-    "token at its nearest word": "one token replaced by its nearest word",
-    "token at its initial value": "one token put back to where it started",
-    "token at the mean": "one token replaced by the mean of the vocabulary",
-    "order shuffled": "the same tokens in a random order",
-    "random words": "as many random words",
-    RANDOM_OUT: "what was taken out with the task direction, taken out along random directions",
-    RANDOM_ALONE: "the initial values moved along random directions, as far as along the task direction",
-    "principal direction out": "a leading principal direction of what training added, taken out",
-    "principal direction alone": "the initial values, and that principal direction alone",
-    "random direction out, principal": "what was taken out with that principal direction, taken out along random directions",
-    "random direction alone, principal": "the initial values moved along random directions, as far as along that principal direction",
+Group = Literal[
+    "the whole prompt changed",
+    "the task direction",
+    "its words' part, and the rest",
+    "principal directions",
+    "random directions of the same size",
+    "the path from start to end",
+    "one token",
+]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One way to change a prompt.
+
+    Attributes
+    ----------
+    group : what it belongs to in a chart; None of the prompt as it is.
+    control : the name of the one whose result it is compared with: of a direction random ones of the same size, of words those that were there at the start.
+    judged : whether the verdict rests on it. Such are a tenth of all that is asked.
+    seed : of the directions that its effect is ranked among; None where it is not ranked.
+    """
+
+    name: str
+    says: str
+    group: Group | None
+    control: str | None = None
+    judged: bool = False
+    seed: int | None = None
+
+
+INTERVENTIONS: dict[str, Intervention] = {
+    each.name: each
+    for each in (
+        Intervention(WHOLE, "the prompt as it was trained", None, judged=True),
+        Intervention(NO_PROMPT, "the bare model", "the whole prompt changed", judged=True),
+        Intervention(INITIAL, "every token at the value that it started from", "the whole prompt changed", judged=True),
+        Intervention(
+            WORDS,
+            "every token replaced by its nearest word: the prompt that could be written down (Khashabi et al. 2022)",
+            "the whole prompt changed",
+            control=INITIAL,
+            judged=True,
+        ),
+        Intervention(
+            TWIN,
+            "the prompt trained from the same start on answers dealt out anew: what it does as well is the form of an answer",
+            "the whole prompt changed",
+            judged=True,
+        ),
+        Intervention(
+            DIRECTION_OUT,
+            "the task direction taken out of what training added to each token",
+            "the task direction",
+            control=RANDOM_OUT,
+            judged=True,
+            seed=5,
+        ),
+        Intervention(
+            DIRECTION_ALONE,
+            "the initial values, and of what training added the task direction alone",
+            "the task direction",
+            control=RANDOM_ALONE,
+            judged=True,
+            seed=6,
+        ),
+        Intervention(
+            PART_OUT,
+            "of the task direction the part that the task's words span, taken out of each token",
+            "its words' part, and the rest",
+            judged=True,
+            seed=7,
+        ),
+        Intervention(
+            PART_ALONE,
+            "the initial values, and of the task direction only the part that the task's words span",
+            "its words' part, and the rest",
+            judged=True,
+            seed=8,
+        ),
+        Intervention(
+            REST_ALONE,
+            "the initial values, and the task direction without the part that the task's words span",
+            "its words' part, and the rest",
+            judged=True,
+        ),
+        Intervention("path", "initial values + t times what training added", "the path from start to end"),
+        Intervention("token dropped", "the prompt without one token", "one token"),
+        Intervention("token at its nearest word", "one token replaced by its nearest word", "one token"),
+        Intervention("token at its initial value", "one token put back to where it started", "one token"),
+        Intervention("token at the mean", "one token replaced by the mean of the vocabulary", "one token"),
+        Intervention("order shuffled", "the same tokens in a random order", "the whole prompt changed"),
+        Intervention("random words", "as many random words", "the whole prompt changed"),
+        Intervention(
+            RANDOM_OUT,
+            "what was taken out with the task direction, taken out along random directions",
+            "random directions of the same size",
+            judged=True,
+        ),
+        Intervention(
+            RANDOM_ALONE,
+            "the initial values moved along random directions, as far as along the task direction",
+            "random directions of the same size",
+            judged=True,
+        ),
+        Intervention(
+            "principal direction out",
+            "a leading principal direction of what training added, taken out",
+            "principal directions",
+            control="random direction out, principal",
+        ),
+        Intervention(
+            "principal direction alone",
+            "the initial values, and that principal direction alone",
+            "principal directions",
+            control="random direction alone, principal",
+        ),
+        Intervention(
+            "random direction out, principal",
+            "what was taken out with that principal direction, taken out along random directions",
+            "random directions of the same size",
+        ),
+        Intervention(
+            "random direction alone, principal",
+            "the initial values moved along random directions, as far as along that principal direction",
+            "random directions of the same size",
+        ),
+    )
 }
-# What the verdict rests on: a tenth of all.
-JUDGED_BY = frozenset(
-    {WHOLE, NO_PROMPT, INITIAL, WORDS, TWIN, DIRECTION_OUT, DIRECTION_ALONE, RANDOM_OUT, RANDOM_ALONE, PART_OUT, PART_ALONE, REST_ALONE}
-)
-# Whose result is compared with whose: a direction with random ones of the same size, words with those that were there at the start.
-CONTROLS = {
-    WORDS: INITIAL,
-    DIRECTION_OUT: RANDOM_OUT,
-    DIRECTION_ALONE: RANDOM_ALONE,
-    "principal direction out": "random direction out, principal",
-    "principal direction alone": "random direction alone, principal",
-}
+JUDGED_BY = frozenset(each.name for each in INTERVENTIONS.values() if each.judged)
+CONTROLS = {each.name: each.control for each in INTERVENTIONS.values() if each.control is not None}
 
 
 @dataclass(frozen=True, eq=False)
-class Intervention:
-    """One way to change a prompt.
+class Change:
+    """A prompt that was changed in one way.
 
     Attributes
     ----------
@@ -103,7 +198,7 @@ def discretised(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
 
 def interventions(
     prompt: SoftPrompt, vocabulary: Vocabulary, *, direction: TaskDirection | None = None, twins: Sequence[SoftPrompt] = ()
-) -> Iterator[Intervention]:
+) -> Iterator[Change]:
     """Every way in which a prompt is changed, the most telling first. What is drawn at random is the same for the same prompt.
 
     What needs initial values is left out where they are unknown, and what takes a direction out, where nothing moved.
@@ -125,40 +220,41 @@ def interventions(
     words = discretised(prompt, vocabulary).embeddings
     start = None if prompt.initial is None else np.asarray(prompt.initial, dtype=np.float32)
     rng = np.random.default_rng([SEED, *hashlib.sha256(rows.tobytes()).digest()[:8]])
-    yield Intervention(WHOLE, (rows,))
-    yield Intervention(NO_PROMPT, (None,))
+    yield Change(WHOLE, (rows,))
+    yield Change(NO_PROMPT, (None,))
     if start is not None:
-        yield Intervention(INITIAL, (start,))
-    yield Intervention(WORDS, (words,))
+        yield Change(INITIAL, (start,))
+    yield Change(WORDS, (words,))
     if twins:
-        yield Intervention(TWIN, tuple(float32_rows(twin.embeddings) for twin in twins))
+        yield Change(TWIN, tuple(float32_rows(twin.embeddings) for twin in twins))
     delta = None if start is None else displacements(prompt)
-    moved = delta is not None and bool(delta.any())
-    if moved and direction is not None:
+    if delta is not None and not delta.any():
+        delta = None
+    if start is not None and delta is not None and direction is not None:
         unit = unit_rows(direction.mean)
         yield from _along(delta, start, unit, rng, out=DIRECTION_OUT, alone=DIRECTION_ALONE)
         if len(direction.word_ids):
             end, part = start + delta, words_part(direction, vocabulary)
             along = (delta @ unit)[:, None]
-            yield Intervention(PART_OUT, (float32_rows(end - along * part),))
-            yield Intervention(PART_ALONE, (float32_rows(start + along * part),))
-            yield Intervention(REST_ALONE, (float32_rows(start + along * (unit - part)),))
-    if moved:
-        yield from (Intervention("path", (float32_rows(start + t * delta),), amount=t) for t in PATH)
+            yield Change(PART_OUT, (float32_rows(end - along * part),))
+            yield Change(PART_ALONE, (float32_rows(start + along * part),))
+            yield Change(REST_ALONE, (float32_rows(start + along * (unit - part)),))
+    if start is not None and delta is not None:
+        yield from (Change("path", (float32_rows(start + t * delta),), amount=t) for t in PATH)
     replacements = {"token at its nearest word": words, "token at its initial value": start, "token at the mean": vocabulary.mean}
     for position in range(len(rows)):
-        yield Intervention("token dropped", (_without(rows, position),), position)
+        yield Change("token dropped", (_without(rows, position),), position)
         for name, values in replacements.items():
             if values is not None:
                 changed = rows.copy()
                 changed[position] = values[position] if values.ndim == 2 else values
-                yield Intervention(name, (changed,), position)
+                yield Change(name, (changed,), position)
     if len(rows) > 1:
-        yield Intervention("order shuffled", tuple(rows[_derangement(len(rows), rng)] for _ in range(DRAWS)))
+        yield Change("order shuffled", tuple(rows[_derangement(len(rows), rng)] for _ in range(DRAWS)))
     whole_words = np.flatnonzero(allowed_tokens(vocabulary, exclude_special=True, whole_words=True))
     drawn = [vocabulary.embeddings[np.sort(rng.choice(whole_words, size=len(rows)))] for _ in range(DRAWS)]
-    yield Intervention("random words", tuple(values.astype(np.float32) for values in drawn))
-    if moved:
+    yield Change("random words", tuple(values.astype(np.float32) for values in drawn))
+    if start is not None and delta is not None:
         _, sizes, principal = np.linalg.svd(delta, full_matrices=False)
         for k in range(min(PRINCIPAL, int((sizes > 0).sum()))):
             yield from _along(
@@ -230,16 +326,16 @@ def check_can_be_changed(prompt: SoftPrompt) -> None:
 
 def _along(
     delta: np.ndarray, start: np.ndarray, unit: np.ndarray, rng: np.random.Generator, *, out: str, alone: str, amount: float | None = None
-) -> list[Intervention]:
+) -> list[Change]:
     """A direction taken out of the displacements and kept alone, and random directions in its place: as much of each token, elsewhere."""
     along = (delta @ unit)[:, None]  # (n, 1): how far each token went in this direction
     random = unit_rows(rng.standard_normal((DRAWS, len(unit))))
     end = start + delta
     return [
-        Intervention(out, (float32_rows(end - along * unit),), amount=amount),
-        Intervention(CONTROLS[out], tuple(float32_rows(end - along * other) for other in random), amount=amount),
-        Intervention(alone, (float32_rows(start + along * unit),), amount=amount),
-        Intervention(CONTROLS[alone], tuple(float32_rows(start + along * other) for other in random), amount=amount),
+        Change(out, (float32_rows(end - along * unit),), amount=amount),
+        Change(CONTROLS[out], tuple(float32_rows(end - along * other) for other in random), amount=amount),
+        Change(alone, (float32_rows(start + along * unit),), amount=amount),
+        Change(CONTROLS[alone], tuple(float32_rows(start + along * other) for other in random), amount=amount),
     ]
 
 

@@ -162,7 +162,7 @@ def attention(embeddings: np.ndarray, language_model: LanguageModel, texts: Sequ
         raise InputError("Attention is measured on texts; give at least one.")
     model, tokenizer = language_model
     rows = torch.from_numpy(np.array(embeddings, dtype=np.float32)).to(model.device, model.get_input_embeddings().weight.dtype)
-    total = None
+    total: torch.Tensor | None = None
     with _attention_told(model):
         for i, text in enumerate(texts):
             report(i / len(texts), "measuring the attention")
@@ -174,6 +174,7 @@ def attention(embeddings: np.ndarray, language_model: LanguageModel, texts: Sequ
             n = len(rows)
             of_text = torch.cat([last[:, :, :n], last[:, :, n:].sum(dim=-1, keepdim=True)], dim=-1)
             total = of_text if total is None else total + of_text
+    assert total is not None  # there is a text
     mean = (total / len(texts)).numpy()
     layers, heads, places = np.indices(mean.shape)
     table = pd.DataFrame({"layer": layers.ravel() + 1, "head": heads.ravel(), "position": places.ravel(), "attention": mean.ravel()})

@@ -86,9 +86,9 @@ def _kept_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[Task, pd.DataF
 
 
 def _equal(a: SoftPrompt, b: SoftPrompt) -> bool:
-    if (a.initial is None) != (b.initial is None):
-        return False
-    return np.array_equal(a.embeddings, b.embeddings) and (a.initial is None or np.array_equal(a.initial, b.initial))
+    if a.initial is None or b.initial is None:
+        return a.initial is b.initial and np.array_equal(a.embeddings, b.embeddings)
+    return np.array_equal(a.embeddings, b.embeddings) and np.array_equal(a.initial, b.initial)
 
 
 def _same(a: Task, b: Task) -> bool:

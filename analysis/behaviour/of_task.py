@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
 from soft_prompt_explorer.analysis.asking.answers import MORE_TOKENS, predictions, write
 from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits, check_lengths, encode
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare, keys_and_values, with_prefix, with_prompt
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, keys_and_values, with_prefix, with_prompt
 from soft_prompt_explorer.analysis.behaviour.asked import RANKED_ON, Examples, behaviour
 from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed, discretised
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
@@ -97,7 +97,7 @@ def behaviour_on(
     return behave(start_from_config(prompt, vocabulary), vocabulary, examples, asked, report=report)
 
 
-def with_rows(language_model: LanguageModel, rows: np.ndarray | None) -> Adapted:
+def with_rows(language_model: LanguageModel, rows: np.ndarray | None) -> Subject:
     """The model with (m, d) virtual tokens in front of its input, which are read once: their keys and values stand before every example.
 
     A model that attends through a sliding window in some layers reads them before each example instead.

@@ -46,7 +46,7 @@ class Resampling:
         n, both = len(of[0].losses), (of, *([other] if other else []))
         losses = [self._means([each.losses[:, None] for each in draws], self._examples, lambda sums: sums[..., 0] / n) for draws in both]
         scores = [self._means([each.counts for each in draws], self._units, self._score) for draws in both]
-        values = {}
+        values: dict[str, float] = {}
         for what, found, made_up in (("loss", losses, 0.0), ("score", scores, self._made_up(paired=other is not None))):
             value, resampled = found[0]
             if other:

@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour.verdict import NO_EFFECT, Judged, Verdict
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.remedies import TEMPLATE
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -41,7 +42,7 @@ class Asked:
             return None
         return (
             f"{printable(name)} was not trained here, and the template that it was trained with is unknown: it was asked as {in_one_line(self.task.template, TOLD)}, which may not be how it "
-            "was trained, so a low score may be the template's doing; give its own with --template '…{input}…'."
+            f"was trained, so a low score may be the template's doing; {TEMPLATE}."
         )
 
     def said(self, verdict: Verdict) -> Verdict:

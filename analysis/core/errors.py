@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from soft_prompt_explorer.analysis.core.remedies import Face, Remedy, speaking
 from soft_prompt_explorer.analysis.core.words import escaped
 
 
@@ -13,10 +14,23 @@ class InputError(ValueError):
 
     The command line prints it and ends with status 2; a page shows it where the person is. What a stranger's file put into the
     message is escaped, so that it stays one line and moves no terminal.
+
+    Parameters
+    ----------
+    remedy : the end of the sentence, after a space and before its full stop, which each face words in its own way.
     """
 
-    def __init__(self, sentence: str) -> None:
+    def __init__(self, sentence: str, *, remedy: Remedy | None = None) -> None:
         super().__init__("".join(c if c.isprintable() else escaped(c) for c in sentence))
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return super().__str__() if self.remedy is None else f"{super().__str__()} {self.remedy}."
+
+    def worded(self, face: Face) -> str:
+        """The sentence as it is said to the command line, on a page or in the library."""
+        with speaking(face):
+            return str(self)
 
 
 class AdapterError(InputError):

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,7 +85,7 @@ class KeptArrays:
     def __init__(self, folder: Path | None, name: str, version: int, *, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> None:
         self.path = None if folder is None else folder / f"{name}.kept"
         self._shapes = shapes or {}
-        self._label = None if folder is None else {"folder": folder.name, "name": name, "version": version}
+        self._label = {} if folder is None else {"folder": folder.name, "name": name, "version": version}
 
     def get(self, compute: Callable[[], Mapping[str, np.ndarray | Blocks]]) -> dict[str, np.ndarray]:
         """The kept arrays; where there are none, those of `compute`, which are kept if that is possible.
@@ -128,12 +129,12 @@ class KeptArrays:
         if content[:start] != _FIRST_LINE.format(zlib.crc32(memoryview(content)[start:])).encode():
             return None
         end = content.index(b"\n", start) + 1
-        places = self._places(content[start:end])
+        places = self._places(bytes(content[start:end]))
         if places is None:
             return None
         return {name: np.frombuffer(content, dtype, math.prod(shape), end + place).reshape(shape) for name, dtype, shape, place in places}
 
-    def _mapped(self, file: BinaryIO) -> dict[str, np.ndarray] | None:
+    def _mapped(self, file: BufferedReader) -> dict[str, np.ndarray] | None:
         first = file.readline(len(_FIRST_LINE.format(0)))
         crc = first[-9:-1].decode("latin-1")
         if first != _FIRST_LINE.replace("{:08x}", crc).encode("latin-1") or not _goes_on_with(file, crc):
@@ -246,7 +247,7 @@ def make_folder(room: str, name: str, write: Callable[[Path], None]) -> Path | N
     return None
 
 
-def checksum(file: BinaryIO, size: int | None = None) -> int:
+def checksum(file: BufferedReader, size: int | None = None) -> int:
     """The CRC-32 of what is left to read of an open file, or of so many bytes of it; of fewer where it ends before."""
     crc, buffer = 0, memoryview(bytearray(_BLOCK))
     while count := file.readinto(buffer if size is None else buffer[: max(size, 0)]):
@@ -309,7 +310,7 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGNED) * _ALIGNED
 
 
-def _goes_on_with(file: BinaryIO, crc: str) -> bool:
+def _goes_on_with(file: BufferedReader, crc: str) -> bool:
     """Whether the rest of an open file has this checksum. It is not read where it was checked before and looks as it did then."""
     path, stat = Path(file.name), os.fstat(file.fileno())
     looks = (crc, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

@@ -30,9 +30,9 @@ def shown(token: str) -> str:
     return "␣" + token[1:] if token.startswith(" ") else token
 
 
-def listed(things: Sequence[str]) -> str:
+def listed(things: Sequence[str], last: str = "and") -> str:
     """Several things in words: `a, b and c`."""
-    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} {last} {things[-1]}"
 
 
 def p_value(p: float) -> str:

@@ -6,6 +6,7 @@ One weight is in memory at a time. Its SVD is computed once and kept, since it i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, 
 from soft_prompt_explorer.analysis.core.folders import cache_folder, read_json_object
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import BASE
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors, ranks_in_use, singular_vectors
 from soft_prompt_explorer.analysis.models.weights import load_model, prepare_model
 
@@ -61,17 +63,18 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
 
 
 def _beside_its_weight(
-    adapter: LoraAdapter, module: str, model: str, files: dict[str, Path | torch.Tensor]
+    adapter: LoraAdapter, module: str, model: str, files: Mapping[str, Path | torch.Tensor]
 ) -> tuple[float, float, int | None, float]:
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
     factors, name = adapter.modules[module], f"{module}.weight"
     if name not in files:
-        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on with --base.")
+        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on", remedy=BASE)
     weight = _read(files[name], name)
     if weight.shape != (factors.out_features, factors.in_features):
         raise InputError(
             f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
-            "name the model that it was trained on with --base."
+            "name the model that it was trained on",
+            remedy=BASE,
         )
     return (*compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight))
 
@@ -175,7 +178,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     if index.is_file():
         weight_map = read_json_object(index, ModelError).get("weight_map") or {}
         return {name: folder / Path(file).name for name, file in weight_map.items()}
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="np") as file:
@@ -191,6 +194,8 @@ def _read(source: Path | torch.Tensor, name: str) -> np.ndarray:
 
     if isinstance(source, Path):
         with safe_open(source, framework="pt") as file:  # torch reads bfloat16, numpy does not
-            source = file.get_tensor(name)
-    tensor = source.float().numpy()
+            tensor = file.get_tensor(name)
+    else:
+        tensor = source
+    tensor = tensor.float().numpy()
     return tensor.reshape(len(tensor), -1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -245,7 +246,7 @@ def fewest(cumulative: np.ndarray, energy: float) -> int:
     """How many values hold a share of the energy, given the cumulative shares; all of those that are not zero for a share of 1."""
     if energy >= 1.0:
         return int(1 + np.flatnonzero(np.diff(cumulative, prepend=0.0) > 0).max())
-    return int(min(len(cumulative), 1 + np.searchsorted(cumulative, energy - 1e-12)))
+    return min(len(cumulative), 1 + int(np.searchsorted(cumulative, energy - 1e-12)))
 
 
 def place_of(module: str) -> tuple[int | None, str]:
@@ -297,7 +298,12 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
 
 def _core(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """R_B R_Aᵀ, whose singular values are those of B A."""
-    return np.linalg.qr(b, mode="r") @ np.linalg.qr(a.T, mode="r").T
+    return _r(b) @ _r(a.T).T
+
+
+def _r(matrix: np.ndarray) -> np.ndarray:
+    """R of the QR decomposition."""
+    return cast(np.ndarray, np.linalg.qr(matrix, mode="r"))  # numpy's annotation forgets this mode
 
 
 def _entropy(shares: np.ndarray) -> float:

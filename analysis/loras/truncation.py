@@ -45,7 +45,7 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     spectra_of, patterns = {}, {}
     try:
         with appears_whole(folder) as partial:
-            tensors = {}
+            tensors: dict[str, np.ndarray] = {}
             for i, (module, factors) in enumerate(adapter.modules.items()):
                 report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
                 u, values, vt = singular_vectors(factors)
@@ -139,7 +139,7 @@ def _save(tensors: dict[str, np.ndarray], patterns: dict[str, int], base_model: 
         alpha_pattern=patterns,
         target_modules=sorted(patterns),
         lora_dropout=0.0,
-    ).save_pretrained(folder)
+    ).save_pretrained(str(folder))
     save_file(tensors, folder / "adapter_model.safetensors")
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))  # PEFT writes a set in any order
     config["target_modules"] = sorted(patterns)

@@ -92,7 +92,7 @@ class GgufFile:
 
     def number(self, key: str, default: int) -> int:
         """The whole number under a key."""
-        kind, at = self._places.get(key, (None, 0))
+        kind, at = self._places.get(key, (_STRING, 0))
         dtype = np.dtype(_NUMBERS.get(kind, "<f4"))
         return int(np.frombuffer(self._bytes, dtype, 1, at)[0]) if dtype.kind in "iu" else default
 

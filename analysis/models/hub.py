@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from soft_prompt_explorer.analysis.core.errors import ModelError, NoSuchModelError
 from soft_prompt_explorer.analysis.core.folders import (
@@ -274,10 +275,10 @@ def _checked_tensor(header: dict, name: str, data_begin: int, size: int, what: s
         raise ModelError(f"The input embeddings in {what} lie at {reprlib.repr(offsets)}, which is not within the file.")
     if offsets[1] - offsets[0] != shape[0] * shape[1] * _BYTES_PER_VALUE[dtype]:
         raise ModelError(f"The input embeddings in {what} take {offsets[1] - offsets[0]:,} bytes, which {shape} in {dtype} does not.")
-    return _Tensor(name, dtype, tuple(shape), data_begin + offsets[0], data_begin + offsets[1])
+    return _Tensor(name, dtype, (shape[0], shape[1]), data_begin + offsets[0], data_begin + offsets[1])
 
 
-def _two_numbers(value: object) -> bool:
+def _two_numbers(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and len(value) == 2 and all(type(number) is int and abs(number) < 2**63 for number in value)
 
 
@@ -318,10 +319,14 @@ def _find_embeddings(name: str, commit: str) -> tuple[RemoteFile, _Tensor]:
         raise ModelError(
             f"The hub's {name} holds no safetensors, the one format that is read; convert the model with save_pretrained and give its folder."
         )
-    if first_bytes is None:
-        raise ModelError(f"The hub's {name} holds no {weights.filename}, in which its index places the input embeddings.")
+    missing = ModelError(f"The hub's {name} holds no {weights.filename}, in which its index places the input embeddings.")
+    if first_bytes is None or weights.size is None:
+        raise missing
     length = _header_length(first_bytes, weights.size, f"The file {weights}")
-    header = _json_object(weights.read(8, 8 + length), f"The header of {weights}")
+    written = weights.read(8, 8 + length)
+    if written is None:  # taken away since the first bytes came
+        raise missing
+    header = _json_object(written, f"The header of {weights}")
     if tensor_name is None:
         tensor_name = embedding_tensor_name([key for key in header if key != "__metadata__"])
     return weights, _checked_tensor(header, tensor_name, 8 + length, weights.size, str(weights))

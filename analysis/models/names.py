@@ -9,6 +9,7 @@ from typing import Literal
 
 from soft_prompt_explorer.analysis.core.errors import ModelError, NoSuchModelError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import MODEL
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, embedded_gguf
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, gemma_gguf
@@ -85,7 +86,8 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
             return EMBEDDED_MODEL
         raise ModelError(
             f"This prompt is {width} wide and does not say which model it was trained on; {EMBEDDED_MODEL} is {EMBEDDED_WIDTH} wide: "
-            "name the prompt's model with --model (a hub id, a folder or a .gguf file)."
+            "name the prompt's model",
+            remedy=MODEL.then(" (a hub id, a folder or a .gguf file)"),
         )
     problem = "a path in an adapter is not followed"
     if is_hub_id(base_model):
@@ -96,7 +98,8 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
             problem = "that model was found neither in the local cache nor on the hub"
     raise ModelError(
         f"This prompt was trained on {base_model!r} ({problem}), and neighbours in another model's vocabulary would mean nothing: "
-        "name that model's folder, .gguf file or hub id with --model."
+        "name that model's folder, .gguf file or hub id",
+        remedy=MODEL,
     )
 
 

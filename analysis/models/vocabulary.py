@@ -164,17 +164,17 @@ def _folder_of(model: ModelFiles) -> Path:
 def _row_blocks(embeddings: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     # Mapped pages count as this process's memory once they have been read; given back, they stay in the system's file cache. Only
     # of a read-only map: a private writable one would lose what was written.
+    base: object = embeddings.base
     release = (
         isinstance(embeddings, np.memmap)
         and embeddings.mode == "r"
-        and isinstance(embeddings.base, mmap.mmap)
         and embeddings.nbytes > RELEASED_ABOVE
         and hasattr(mmap, "MADV_DONTNEED")
     )
     for start in range(0, len(embeddings), ROWS_AT_A_TIME):
         yield start, embeddings[start : start + ROWS_AT_A_TIME]
-        if release:
-            embeddings.base.madvise(mmap.MADV_DONTNEED)
+        if release and isinstance(base, mmap.mmap):
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 def _key(model: ModelFiles) -> str:
@@ -248,7 +248,7 @@ def _open_gguf(path: Path):
     raw_tokens = file.strings("tokenizer.ggml.tokens", shape[0])  # a token without a row is never read
     kinds = file.numbers("tokenizer.ggml.token_type", shape[0]) if "tokenizer.ggml.token_type" in file else None
     style, architecture = file.text("tokenizer.ggml.model"), file.text("general.architecture")
-    if raw_tokens is None or None in (style, architecture) or (kinds is not None and len(kinds) != len(raw_tokens)):
+    if raw_tokens is None or style is None or architecture is None or (kinds is not None and len(kinds) != len(raw_tokens)):
         raise ModelError(f"The file {path.name} does not say which tokenizer and architecture it holds; convert the model again.")
     kinds = np.ones(len(raw_tokens)) if kinds is None else kinds
     special = np.isin(kinds, _GGUF_SPECIAL_TYPES)

@@ -131,9 +131,10 @@ def _loaded(name: str, folder: Path):
     transformers_logging.disable_progress_bar()
     tokenizer = _tokenizer_in(folder, name)
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
+        model, found = loaded
     except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise
         raise ModelError(
             f"The model {name} cannot be loaded ({type(error).__name__}: {reason(error)}); it has to be a whole causal language model."
@@ -253,7 +254,12 @@ def _prepare(model: ModelFiles, report: Report):
             check_embedded(model.path)
         unpacked = _unpacked(model.path, report)
         report(0.95, "writing the unpacked weights")
-        place = make_folder("models", folder.name, lambda partial: [part.save_pretrained(partial) for part in unpacked])
+
+        def write(partial: Path) -> None:
+            for part in unpacked:
+                part.save_pretrained(partial)
+
+        place = make_folder("models", folder.name, write)
     report(1.0, "ready")
     return place, unpacked if place is None else None
 

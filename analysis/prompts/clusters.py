@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import INITIAL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import p_values
 from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
@@ -140,9 +142,9 @@ def find_clusters(
     stability = _stability(distances, points, labels, method, seed, report)
     recipe = recipe_of(prompts, vocabulary, report=report)
     tightness_p = _tightness_p(distances, labels, recipe, vocabulary, method, space, seed, report)
-    known = np.concatenate([np.full(len(prompt), prompt.initial is not None) for prompt in prompts])
-    shared_start = _shared_start(labels, found, np.where(known, recipe.ids, -1))
-    start_tightness, enough = _start_tightness(labels, found, recipe.start, known, vocabulary, space)
+    has_start = np.repeat([prompt.initial is not None for prompt in prompts], [len(prompt) for prompt in prompts])
+    shared_start = _shared_start(labels, found, np.where(has_start, recipe.ids, -1))
+    start_tightness, enough = _start_tightness(labels, found, recipe.start, has_start, vocabulary, space)
     # What cannot be compared is no echo: a cluster of one token.
     echo = (np.array(shared_start) >= ECHO) | (start_tightness >= ECHO * tightness)
     owners = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
@@ -214,7 +216,8 @@ def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.nd
     prompt.check_width(vocabulary.width, vocabulary.model)
     if space == "displacement" and prompt.initial is None:
         raise InputError(
-            f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them with --initial."
+            f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them",
+            remedy=INITIAL,
         )
     vectors = displacements(prompt) if space == "displacement" else prompt.embeddings.astype(np.float64) - vocabulary.mean
     return unit_rows(vectors)
@@ -388,7 +391,7 @@ def _tightness_p(
     values = _for_its_size(distances, _members(labels))
     p = np.max([p_values(np.sort(runs), values) for runs in best], axis=0)
     if (labels == 0).all():
-        p = np.max([p_values(np.sort(runs), [_tightness(distances, labels == 0)]) for runs in whole], axis=0)
+        p = np.max([p_values(np.sort(runs), np.array([_tightness(distances, labels == 0)])) for runs in whole], axis=0)
     return np.where(np.isnan(values), np.nan, p)
 
 
@@ -440,10 +443,11 @@ def _labels(labels: np.ndarray, found: int, ids: np.ndarray, scores: np.ndarray,
             everywhere[word] = everywhere.get(word, 0.0) + weight
     average = sum(totals.values()) / len(totals)
 
-    def importance(cluster: int, word: str) -> float:
-        return weights[cluster][word] / totals[cluster] * np.log1p(average / everywhere[word]) if everywhere[word] else 0.0
+    def rank(cluster: int, word: str) -> tuple[float, str]:
+        importance = weights[cluster][word] / totals[cluster] * np.log1p(average / everywhere[word]) if everywhere[word] else 0.0
+        return -importance, word
 
-    return [", ".join(sorted(weights[i], key=lambda word, i=i: (-importance(i, word), word))[:LABEL_WORDS]) for i in range(found)]
+    return [", ".join(sorted(weights[i], key=partial(rank, i))[:LABEL_WORDS]) for i in range(found)]
 
 
 def _agreement(members: pd.DataFrame, tasks: Mapping[str, str]) -> pd.DataFrame:

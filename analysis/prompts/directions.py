@@ -17,6 +17,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import INITIAL_OR_RECOVERED
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.null import null_of, p_values, uniform_draws
@@ -270,7 +271,8 @@ def unit_displacements(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary) ->
         prompt.check_width(vocabulary.width, vocabulary.model)
         if prompt.initial is None:
             raise InputError(
-                f"The initial values of {prompt.name} are unknown, so what training added to it cannot be told; give them with --initial FILE, or --initial recover."
+                f"The initial values of {prompt.name} are unknown, so what training added to it cannot be told; give them",
+                remedy=INITIAL_OR_RECOVERED,
             )
     delta = np.concatenate([displacements(prompt) for prompt in prompts])
     moved = delta.any(axis=1)

@@ -19,7 +19,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import DRAWS, null_of
-from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Recipe, recipe_of
+from soft_prompt_explorer.analysis.prompts.recipe import DIRECTIONS, Directions, Recipe, recipe_of
 from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 
 COLUMNS = ["prompt_a", "prompt_b", "pooled_cosine", "mean_cosine", "matched_cosine", "cka", "principal_angle_mean", "z", "against"]
@@ -336,11 +336,12 @@ def _by_common_start(
         if a == place or max(len(other), len(prompts[place])) > LONGEST:
             continue
         kept = np.zeros(len(prompts[place]), dtype=bool)
-        if starts[place] is not None and starts[a] is not None:
-            kept = (starts[place] @ starts[a].T).max(axis=1) >= ALIKE
+        own, others = starts[place], starts[a]
+        if own is not None and others is not None:
+            kept = (own @ others.T).max(axis=1) >= ALIKE
         groups.setdefault(kept.tobytes(), []).append(a)
-    for kept, others in groups.items():
-        yield np.frombuffer(kept, dtype=bool), others
+    for alike, places in groups.items():
+        yield np.frombuffer(alike, dtype=bool), places
 
 
 def _z(
@@ -350,7 +351,7 @@ def _z(
     others: list[np.ndarray],
     usual: np.ndarray,
     rng: np.random.Generator,
-    directions: str,
+    directions: Directions,
     vocabulary: Vocabulary,
 ) -> list[float]:
     """z of a prompt with each of the others, beside prompts of its recipe in its place; nan where these score the same."""

@@ -83,7 +83,7 @@ def untrained(prompt: SoftPrompt, vocabulary: Vocabulary | None = None) -> str |
         return _as_it_started(prompt, vocabulary)
     if prompt.kind != "soft_prompt":
         return None
-    known = _STARTS
+    known: tuple[_Start, ...] = _STARTS
     if vocabulary is not None and vocabulary.width == prompt.width:
         size = float(np.sqrt(np.mean(vocabulary.norms**2) / vocabulary.width))
         known = (*_STARTS, _normal(f"{vocabulary.model}'s words in size and nothing else", size))
@@ -94,13 +94,15 @@ def untrained(prompt: SoftPrompt, vocabulary: Vocabulary | None = None) -> str |
 
 
 def _as_it_started(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> str | None:
-    start = prompt.initial.astype(np.float64)
+    start = prompt.start.astype(np.float64)
     moved, length = np.linalg.norm(prompt.embeddings - start, axis=1), np.linalg.norm(start, axis=1)
     rounding = _ROUNDING.get(prompt.source.dtype, 1e-6) if prompt.source is not None else 1e-6
     found = mark_of(prompt)
     if (moved <= rounding * length).all():
         return f"{NEVER_TRAINED}: every row is the one that it started from{found}"
-    quantised = found and vocabulary is not None and (vocabulary.model == EMBEDDED_MODEL or vocabulary.model.lower().endswith(".gguf"))
+    if not found or vocabulary is None:
+        return None
+    quantised = vocabulary.model == EMBEDDED_MODEL or vocabulary.model.lower().endswith(".gguf")
     if quantised and (moved <= _QUANTISED * length).all():
         return f"looks never trained: no row is further from its start than {vocabulary.model} is rounded{found}"
     return None

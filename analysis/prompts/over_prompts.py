@@ -130,8 +130,8 @@ class TokenIndex:
         found = self._scored(vector, self._drawn(np.zeros_like(own) if own.all() else own), top_k + 1)
         if itself is not None:
             found = found[(found["prompt"] != itself[0]) | (found["position"] != itself[1])]
-        start = self.starts.get(itself) if itself is not None else None
-        return self._table(found.assign(form=""), top_k, {start} - {None, -1})
+        start = self.starts.get(itself, -1) if itself is not None else -1
+        return self._table(found.assign(form=""), top_k, {start} - {-1})
 
     @cached_property
     def _whole_words(self) -> np.ndarray:

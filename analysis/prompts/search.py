@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,18 +19,11 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
-Metric = Literal["centred", "cosine", "csls", "dot", "euclidean"]
-METRICS: dict[Metric, str] = {
-    "centred": "Cosine after the vocabulary's mean is taken off (the default: plain cosine mostly measures the common direction).",
-    "cosine": "Plain cosine.",
-    "csls": "Centred cosine, less how crowded the neighbourhoods of both are; the first time takes about half a minute.",
-    "dot": "Dot product: favours long rows.",
-    "euclidean": "Minus the distance: favours rows of the token's own length.",
-}
 COLUMNS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
 
 QUERIES_AT_A_TIME = 128
@@ -46,7 +39,7 @@ def neighbours(
     prompt: SoftPrompt,
     vocabulary: Vocabulary,
     *,
-    metric: Metric = "centred",
+    metric: MetricName = "centred",
     top_k: int = 10,
     exclude_special: bool = False,
     whole_words: bool = False,
@@ -130,7 +123,7 @@ def nearest(
     vectors: np.ndarray,
     vocabulary: Vocabulary,
     *,
-    metric: Metric = "centred",
+    metric: MetricName = "centred",
     top_k: int = 10,
     allowed: np.ndarray | None = None,
     lengths: np.ndarray | None = None,
@@ -141,10 +134,7 @@ def nearest(
     Parameters
     ----------
     vectors : (n, d) float array.
-    metric : with p a vector, e a row, μ the mean row:
-        `centred` cosine of p − μ and e − μ (Mu & Viswanath 2018, mean removal only); `cosine`; `dot`; `euclidean` −‖p − e‖;
-        `csls` 2 c(p, e) − r_E(p) − r(e), c the centred cosine and r the mean c to the ten nearest rows of the whole vocabulary
-        (Conneau et al. 2018). A vector or row of norm zero has the cosine 0 with everything.
+    metric : a name of `METRICS`, whose record holds its formula. A vector or row of norm zero has the cosine 0 with everything.
     allowed : (V,) bool, the rows that may be named; all when None.
     lengths : (V,) float64, of the metric `centred`: what the product with each e − μ is divided by in place of its own length; a row of length 0 scores 0.
     report : told the progress of the rows' CSLS neighbourhoods, which are computed once per vocabulary.
@@ -230,7 +220,7 @@ def _euclidean_space(vocabulary: Vocabulary) -> _Space:
     return _Space(direction, exact, _rounding(vocabulary) * vocabulary.norms, bias=-(vocabulary.norms**2) / 2)
 
 
-_SPACES: dict[str, Callable[[Vocabulary], _Space]] = {
+_SPACES: dict[MetricName, Callable[[Vocabulary], _Space]] = {
     "centred": lambda vocabulary: _cosine_space(vocabulary, vocabulary.mean, vocabulary.centred_norms),
     "cosine": lambda vocabulary: _cosine_space(vocabulary, np.zeros(vocabulary.width), vocabulary.norms),
     "dot": _dot_space,

@@ -200,8 +200,10 @@ def _tokenised(text: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> list[in
     if len(text) > MAX_TEXT or prompt.metadata.get("tokenizer_kwargs"):
         raise InputError("the config's text is tokenised in a way of its own, so its start cannot be told")
     named, model = prompt.metadata.get("tokenizer_name_or_path"), vocabulary.model
-    other = isinstance(named, str) and is_hub_id(named) and _one_name(named) != _one_name(prompt.base_model or model)
-    if other and _one_name(named) != _one_name(model):  # of a path, which is not followed, the model's own stands in
+    known = {_one_name(prompt.base_model or model), _one_name(model)}
+    if (
+        isinstance(named, str) and is_hub_id(named) and _one_name(named) not in known
+    ):  # of a path, which is not followed, the model's own stands in
         if not is_at_hand(named):
             raise InputError(
                 f"the config spells the text that it started from, and its tokenizer {printable(named)} is not on this machine, so its start cannot be told"

@@ -166,4 +166,4 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
 
 def displacements(prompt: SoftPrompt) -> np.ndarray:
     """Δ = P − P⁰, (n, d) float64; the initial values must be known."""
-    return prompt.embeddings.astype(np.float64) - prompt.initial
+    return prompt.embeddings.astype(np.float64) - prompt.start

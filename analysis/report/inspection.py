@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_TENSORS
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import MODEL_TOO
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
 from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
@@ -62,7 +63,7 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
 
 def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
     """The row of `inspect` for an adapter that was read, from `kind` on."""
-    source = adapter.source
+    source = adapter.read_from
     row = {
         "kind": adapter.kind,
         "format": source.format,
@@ -97,7 +98,7 @@ def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
 
 def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
     """What was checked of a file before it was read: rows of check and found."""
-    source = adapter.source
+    source = adapter.read_from
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} × {adapter.width}, every value finite"
     rows = [
         ("format", source.format),
@@ -177,7 +178,7 @@ def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]
     if prompt.initial is not None:
         return []
     if names_start(prompt) and vocabulary is None:
-        return ["the initial values are named by the config, and the vocabulary that tells their rows is not on this machine; give --model"]
+        return [f"the initial values are named by the config, and the vocabulary that tells their rows is not on this machine; {MODEL_TOO}"]
     return ["the initial values are unknown"]
 
 

@@ -117,7 +117,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
     import jinja2
 
     prompts = [part.prompt for part in parts if isinstance(part, PromptReport)]
-    together = len(prompts) > 1
+    together = vocabulary if len(prompts) > 1 else None
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "word": lambda token: "" if pd.isna(token) else shown(token),
@@ -127,9 +127,9 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         "text": _text,
     }
     clusters, no_clusters = None, "None were found."
-    if together:
+    if together is not None:
         try:
-            clusters = find_clusters(prompts, vocabulary, report=report).clusters
+            clusters = find_clusters(prompts, together, report=report).clusters
         except InputError as error:  # too few tokens, or too many
             no_clusters = str(error)
     template = environment.from_string(
@@ -140,7 +140,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         prompts=[part for part in parts if isinstance(part, PromptReport)],
         loras=[part for part in parts if isinstance(part, LoraReport)],
         vocabulary=vocabulary,
-        similarity=_similarity(prompts, vocabulary, report) if together else None,
+        similarity=None if together is None else _similarity(prompts, together, report),
         clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters), of_unknown=may_be_echo(clusters)),
         no_clusters=no_clusters,
         chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
@@ -168,10 +168,12 @@ def report(adapters: Sequence[SoftPrompt | LoraAdapter], vocabulary: Vocabulary 
     """
     if vocabulary is None and any(isinstance(adapter, SoftPrompt) for adapter in adapters):
         raise InputError("A soft prompt is read against a vocabulary, and none was given; give the one of its model.")
-    parts = [
-        of_prompt(adapter, vocabulary, report=report) if isinstance(adapter, SoftPrompt) else of_lora(adapter, report=report)
-        for adapter in adapters
-    ]
+    parts: list[PromptReport | LoraReport] = []
+    for adapter in adapters:
+        if isinstance(adapter, LoraAdapter):
+            parts.append(of_lora(adapter, report=report))
+        elif vocabulary is not None:
+            parts.append(of_prompt(adapter, vocabulary, report=report))
     return html(parts, vocabulary, report=report)
 
 
@@ -204,7 +206,7 @@ def _chart(table: pd.DataFrame) -> dict:
         return round(left + width * (value - least) / span, 1)
 
     points = [
-        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": row.intervention.startswith("random direction")}
+        {"label": row_label(row), "low": place(low), "at": place(value), "high": place(high), "value": value, "control": INTERVENTIONS[row.intervention].group == "random directions of the same size"}
         for row, (low, value, high) in zip(rows.itertuples(), values, strict=True)
     ]  # fmt: skip
     return {"points": points, "zero": place(0.0), "least": least, "most": most, "left": left, "right": left + width, "measure": table["measure"].iloc[0]}  # fmt: skip

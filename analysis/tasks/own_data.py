@@ -11,10 +11,11 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,8 +182,10 @@ def _examples(content: bytes, file: str) -> tuple[str, pd.DataFrame, str | None]
             f"{file} is one JSON array, where JSON lines have an object on each line; convert it with "
             "`jq -c '.[]' FILE > NEW.jsonl`, or pandas.read_json(FILE).to_json(NEW, orient='records', lines=True)."
         )
-    rows, template = [], None
-    for line, fields in (_json_lines if kind == "JSON lines" else _csv_rows)(text, file):
+    rows: list[tuple] = []
+    template: str | None = None
+    read: Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]] = _json_lines if kind == "JSON lines" else _csv_rows
+    for line, fields in read(text, file):
         if len(rows) == MAX_ROWS:
             raise InputError(f"{file} has more than {MAX_ROWS:,} examples; give that many at most.")
         rows.append(_example(line, fields, file))

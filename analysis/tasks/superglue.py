@@ -246,7 +246,7 @@ _KINDS: dict[str, _Kind] = {
             description="Choose which of two sentences is the cause, or the effect, of a premise.",
             labels=_CHOICES,
             example=partial(
-                _labelled, task="copa", labels=_CHOICES, **{name: name for name in ("choice1", "choice2", "premise", "question")}
+                _labelled, task="copa", labels=_CHOICES, choice1="choice1", choice2="choice2", premise="premise", question="question"
             ),
             kept_together="premise",
             prompts=(

@@ -6,22 +6,18 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, PART_ALONE, PART_OUT, REST_ALONE, TWIN, WHOLE, row_label
+from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
 from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
 
 # What belongs together has one colour and one shape; the legend names it.
-GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "the whole prompt changed": (BLUE, "circle", ("no prompt", "initial values", "nearest words", TWIN, "order shuffled", "random words")),
-    "the task direction": (GREEN, "diamond", ("task direction out", "task direction alone")),
-    "its words' part, and the rest": (BLUE_LIGHT, "triangle-down", (PART_OUT, PART_ALONE, REST_ALONE)),
-    "principal directions": (PURPLE, "square", ("principal direction out", "principal direction alone")),
-    "random directions of the same size": (GREY, "x", tuple(control for control in CONTROLS.values() if control.startswith("random"))),
-    "the path from start to end": (ORANGE, "triangle-up", ("path",)),
-    "one token": (
-        VERMILION,
-        "circle-open",
-        ("token dropped", "token at its nearest word", "token at its initial value", "token at the mean"),
-    ),
+STYLES: dict[Group, tuple[str, str]] = {
+    "the whole prompt changed": (BLUE, "circle"),
+    "the task direction": (GREEN, "diamond"),
+    "its words' part, and the rest": (BLUE_LIGHT, "triangle-down"),
+    "principal directions": (PURPLE, "square"),
+    "random directions of the same size": (GREY, "x"),
+    "the path from start to end": (ORANGE, "triangle-up"),
+    "one token": (VERMILION, "circle-open"),
 }
 
 
@@ -36,8 +32,8 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
     table = table[table["intervention"] != WHOLE].reset_index(drop=True)
     labels = [drawn(row_label(row)) for row in table.itertuples()]
     figure = go.Figure()
-    for group, (colour, symbol, names) in GROUPS.items():
-        rows = table[table["intervention"].isin(names)]
+    for group, (colour, symbol) in STYLES.items():
+        rows = table[table["intervention"].isin([each.name for each in INTERVENTIONS.values() if each.group == group])]
         if not len(rows):
             continue
         change = rows[f"{what}_change"]

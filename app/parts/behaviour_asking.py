@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import naming, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
@@ -78,7 +78,7 @@ def kept_table(asked: AskedPrompt) -> pd.DataFrame | None:
     return table if table is not None and table["task"].iloc[0] == asked.task.name and table["n"].iloc[0] == asked.n else None
 
 
-def asking(model: str, key: tuple, what: str, ask: Callable[[tuple, Report], _Result]) -> _Result | None:
+def asking(model: str, key: tuple, what: str, ask: Callable[[LanguageModel, Report], _Result]) -> _Result | None:
     """`computed`, with the language model at hand: `ask(language_model, report)`, one at a time; None as well where the model has first to be fetched."""
     if not naming.may_be_fetched(model, "the model"):
         return None
@@ -110,7 +110,7 @@ def watch(wanted: tuple) -> None:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _loaded(model: str) -> tuple:
+def _loaded(model: str) -> LanguageModel:
     return load_model(model)
 
 

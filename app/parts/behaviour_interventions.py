@@ -35,7 +35,7 @@ def show_verdict(asked: AskedPrompt, table: pd.DataFrame) -> None:
     if verdict is None:
         return
     if (note := how.note(prompt.name)) is not None:
-        st.warning(widgets.plain(note.replace("give its own with --template '…{input}…'", "type its own above")), icon=":material/chat:")
+        st.warning(widgets.plain(note), icon=":material/chat:")
     said = how.said(verdict)
     with st.container(border=True):
         st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")
@@ -96,7 +96,7 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         "the same amount along random directions, over several draws. What crosses the line has not been shown to do anything."
     )
     with st.expander("What each row changes", icon=":material/help:"):
-        st.markdown("\n".join(f"- **{name}**: {text}" for name, text in INTERVENTIONS.items() if name in rows.index))
+        st.markdown("\n".join(f"- **{name}**: {each.says}" for name, each in INTERVENTIONS.items() if name in rows.index))
     offer_report(asked, table)
     number = st.column_config.NumberColumn
     st.dataframe(

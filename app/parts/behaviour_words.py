@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour.verbalisation import by_task, says, verbalise
-from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.progress import Report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
@@ -41,11 +41,11 @@ def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:
     start = prompt.initial if prompt.initial is not None else random_words(asked.vocabulary, len(prompt))
 
     def ask(language_model, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
-        halves = (
-            (prompt.embeddings, lambda share, doing: report(share / 2, doing)),
-            (start, lambda share, doing: report(0.5 + share / 2, doing)),
+        own, of_start = (
+            verbalise(rows, language_model, task.name, descriptions, answers, report=part(report, i, 2))
+            for i, rows in enumerate((prompt.embeddings, start))
         )
-        return tuple(verbalise(rows, language_model, task.name, descriptions, answers, report=half) for rows, half in halves)
+        return own, of_start
 
     with widgets.in_words():
         written = asking(asked.vocabulary.model, ("verbalise", *content, descriptions[task.name]), "what the model writes", ask)

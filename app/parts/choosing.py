@@ -22,7 +22,7 @@ def opened() -> dict[str, SoftPrompt | LoraAdapter]:
 
 def open_adapter(adapter: SoftPrompt | LoraAdapter) -> str:
     """Keep what was read from a file for the session; answers the key that links use."""
-    key = f"file-{adapter.source.sha256[:10]}"
+    key = f"file-{adapter.read_from.sha256[:10]}"
     opened()[key] = adapter
     return key
 
@@ -80,14 +80,18 @@ def labels_of(keys: list[str]) -> Callable[[str], str]:
 
 def load_prompt(key: str) -> SoftPrompt:
     if key in opened():
-        return prompt_of(opened()[key])
+        prompt = prompt_of(opened()[key])
+        assert prompt is not None  # of `prompt_choices`
+        return prompt
     path = store.adapter_path(key)
     return _read_run(str(path), path.stat().st_mtime_ns)
 
 
 def load_lora(key: str) -> LoraAdapter:
     if key in opened():
-        return opened()[key]
+        adapter = opened()[key]
+        assert isinstance(adapter, LoraAdapter)  # of `lora_choices`
+        return adapter
     path = store.adapter_path(key)
     return _read_lora(str(path), path.stat().st_mtime_ns)
 

@@ -1,9 +1,11 @@
 """A LoRA beside another one: how alike the spaces are in which they change the model."""
 
+from typing import get_args
+
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
-from soft_prompt_explorer.analysis.loras.subspaces import against, subspace_similarity
+from soft_prompt_explorer.analysis.loras.subspaces import Side, against, subspace_similarity
 from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_spectra import whole_ranks
@@ -45,7 +47,7 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
                 module = st.selectbox("φ(i, j) of the module", common, key="module", bind="query-params")
-                side = st.segmented_control("Directions", ["out", "in"], default="out", required=True, key="side", bind="query-params")
+                side = st.segmented_control("Directions", get_args(Side), default="out", required=True, key="side", bind="query-params")
                 phi = subspace_similarity(adapter.modules[module], other.modules[module], side=side)
                 left, right = st.columns(2, gap="large")
                 left.markdown("**These two**")

@@ -38,7 +38,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
             check_can_be_copied(adapter)
             refused = None
         except InputError as error:
-            refused = str(error)
+            refused = error.worded("page")
             st.info(widgets.plain(refused), icon=":material/info:")
         with st.container(horizontal=True):
             if refused is None:
@@ -55,7 +55,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
 def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
     """The smaller copy on the LoRA's own task, beside the whole one and the bare model, once the person asks for it."""
     task, model = task_of(key), choosing.own_model(key)
-    if task is None:
+    if task is None or model is None:
         st.caption("How well it still does is told of LoRAs that were trained here: of others the task is not known.")
         return
     asked = st.session_state.setdefault("asked_accuracy", set())

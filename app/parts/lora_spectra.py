@@ -152,7 +152,7 @@ def show_directions(adapter: LoraAdapter, base: str | None) -> None:
                 lambda report: residual_directions(adapter, vocabulary, report=report),
             )
         except InputError as error:  # the rest of the page does not need them
-            st.info(widgets.plain(str(error)), icon=":material/info:")
+            st.info(widgets.plain(error.worded("page")), icon=":material/info:")
         if said is not None:
             near = said[said["q"] < LEVEL]
             line = f"{len(near)} of {len(said)} directions and opposites are nearer to a word than chance allows"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
@@ -122,7 +124,7 @@ def _models_named() -> dict[str, str]:
     return st.session_state.setdefault("models", {})
 
 
-def _ask_for_model(key: str, prompt: SoftPrompt) -> None:
+def _ask_for_model(key: str, prompt: SoftPrompt) -> NoReturn:
     """A field for the model that a file was trained on; the rest of the page is left out until it is named."""
     named = st.text_input(
         f"Model of {plain(prompt.name)}",

@@ -23,7 +23,7 @@ def show_published() -> None:
         list(AXES) if several else ["trainable"],
         default="trainable",
         required=True,
-        format_func=AXES.get,
+        format_func=AXES.__getitem__,
         key="against",
         bind="query-params",
     )

@@ -9,11 +9,11 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.asking import scores as evaluation
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, subject_of
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked
-from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.progress import Report, part
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.scores import reliability
@@ -26,32 +26,25 @@ OWN_TASK = "its own"
 
 
 @contextmanager
-def adapted_run(run: pd.Series | None, language_model) -> Iterator[Adapted]:
+def subject_of_run(run: pd.Series | None, language_model: LanguageModel) -> Iterator[Subject]:
     """The model as a run of the store leaves it; as it is where there is no run."""
-    if run is None:
-        yield bare(language_model)
-    elif run["method"] == "lora":
-        from soft_prompt_explorer.analysis.asking.lora import applied
-
-        with with_lora(language_model, applied(language_model[0], Path(run["path"]))) as subject:
-            yield subject
-    elif run["method"] == "full":
+    if run is not None and run["method"] == "full":
         yield bare(load_model(run["path"]))
-    else:
-        yield adapted(load_soft_prompt(run["path"]), language_model)
+        return
+    what = None if run is None else Path(run["path"]) if run["method"] == "lora" else load_soft_prompt(run["path"])
+    with subject_of(what, language_model) as subject:
+        yield subject
 
 
 def measure(cards: list[tuple[str, pd.Series | None, str, str]], limit: int, report: Report) -> list[pd.DataFrame]:
     """The scorecard and the bins of confidence of each (name, run, task, model), one under the other."""
-    measured, loaded = [], (None, None)
+    measured: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    loaded: tuple[str, LanguageModel] | None = None
     for i, (name, run, task, model) in enumerate(cards):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(cards), f"{name}: {doing}")
-
-        if loaded[0] != model:
+        report_part = part(report, i, len(cards), name)
+        if loaded is None or loaded[0] != model:
             loaded = (model, load_model(model, report=report_part))
-        with adapted_run(run, loaded[1]) as subject:
+        with subject_of_run(run, loaded[1]) as subject:
             measured.append(
                 evaluation.scorecard_and_calibration(
                     name, subject, how_asked(None if run is None else Path(run["path"]), task).task, limit=limit, report=report_part

@@ -90,7 +90,7 @@ def started(prompt: SoftPrompt, read_against: Vocabulary) -> SoftPrompt:
     if prompt.initial is not None or not names_start(prompt):
         return prompt
     return _started(
-        prompt.name, prompt.source.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
+        prompt.name, prompt.read_from.sha256, str(prompt.metadata), read_against.model, str(read_against.cache), prompt, read_against
     )
 
 
@@ -102,7 +102,7 @@ def left_out_unless(things: list, check: Callable) -> list:
             check(thing)
             passed.append(thing)
         except InputError as error:
-            refused.append(str(error))
+            refused.append(error.worded("page"))
     if refused:
         more = f" So it is with {len(refused) - 1} more." if len(refused) > 1 else ""
         st.warning(f"Left out: {plain(refused[0])}{more}", icon=":material/report:")

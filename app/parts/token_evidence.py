@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.prompts.metrics import MetricName
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
@@ -49,7 +50,7 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
         )
 
 
-def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, metric: str, top_k: int, filters: dict) -> None:
+def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, metric: MetricName, top_k: int, filters: dict) -> None:
     """The nearest words of one virtual token, beside those of its initial value where that is known.
 
     Parameters

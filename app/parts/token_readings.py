@@ -1,5 +1,6 @@
 """The tokens of a prompt as they are read: what is known of all, and a table of each."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -9,7 +10,9 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
@@ -56,6 +59,10 @@ def show_behaviour(page: PromptOnPage) -> None:
     )
 
 
+def _reading(prompt: SoftPrompt, vocabulary: Vocabulary) -> Callable[[Report], pd.DataFrame]:
+    return lambda report: readings(prompt, vocabulary, report=report)
+
+
 def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:
     """How many tokens moved along a word, of the prompt and of each twin."""
     prompt, vocabulary = page.prompt, page.vocabulary
@@ -65,7 +72,7 @@ def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:
             read = computed(
                 ("verdicts", vocabulary.model, choosing.content_of([twin]), "twin"),
                 "the verdicts of its twin",
-                lambda report, twin=twin: readings(twin, vocabulary, report=report),
+                _reading(twin, vocabulary),
             )
             if read is not None:
                 counts.append(f"{moved_along_a_word(read).sum()} of {len(read)}")

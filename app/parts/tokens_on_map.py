@@ -11,9 +11,10 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.prompts.clusters import Clustering, points_of
+from soft_prompt_explorer.analysis.prompts.clusters import Clustering, Space, points_of
 from soft_prompt_explorer.analysis.prompts.projection import (
     AXES,
+    Projection,
     VocabularyMap,
     landmarks,
     map_neighbours,
@@ -48,7 +49,7 @@ class DrawnMap(NamedTuple):
 
 
 def nearest_words(
-    prompts: list[SoftPrompt], vocabulary: Vocabulary, space: str, report: Report
+    prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, report: Report
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The unit vectors that are clustered, and the ids and scores of the words nearest to each."""
     parts = []
@@ -56,10 +57,11 @@ def nearest_words(
         report(i / len(prompts), prompt.name)
         points = points_of(prompt, vocabulary, space)
         parts.append((points, *nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)))
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    points, ids, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return points, ids, scores
 
 
-def drawn_map(vocabulary: Vocabulary, projection: str, dimensions: int, points: np.ndarray, report: Report) -> DrawnMap:
+def drawn_map(vocabulary: Vocabulary, projection: Projection, dimensions: int, points: np.ndarray, report: Report) -> DrawnMap:
     """The map, the words to write on it, the tokens' places, and how far these can be trusted."""
     on = vocabulary_map(vocabulary, projection=projection, dimensions=dimensions, report=report)
     at = place(points, on, vocabulary)
@@ -171,11 +173,13 @@ def show_training(drawn: DrawnMap, trained: list[str], vocabulary: Vocabulary, c
         "Prompt", trained, index=None, key="played", bind="query-params", placeholder="pick one to play its training on the map"
     )
     with widgets.in_words():
-        frames = name and computed(
-            ("trajectory", name, content, space, projection, drawn.on.dimensions),
-            "the training on the map",
-            lambda report: played(name, drawn.on, vocabulary, space),
-        )
+        frames = None
+        if name is not None:
+            frames = computed(
+                ("trajectory", name, content, space, projection, drawn.on.dimensions),
+                "the training on the map",
+                lambda report: played(name, drawn.on, vocabulary, space),
+            )
     if frames is not None:
         st.plotly_chart(
             trajectory_map(frames, drawn.on.places, drawn.signs),

@@ -51,7 +51,13 @@ def show_trade() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         asked = st.button("Measure", type="primary", icon=":material/straighten:", key="measure-trade")
         against = st.segmented_control(
-            "Readability", list(AGAINST), default="cosine", required=True, format_func=AGAINST.get, key="trade-against", bind="query-params"
+            "Readability",
+            list(AGAINST),
+            default="cosine",
+            required=True,
+            format_func=AGAINST.__getitem__,
+            key="trade-against",
+            bind="query-params",
         )
     if asked:
         st.session_state["traded"] = (sorted(names), limit)
@@ -115,7 +121,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
         hide_index=True,
         column_config={
             "prompt": st.column_config.TextColumn(pinned=True),
-            "readable": "γ",
+            "readable": st.column_config.Column("γ"),
             "near": st.column_config.NumberColumn(
                 format="percent",
                 help="Share of the tokens that are nearer to a word than chance allows, and not the word they started from",

@@ -26,16 +26,17 @@ WORDS_DRAWN = 6_000  # of the map, behind the tokens that move on it: what is se
 def draw_figures(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     """The figures side by side, as many as there is room for."""
     parts: list[Callable[[], None]] = []
-    if job.losses is not None and len(job.losses):
-        parts += [lambda: show_loss(job, beside), lambda: show_validation(job, beside)]
-    if job.looks is not None:
-        parts += [lambda: show_words(job), lambda: show_verdicts(job)]
+    losses, looks, words = job.losses, job.looks, job.words
+    if losses is not None and len(losses):
+        parts += [lambda: show_loss(job, losses, beside), lambda: show_validation(job, losses, beside)]
+    if looks is not None and words is not None:
+        parts += [lambda: show_words(words), lambda: show_verdicts(job, looks, words)]
     with st.container(horizontal=True):
         for part in parts:
             with st.container(width=FIGURE_WIDTH):
                 part()
-    if job.looks is not None:
-        show_map(job)
+    if looks is not None:
+        show_map(job, looks)
 
 
 def show_scores(job: Progress) -> None:
@@ -51,18 +52,18 @@ def show_scores(job: Progress) -> None:
     st.caption("Scores on held-out examples, with their 95 % intervals.")
 
 
-def show_loss(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
-    last = job.losses["loss"].tail(10).mean()
+def show_loss(job: Progress, losses: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> None:
+    last = losses["loss"].tail(10).mean()
     st.markdown("**Loss**")
     st.plotly_chart(
-        loss_curve(job.losses, steps=job.config.steps, beside=beside),
+        loss_curve(losses, steps=job.config.steps, beside=beside),
         key=f"loss-{job.id}",
-        alt=f"Loss by step: {job.losses['loss'].iloc[0]:.2f} at step 1, {last:.2f} over the last ten of {job.steps_done} steps.{and_beside(beside)}",
+        alt=f"Loss by step: {losses['loss'].iloc[0]:.2f} at step 1, {last:.2f} over the last ten of {job.steps_done} steps.{and_beside(beside)}",
     )
 
 
-def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
-    scored = job.losses[job.losses["validation"].notna()]
+def show_validation(job: Progress, losses: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> None:
+    scored = losses[losses["validation"].notna()]
     if not len(scored):
         return
     task = job.config.asked_task()
@@ -70,7 +71,7 @@ def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     aside = len(task.for_training(watched=True)[1])
     st.markdown(f"**Score on {aside} training examples set aside**")
     st.plotly_chart(
-        validation_curve(job.losses, measure, steps=job.config.steps, beside=beside),
+        validation_curve(losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
         alt=f"{measure} on {aside} examples set aside: {scored['validation'].iloc[-1]:.3f} after step {scored['step'].iloc[-1]}.{and_beside(beside)}",
     )
@@ -80,11 +81,12 @@ def and_beside(beside: dict[str, pd.DataFrame]) -> str:
     return f" Beside it: {', '.join(beside)}." if beside else ""
 
 
-def show_verdicts(job: Progress) -> None:
-    counts = job.words["verdict"].value_counts()
-    st.markdown(f"**Verdicts after step {job.words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))
+def show_verdicts(job: Progress, looks: pd.DataFrame, words: pd.DataFrame) -> None:
+    """The counts of the verdicts, of the last look in words."""
+    counts = words["verdict"].value_counts()
+    st.markdown(f"**Verdicts after step {words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))
     st.plotly_chart(
-        verdict_counts(job.looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
+        verdict_counts(looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
     )  # fmt: skip
     if job.config.readable:
         st.caption(
@@ -92,13 +94,13 @@ def show_verdicts(job: Progress) -> None:
         )
 
 
-def show_words(job: Progress) -> None:
+def show_words(look: pd.DataFrame) -> None:
     """What the virtual tokens are near to, and whether that is worth anything."""
-    st.markdown(f"**Nearest words after step {job.words['step'].iloc[0]}**")
-    words = job.words.set_index("position")[["initial_token", "nearest_token", "drift"]]
+    st.markdown(f"**Nearest words after step {look['step'].iloc[0]}**")
+    words = look.set_index("position")[["initial_token", "nearest_token", "drift"]]
     for column in ("initial_token", "nearest_token"):
         words[column] = words[column].map(shown, na_action="ignore")
-    cells, verdict = widgets.verdict_column(job.words["verdict"])
+    cells, verdict = widgets.verdict_column(look["verdict"])
     words.insert(2, "verdict", cells)
     st.dataframe(
         words,
@@ -122,9 +124,9 @@ def drawn_map(model: str) -> tuple[np.ndarray, pd.DataFrame]:
     return on.places[:: max(1, len(on.places) // WORDS_DRAWN)], landmarks(on, vocabulary, SIGNS)
 
 
-def show_map(job: Progress) -> None:
+def show_map(job: Progress, looks: pd.DataFrame) -> None:
     """The virtual tokens on the map of the vocabulary, if there is one."""
-    placed = job.looks.dropna(subset=["x", "y"])
+    placed = looks.dropna(subset=["x", "y"])
     if len(placed):
         words, signs = drawn_map(job.config.model)
         st.markdown("**On the map of the vocabulary**")

@@ -124,7 +124,7 @@ def method_settings(method: Method, task: Task) -> dict:
     if method == "lora":
         rank = st.number_input("Rank", 1, MAX_RANK, 8, key="rank", bind="query-params", help="The width of the two factors.")
         return {"rank": int(rank)}
-    settings = {"tokens": int(st.number_input("Virtual tokens", 1, MAX_TOKENS, 10, key="tokens", bind="query-params"))}
+    settings: dict = {"tokens": int(st.number_input("Virtual tokens", 1, MAX_TOKENS, 10, key="tokens", bind="query-params"))}
     if method == "p-tuning":
         return settings
     settings["init"] = st.selectbox(

@@ -88,7 +88,7 @@ def show_state(queue: JobQueue, job: Progress) -> None:
         st.warning(f"Stopped after {done}; it is not among your runs yet.", icon=STATE_ICONS["stopped"])
     else:
         kept = f" What it had learned after {done} can be saved." if job.can_be_kept else ""
-        st.error(widgets.plain(job.error) + kept, icon=STATE_ICONS["failed"])
+        st.error(widgets.plain(job.error or "") + kept, icon=STATE_ICONS["failed"])
     if job.under_way and st.button("Stop", icon=":material/stop:", key="stop"):
         queue.stop(job.id)
         st.rerun()
@@ -100,9 +100,9 @@ def offer_to_read(job: Progress) -> None:
     """The page that reads what this method makes."""
     if job.config.method in ("prompt-tuning", "p-tuning"):
         if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon, key="open"):
-            st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.saved_as})
+            st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.name})
     elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=SPECTRA.icon, key="open"):
-        st.switch_page(SPECTRA.file, query_params={"lora": job.saved_as})
+        st.switch_page(SPECTRA.file, query_params={"lora": job.name})
 
 
 def offer_to_go_on(queue: JobQueue, job: Progress) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -23,8 +25,6 @@ from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.app.server.text import plain
 
-# The command line's options in a refusal, and what they are called on the pages.
-OPTIONS = {"--model": "the field “Model”", "--init-text": "the text to start from"}
 _FORMS = {
     "csv": ("CSV", "text/csv"),
     "parquet": ("Parquet", "application/vnd.apache.parquet"),
@@ -40,11 +40,8 @@ def job_queue() -> JobQueue:
 
 
 def refusal(error: InputError) -> None:
-    """A refusal as a sentence, the command line's options by the names that they have on the page."""
-    sentence = str(error)
-    for option, words in OPTIONS.items():
-        sentence = sentence.replace(option, words)
-    st.error(plain(sentence), icon=":material/error:")
+    """A refusal as a sentence."""
+    st.error(plain(error.worded("page")), icon=":material/error:")
 
 
 @contextmanager
@@ -74,7 +71,11 @@ def progress() -> Iterator[Report]:
     """A progress bar that appears once something reports and goes when the block ends."""
     place = st.empty()
     try:
-        yield lambda share, doing: place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
+
+        def report(share: float, doing: str) -> None:
+            place.progress(min(max(share, 0.0), 1.0), text=plain(doing))
+
+        yield report
     finally:
         place.empty()
 
@@ -91,7 +92,7 @@ def download_buttons(table: pd.DataFrame, name: str) -> None:
             label, mime = _FORMS[form]
             st.download_button(
                 label,
-                data=lambda writer=writer: writer(table),
+                data=partial(writer, table),
                 file_name=f"{file_name(name)}.{form}",
                 mime=mime,
                 on_click="ignore",
@@ -113,7 +114,7 @@ def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool 
     return cells.to_numpy(), column
 
 
-def table_height(rows: int) -> int | str:
+def table_height(rows: int) -> int | Literal["content"]:
     """The height of a table that shows all its rows, up to sixteen of them, and scrolls beyond."""
     return "content" if rows <= 16 else 560
 

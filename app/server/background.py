@@ -11,7 +11,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 from streamlit import runtime
@@ -19,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.server.text import plain
 
 KEPT = 64  # results; maps and clusterings are a few megabytes at most
@@ -59,7 +60,8 @@ class _Work:
 
     def _run(self, ended: Callable[[_Work], None]) -> None:
         try:
-            self.future.set_result(self._compute(self._report))
+            with speaking("page"):
+                self.future.set_result(self._compute(self._report))
         except BaseException as error:  # whatever it is, the page asks the future for it
             self.future.set_exception(error)
         finally:
@@ -113,12 +115,13 @@ class Background:
             self._start()
             return work
 
-    def done(self, key: Hashable) -> object | None:
+    def done(self, key: Hashable) -> Any:
         """What came of the computation of this key, where it has ended well."""
         with self._lock:
             work = self._works.get(key)
-        ended = work is not None and work.future.done() and not work.future.cancelled() and work.future.exception() is None
-        return work.future.result() if ended else None
+        if work is None or not work.future.done() or work.future.cancelled() or work.future.exception() is not None:
+            return None
+        return work.future.result()
 
     def leave(self, key: Hashable, session: str) -> None:
         """A session does not want it any more: it is stopped, unless another session's page shows it; who asks for it then begins it anew."""
@@ -204,7 +207,7 @@ def _background() -> Background:
     return Background(_is_open)
 
 
-def found(key: tuple) -> object | None:
+def found(key: tuple) -> Any:
     """The result of `computed` for this key where it is there; nothing is started."""
     return _background().done(key)
 

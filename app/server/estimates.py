@@ -110,6 +110,8 @@ def _past_runs() -> pd.DataFrame:
             made = read_description(Path(run.path))
             config, parameters, task = made["config"], total_parameters(run.model), get_task(run.task)
             steps = _steps_made(run.method, run.steps, config["batch_size"], config.get("validate_every"), task, 0)
+            if parameters is None:
+                continue
             work = steps * _work(run.method, config["batch_size"], config.get("tokens", 0), task, parameters)
             rows.append(
                 (run.origin, run.model, run.method, run.task, made["seconds_training"] / work, made.get("peak_memory_bytes") or math.nan)

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.projection import AXES, VocabularyMap, map_is_made, place, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
@@ -126,7 +126,8 @@ def config_of(described: dict) -> TrainingConfig:
         They are no settings of this version, or of a task that is not there any more.
     """
     try:
-        return TrainingConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()})
+        settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+        return TrainingConfig(**settings)
     except TypeError as error:
         raise InputError("This training was begun by another version of the explorer, so it cannot go on; discard it.") from error
 
@@ -140,7 +141,7 @@ class JobQueue:
         self._came = threading.Condition(self._lock)
         self._waiting: list[_Job] = []
         self._served: dict[str, int] = {}  # when the latest job of each session was begun, by number
-        self._language_model: tuple[str, tuple] | None = None  # the worker's own; the last model stays loaded
+        self._language_model: tuple[str, LanguageModel] | None = None  # the worker's own; the last model stays loaded
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
     def submit(self, config: TrainingConfig, name: str, *, limit: int | None, session: str = "") -> str:
@@ -312,9 +313,9 @@ class JobQueue:
             except _StoppedError:
                 self._update(job, state="stopped", doing=f"stopped after {job.progress.steps_done} steps", **job.ended)
             except DivergedError as error:  # it would do so again: there is nothing to go on with
-                self._update(job, state="failed", error=str(error), **job.ended | {"can_go_on": False})
+                self._update(job, state="failed", error=error.worded("page"), **job.ended | {"can_go_on": False})
             except InputError as error:
-                self._update(job, state="failed", error=str(error), **job.ended)
+                self._update(job, state="failed", error=error.worded("page"), **job.ended)
             except Exception as error:  # a bug: the page says so, the log has the traceback, the queue goes on
                 logging.getLogger(__name__).exception("job %s failed", job.progress.id)
                 sentence = f"The training failed unexpectedly ({type(error).__name__}); the server's log says where."
@@ -334,6 +335,7 @@ class JobQueue:
             self._train(job, report)
         language_model = self._load(config.model, report)
         self._update(job, state="evaluating", share=0.0)
+        assert job.recording is not None
         scores = evaluate_run(job.recording, language_model=language_model, limit=job.limit, report=report)
         store.save(job.recording, job.progress.name, scores)
         runs.forget(job.progress.trained_as)
@@ -354,16 +356,18 @@ class JobQueue:
                             recording.write_checkpoint(checkpoint_path(job.progress.trained_as))
                         break
         except DivergedError:  # the recording has stepped back to the last good state
-            self._update(job, **_seen(job.recording, job.recording.last), **looks.at_the_end(job.recording))
+            if job.recording is not None:
+                self._update(job, **_seen(job.recording, job.recording.last_step), **looks.at_the_end(job.recording))
             raise
         except InputError:
             if config.method == "full":  # whose loss is no number: a whole model cannot step back
                 job.recording = None
             raise
-        self._update(job, **looks.at_the_end(job.recording))
+        if job.recording is not None:
+            self._update(job, **looks.at_the_end(job.recording))
         _check_stop(job)
 
-    def _load(self, model: str, report: Report):
+    def _load(self, model: str, report: Report) -> LanguageModel:
         if self._language_model is None or self._language_model[0] != model:
             self._language_model = None  # the old one goes before the new one comes
             self._language_model = (model, load_model(model, report=report))
@@ -388,40 +392,39 @@ class _Looks:
 
     def at(self, step: TrainingStep, initial: np.ndarray | None) -> dict:
         """The changes of a job's progress after this step; none where it is not time to look again."""
-        return {} if step.embeddings is None or time.monotonic() < self._next else self._look(step, initial)
+        return {} if time.monotonic() < self._next else self._look(step, initial)
 
     def at_the_end(self, recording: Recording) -> dict:
         """The same when training is over: the last look is at the state that is kept, and none came after it."""
         step = recording.kept
-        if step is None or step.embeddings is None:
-            return {}
         self._looks = [look for look in self._looks if look["step"].iloc[0] < step.step]
         return self._look(step, recording.initial)
 
-    def _look(self, step: TrainingStep, initial: np.ndarray) -> dict:
-        if not np.isfinite(step.embeddings).all():
+    def _look(self, step: TrainingStep, initial: np.ndarray | None) -> dict:
+        rows, vocabulary = step.embeddings, self._vocabulary
+        if rows is None or vocabulary is None or not np.isfinite(rows).all():
             return {}
         began = time.monotonic()
-        look = readings(self._prompt(step, initial), self._vocabulary)
+        look = readings(self._prompt(rows, initial), vocabulary)
         look.insert(0, "step", step.step)
-        self._looks.append(look.assign(**dict(zip(ON_MAP, self._places(step), strict=True))))
+        self._looks.append(look.assign(**dict(zip(ON_MAP, self._places(rows, vocabulary), strict=True))))
         if len(self._looks) > KEPT_LOOKS:
             del self._looks[1::2]
         self._next = time.monotonic() + max(LOOK_EVERY_SECONDS, (time.monotonic() - began) / LOOK_SHARE)
         return {"looks": pd.concat(self._looks, ignore_index=True)}
 
-    def _prompt(self, step: TrainingStep, initial: np.ndarray) -> SoftPrompt:
+    def _prompt(self, rows: np.ndarray, initial: np.ndarray | None) -> SoftPrompt:
         config = self._config
         drawn = {DRAWN_TO_WORDS: f"{config.readable:g}"} if config.readable else {}
-        return SoftPrompt(self._name, step.embeddings, initial, config.model, config.method, None, drawn)
+        return SoftPrompt(self._name, rows, initial, config.model, config.method, None, drawn)
 
-    def _places(self, step: TrainingStep) -> np.ndarray:
+    def _places(self, rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
         """(2, n): made in milliseconds on a map that is there; none is made here, which would take half a minute."""
-        if self._map is None and map_is_made(self._vocabulary):
-            self._map = vocabulary_map(self._vocabulary)
+        if self._map is None and map_is_made(vocabulary):
+            self._map = vocabulary_map(vocabulary)
         if self._map is None:
-            return np.full((2, len(step.embeddings)), np.nan)
-        return place(step.embeddings - self._vocabulary.mean, self._map, self._vocabulary).T
+            return np.full((2, len(rows)), np.nan)
+        return place(rows - vocabulary.mean, self._map, vocabulary).T
 
 
 def _seen(recording: Recording, step: TrainingStep) -> dict:

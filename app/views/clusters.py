@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.clusters import Method, Space, find_clusters
-from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS
+from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS, Projection
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.cluster_tables import headline, show_clusters, show_members
@@ -27,14 +27,14 @@ DIMENSIONS = {"2-D": 2, "3-D": 3}
 COLOURS = ["cluster", "prompt", "task", "verdict", "norm"]
 
 
-def settings() -> tuple[str, str, str, str, int]:
+def settings() -> tuple[Space, Method, str, Projection, int]:
     with st.container(horizontal=True, gap="large"):
         space = st.segmented_control(
-            "Cluster", list(get_args(Space)), default="position", required=True, key="space", bind="query-params",
+            "Cluster", get_args(Space), default="position", required=True, key="space", bind="query-params",
             help="Positions echo how prompts were initialised. Displacements, what training added (P − P⁰), do so less, though tokens that began alike may move alike; they need the initial values.",
         )  # fmt: skip
         method = st.segmented_control(
-            "by", list(get_args(Method)), default="hdbscan", required=True, key="method", bind="query-params",
+            "by", get_args(Method), default="hdbscan", required=True, key="method", bind="query-params",
             help="HDBSCAN leaves out tokens that belong nowhere. The other two put every token in a cluster; their number is that of the best silhouette.",
         )  # fmt: skip
         colour = st.segmented_control("Colour", COLOURS, default="cluster", required=True, key="colour", bind="query-params")

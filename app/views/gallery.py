@@ -32,7 +32,7 @@ with left:
         if picked in choosing.opened():
             prompt = choosing.load_prompt(picked)
             st.caption(
-                f"{len(prompt)} virtual tokens, {prompt.width} wide, {widgets.plain(prompt.source.format)}; kept until this page is closed."
+                f"{len(prompt)} virtual tokens, {prompt.width} wide, {widgets.plain(prompt.read_from.format)}; kept until this page is closed."
             )
         elif (runs["name"] == picked).any():
             with st.expander("How it was made and how it did", icon=":material/receipt_long:"):

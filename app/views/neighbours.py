@@ -1,8 +1,11 @@
 """What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
+from typing import Any
+
 import streamlit as st
 
-from soft_prompt_explorer.analysis.prompts.search import METRICS, neighbours
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS
+from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
 from soft_prompt_explorer.app.charts.words import neighbours_heat_map
@@ -41,7 +44,11 @@ key = columns[0].selectbox(
 if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
     st.session_state["last_prompt"] = st.query_params["prompt"] = key
 metric = columns[1].selectbox(
-    "Metric", list(METRICS), key="metric", bind="query-params", help="  \n".join(f"**{name}**: {text}" for name, text in METRICS.items())
+    "Metric",
+    list(METRICS),
+    key="metric",
+    bind="query-params",
+    help="  \n".join(f"**{name}**: {each.says}" for name, each in METRICS.items()),
 )
 top_k = columns[2].slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
 with st.expander("Filters and vocabulary", icon=":material/tune:"):
@@ -62,7 +69,7 @@ with st.expander("Filters and vocabulary", icon=":material/tune:"):
 if key is None:
     st.info("Pick a prompt to read its nearest words.", icon=":material/info:")
     st.stop()
-filters = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
+filters: dict[str, Any] = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()

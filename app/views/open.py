@@ -66,25 +66,26 @@ with left:
     chosen = choose_files()
 with right:
     text = choose_path()
-adapter, files = None, None
+files = [(file.name, file.getvalue()) for file in chosen]
+read = None
 try:
     if chosen:
-        files = [(file.name, file.getvalue()) for file in chosen]
-        adapter, notes = read_once("upload_read", [file.file_id for file in chosen], lambda: load_uploaded(files))
+        read = read_once("upload_read", [file.file_id for file in chosen], lambda: load_uploaded(files))
     elif text:
         path = allowed_path(text)
-        adapter, notes = read_once("path_read", (path, path.stat().st_mtime_ns), lambda: load_adapter(path))
+        read = read_once("path_read", (path, path.stat().st_mtime_ns), lambda: load_adapter(path))
 except InputError as error:
     widgets.refusal(error)
 
-if adapter is not None:
+if read is not None:
+    adapter, notes = read
     key = choosing.open_adapter(adapter)
     shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} virtual tokens, {adapter.width} wide"
     st.success(
-        f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}, {shape}, {adapter.source.dtype}, {widgets.plain(adapter.source.format)}.",
+        f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}, {shape}, {adapter.read_from.dtype}, {widgets.plain(adapter.read_from.format)}.",
         icon=":material/check_circle:",
     )
-    offer(key, adapter, files)
+    offer(key, adapter, files or None)
     for column, show in zip(
         st.columns([1, 1], gap="large"), (lambda: show_receipt(adapter, notes), lambda: show_content(adapter)), strict=True
     ):

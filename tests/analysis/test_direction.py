@@ -64,5 +64,5 @@ def test_noise_drift_has_no_direction_in_19_of_20_seeds(embedded_vocabulary):
 
 def test_a_prompt_whose_start_is_unknown_has_no_direction(embedded_vocabulary):
     prompt = SoftPrompt("made", np.ones((2, 576), dtype=np.float32), None, None, None, None)
-    with pytest.raises(InputError, match="--initial"):
+    with pytest.raises(InputError, match="recover_initial"):
         task_direction([prompt], embedded_vocabulary)

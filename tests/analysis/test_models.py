@@ -74,14 +74,14 @@ def test_a_prompt_of_the_embedded_models_width_is_read_against_it_unless_it_name
 
 
 def test_a_prompt_of_another_width_that_names_no_model_is_refused():
-    with pytest.raises(ModelError, match=r"768 wide .* 576 wide.*--model"):
+    with pytest.raises(ModelError, match=r"768 wide .* 576 wide.*load_model"):
         default_model(None, 768)
 
 
 @pytest.mark.parametrize("base", ["no-such/model", "gpt2", "https://example.org/model", "C:\\models\\llama"])
 def test_a_prompt_of_a_model_that_is_not_at_hand_is_never_read_against_another(base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="--model"):
+    with pytest.raises(ModelError, match="load_model"):
         default_model(base, EMBEDDED_WIDTH)
 
 

@@ -100,7 +100,7 @@ def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
 
 def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     from soft_prompt_explorer.analysis.asking.batches import encode, like_length_batches
-    from soft_prompt_explorer.analysis.asking.in_front import with_lora, with_prompt
+    from soft_prompt_explorer.analysis.asking.in_front import bare, with_prompt
     from soft_prompt_explorer.analysis.asking.lora import applied_weights
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.analysis.tasks.finding import get_task
@@ -126,8 +126,8 @@ def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
         run.close()
         with ExitStack() as stack:
             if method == "lora":
-                applied = applied_weights(language_model[0], config_of(config), last[0].weights)
-                return _held_out_loss(stack.enter_context(with_lora(language_model, applied)))
+                stack.enter_context(applied_weights(language_model[0], config_of(config), last[0].weights))
+                return _held_out_loss(bare(language_model))
             return _held_out_loss(with_prompt(language_model, last[0].embeddings))
 
     return block, loss
@@ -137,7 +137,7 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     """One Trainer in a thread of its own, which waits at the end of each block for the next."""
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    from soft_prompt_explorer.analysis.asking.in_front import Adapted
+    from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.analysis.tasks.finding import get_task
 
     model, tokenizer = _their_model(method, seed)
@@ -185,7 +185,7 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     def loss() -> float:
         thread.join()
         folder.cleanup()
-        return _held_out_loss(Adapted(model.eval(), tokenizer, VIRTUAL_TOKENS if method == "prompt-tuning" else 0))
+        return _held_out_loss(Subject(model.eval(), tokenizer, VIRTUAL_TOKENS if method == "prompt-tuning" else 0))
 
     return block, loss
 

@@ -11,8 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.asking.answers import predictions, write
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, adapted, bare, with_lora
-from soft_prompt_explorer.analysis.asking.lora import applied
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, subject_of
 from soft_prompt_explorer.analysis.asking.scores import (
     COLUMNS,
     SCORECARD_COLUMNS,
@@ -133,11 +132,8 @@ def subject_and_peft(language_model, tmp_path):
                         parameter.mul_({"prompt": 0.1, "prefix": 2.0, "lora": 3.0}[kind])
             fresh.save_pretrained(tmp_path / kind)
             theirs = PeftModel.from_pretrained(load_model(language_model[0].config.name_or_path, device="cpu")[0], tmp_path / kind)
-            if kind == "lora":
-                ours = stack.enter_context(with_lora(language_model, applied(language_model[0], tmp_path / kind)))
-            else:
-                ours = adapted(load_adapter(tmp_path / kind), language_model)
-            return ours, theirs.eval()
+            what = tmp_path / kind if kind == "lora" else load_adapter(tmp_path / kind)
+            return stack.enter_context(subject_of(what, language_model)), theirs.eval()
 
         yield make
 
@@ -245,7 +241,7 @@ def test_an_answer_counts_where_no_word_goes_on_with_it(toy_config, language_mod
         assert tokenizer.decode(written).startswith(line)
 
     asked = task_of([*lines, "the text"], [" mat", " mat", " the cat", " the cat", " text"])
-    answered = predictions(Adapted(last.model, tokenizer), asked, asked.examples("held-out"))
+    answered = predictions(Subject(last.model, tokenizer), asked, asked.examples("held-out"))
     assert answered["correct"].tolist() == [True, False, False, True, False]
     assert answered["answer"].tolist()[:4] == [" mat", " mat on…", " the cat sat…", " the cat"]
 

@@ -15,12 +15,12 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.asking.answers import check_held_out
 from soft_prompt_explorer.analysis.asking.batches import TooLongError
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, bare
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare
 from soft_prompt_explorer.analysis.asking.scores import score
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -61,7 +61,7 @@ class ComparisonConfig:
     Attributes
     ----------
     steps : of every method that learns, of eight examples each.
-    limit : the first so many held-out examples.
+    limit : the first so many held-out examples; all when None.
     template : how the examples are asked, with `{input}` in it, but where a hand-written prompt asks in its own way; None is the task's own.
     """
 
@@ -69,7 +69,7 @@ class ComparisonConfig:
     model: str = EMBEDDED_MODEL
     steps: int = 150
     seed: int = 0
-    limit: int = 300
+    limit: int | None = 300
     template: str | None = None
 
     @property
@@ -116,11 +116,9 @@ def compare(
     for i, (method, what, make) in enumerate(wanted):
         if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED, what + TOO_LONG])).any():
             continue
-
-        def report_part(share: float, doing: str, i: int = i, method: str = method) -> None:
-            report((i + share) / len(wanted), f"{method}: {doing}")
-
-        made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(language_model, report_part)
+        made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(
+            language_model, part(report, i, len(wanted), method)
+        )
         row = pd.DataFrame([made], columns=COLUMNS)
         table = row if not len(table) else pd.concat([table, row], ignore_index=True)
         _keep(config, table)
@@ -277,9 +275,9 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
             else:
                 table = task.examples("held-out").head(config.limit)
                 with recorded(recording, language_model) as subject:
-                    scored = _scored(subject, task, table, lambda share, doing: report(0.8 + 0.2 * share, doing))
+                    scored = _scored(subject, task, table, part(report, 4, 5))
         runs.forget(name, _folder())
-        last = recording.last
+        last = recording.last_step
         return scored | {"trainable": last.trainable, "seconds_training": last.seconds, "peak_memory": memory.bytes, "seed": training.seed}
 
     return make
@@ -296,7 +294,7 @@ def _unscored(what: str, task: Task) -> dict:
     return nothing | {"what": what, "measure": measure, "n": 0, "seconds_scoring": 0.0}
 
 
-def _scored(subject: Adapted, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def _scored(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
     began = time.perf_counter()
     row = score("", subject, task, table, report=report).iloc[0]
     return row[["measure", "score", "low", "high", "n", "loss"]].to_dict() | {"seconds_scoring": time.perf_counter() - began}

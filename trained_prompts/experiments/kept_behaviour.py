@@ -31,10 +31,11 @@ from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
+from soft_prompt_explorer.analysis.core.remedies import ask_about
 from soft_prompt_explorer.analysis.core.words import p_value, signed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.prompts.starts import start_from_config
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, moved_along_a_word
@@ -81,14 +82,11 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
     InputError
         There is no such run, or its model or task is not at hand.
     """
-    language_model: tuple = (None, None)
+    loaded: tuple[str, LanguageModel] | None = None
     vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(names), f"{name}: {doing}")
-
-        task, model = task_of(name), store.own_model(name)
+        report_part = part(report, i, len(names), name)
+        task, model = task_of(name), _model_of(name)
         if vocabulary is None or vocabulary.model != model:
             vocabulary = load_vocabulary(model)
         prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
@@ -99,10 +97,17 @@ def test(names: list[str], *, limit: int, report: Report = no_report) -> None:
             direction = direction_of(prompt, vocabulary, task)
             if not lacks(before, prompt, vocabulary, direction=direction, twins=twins_of([prompt])):
                 continue
-        if language_model[0] != model:
-            language_model = (model, load_model(model, report=report_part))
-        examples = examples_of(task, language_model[1], limit=limit)
+        if loaded is None or loaded[0] != model:
+            loaded = (model, load_model(model, report=report_part))
+        examples = examples_of(task, loaded[1], limit=limit)
         keep(name, behave(prompt, vocabulary, examples, task, before=before, report=report_part))
+
+
+def _model_of(name: str) -> str:
+    """The model of a run; of a kept file, which has no task either, `task_of` says so."""
+    model = store.own_model(name)
+    assert model is not None
+    return model
 
 
 def tested() -> list[str]:
@@ -134,9 +139,9 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         report(i / len(names), f"reading {name}")
         table = kept(name)
         if table is None:
-            raise InputError(f"{name} has not been tested yet; `python -m trained_prompts behaviour {name}` does it.")
-        if vocabulary is None or vocabulary.model != store.own_model(name):
-            vocabulary = load_vocabulary(store.own_model(name))
+            raise InputError(f"{name} has not been tested yet;", remedy=ask_about(name))
+        if vocabulary is None or vocabulary.model != _model_of(name):
+            vocabulary = load_vocabulary(_model_of(name))
         prompt = start_from_config(load_soft_prompt(store.adapter_path(name)), vocabulary)
         task = task_of(name)
         of_prompt = judged(prompt, vocabulary, task, table, report=report)
@@ -184,14 +189,14 @@ def of_twins(names: list[str], *, limit: int = 60, report: Report = no_report) -
         There is no such run, or its model or task is not at hand.
     """
     rows = []
-    language_model: tuple = (None, None)
+    loaded: tuple[str, LanguageModel] | None = None
     for i, name in enumerate(names):
-        task, model = task_of(name), store.own_model(name)
-        if language_model[0] != model:
-            language_model = (model, load_model(model, report=report))
+        task, model = task_of(name), _model_of(name)
+        if loaded is None or loaded[0] != model:
+            loaded = (model, load_model(model, report=report))
             vocabulary = load_vocabulary(model)
         twins = twins_of([load_soft_prompt(store.adapter_path(name))])
-        examples = examples_of(task, language_model[1], limit=limit)
+        examples = examples_of(task, loaded[1], limit=limit)
         for twin in twins:
             report(i / len(names), f"asking {twin.name}")
             others = [other for other in twins if other.name != twin.name]

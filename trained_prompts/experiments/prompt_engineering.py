@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from soft_prompt_explorer.analysis.asking.batches import Example, check_lengths
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, keys_and_values, with_prefix
+from soft_prompt_explorer.analysis.asking.in_front import Subject, keys_and_values, with_prefix
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.task import Task
 
@@ -22,7 +22,7 @@ def shown_examples(task: Task, template: str, *, shots: int = SHOTS) -> str:
     return "".join(f"{row.text}{row.target}\n\n" for row in table.head(shots).itertuples())
 
 
-def with_text(language_model: LanguageModel, text: str) -> Adapted:
+def with_text(language_model: LanguageModel, text: str) -> Subject:
     """The model with a text in front of every input. The text is read once: its keys and values stand before each input as a prefix does.
 
     Raises

@@ -15,13 +15,14 @@ from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.core.remedies import NO_SCHEDULER
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
@@ -52,11 +53,12 @@ def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfi
     varied = [axis for axis, values in axes.items() if len(values) > 1]
     cells = {}
     for values in itertools.product(*axes.values()):
-        changes = dict(zip(axes, values, strict=True))
+        changes: dict[str, Any] = dict(zip(axes, values, strict=True))
         label = "-".join(f"{axis.replace('_', '-')}-{changes[axis]}" for axis in varied)
         # α and the learning rate are derived where nobody named them, so they are derived anew for each cell.
-        derived = {"alpha": None} if "rank" in changes and base.alpha == 2.0 * base.rank else {}
-        cells[_name_of(label)] = replace(base, **changes, **derived)
+        if "rank" in changes and base.alpha == 2.0 * base.rank:
+            changes["alpha"] = None
+        cells[_name_of(label)] = replace(base, **changes)
     return cells
 
 
@@ -102,7 +104,7 @@ def sweep(
     calls = [(name, config, folder, limit) for name, config in waiting.items()]
     for done, (name, error) in enumerate(_outcomes(engine, workers, scheduler, calls), start=len(cells) - len(waiting) + 1):
         if error is not None:
-            failed[name] = error
+            failed[name] = str(error)
         report(done / len(cells), f"{done} of {len(cells)} cells")
     failed |= {name: why for name, why in store.left_out(folder).items() if name in cells}  # a folder that was there before, and is no run
     table = store.list_folder(folder, folder.name)
@@ -114,23 +116,23 @@ def sweep(
     return pd.concat([table, missing], ignore_index=True) if len(missing) else table
 
 
-def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) -> tuple[str, str | None]:
+def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) -> tuple[str, InputError | None]:
     """One cell's name, and what went wrong with it, if anything."""
     try:
         with _one_at_a_time:
             runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
     except InputError as error:
-        return name, str(error)
+        return name, error  # worded where it is told, which is another process
     return name, None
 
 
 @lru_cache(maxsize=1)
-def _model(name: str) -> tuple:
+def _model(name: str) -> LanguageModel:
     """The frozen model of this process."""
     return load_model(name)
 
 
-def _outcomes(engine: Engine, workers: int, scheduler: str | None, calls: list[tuple]) -> Iterator[tuple[str, str | None]]:
+def _outcomes(engine: Engine, workers: int, scheduler: str | None, calls: list[tuple]) -> Iterator[tuple[str, InputError | None]]:
     """What `_cell` answers to each of these arguments, in any order."""
     with ExitStack() as stack:
         if engine == "dask":
@@ -164,7 +166,8 @@ def _dask(workers: int, scheduler: str | None) -> Iterator:
             client = stack.enter_context(Client(cluster))
         except OSError as error:
             raise InputError(
-                f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or leave --scheduler out."
+                f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or",
+                remedy=NO_SCHEDULER,
             ) from error
         yield client
 

@@ -9,7 +9,7 @@ from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.asking.in_front import with_prompt
 from soft_prompt_explorer.analysis.asking.scores import score, score_bare
 from soft_prompt_explorer.analysis.behaviour.changes import discretised
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, readings
@@ -59,15 +59,12 @@ def trade(
     """
     table = task.examples("held-out").head(limit)
     parts = 2 * len(prompts) + 1
-    bare = score_bare(task, table, language_model, report=lambda share, doing: report(share / parts, f"{doing}: no prompt")).iloc[0]
+    bare = score_bare(task, table, language_model, report=part(report, 0, parts, "no prompt")).iloc[0]
     rows = []
     for i, prompt in enumerate(prompts):
         scores = []
         for j, each in enumerate((prompt, discretised(prompt, vocabulary))):
-
-            def report_part(share: float, doing: str, i: int = i, j: int = j, name: str = each.name) -> None:
-                report((1 + 2 * i + j + share) / parts, f"{doing}: {name}")
-
+            report_part = part(report, 1 + 2 * i + j, parts, each.name)
             scores.append(score(each.name, with_prompt(language_model, each.embeddings), task, table, report=report_part).iloc[0])
         read = readings(prompt, vocabulary)
         away = (read["q_chance"] < LEVEL) & ~read["echo"].fillna(False).astype(bool)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
-from soft_prompt_explorer.analysis.asking.in_front import with_lora
-from soft_prompt_explorer.analysis.asking.lora import applied
+from soft_prompt_explorer.analysis.asking.in_front import subject_of
 from soft_prompt_explorer.analysis.asking.scores import score
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.loras.truncation import truncate
@@ -42,7 +41,7 @@ def score_truncated(
     task = get_task(task) if isinstance(task, str) else task
     with tempfile.TemporaryDirectory() as folder:
         truncate(adapter, energy, Path(folder) / "cut")
-        with with_lora(language_model, applied(language_model.model, Path(folder) / "cut")) as subject:
+        with subject_of(Path(folder) / "cut", language_model) as subject:
             return score(
                 f"{adapter.name} at {energy:.0%} of its energy", subject, task, task.examples("held-out").head(limit), report=report
             )

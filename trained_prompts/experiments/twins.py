@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour.of_task import examples_of
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
@@ -38,20 +38,17 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
     InputError
         There is no such run, it is no run of prompt tuning, or its model or task is not at hand.
     """
-    language_model: tuple = (None, None)
+    loaded: tuple[str, LanguageModel] | None = None
     wanted = [(name, shuffle) for name in names for shuffle in shuffles]
     for i, (name, shuffle) in enumerate(wanted):
-
-        def report_part(share: float, doing: str, i: int = i, name: str = name) -> None:
-            report((i + share) / len(wanted), f"{name}: {doing}")
-
+        report_part = part(report, i, len(wanted), name)
         path = store.find(name) / f"twin-{shuffle}.safetensors"
         if path.is_file():
             continue
         config = twin_config(name, shuffle)
-        if language_model[0] != config.model:
-            language_model = (config.model, load_model(config.model, report=report_part))
-        _train_and_keep(config, path, language_model[1], limit, report_part)
+        if loaded is None or loaded[0] != config.model:
+            loaded = (config.model, load_model(config.model, report=report_part))
+        _train_and_keep(config, path, loaded[1], limit, report_part)
 
 
 def twin_config(name: str, shuffle: int) -> TrainingConfig:
@@ -72,17 +69,17 @@ def twin_config(name: str, shuffle: int) -> TrainingConfig:
 def _train_and_keep(config: TrainingConfig, path: Path, language_model: LanguageModel, limit: int, report: Report) -> None:
     from safetensors.numpy import save
 
-    losses, rows = [], None
+    losses = []
     for step in train(config, language_model=language_model, report=report):
+        assert step.embeddings is not None  # of prompt tuning
         if step.step == 0:
             _check_start(step.embeddings, path.parent)
         else:
             losses.append(step.loss)
             report(0.9 * step.step / step.steps, f"twin {config.shuffled}, step {step.step} of {step.steps}, loss {step.loss:.3f}")
-        rows = step.embeddings
-    kept = rows.astype(np.float16)
+        kept = step.embeddings.astype(np.float16)
     examples = examples_of(config.asked_task(), language_model, limit=limit)
-    answers = examples.ask(kept.astype(np.float32), lambda share, doing: report(0.9 + 0.1 * share, doing))
+    answers = examples.ask(kept.astype(np.float32), part(report, 9, 10))
     made = {
         "config": config.described(),
         "loss": float(np.mean(losses[-LAST_STEPS:])),

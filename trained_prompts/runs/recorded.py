@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def record(
     limit: int | None = None,
     folder: Path | None = None,
     report: Report = no_report,
-) -> Iterator[tuple[Recording, TrainingStep]]:
+) -> Generator[tuple[Recording, TrainingStep], None, None]:
     """Train under a name, which is claimed meanwhile, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
 
     Yields the recording and the step just added to it: at once the last step of the run that is gone on with, if there is one. When the loss is no number,
@@ -106,7 +106,7 @@ def _recorded(
     recording, state = Recording(config), None
     if path.is_file():
         recording, state = Recording.from_checkpoint(config, path)
-        yield recording, recording.last
+        yield recording, recording.last_step
     written = time.monotonic()
     with PeakMemory() as memory:
         try:

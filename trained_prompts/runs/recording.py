@@ -45,7 +45,8 @@ class Recording:
             self._losses.append((step.step, step.loss, step.learning_rate, step.seconds, validation))
         if step.embeddings is not None and step.step % self._every == 0:
             self._snapshots[step.step] = step.embeddings.astype(np.float16)
-        if step.validation is not None and (self._best is None or step.validation > self._best.validation):
+        best = -math.inf if self._best is None or self._best.validation is None else self._best.validation
+        if step.validation is not None and step.validation > best:
             self._best = _without_optimiser(step)
         self._before, self.last = None if self.last is None else _without_optimiser(self.last), step
 
@@ -62,16 +63,22 @@ class Recording:
                 f"The loss became no number after step {self.steps_done}, and no state before that is at hand; train again with a smaller "
                 f"learning rate than {self.config.learning_rate:g}."
             )
-        if self._best is not None and self._best.step == self.last.step:
+        if self._best is not None and self._best.step == self.steps_done:
             self._best = None
         self.last, self._before = self._before, None
         self._losses = self._losses[: self.last.step]
-        self._snapshots = {step: rows for step, rows in self._snapshots.items() if step <= self.last.step}
+        self._snapshots = {step: rows for step, rows in self._snapshots.items() if step <= self.steps_done}
 
     @property
     def kept(self) -> TrainingStep:
         """The step whose state is the run's: the last one, or where it may stop early the best one on the examples set aside."""
-        return self._best if self.config.patience is not None and self._best is not None else self.last
+        return self._best if self.config.patience is not None and self._best is not None else self.last_step
+
+    @property
+    def last_step(self) -> TrainingStep:
+        """The last step; one must have been added."""
+        assert self.last is not None
+        return self.last
 
     @property
     def embeddings(self) -> np.ndarray | None:
@@ -89,7 +96,7 @@ class Recording:
     @property
     def model(self):
         """The model that was trained whole; None for every other method."""
-        return self.last.model
+        return self.last_step.model
 
     @property
     def steps_done(self) -> int:
@@ -109,10 +116,11 @@ class Recording:
         """
         from safetensors.numpy import save
 
-        arrays = {f"state.{name}": array for name, array in self.last.checkpoint().items()}
+        assert self.last_step.checkpoint is not None  # whoever calls has looked
+        arrays = {f"state.{name}": array for name, array in self.last_step.checkpoint().items()}
         arrays["losses"] = np.array(self._losses, dtype=np.float64).reshape(-1, len(LOSS_COLUMNS))
-        for step, rows in self._snapshots.items():
-            arrays[f"snapshot.{step}"] = rows
+        for at, rows in self._snapshots.items():
+            arrays[f"snapshot.{at}"] = rows
         for which, step in (("first", self._first), ("before", self._before), ("last", self.last), ("best", self._best)):
             arrays |= {} if step is None else _step_arrays(which, step)
         try:
@@ -152,14 +160,18 @@ class Recording:
             recording._snapshots = dict(sorted(snapshots.items()))  # the file holds them in the order of their names
             steps = {which: _step_of(which, arrays, config) for which in ("first", "before", "last", "best")}
             recording._first, recording._before, recording.last, recording._best = steps.values()
-            recording.initial = recording._first.embeddings
         except (ValueError, KeyError, AttributeError) as error:
             raise damaged from error
+        if recording._first is None:
+            raise damaged
+        recording.initial = recording._first.embeddings
         return recording, {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
 
     def trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps (s,) int64 and embeddings (s, n, d) float16; the last step is always among them."""
-        snapshots = self._snapshots | {self.steps_done: self.last.embeddings.astype(np.float16)}
+        snapshots = dict(self._snapshots)
+        if self.last_step.embeddings is not None:
+            snapshots[self.steps_done] = self.last_step.embeddings.astype(np.float16)
         return np.array(list(snapshots), dtype=np.int64), np.stack(list(snapshots.values()))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from soft_prompt_explorer.analysis.asking.in_front import Adapted, with_lora, with_prefix, with_prompt
+from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, subject_of, with_prefix, with_prompt
 from soft_prompt_explorer.analysis.asking.scores import evaluate_all
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -20,23 +21,24 @@ def evaluate_run(
     recording: Recording, *, language_model: LanguageModel, limit: int | None = None, report: Report = no_report
 ) -> pd.DataFrame:
     """Held-out scores before and after training: rows `no prompt`, `initial values` (of a prompt) and `trained`; of a LoRA as it is kept, in 16 bits."""
-    prompts = [("no prompt", None)]
+    subjects = [("trained", recorded(recording, language_model))]
     if recording.initial is not None:
-        prompts.append(("initial values", lambda: nullcontext(with_prompt(language_model, recording.initial))))
-    prompts.append(("trained", lambda: recorded(recording, language_model)))
-    return evaluate_all(prompts, recording.config.asked_task(), language_model, limit, report)
+        subjects.insert(0, ("initial values", subject_of(recording.initial, language_model)))
+    return evaluate_all(subjects, recording.config.asked_task(), language_model, limit, report)
 
 
-def recorded(recording: Recording, language_model: LanguageModel) -> AbstractContextManager[Adapted]:
+@contextmanager
+def recorded(recording: Recording, language_model: LanguageModel) -> Iterator[Subject]:
     """The model as a run has left it, as long as the block lasts."""
     from soft_prompt_explorer.analysis.asking.lora import applied_weights
     from soft_prompt_explorer.trained_prompts.training import lora
 
-    method = recording.config.method
-    if method == "full":
-        return nullcontext(Adapted(recording.model, language_model.tokenizer))
-    if method == "lora":
-        return with_lora(language_model, applied_weights(language_model.model, lora.config_of(recording.config), recording.weights))
-    if method == "prefix-tuning":
-        return nullcontext(with_prefix(language_model, recording.weights["prompt_embeddings"]))
-    return nullcontext(with_prompt(language_model, recording.embeddings))
+    if recording.embeddings is not None:
+        yield with_prompt(language_model, recording.embeddings)
+    elif recording.weights is None:  # trained whole
+        yield Subject(recording.model, language_model.tokenizer)
+    elif recording.config.method == "lora":
+        with applied_weights(language_model.model, lora.config_of(recording.config), recording.weights):
+            yield bare(language_model)
+    else:
+        yield with_prefix(language_model, recording.weights["prompt_embeddings"])

@@ -123,8 +123,8 @@ def keep(files: Sequence[tuple[str, bytes]], name: str) -> Path:
             adapter = load_adapter(upload.place(files, partial), name=name)
             description = {
                 "kind": adapter.kind,
-                "format": adapter.source.format,
-                "sha256": adapter.source.sha256,
+                "format": adapter.read_from.format,
+                "sha256": adapter.read_from.sha256,
                 "files": [printable(file_name)[:200] for file_name, _ in files],
                 "kept": datetime.now(UTC).isoformat(timespec="seconds"),
             }
@@ -388,9 +388,9 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "config": config.described() | {"model": _lasting(config.model)},
         "asked": asked_of(config.asked_task()),
         "steps_done": recording.steps_done,
-        "seconds_training": round(recording.last.seconds, 1),
+        "seconds_training": round(recording.last_step.seconds, 1),
         "kept_step": recording.kept.step,
-        "trainable_parameters": recording.last.trainable,
+        "trainable_parameters": recording.last_step.trainable,
         "peak_memory_bytes": recording.peak_memory,
         "scores": {prompt: by_prompt.loc[prompt, wanted].to_dict() for prompt in by_prompt.index},
         **_norms(recording),
@@ -405,7 +405,7 @@ def asked_of(task: Task) -> dict:
 
 
 def _norms(recording: Recording) -> dict:
-    if recording.embeddings is None:
+    if recording.embeddings is None or recording.initial is None:
         return {}
     vocabulary = load_vocabulary(recording.config.model)
     norms = {
@@ -431,7 +431,7 @@ def _write(recording: Recording, description: dict, folder: Path) -> None:
         AutoTokenizer.from_pretrained(prepare_model(config.model), trust_remote_code=False).save_pretrained(folder)
     else:
         _write_adapter(recording, folder)
-    if recording.embeddings is not None:
+    if recording.initial is not None:
         _save({"initial": recording.initial}, folder / "initial.safetensors")
         steps, embeddings = recording.trajectory()
         _save({"steps": steps, "embeddings": embeddings}, folder / "trajectory.safetensors")
@@ -453,18 +453,20 @@ def _write_adapter(recording: Recording, folder: Path) -> None:
     from transformers import AutoConfig
 
     config = recording.config
+    weights = recording.weights or {}
     if config.method == "lora":
         from soft_prompt_explorer.trained_prompts.training import lora
 
-        peft_config, weights = lora.config_of(config), recording.weights
+        peft_config = lora.config_of(config)
     else:
         from soft_prompt_explorer.analysis.asking.in_front import prompt_config
 
         model_config = AutoConfig.from_pretrained(prepare_model(config.model), trust_remote_code=False)
         peft_config = prompt_config(config.method, config.tokens, model_config)
-        weights = recording.weights or {"prompt_embeddings": recording.embeddings}
+        if recording.embeddings is not None:
+            weights = {"prompt_embeddings": recording.embeddings}
     peft_config.base_model_name_or_path, peft_config.inference_mode = _lasting(config.model), True
-    peft_config.save_pretrained(folder)
+    peft_config.save_pretrained(str(folder))
     drawn = {DRAWN_TO_WORDS: f"{config.readable:g}"} if config.readable else None
     _save(weights, folder / "adapter_model.safetensors", drawn)
 

@@ -8,6 +8,7 @@ from typing import get_args
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_PATIENCE, SCORES_TOO
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -66,28 +67,28 @@ class TrainingConfig:
             object.__setattr__(self, "template", get_task(self.task, self.template).template)
         if self.method not in get_args(Method):
             raise InputError(f"The method {self.method!r} is not known; choose one of {', '.join(get_args(Method))}.")
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.method])
-        if self.alpha is None:
-            object.__setattr__(self, "alpha", 2.0 * self.rank)
+        rate = LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "alpha", alpha)
         if self.init not in get_args(Init):
             raise InputError(f"The initialisation {self.init!r} is not known; choose one of {', '.join(get_args(Init))}.")
         if self.init == "text" and not (self.init_text or "").strip():
-            raise InputError("Starting from a text needs the text; give it with --init-text.")
+            raise InputError("Starting from a text needs the text; give it", remedy=INIT_TEXT)
         if not 1 <= self.tokens <= MAX_TOKENS:
             raise InputError(f"A prompt has 1 to {MAX_TOKENS} virtual tokens, not {self.tokens}.")
         if not 1 <= self.rank <= MAX_RANK:
             raise InputError(f"A LoRA has a rank of 1 to {MAX_RANK}, not {self.rank}.")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise InputError(f"LoRA's alpha lies above 0, not at {self.alpha:g}.")
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise InputError(f"LoRA's alpha lies above 0, not at {alpha:g}.")
         if not 1 <= self.steps <= MAX_STEPS:
             raise InputError(f"Training takes 1 to {MAX_STEPS} steps, not {self.steps}.")
         if not 1 <= self.batch_size <= 256:
             raise InputError(f"A batch holds 1 to 256 examples, not {self.batch_size}.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
-        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 100):
-            raise InputError(f"A learning rate lies above 0 and at most at 100, not at {self.learning_rate}.")
+        if not (math.isfinite(rate) and 0 < rate <= 100):
+            raise InputError(f"A learning rate lies above 0 and at most at 100, not at {rate}.")
         if not self.readable >= 0:
             raise InputError(f"The pull towards words is 0 or more, not {self.readable}.")
         if self.readable and self.method != "prompt-tuning":
@@ -95,11 +96,17 @@ class TrainingConfig:
         if self.validate_every is not None and self.validate_every < 1:
             raise InputError(f"A run is scored every 1 or more steps, not every {self.validate_every}.")
         if self.patience is not None and (self.patience < 1 or self.validate_every is None):
-            raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give --validate-every too.")
+            raise InputError("Stopping early needs a patience of 1 or more scores, and scores while it learns: give", remedy=SCORES_TOO)
         if self.shuffled is not None and not 1 <= self.shuffled < 2**31:
             raise InputError(f"Shuffles of the answers are numbered from 1, not {self.shuffled}.")
         if self.patience is not None and self.method == "full":
-            raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model; leave --patience out.")
+            raise InputError("Full fine-tuning cannot go back to its best state, which is a whole model;", remedy=NO_PATIENCE)
+
+    @property
+    def first_rate(self) -> float:
+        """The learning rate of the first step."""
+        assert self.learning_rate is not None  # since __post_init__
+        return self.learning_rate
 
     def asked_task(self) -> Task:
         """The task with the template that the run is trained with, and asked with ever after."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.remedies import START_AT_RANDOM
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
@@ -28,7 +29,8 @@ def initial_ids(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> li
     words = frequent_words(vocabulary)
     if len(words) < config.tokens:
         raise InputError(
-            f"{vocabulary.model} has only {len(words)} frequent whole words to start from; ask for fewer virtual tokens or --init random."
+            f"{vocabulary.model} has only {len(words)} frequent whole words to start from; ask for fewer virtual tokens or",
+            remedy=START_AT_RANDOM,
         )
     return np.random.default_rng([config.seed, 1]).choice(words, size=config.tokens, replace=False).tolist()
 

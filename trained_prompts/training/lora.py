@@ -19,7 +19,7 @@ def config_of(config: TrainingConfig) -> LoraConfig:
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT takes fractions too
         use_rslora=config.rslora,
         target_modules=list(config.targets),
         lora_dropout=0.0,

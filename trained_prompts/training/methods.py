@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,13 +34,13 @@ class Learner:
     copy : of full fine-tuning, the model itself.
     """
 
-    model: object
+    model: Any
     parameters: list
     virtual_tokens: int = 0
     prefix: int = 0
     embeddings: Callable[[], np.ndarray | None] = lambda: None
     weights: Callable[[], dict[str, np.ndarray] | None] = lambda: None
-    copy: object | None = None
+    copy: Any = None
 
     def forward(self, **inputs):
         return self.model(**inputs, use_cache=False)

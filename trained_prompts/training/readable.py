@@ -51,4 +51,5 @@ class _DrawnToWords(torch.nn.Module):
 def draw_to_words(embedding: torch.nn.Embedding, initial: np.ndarray, vocabulary: Vocabulary, gamma: float) -> torch.nn.Parameter:
     """Make an embedding answer rows drawn to words; answers the parameter behind it, which is what learns."""
     parametrize.register_parametrization(embedding, "weight", _DrawnToWords(initial, vocabulary, gamma))
-    return embedding.parametrizations.weight.original
+    (behind,) = embedding.parameters()
+    return behind

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ class TrainingStep:
     seconds: float
     embeddings: np.ndarray | None
     weights: dict[str, np.ndarray] | None = None
-    model: object | None = None
+    model: Any = None
     validation: float | None = None
     trainable: int = 0
     checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
@@ -98,7 +99,7 @@ def train(
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
-    from soft_prompt_explorer.analysis.asking.in_front import Adapted
+    from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner
 
     report(0.9, "reading the examples")
@@ -107,10 +108,10 @@ def train(
     examples = encode(tokenizer, table["text"], targets(config, table))
     with learner(config, model, tokenizer) as learning:
         check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
-        watch = _Watch(config, task, watched, Adapted(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
+        watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch)
         if resume is None:
-            yield run.step_made(0, math.nan, config.learning_rate, 0.0)
+            yield run.step_made(0, math.nan, config.first_rate, 0.0)
         else:
             run.restore(resume)
             if watch.out_of_patience:
@@ -162,7 +163,7 @@ class _Run:
         import torch
 
         self._config, self._learning, self._examples, self._watch = config, learning, examples, watch
-        self._optimiser = torch.optim.Adam(learning.parameters, lr=config.learning_rate)
+        self._optimiser = torch.optim.Adam(learning.parameters, lr=config.first_rate)
         self._done, self._before = 0, 0.0  # steps and seconds of a run that is gone on with
 
     def optimise(self) -> Iterator[tuple[int, float, float, float]]:
@@ -177,7 +178,7 @@ class _Run:
         lengths = [len(example.ids) for example in self._examples]
         began = time.perf_counter() - self._before
         for step in range(1, config.steps + 1):
-            rate = config.learning_rate * (config.steps - step + 1) / config.steps
+            rate = config.first_rate * (config.steps - step + 1) / config.steps
             if not batches:
                 batches = like_length_batches(lengths, config.batch_size, rng)
             batch = [self._examples[i] for i in batches.pop()]

@@ -1,4 +1,4 @@
-"""What a measure is, the papers that several of them cite, and the letters in which formulas are written."""
+"""What a measure is, and the letters in which formulas are written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ $w(p)$: the word nearest to $p$ by it · $W$: a weight · $\Delta W$: what a LoR
 values $\sigma_1 \ge \dots \ge \sigma_r$ and the singular vectors $u_k, v_k$ · $\hat{x} = x / \lVert x \rVert$ · $\#$: the number of.
 A cosine with a vector of length zero counts as 0.
 """
-
-LESTER = "Lester, Al-Rfou and Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*"
-KHASHABI = "Khashabi et al. 2022, *Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts*, on readings that mislead"
-DAVISON = "Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2"
-HU = "Hu et al. 2022, *LoRA: Low-Rank Adaptation of Large Language Models*"
-SPOT = "Vu et al. 2022, *SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer*"
 
 
 @dataclass(frozen=True)

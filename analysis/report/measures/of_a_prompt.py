@@ -2,72 +2,12 @@
 
 from __future__ import annotations
 
-from soft_prompt_explorer.analysis.report.measures.measure import DAVISON, KHASHABI, LESTER, Measure
+from soft_prompt_explorer.analysis.core.papers import DAVISON, KHASHABI, LESTER
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS
+from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
-NEIGHBOURS: tuple[Measure, ...] = (
-    Measure(
-        "Neighbours",
-        "Centred cosine",
-        (
-            "The angle between a virtual token and a word after the vocabulary's mean row has been taken off both.",
-            "1 is the same direction, 0 a right angle and −1 the opposite direction.",
-            "It is compared with the best scores of 1,000 random vectors, which on the embedded model are 0.28 in the median and above 0.53 for one in twenty.",
-        ),
-        r"c(p, e) = \frac{(p - \mu) \cdot (e - \mu)}{\lVert p - \mu \rVert \, \lVert e - \mu \rVert}",
-        "Mu and Viswanath 2018, *All-but-the-Top: Simple and Effective Postprocessing for Word Representations*; only its removal of the mean.",
-        "a meaning. Some word is always the nearest, and every random vector has one.",
-    ),
-    Measure(
-        "Neighbours",
-        "Cosine",
-        (
-            "The angle between a virtual token and a word as they stand, with nothing taken off.",
-            "1 is the same direction, but a fairly high value is usual, since all rows of a vocabulary share a direction: on the embedded model the mean row is 2.2 long and the median row 3.2.",
-            "It is best compared with the centred cosine of the same token, whose list of words differs where the shared direction decides.",
-        ),
-        r"\cos(p, e) = \frac{p \cdot e}{\lVert p \rVert \, \lVert e \rVert}",
-        f"A textbook measure; prompts are read by it in {LESTER}.",
-        "that a token and a word have anything in common but the direction that all words share.",
-    ),
-    Measure(
-        "Neighbours",
-        "CSLS",
-        (
-            "Twice the centred cosine, less how crowded the surroundings of the token and of the word are.",
-            "Above 0 the two are closer to each other than to their ten nearest words on average, below 0 less close, and words that are near to everything lose rank.",
-            "It is compared with the mean centred cosine to the ten nearest words on either side, and those of a word leave out the word itself.",
-        ),
-        r"""\begin{gathered}
-        \operatorname{csls}(p, e) = 2\,c(p, e) - r_E(p) - r(e) \\
-        r_E(p) = \tfrac{1}{10} \sum_{e' \in N_{10}(p)} c(p, e') \qquad r(e) = \tfrac{1}{10} \sum_{e' \in N_{10}(e),\, e' \neq e} c(e, e')
-        \end{gathered}""",
-        "Conneau et al. 2018, *Word Translation Without Parallel Data*, section 2.3; here both neighbourhoods are of words of the one vocabulary.",
-        "that the best word is a real reading. It puts the words in a fairer order, and a random vector still has a first one.",
-    ),
-    Measure(
-        "Neighbours",
-        "Dot product",
-        (
-            "How far a word's row reaches along the virtual token, times the token's length.",
-            "A high value means that the word points the token's way, that its row is long, or both.",
-            "It can be compared among the words of one token only, because it grows with the token's own length.",
-        ),
-        r"\operatorname{dot}(p, e) = p \cdot e",
-        "A textbook measure, of no one paper.",
-        "that a word is close. A long row can stand before a shorter one that points more nearly the same way.",
-    ),
-    Measure(
-        "Neighbours",
-        "Euclidean distance",
-        (
-            "The straight distance from a virtual token to a word, with a minus sign so that higher is nearer.",
-            "0 is the word itself, and a very negative value says that the token is far from that word in direction, in length or in both.",
-            "It is compared with the distances of the other words, and is best read beside the norm ratio.",
-        ),
-        r"\operatorname{euclidean}(p, e) = -\lVert p - e \rVert",
-        "A textbook measure, of no one paper.",
-        "the direction of a long token. Where a token is ten times as long as the words, all of them are about as far away as it is long.",
-    ),
+NEIGHBOURS: tuple[Measure, ...] = tuple(
+    Measure("Neighbours", metric.title, metric.sentences, metric.formula, metric.source, metric.not_shown) for metric in METRICS.values()
 )
 
 READINGS: tuple[Measure, ...] = (

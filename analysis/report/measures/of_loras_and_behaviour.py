@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from soft_prompt_explorer.analysis.report.measures.measure import HU, KHASHABI, Measure
+from soft_prompt_explorer.analysis.core.papers import HU, KHASHABI
+from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
 SPECTRA: tuple[Measure, ...] = (
     Measure(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from soft_prompt_explorer.analysis.core.papers import DAVISON, SPOT
 from soft_prompt_explorer.analysis.prompts.clusters import POWER
-from soft_prompt_explorer.analysis.report.measures.measure import DAVISON, SPOT, Measure
+from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
 CLUSTERS: tuple[Measure, ...] = (
     Measure(
