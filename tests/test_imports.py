@@ -4,7 +4,7 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 PACKAGE = "soft_prompt_explorer."
 ROOMS = (  # from the top

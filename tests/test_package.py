@@ -14,7 +14,8 @@ import pytest
 
 import soft_prompt_explorer as spe
 from tests.browser.conftest import free_port
-from tests.conftest import PATIENCE, REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE, wait_until
 
 VERBS = sorted(set(spe.__all__) - {"GALLERY", "TrainingConfig"})
 

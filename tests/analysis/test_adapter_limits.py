@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 GIGABYTE = 2**30
 

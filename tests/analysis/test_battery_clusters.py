@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.prompts.clusters import Method, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.likeness import remarkable, similarity
 from tests.benchmarks.clusters import KINDS, alike_pair, found_now, made_vocabulary, planted, prompts_of, was_found
-from tests.conftest import EMBEDDED, REPOSITORY
+from tests.support.places import EMBEDDED, REPOSITORY
 
 pytestmark = pytest.mark.slow
 METHODS = get_args(Method)

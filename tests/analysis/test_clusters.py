@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.null import normal_draws
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 pytestmark = pytest.mark.slow
 

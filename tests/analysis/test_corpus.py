@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, load_adapter
 from soft_prompt_explorer.analysis.report.inspection import inspect
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 CORPUS = REPOSITORY.parent / "shared" / "corpus"
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside this checkout")

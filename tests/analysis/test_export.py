@@ -10,7 +10,7 @@ import pytest
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import to_csv, to_json, to_markdown, to_parquet, write_table
-from tests.conftest import names_in
+from tests.support.places import names_in
 
 AWKWARD = [" word", "слово", "中文", 'quote " and, comma', "😀", "", "NaN", "null", "ﷺ", "don't"]
 FLOATS = [0.1, 1 / 3, -2.5e-300, 1e300, 5e-324, -0.0, 123456789.123456789, np.pi, -1.0, np.nextafter(1, 2)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from soft_prompt_explorer.analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
-from tests.conftest import REPOSITORY, names_in
+from tests.support.places import REPOSITORY, names_in
 
 
 def visible(folder):

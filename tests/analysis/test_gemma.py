@@ -13,7 +13,8 @@ from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, model_sha256, prepared_folder
 from tests.analysis.test_folders import files_limited_to
-from tests.conftest import embedding_rows, names_in
+from tests.support.places import names_in
+from tests.support.tiny_models import embedding_rows
 
 PARTS = [b"GGUF", b"one" * 700_000, b"two", b"three"]
 

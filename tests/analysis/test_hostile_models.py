@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 from soft_prompt_explorer.analysis.models.tokenizer_file import read_tokenizer
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, load_tokenizer
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 MANY = 300
 SECONDS, BYTES = 5, 500 * 10**6

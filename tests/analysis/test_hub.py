@@ -26,7 +26,8 @@ from soft_prompt_explorer.analysis.models import hub as hub_models
 from soft_prompt_explorer.analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
 from tests.analysis.test_kept import MUTATIONS, flip_a_bit
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.conftest import REPOSITORY, embedding_rows, names_in, random_llama, saved
+from tests.support.places import REPOSITORY, names_in
+from tests.support.tiny_models import embedding_rows, random_llama, saved
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEXT_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"

@@ -21,7 +21,7 @@ from soft_prompt_explorer.analysis.behaviour.verbalisation import (
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
-from tests.conftest import random_llama
+from tests.support.tiny_models import random_llama
 
 DESCRIPTIONS = {"colours": "Name a colour.", "sums": "Add two numbers.", "capitals": "Name the capital of a country."}
 ANSWERS = {"colours": [" red", " blue"], "sums": [" two"], "capitals": [" Paris"]}

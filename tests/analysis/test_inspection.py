@@ -5,7 +5,7 @@ import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.report.inspection import inspect, receipt
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 
 @pytest.mark.parametrize(

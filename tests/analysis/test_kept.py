@@ -31,7 +31,7 @@ from soft_prompt_explorer.analysis.prompts.search import csls_crowding
 from tests.analysis.test_folders import files_limited_to
 from tests.analysis.test_readings import prompt_of
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.conftest import REPOSITORY, names_in
+from tests.support.places import REPOSITORY, names_in
 
 MUTATIONS = 300  # of every kind of kept file, half of them of files that are read whole and half of mapped ones
 

@@ -242,7 +242,7 @@ def test_a_model_that_writes_on_is_taken(config):
     check_is_causal("m", config)
 
 
-def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_level_tokenizer, command, prompt_file, monkeypatch, capsys):
+def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_level_tokenizer, command, training_command, prompt_file):
     from transformers import BertConfig, BertForMaskedLM
 
     sizes = {
@@ -263,19 +263,14 @@ def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_le
         done = command(*asked, "--model", folder)
         assert done.status == 2
         assert "an encoder (BertForMaskedLM)" in done.err
-    from soft_prompt_explorer.analysis.command_line import run
-    from soft_prompt_explorer.trained_prompts.__main__ import app
-
     for asked in (
         ("evaluate", prompt, "--task", "sentiment", "--model", folder),
         ("compare", "--task", "sentiment", "--model", folder),
         ("train", "--task", "sentiment", "--model", folder, "--name", "bert-run"),
     ):
-        monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, asked)])
-        with pytest.raises(SystemExit) as ended:
-            run(app)
-        assert ended.value.code == 2
-        assert "an encoder (BertForMaskedLM)" in capsys.readouterr().err
+        done = training_command(*asked)
+        assert done.status == 2
+        assert "an encoder (BertForMaskedLM)" in done.err
 
 
 def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):

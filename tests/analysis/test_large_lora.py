@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 LAYERS, RANK, HIDDEN, HEADS, INNER = 80, 64, 8192, 1024, 28672
 SHAPES = {"q_proj": (HIDDEN, HIDDEN), "k_proj": (HEADS, HIDDEN), "v_proj": (HEADS, HIDDEN), "o_proj": (HIDDEN, HIDDEN), "gate_proj": (INNER, HIDDEN), "up_proj": (INNER, HIDDEN), "down_proj": (HIDDEN, INNER)}  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 ROWS, WIDTH = 128_256, 4_096  # Llama 3's; 2.1 GB in float32
 BLOCK = 4_008  # divides ROWS, and is not the size of the blocks under test

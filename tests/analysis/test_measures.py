@@ -1,7 +1,7 @@
 """The records behind the page Measures and docs/measures.md."""
 
 from soft_prompt_explorer.analysis.report.measures import GROUPS, MEASURES, measures_markdown
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "measures.md"
 MADE_BY = "python -c 'from soft_prompt_explorer.analysis.report.measures import measures_markdown; print(measures_markdown(), end=\"\")' > docs/measures.md"

@@ -10,7 +10,8 @@ import pytest
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, EMBEDDED_WIDTH
 from soft_prompt_explorer.analysis.models.names import default_model, is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.weights import ModelError, is_prepared, load_model, model_sha256, prepare_model
-from tests.conftest import EMBEDDED, embedding_rows
+from tests.support.places import EMBEDDED
+from tests.support.tiny_models import embedding_rows
 
 
 def sha256(path: Path) -> str:

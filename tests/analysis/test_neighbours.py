@@ -11,7 +11,7 @@ import pytest
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.search import METRICS, allowed_tokens, csls_crowding, nearest, neighbours
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 WIDTH = 24
 

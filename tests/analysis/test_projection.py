@@ -15,7 +15,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts import projection
 from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
-from tests.conftest import names_in
+from tests.support.places import names_in
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 
 def prompt_of(rows, initial=None) -> SoftPrompt:

@@ -23,7 +23,7 @@ from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
 from tests.analysis.test_behaviour import moved, word, world
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 WIDTH = 24
 VOID = {"meta", "br", "hr", "img", "link"}

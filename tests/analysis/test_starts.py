@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.models.weights import load_tokenizer
 from soft_prompt_explorer.analysis.prompts.starts import mark_of, plain_verdict, split_from, start_from_config
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.inspection import inspect
-from tests.conftest import random_llama
+from tests.support.tiny_models import random_llama
 
 TEXT = "the cat sat on the naïve mat"
 

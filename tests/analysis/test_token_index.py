@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.models.words import forms
 from soft_prompt_explorer.analysis.prompts.over_prompts import COLUMNS, token_index
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, unit_rows
 from tests.analysis.test_readings import made_vocabulary, prompt_of
-from tests.conftest import names_in
+from tests.support.places import names_in
 
 
 @pytest.fixture

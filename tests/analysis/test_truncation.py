@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.conftest import random_llama
+from tests.support.tiny_models import random_llama
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary, printable
 from soft_prompt_explorer.analysis.models.weights import ModelError
-from tests.conftest import embedding_rows, names_in
+from tests.support.places import names_in
+from tests.support.tiny_models import embedding_rows
 
 # --- The embedded model ----------------------------------------------------------------------------------------------
 

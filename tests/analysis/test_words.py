@@ -10,7 +10,7 @@ from soft_prompt_explorer.analysis.models.words import forms, told, typed_words,
 from soft_prompt_explorer.analysis.prompts.directions import direction
 from tests.analysis.test_direction import drifted
 from tests.analysis.test_readings import made_vocabulary
-from tests.conftest import EMBEDDED
+from tests.support.places import EMBEDDED
 
 
 def names(vocabulary, ids) -> list[str]:

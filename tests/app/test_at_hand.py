@@ -11,8 +11,8 @@ from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import vocabulary as vocabularies
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.app.driving import driver_of, settled
-from tests.conftest import EMBEDDED
+from tests.support.driving import driver_of, settled
+from tests.support.places import EMBEDDED
 
 
 @pytest.fixture

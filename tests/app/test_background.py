@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from soft_prompt_explorer.app.server.background import AT_ONCE, EACH, EACH_AT_ONCE, Background
-from tests.conftest import PATIENCE, wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class Held:

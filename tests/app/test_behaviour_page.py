@@ -20,9 +20,9 @@ from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from tests.app.driving import driver_of, settled
-from tests.conftest import PATIENCE, wait_until
-from tests.trained_prompts.conftest import trained
+from tests.support.driving import driver_of, settled
+from tests.support.training import trained
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.app.driving import driver_of, settled
-from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
+from tests.support.damaged_runs import PROMPT, damaged_runs
+from tests.support.driving import driver_of, settled
 
 pytestmark = pytest.mark.slow
 TWO = [PROMPT, "capitals-words-1"]

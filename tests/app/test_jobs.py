@@ -21,7 +21,8 @@ from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from tests.conftest import REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

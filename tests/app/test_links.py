@@ -15,8 +15,8 @@ from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models import weights as models
 from soft_prompt_explorer.app.server.allowed import VARIABLE
-from tests.app.driving import driver_of, settled
-from tests.conftest import REPOSITORY
+from tests.support.driving import driver_of, settled
+from tests.support.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -29,8 +29,8 @@ from soft_prompt_explorer.trained_prompts.experiments.comparison import (
 )
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from tests.app.driving import driver_of, settled
-from tests.trained_prompts.conftest import trained
+from tests.support.driving import driver_of, settled
+from tests.support.training import trained
 
 ROWS = [  # method, what, score, low, high, trainable, seed
     ("zero-shot", "{input}\nAnswer:", 0.50, 0.45, 0.55, 0, None),

@@ -16,8 +16,9 @@ from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.analysis.test_spectra import gaussian, lora_file
-from tests.app.driving import driver_of, settled
-from tests.conftest import EMBEDDED, random_llama
+from tests.support.driving import driver_of, settled
+from tests.support.places import EMBEDDED
+from tests.support.tiny_models import random_llama
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +172,7 @@ def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(p
     assert any("60 modules are in both" in text.value for text in driver.markdown)
 
 
-def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved, config, language_model, page):
+def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved_lora, language_model, page):
     driver = page("spectra", lora="mine", keep="0.6")
     assert not driver.exception
     assert not any("95 % interval" in text.value for text in driver.markdown)
@@ -180,8 +181,8 @@ def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved, co
     assert not driver.exception
     assert not driver.error
     said = next(text.value for text in driver.markdown if "95 % interval" in text.value)
-    expected = compare_lora(saved, "mine", "toy", language_model=language_model)
-    copy = score_truncated(load_lora(saved), 0.6, "toy", language_model=language_model)
+    expected = compare_lora(saved_lora, "mine", "toy", language_model=language_model)
+    copy = score_truncated(load_lora(saved_lora), 0.6, "toy", language_model=language_model)
     for score in (*expected["score"], *copy["score"]):
         assert f"{score:.3f}" in said
     shown = next(table.value for table in driver.dataframe if "score" in table.value and "measure" in table.value)

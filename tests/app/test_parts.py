@@ -14,7 +14,7 @@ from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 from soft_prompt_explorer.app.parts.training_state import settings_in_words
 from soft_prompt_explorer.app.server.jobs import Progress
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from tests.conftest import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def drawn(part, *handed) -> AppTest:

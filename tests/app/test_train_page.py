@@ -10,8 +10,8 @@ from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from tests.app.driving import driver_of
-from tests.conftest import wait_until
+from tests.support.driving import driver_of
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.conftest import PATIENCE, REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE, wait_until
 
 CHROMIUMS = (
     "chromium",

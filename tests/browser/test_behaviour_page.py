@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from tests.browser.test_dashboard import download
 from tests.browser.test_readings_pages import calm, plot
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 PROMPT = "plural-words-1"

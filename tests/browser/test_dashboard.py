@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from tests.browser.conftest import PATHS, window
-from tests.conftest import REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

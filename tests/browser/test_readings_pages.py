@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.analysis.test_clusters import planted, unit
 from tests.browser.test_dashboard import command_line_csv, download, upload
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from tests.trained_prompts.conftest import trained
+from tests.support.training import trained
 
 
 @pytest.fixture
@@ -89,20 +89,8 @@ def test_a_prompt_of_unknown_start_is_summed_up_without_a_direction(run, toy_con
     assert row["words"] >= 0
 
 
-def run_command(monkeypatch, capsys, *arguments):
-    from soft_prompt_explorer.analysis.command_line import run
-    from soft_prompt_explorer.trained_prompts.__main__ import app
-
-    monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(app)
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
-
-
-def test_the_command_asks_keeps_and_prints_a_row_a_prompt(run, monkeypatch, capsys):
-    status, out, err = run_command(monkeypatch, capsys, "behaviour", "mine", "--limit", 3, "--format", "csv")
+def test_the_command_asks_keeps_and_prints_a_row_a_prompt(run, training_command):
+    status, out, err = training_command("behaviour", "mine", "--limit", 3, "--format", "csv")
     assert status == 0, err
     table = pd.read_csv(io.StringIO(out))
     assert table.columns.tolist() == kept_behaviour.SUMMARY_COLUMNS
@@ -110,12 +98,12 @@ def test_the_command_asks_keeps_and_prints_a_row_a_prompt(run, monkeypatch, caps
     assert kept_behaviour.kept("mine") is not None
 
 
-def test_the_command_refuses_what_has_no_virtual_tokens(toy_config, language_model, own_runs, monkeypatch, capsys):
+def test_the_command_refuses_what_has_no_virtual_tokens(toy_config, language_model, own_runs, training_command):
     config = replace(toy_config, method="lora", rank=2, learning_rate=0.001)
     recording = trained(config, language_model)
     store.save(recording, "thin", evaluate_run(recording, language_model=language_model))
     for name, words in (("thin", "no virtual tokens"), ("nothing", "nothing")):
-        status, _, err = run_command(monkeypatch, capsys, "behaviour", name)
+        status, _, err = training_command("behaviour", name)
         assert status == 2
         assert words in err
 

@@ -19,8 +19,8 @@ from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recor
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.methods import learner
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from tests.conftest import random_llama, saved
-from tests.trained_prompts.conftest import trained
+from tests.support.tiny_models import random_llama, saved
+from tests.support.training import trained
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]])
 SETTINGS = {

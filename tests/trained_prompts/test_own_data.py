@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.own_data import keep_uploaded, kept_tasks, own_tasks_folder, task_from_file
-from tests.conftest import names_in
+from tests.support.places import names_in
 
 ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 NOTES = [(f"note {i}", f"answer {i}") for i in range(30)]

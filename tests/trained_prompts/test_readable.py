@@ -13,7 +13,7 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from tests.trained_prompts.conftest import trained
+from tests.support.training import trained
 from tests.trained_prompts.test_trainer import plain_loss
 
 

@@ -8,24 +8,17 @@ import pytest
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.trained_prompts.damaged_runs import PROMPT, damaged_runs
+from tests.support.damaged_runs import PROMPT, damaged_runs
 
 
 @pytest.fixture
-def listed(monkeypatch, capsys):
+def listed(training_command):
     """`python -m trained_prompts list --format json` in this process: its rows, and its lines on standard error."""
 
     def call() -> tuple[list[dict], list[str]]:
-        from soft_prompt_explorer.analysis.command_line import run
-        from soft_prompt_explorer.trained_prompts.__main__ import app
-
-        monkeypatch.setattr("sys.argv", ["trained_prompts", "list", "--format", "json"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run(app)
-        captured = capsys.readouterr()
-        assert not ended.value.code, captured.err
-        return json.loads(captured.out), captured.err.splitlines()
+        ended = training_command("list", "--format", "json")
+        assert ended.status == 0, ended.err
+        return json.loads(ended.out), ended.err.splitlines()
 
     return call
 

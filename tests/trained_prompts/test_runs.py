@@ -27,8 +27,8 @@ from soft_prompt_explorer.trained_prompts.runs.recording import Recording, check
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
-from tests.conftest import REPOSITORY, names_in
-from tests.trained_prompts.conftest import trained
+from tests.support.places import REPOSITORY, names_in
+from tests.support.training import trained
 from tests.trained_prompts.test_evaluation import label_scores
 from tests.trained_prompts.test_trainer import plain_loss
 
@@ -394,32 +394,11 @@ def test_full_fine_tuning_cannot_go_back_and_says_so(config, language_model, own
     assert names_in(own_runs) == []
 
 
-def test_the_command_says_that_the_rate_was_absurd_and_ends_with_status_2(config, own_runs, monkeypatch, capsys):
-    from soft_prompt_explorer.analysis.command_line import run
-    from soft_prompt_explorer.trained_prompts.__main__ import app
-
-    def status(*arguments) -> int:
-        words = [
-            "train",
-            "--task",
-            config.task,
-            "--model",
-            config.model,
-            "--method",
-            "p-tuning",
-            "--tokens",
-            "3",
-            "--name",
-            "mine",
-            *arguments,
-        ]
-        monkeypatch.setattr("sys.argv", ["trained_prompts", *words])
-        with pytest.raises(SystemExit) as ended:
-            run(app)
-        return ended.value.code
-
-    assert status("--learning-rate", "1e9") == 2
-    assert capsys.readouterr().err.strip().startswith("A learning rate lies above 0 and at most at 100")
+def test_the_command_says_that_the_rate_was_absurd_and_ends_with_status_2(config, own_runs, monkeypatch, training_command):
+    words = ("train", "--task", config.task, "--model", config.model, "--method", "p-tuning", "--tokens", 3, "--name", "mine")
+    refused = training_command(*words, "--learning-rate", "1e9")
+    assert refused.status == 2
+    assert refused.err.strip().startswith("A learning rate lies above 0 and at most at 100")
     assert not own_runs.exists()
 
     checked = TrainingConfig.__post_init__
@@ -429,8 +408,8 @@ def test_the_command_says_that_the_rate_was_absurd_and_ends_with_status_2(config
         object.__setattr__(self, "learning_rate", ABSURD)
 
     monkeypatch.setattr(TrainingConfig, "__post_init__", absurdly)
-    assert status("--steps", "9") == 2
-    said = capsys.readouterr().err
+    status, _, said = training_command(*words, "--steps", 9)
+    assert status == 2
     assert "Traceback" not in said
     assert "The loss became" in said and f"is kept in {own_runs / 'mine'}." in said.splitlines()[-1]
     assert np.isfinite(load_soft_prompt(own_runs / "mine").embeddings).all()

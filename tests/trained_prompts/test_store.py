@@ -18,19 +18,13 @@ from safetensors.numpy import load_file
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
-from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.card import command_of
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-from tests.conftest import REPOSITORY, names_in
-from tests.trained_prompts.conftest import trained
-
-
-@pytest.fixture
-def language_model(toy_config):
-    return load_model(toy_config.model, device="cpu")
+from tests.support.places import REPOSITORY, names_in
+from tests.support.training import trained
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks import superglue
 from soft_prompt_explorer.analysis.tasks.scoring import scores
 from soft_prompt_explorer.analysis.tasks.superglue import from_hub, superglue_task, superglue_tasks
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared" / "superglue"
 NAMES = ["BoolQ", "CB", "COPA", "MultiRC", "ReCoRD", "RTE", "WiC", "WSC"]

@@ -9,7 +9,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.tasks.finding import get_task, tasks_table
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import VALIDATION
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 # Examples to learn from and held out, and digests of the held-out texts and of all texts with their answers: a split never changes.
 SPLITS = {

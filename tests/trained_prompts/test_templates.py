@@ -21,10 +21,8 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.card import command_of
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from tests.trained_prompts.conftest import trained
-from tests.trained_prompts.test_command_line import command as training_command
+from tests.support.training import trained
 
-__all__ = ["training_command"]
 COLOUR = "Thing: {input}\nColour:"
 THINGS = [(f"thing {i}", "red" if i % 2 else "blue") for i in range(30)]
 

@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.trained_prompts.experiments.trades import COLUMNS, trade
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
-from tests.trained_prompts.conftest import trained
+from tests.support.training import trained
 from tests.trained_prompts.test_readable import nearest_token
 
 

@@ -24,11 +24,6 @@ from soft_prompt_explorer.trained_prompts.training.initial import FREQUENT_IDS, 
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 
-@pytest.fixture
-def language_model(toy_config):
-    return load_model(toy_config.model, device="cpu")
-
-
 def plain_loss(model, tokenizer, prompt: torch.Tensor, texts, targets) -> torch.Tensor:
     """Mean cross-entropy of all answer tokens, each example alone, by transformers' own label loss."""
     total, count = 0.0, 0

@@ -6,16 +6,10 @@ from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.asking.scores import compare_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.truncation import truncate
-from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from tests.analysis.test_truncation import tiny_lora
 
 __all__ = ["tiny_lora"]
-
-
-@pytest.fixture
-def language_model(toy_config):
-    return load_model(toy_config.model, device="cpu")
 
 
 @pytest.mark.parametrize("energy", [0.5, 1.0])

@@ -18,7 +18,7 @@ from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour, twi
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.trainer import targets, train
-from tests.trained_prompts.conftest import trained
+from tests.support.training import trained
 
 FORMAT_ALONE = {
     "too few examples to tell",

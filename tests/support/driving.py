@@ -2,7 +2,8 @@
 
 from streamlit.testing.v1 import AppTest
 
-from tests.conftest import PATIENCE, REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def driver_of(view: str, /, *, state: dict | None = None, **query: str | list[str]) -> AppTest:
