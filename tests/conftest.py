@@ -105,6 +105,22 @@ def sharded_llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> 
 
 
 @pytest.fixture
+def tiny_lora(tiny_llama, tmp_path):
+    """A LoRA of the tiny model's q and v in PEFT's own folder, B drawn at random with falling columns."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    model = get_peft_model(tiny_llama, LoraConfig(r=6, lora_alpha=9, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn_like(parameter) * 0.5 ** torch.arange(6)
+    model.save_pretrained(tmp_path / "lora")
+    model.unload()
+    return tmp_path / "lora"
+
+
+@pytest.fixture
 def prompt_file(tmp_path):
     """Save vectors as a .npy and answer its path."""
 

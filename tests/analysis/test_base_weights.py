@@ -10,7 +10,7 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
 from soft_prompt_explorer.analysis.loras.ranks import singular_vectors
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.lora_files import gaussian, lora_file
 
 
 def dense_intruders(weight, update, top=10, epsilon=0.5):

@@ -13,18 +13,17 @@ from soft_prompt_explorer.analysis.prompts.directions import WordsTest, task_dir
 from soft_prompt_explorer.analysis.prompts.null import covariance, null_of, p_as_word, p_values, read_words
 from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from tests.analysis.test_readings import made_vocabulary, prompt_of
+from tests.support.made_prompts import made_vocabulary, prompt_of
 
 DRAWS = 1_000
 MOST = 0.07
 LEVEL = 0.05
-WIDE = {"isotropic": "isotropic", "hub-ridden": "anisotropic"}
 
 
-@pytest.fixture(scope="module", params=["embedded", *WIDE])
+@pytest.fixture(scope="module", params=["embedded", "isotropic", "hub-ridden"])
 def vocabulary(request) -> Vocabulary:
     """The embedded one; 4,000 words in no direction of preference; and one with a common direction, few strong ones, and forty hubs near its mean."""
-    return request.getfixturevalue("embedded_vocabulary") if request.param == "embedded" else made_vocabulary(WIDE[request.param])
+    return request.getfixturevalue("embedded_vocabulary") if request.param == "embedded" else made_vocabulary(request.param)
 
 
 @pytest.fixture(scope="module")

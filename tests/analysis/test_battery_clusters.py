@@ -12,7 +12,8 @@ import pytest
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.prompts.clusters import Method, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.likeness import remarkable, similarity
-from tests.benchmarks.clusters import KINDS, alike_pair, found_now, made_vocabulary, planted, prompts_of, was_found
+from tests.support.cluster_sets import KINDS, alike_pair, found_now, planted, prompts_of, was_found
+from tests.support.made_prompts import made_vocabulary
 from tests.support.places import EMBEDDED, REPOSITORY
 
 pytestmark = pytest.mark.slow

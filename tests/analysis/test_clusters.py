@@ -11,31 +11,15 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.clusters import COLUMNS, MEMBER_COLUMNS, STABLE, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.null import normal_draws
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest
+from tests.support.made_prompts import planted, prompt_of, unit
 from tests.support.places import EMBEDDED
 
 pytestmark = pytest.mark.slow
 
 
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def prompt_of(rows, name="made", initial=None) -> SoftPrompt:
-    return SoftPrompt(name, np.asarray(rows, dtype=np.float32), initial, None, None, None)
-
-
-def planted(vocabulary, seed):
-    """Five clusters of twenty tokens over a hundred of noise, and which token belongs where."""
-    rng = np.random.default_rng(seed)
-    centres = unit(rng.standard_normal((5, vocabulary.width)))
-    members = np.concatenate([centre + unit(rng.standard_normal((20, vocabulary.width))) for centre in centres])
-    noise = rng.standard_normal((100, vocabulary.width)) * np.sqrt(2 / vocabulary.width)
-    return vocabulary.mean + np.concatenate([members, noise]), np.r_[np.repeat(np.arange(5), 20), np.full(100, -1)]
-
-
 def test_planted_clusters_are_found_and_believed(embedded_vocabulary):
     rows, truth = planted(embedded_vocabulary, 0)
-    found = find_clusters([prompt_of(rows[::2], "even"), prompt_of(rows[1::2], "odd")], embedded_vocabulary)
+    found = find_clusters([prompt_of(rows[::2], name="even"), prompt_of(rows[1::2], name="odd")], embedded_vocabulary)
     assert list(found.clusters.columns) == COLUMNS
     assert list(found.members.columns) == MEMBER_COLUMNS
     order = np.r_[truth[::2], truth[1::2]]
@@ -150,7 +134,7 @@ def test_of_a_cluster_of_which_half_the_starts_are_unknown_nothing_is_told(embed
     start = embedded_vocabulary.embeddings[rng.choice(np.arange(200, 4_900), size=20, replace=False)]
     rows = embedded_vocabulary.embeddings[[1_192] * 20] + 0.3 * unit(rng.standard_normal(start.shape))
     for known, told in ((11, True), (10, False)):
-        prompts = [prompt_of(rows[:known], "known", start[:known]), prompt_of(rows[known:], "unknown")]
+        prompts = [prompt_of(rows[:known], start[:known], "known"), prompt_of(rows[known:], name="unknown")]
         found = find_clusters(prompts, embedded_vocabulary)
         assert len(found.clusters) == 1 and found.clusters["size"][0] == 20
         assert may_be_echo(found.clusters)[0] != told

@@ -7,19 +7,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction, task_direction
-
-WORDS = (" river", " apple", " music")
-
-
-def drifted(vocabulary, seed, *, planted: float, words=WORDS, tokens=10) -> SoftPrompt:
-    """Vocabulary rows with noise of norm 1 added, and `planted` along the mean of three words."""
-    rng = np.random.default_rng(seed)
-    start = vocabulary.embeddings[rng.choice(len(vocabulary), tokens, replace=False)].astype(np.float64)
-    noise = rng.standard_normal(start.shape)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    mean = (vocabulary.embeddings[word_ids(vocabulary, words)] - vocabulary.mean).mean(axis=0)
-    now = start + noise + planted * mean / np.linalg.norm(mean)
-    return SoftPrompt(f"seed {seed}", now.astype(np.float32), start.astype(np.float32), None, None, None)
+from tests.support.made_prompts import WORDS, drifted
 
 
 def test_the_direction_is_the_mean_of_the_unit_displacements(embedded_vocabulary):

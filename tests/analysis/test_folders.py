@@ -1,32 +1,20 @@
 """A folder or file appears whole or not at all."""
 
 import os
-import resource
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from soft_prompt_explorer.analysis.core.folders import appears_whole, cache_folder, locked, remove_at_once, write_whole
+from tests.support.full_disk import files_limited_to
 from tests.support.places import REPOSITORY, names_in
 
 
 def visible(folder):
     return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-@contextmanager
-def files_limited_to(size: int):
-    """As on a full disk, writing past `size` bytes of a file fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_block_that_ends_well_leaves_its_files_in_the_folder(tmp_path):

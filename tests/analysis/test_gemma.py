@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, GEMMA_PACKAG
 from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, model_sha256, prepared_folder
-from tests.analysis.test_folders import files_limited_to
+from tests.support.full_disk import files_limited_to
 from tests.support.places import names_in
 from tests.support.tiny_models import embedding_rows
 

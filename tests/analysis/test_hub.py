@@ -24,8 +24,8 @@ import pytest
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models import hub as hub_models
 from soft_prompt_explorer.analysis.models.vocabulary import _VERSION as VOCABULARY_VERSION
-from tests.analysis.test_kept import MUTATIONS, flip_a_bit
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.damage import MUTATIONS, flip_a_bit
+from tests.support.lora_files import gaussian, lora_file
 from tests.support.places import REPOSITORY, names_in
 from tests.support.tiny_models import embedding_rows, random_llama, saved
 
@@ -435,11 +435,10 @@ def test_a_repository_without_a_tokenizer_json_is_read_by_its_other_tokenizer_fi
 DAMAGER = """
 import sys
 from pathlib import Path
-import huggingface_hub.constants  # reads the environment before the tests' conftest forbids the network
 from soft_prompt_explorer.analysis.core.kept import KeptFiles
 from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-from tests.analysis.test_kept import damage_again_and_again, files_in
+from tests.support.damage import damage_again_and_again, files_in
 
 name, cache, others, count = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 

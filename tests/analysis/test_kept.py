@@ -9,14 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from soft_prompt_explorer.analysis.core import folders, kept
@@ -28,13 +26,12 @@ from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.projection import map_is_made, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.search import csls_crowding
-from tests.analysis.test_folders import files_limited_to
-from tests.analysis.test_readings import prompt_of
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.damage import MUTATIONS, damage_again_and_again, files_in, flip_a_bit
+from tests.support.figures import figures, of_model
+from tests.support.full_disk import files_limited_to
+from tests.support.lora_files import gaussian, lora_file
+from tests.support.made_prompts import prompt_of
 from tests.support.places import REPOSITORY, names_in
-
-MUTATIONS = 300  # of every kind of kept file, half of them of files that are read whole and half of mapped ones
-
 
 # --- Kept arrays ---------------------------------------------------------------------------------------------------------------------------
 
@@ -154,19 +151,6 @@ def large(tmp_path, monkeypatch):
     return place, taken
 
 
-def flip_a_bit(path: Path) -> None:
-    """As a failing disk or a stray write would, with the file's size, inode and mtime as they were."""
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.seek(-100, os.SEEK_END)
-        byte = file.read(1)
-        file.seek(-100, os.SEEK_END)
-        file.write(bytes([byte[0] ^ 1]))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = path.stat()
-    assert (after.st_size, after.st_ino, after.st_mtime_ns) == (before.st_size, before.st_ino, before.st_mtime_ns)
-
-
 def test_a_mapped_file_is_checked_once_in_a_process_until_it_changes(large):
     place, taken = large
     for _ in range(5):
@@ -234,10 +218,6 @@ def made(vocabulary: Vocabulary, folder: Path) -> Vocabulary:
     return replace(vocabulary, cache=folder / "vocabularies" / "0123")
 
 
-def figures(*arrays) -> list[bytes]:
-    return [np.asarray(array).tobytes() for array in arrays]
-
-
 def of_vocabulary(model, vocabulary, cache) -> list:
     loaded = load_vocabulary(str(model))
     return [loaded.tokens, *figures(loaded.embeddings, loaded.special, loaded.mean, loaded.norms, loaded.centred_norms)]
@@ -278,62 +258,6 @@ KINDS = {
 }
 
 
-def files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
-
-
-def older_version(path: Path) -> bytes:
-    """The file with another version in its label, and the right checksum for it."""
-    folder, name = path.parent, path.stem
-    content = path.read_bytes()
-    label = json.loads(content.split(b"\n")[1].decode())[0]
-    with tempfile.TemporaryDirectory() as other:
-        place = KeptArrays(Path(other) / folder.name, name, label["version"] - 1)
-        place.keep({"u": np.zeros((2, 2))})
-        return place.path.read_bytes()
-
-
-def mutate(path: Path, others: list[Path], rng: np.random.Generator) -> str:
-    """Damage one file in one of the ways of which disks, people and other programs know; answers which."""
-    content = bytearray(path.read_bytes())
-    before, size = path.stat(), len(content)
-    at, end = sorted(rng.integers(0, size, 2)) if size else (0, 0)
-    if not size:  # what was emptied before, and was not needed since
-        content, size = bytearray(1), 1
-    kind = rng.choice(["bit", "bits", "truncated", "empty", "zeros", "noise", "longer", "swapped", "version", "gone", "folder", "moved"])
-    if kind == "bit":
-        content[at] ^= 1 << rng.integers(8)
-    elif kind == "bits":
-        for place in rng.integers(0, size, 64):
-            content[place] ^= 1 << rng.integers(8)
-    elif kind == "truncated":
-        del content[at:]
-    elif kind == "empty":
-        content.clear()
-    elif kind == "zeros":
-        content[at : end + 1] = bytes(end + 1 - at)
-    elif kind == "noise":
-        content[at : end + 1] = rng.bytes(end + 1 - at)
-    elif kind == "longer":
-        content += rng.bytes(100)
-    elif kind == "swapped":
-        content = bytearray(others[rng.integers(len(others))].read_bytes())
-    elif kind == "version" and path.suffix == ".kept":
-        content = bytearray(older_version(path))
-    elif kind == "moved":
-        content = content[size // 2 :] + content[: size // 2]
-    if kind == "gone":
-        path.unlink()
-    elif kind == "folder":
-        path.unlink()
-        (path / "deep").mkdir(parents=True)
-    else:
-        path.write_bytes(content)
-        if rng.random() < 0.5:
-            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return kind
-
-
 @contextmanager
 def fresh_cache(monkeypatch, folder: Path):
     with monkeypatch.context() as patched:
@@ -345,24 +269,6 @@ def fresh_cache(monkeypatch, folder: Path):
 def small_vocabulary(llama_folder):
     rows = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32) + 1
     return Vocabulary.from_embeddings([f" w{i}" for i in range(300)], rows, model="small")
-
-
-def damage_again_and_again(figure: Callable[[], object], cache: Path, others: list[Path], count: int) -> None:
-    """Each time the figure is that of the fresh cache, also when it is asked for once more."""
-    expected = figure()
-    rng = np.random.default_rng(1)
-    mutated = set()
-    for i in range(count):
-        there = files_in(cache)
-        assert there, "nothing is kept"
-        path = there[rng.integers(len(there))]
-        kind = mutate(path, others, rng)
-        mutated.add(kind)
-        said = f"{i}: {path.name} {kind}"
-        assert figure() == expected, said
-        if i % 10 == 0:
-            assert figure() == expected, f"{said}, once more"
-    assert len(mutated) == 12
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -498,14 +404,6 @@ def llama_gguf(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
     return path
 
 
-def of_model(gguf: Path) -> list:
-    model, tokenizer = load_model(str(gguf), device="cpu")
-    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
-    with torch.no_grad():
-        logits = model(torch.arange(6)[None]).logits
-    return [tokenizer("the cat")["input_ids"], *figures(logits, *(tensor.numpy() for tensor in model.state_dict().values()))]
-
-
 @pytest.mark.slow
 def test_no_damage_to_a_converted_model_ever_changes_it(llama_gguf, llama_folder, tiny_llama, own_cache):
     assert np.array_equal(load_model(str(llama_gguf), device="cpu")[0].lm_head.weight.numpy(), tiny_llama.lm_head.weight.detach().numpy())
@@ -532,7 +430,7 @@ from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.loras.base_weights import against_base
 from soft_prompt_explorer.analysis.core.errors import NoRoomError
 from soft_prompt_explorer.analysis.models.weights import prepare_model
-from tests.analysis.test_kept import of_model
+from tests.support.figures import of_model
 
 gguf, adapter = Path(sys.argv[1]), load_lora(sys.argv[2])
 if sys.argv[3] == "full":

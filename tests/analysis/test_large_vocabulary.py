@@ -25,7 +25,7 @@ import json, sys
 import numpy as np
 from soft_prompt_explorer.analysis.prompts.search import nearest
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-from tests.benchmarks.measure import peak_memory
+from tests.support.memory import peak_memory
 
 model, vectors, top_k, metrics = sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
 load_vocabulary(model)

@@ -12,27 +12,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import normal_draws, null_of, p_values, tightness, uniform_draws
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from tests.support.made_prompts import made_vocabulary, prompt_of
 from tests.support.places import EMBEDDED
-
-
-def prompt_of(rows, initial=None) -> SoftPrompt:
-    return SoftPrompt("made", np.asarray(rows, dtype=np.float32), initial, None, None, None)
-
-
-def made_vocabulary(kind: str) -> Vocabulary:
-    """4,000 words, 64 wide: isotropic; or strongly anisotropic, with a common direction and hubs near its mean."""
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((4_000, 64))
-    if kind == "anisotropic":
-        rows = rows * np.geomspace(4, 0.2, 64) + 3 * np.eye(64)[5]
-        rows[:40] = rows.mean(axis=0) + 0.05 * rng.standard_normal((40, 64))
-    return Vocabulary.from_embeddings([f" w{i}" for i in range(len(rows))], rows.astype(np.float32), model=kind)
 
 
 def noise_like(rows, size, rng):
@@ -50,7 +35,7 @@ def words(vocabulary, count, rng):
 # --- Planted truth, through the command line, on three vocabularies ---
 
 
-@pytest.fixture(params=[EMBEDDED, "isotropic", "anisotropic"])
+@pytest.fixture(params=[EMBEDDED, "isotropic", "hub-ridden"])
 def model(request, tmp_path):
     """What --model is given, and the vocabulary that it stands for: the embedded one, or a folder of a made-up one."""
     if request.param == EMBEDDED:
@@ -123,7 +108,7 @@ def test_a_p_value_counts_the_draws_that_score_as_high():
 
 
 def test_draws_have_the_vocabularys_mean_and_covariance():
-    vocabulary = made_vocabulary("anisotropic")
+    vocabulary = made_vocabulary("hub-ridden")
     draws = normal_draws(vocabulary, 20_000, seed=3)
     rows = vocabulary.embeddings.astype(np.float64)
     assert np.allclose(draws.mean(axis=0), rows.mean(axis=0), atol=0.15)

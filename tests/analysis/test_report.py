@@ -15,29 +15,27 @@ from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras.ranks import spectra
-from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.prompts.directions import direction, task_direction
 from soft_prompt_explorer.analysis.prompts.likeness import similarity
 from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
-from tests.analysis.test_behaviour import moved, word, world
 from tests.support.places import EMBEDDED
+from tests.support.worlds import TOKENS, WIDTH, moved, vocabulary_of_words, world
 
-WIDTH = 24
 VOID = {"meta", "br", "hr", "img", "link"}
 
 
 @pytest.fixture(scope="module")
 def vocabulary():
-    rows = np.random.default_rng(0).standard_normal((400, WIDTH)).astype(np.float32)
-    return Vocabulary.from_embeddings([word(i) for i in range(400)], rows)
+    return vocabulary_of_words()
 
 
 @pytest.fixture
 def prompt(vocabulary):
-    return moved(vocabulary, 0.3 * np.random.default_rng(1).standard_normal((6, WIDTH)))
+    return moved(vocabulary, 0.3 * np.random.default_rng(1).standard_normal((TOKENS, WIDTH)))
 
 
 class Page(HTMLParser):
@@ -128,7 +126,7 @@ def test_the_drawing_puts_every_change_in_its_place(prompt, vocabulary):
 
 def test_prompts_are_told_apart_and_compared_and_one_that_was_not_asked_says_so(vocabulary):
     rng = np.random.default_rng(3)
-    prompts = [moved(vocabulary, 0.3 * rng.standard_normal((6, WIDTH)), name) for name in ("one", "another")]
+    prompts = [moved(vocabulary, 0.3 * rng.standard_normal((TOKENS, WIDTH)), name) for name in ("one", "another")]
     text = html([of_prompt(each, vocabulary) for each in prompts], vocabulary)
     page = Page(text)
     assert text.count("The model has not been asked") == 2

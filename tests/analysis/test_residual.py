@@ -6,7 +6,7 @@ import torch
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.residual import COLUMNS, residual_directions
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.lora_files import gaussian, lora_file
 
 
 def test_a_planted_word_is_read_on_the_side_of_the_residual_stream_and_noise_is_not(tmp_path, embedded_vocabulary):

@@ -23,14 +23,14 @@ from soft_prompt_explorer.analysis.prompts.likeness import (
 )
 from soft_prompt_explorer.analysis.prompts.null import normal_draws
 from soft_prompt_explorer.analysis.prompts.search import nearest
-from tests.analysis.test_readings import made_vocabulary, prompt_of
+from tests.support.made_prompts import made_vocabulary, prompt_of, unit
 
 FIVE = [measure for measure in MEASURES if measure != "z"]
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    return replace(made_vocabulary("anisotropic"), cache=tmp_path_factory.mktemp("cache"))
+    return replace(made_vocabulary("hub-ridden"), cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
@@ -197,10 +197,6 @@ def test_z_is_against_prompts_that_began_and_moved_likewise_in_place_of_either(v
         z.append((centred_matched(a, b, vocabulary) - np.mean(scores)) / np.std(scores))
     nearest_to_0 = min(z, key=abs) if min(z) * max(z) > 0 else 0.0
     assert compared(a, b, vocabulary, (a.astype(np.float32), b.astype(np.float32)))["z"] == pytest.approx(nearest_to_0, abs=0.5)
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def centred_matched(a, b, vocabulary):

@@ -6,7 +6,7 @@ from scipy.linalg import subspace_angles
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.subspaces import COLUMNS, against, subspace_similarity
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.lora_files import gaussian, lora_file
 
 
 def formed(adapter, module="m"):

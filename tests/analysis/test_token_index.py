@@ -12,13 +12,13 @@ from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models.words import forms
 from soft_prompt_explorer.analysis.prompts.over_prompts import COLUMNS, token_index
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, unit_rows
-from tests.analysis.test_readings import made_vocabulary, prompt_of
+from tests.support.made_prompts import made_vocabulary, prompt_of
 from tests.support.places import names_in
 
 
 @pytest.fixture
 def vocabulary(tmp_path):
-    return replace(made_vocabulary("anisotropic"), cache=tmp_path)
+    return replace(made_vocabulary("hub-ridden"), cache=tmp_path)
 
 
 def prompts(count, tokens=10, seed=0):

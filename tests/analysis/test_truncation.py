@@ -10,23 +10,8 @@ from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
-from tests.analysis.test_spectra import gaussian, lora_file
+from tests.support.lora_files import gaussian, lora_file
 from tests.support.tiny_models import random_llama
-
-
-@pytest.fixture
-def tiny_lora(tiny_llama, tmp_path):
-    """A LoRA of the tiny model's q and v in PEFT's own folder, B drawn at random with falling columns."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(3)
-    model = get_peft_model(tiny_llama, LoraConfig(r=6, lora_alpha=9, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = torch.randn_like(parameter) * 0.5 ** torch.arange(6)
-    model.save_pretrained(tmp_path / "lora")
-    model.unload()
-    return tmp_path / "lora"
 
 
 def logits(tiny_llama, folder):

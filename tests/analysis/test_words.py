@@ -8,8 +8,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.words import forms, told, typed_words, word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction
-from tests.analysis.test_direction import drifted
-from tests.analysis.test_readings import made_vocabulary
+from tests.support.made_prompts import drifted, made_vocabulary
 from tests.support.places import EMBEDDED
 
 
@@ -55,7 +54,7 @@ def test_of_an_answer_the_first_token_is_the_tokenizer_s_own(embedded_vocabulary
     for answer in (" positive", " Tegucigalpa", " Washington D.C.", " Bandar Seri Begawan", " quatre-vingt"):
         (first,) = word_ids(embedded_vocabulary, [answer])
         assert first == tokenizer(answer, add_special_tokens=False).input_ids[0]
-    without = made_vocabulary("anisotropic")  # no tokenizer: the longest token that it starts with
+    without = made_vocabulary("hub-ridden")  # no tokenizer: the longest token that it starts with
     tokens = [*without.tokens[:-3], " ab", " abc", "abc"]
     known = replace(without, tokens=tokens)
     assert names(known, word_ids(known, [" abcd"])) == [" abc"]

@@ -15,8 +15,8 @@ from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.analysis.test_spectra import gaussian, lora_file
 from tests.support.driving import driver_of, settled
+from tests.support.lora_files import gaussian, lora_file
 from tests.support.places import EMBEDDED
 from tests.support.tiny_models import random_llama
 

@@ -10,11 +10,7 @@ from safetensors.numpy import save_file
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.app.server.text import WORD_JOINER, plain
 from tests.support.driving import driver_of, settled
-
-HOSTILE = (
-    "<img src=x onerror=alert(1)> ![i](http://evil.example/i.png) [c](javascript:alert(1)) <a href='http://evil.example'>a</a> :red[x] :material/delete: "
-    "http://evil.example/auto https://evil.example www.evil.example me@evil.example mailto:me@evil.example :smile: $x$ **b** `y` &lt; {0.__class__}"
-)
+from tests.support.hostile_text import HOSTILE
 
 
 def shown(text: str) -> str:

@@ -30,11 +30,12 @@ from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tests.benchmarks.measure import median_and_range, take_turns, text_table
+from tests.support.chromium import headless_chromium
+from tests.support.served import served
 
 TOKENS, MANY, FEW = 400, 2000, 20
 ROUNDS, SELECTIONS, PANS = 3, 7, 5
 PAN_STEPS = 60
-REPOSITORY = Path(__file__).parents[2]
 
 ALL_DRAWN = """([words, tokens]) => {
     const plot = document.querySelector("[class*='st-key-map-umap'] .js-plotly-plot");
@@ -70,7 +71,6 @@ def tables() -> Iterator[str]:
 
 def _in_the_browser(vocabulary: Vocabulary) -> str:
     drawn, selected, frames = [], [], []
-    from tests.browser.conftest import headless_chromium, served
 
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -1,9 +1,13 @@
 """A command line in this process, with what it prints caught."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+
+from tests.support.places import REPOSITORY
 
 
 class Outcome(NamedTuple):
@@ -25,3 +29,9 @@ def caller_of(package: str, app, monkeypatch, capsys) -> Callable[..., Outcome]:
         return Outcome(ended.value.code or 0, captured.out, captured.err)
 
     return call
+
+
+def command_line_csv(*arguments: str) -> bytes:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", *arguments, "--format", "csv"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE
+    ).stdout

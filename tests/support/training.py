@@ -1,8 +1,12 @@
 """Training as the tests do it: to its end, in a few steps."""
 
+from dataclasses import replace
+
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
+
+ABSURD = 1.1e9  # of p-tuning, whose virtual tokens are products of four weights: within a few steps they are more than float32 can hold
 
 
 def trained(config: TrainingConfig, language_model, **options) -> Recording:
@@ -11,3 +15,10 @@ def trained(config: TrainingConfig, language_model, **options) -> Recording:
     for step in train(config, language_model=language_model, **options):
         recording.add(step)
     return recording
+
+
+def absurd(config: TrainingConfig) -> TrainingConfig:
+    """The same with a rate beyond what a config may hold: with the largest that it may, 100, these small models stay finite."""
+    config = replace(config, method="p-tuning", init="sample-vocab") if config.method == "prompt-tuning" else replace(config)
+    object.__setattr__(config, "learning_rate", ABSURD)
+    return config

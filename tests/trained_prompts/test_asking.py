@@ -23,8 +23,8 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from tests.support.plain_calls import label_scores
 from tests.support.training import trained
-from tests.trained_prompts.test_evaluation import label_scores
 
 
 def told(answers) -> tuple[np.ndarray, np.ndarray]:

@@ -30,8 +30,7 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from tests.support.training import trained
-from tests.trained_prompts.test_runs import ABSURD
+from tests.support.training import ABSURD, trained
 
 MEASURED = ["seconds_training", "seconds_scoring", "peak_memory"]  # what no two runs have in common
 PROMPTS = ("{input}\nThat is", "It says: {input}\nIn one word:")

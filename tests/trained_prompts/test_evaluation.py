@@ -29,20 +29,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-
-
-def label_scores(model, tokenizer, prompt, text, labels) -> list[float]:
-    """The log-probability of every label after a text, one forward pass a label, nothing batched."""
-    scores = []
-    for label in labels:
-        read, answer = tokenizer(text).input_ids, tokenizer(label, add_special_tokens=False).input_ids
-        inputs = model.get_input_embeddings()(torch.tensor([read + answer]))
-        if prompt is not None:
-            inputs = torch.cat([torch.from_numpy(prompt)[None], inputs], dim=1)
-        with torch.no_grad():
-            log_probabilities = model(inputs_embeds=inputs).logits[0].log_softmax(-1)
-        scores.append(sum(log_probabilities[i - len(answer) - 1, token].item() for i, token in enumerate(answer)))
-    return scores
+from tests.support.plain_calls import label_scores
 
 
 @pytest.mark.parametrize("with_prompt", [False, True])

@@ -13,8 +13,8 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
+from tests.support.plain_calls import nearest_token, plain_loss
 from tests.support.training import trained
-from tests.trained_prompts.test_trainer import plain_loss
 
 
 @pytest.fixture
@@ -42,13 +42,6 @@ def likest(vectors: np.ndarray, not_these: np.ndarray, vocabulary) -> np.ndarray
     """The row of the likest word of each vector, its own initial word left out."""
     ranked = by_likeness(vectors, vocabulary)
     return vocabulary.embeddings[[next(i for i in ids if i != own) for ids, own in zip(ranked, not_these, strict=True)]]
-
-
-def nearest_token(vectors: np.ndarray, vocabulary) -> np.ndarray:
-    """The nearest token of all, whole word or not."""
-    rows = vocabulary.embeddings.astype(np.float64)
-    centred, vectors = rows - rows.mean(axis=0), vectors.astype(np.float64) - rows.mean(axis=0)
-    return (vectors @ centred.T / np.linalg.norm(centred, axis=1)).argmax(axis=1)
 
 
 def test_without_a_pull_training_is_the_plain_one_bit_for_bit_and_with_the_weakest_it_is_not(toy_config, language_model):

@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from safetensors.numpy import load_file
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -27,52 +25,17 @@ from soft_prompt_explorer.trained_prompts.runs.recording import Recording, check
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run, recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
+from tests.support.full_disk import files_limited_to
 from tests.support.places import REPOSITORY, names_in
-from tests.support.training import trained
-from tests.trained_prompts.test_evaluation import label_scores
-from tests.trained_prompts.test_trainer import plain_loss
+from tests.support.plain_calls import label_scores, plain_loss
+from tests.support.training import ABSURD, absurd, trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")  # of numbers near the end of float32
-ABSURD = 1.1e9  # of p-tuning, whose virtual tokens are products of four weights: within a few steps they are more than float32 can hold
-
-
-@pytest.fixture
-def own_file(tmp_path):
-    """Forty examples in a file, so that another process finds the task too: thirty to learn from, ten held out."""
-    rng = np.random.default_rng(0)
-    words = ["cat", "mat", "text", "line", "café", "the", "new", "sat", "on", "of"]
-    inputs = [f"{number} {' '.join(rng.choice(words, size=rng.integers(1, 6)))}" for number in range(40)]
-    targets = [("the cat", "mat")[i % 2] for i in range(40)]
-    path = tmp_path / "own.csv"
-    pd.DataFrame({"input": inputs, "target": targets}).to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture
-def config(own_file, llama_folder, own_cache, own_runs) -> TrainingConfig:
-    return TrainingConfig(
-        task=str(own_file), model=str(llama_folder), tokens=3, steps=24, batch_size=4, init="random", learning_rate=0.1, validate_every=4,
-        patience=50,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def language_model(config):
-    return load_model(config.model, device="cpu")
 
 
 @pytest.fixture
 def checkpoint_each_step(monkeypatch):
     monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1.0)
-
-
-@pytest.fixture
-def one_thread():
-    """As many threads as the other process has, so that sums are added up in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- Killed, and gone on with ----------------------------------------------------------------------------------------
@@ -279,15 +242,8 @@ def full_disk(folder, size: int):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-@contextmanager
 def no_larger_files(folder, size: int):
-    """No file may grow larger than so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return files_limited_to(size)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such disks")
@@ -327,13 +283,6 @@ def test_a_run_that_does_not_fit_on_the_disk_is_refused_in_a_sentence(limited, m
 
 
 # --- No number -------------------------------------------------------------------------------------------------------
-
-
-def absurd(config: TrainingConfig) -> TrainingConfig:
-    """The same with a rate beyond what a config may hold: with the largest that it may, 100, these small models stay finite."""
-    config = replace(config, method="p-tuning", init="sample-vocab") if config.method == "prompt-tuning" else replace(config)
-    object.__setattr__(config, "learning_rate", ABSURD)
-    return config
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_the_last_good_state_is_kept(config, language_model, own_runs):

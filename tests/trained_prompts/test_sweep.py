@@ -16,9 +16,7 @@ from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from tests.support.places import REPOSITORY, names_in
-from tests.trained_prompts.test_runs import absurd, config, language_model, one_thread, own_file
-
-__all__ = ["config", "language_model", "one_thread", "own_file"]
+from tests.support.training import absurd
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.trained_prompts.experiments.trades import COLUMNS, trade
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from tests.support.plain_calls import nearest_token
 from tests.support.training import trained
-from tests.trained_prompts.test_readable import nearest_token
 
 
 @pytest.fixture

@@ -22,18 +22,7 @@ from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_mod
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.initial import FREQUENT_IDS, frequent_words, initial_values
 from soft_prompt_explorer.trained_prompts.training.trainer import train
-
-
-def plain_loss(model, tokenizer, prompt: torch.Tensor, texts, targets) -> torch.Tensor:
-    """Mean cross-entropy of all answer tokens, each example alone, by transformers' own label loss."""
-    total, count = 0.0, 0
-    for text, target in zip(texts, targets, strict=True):
-        read, answer = tokenizer(text).input_ids, tokenizer(target, add_special_tokens=False).input_ids
-        inputs = torch.cat([prompt, model.get_input_embeddings()(torch.tensor(read + answer))])[None]
-        labels = torch.tensor([[-100] * (len(prompt) + len(read)) + answer])
-        total = total + model(inputs_embeds=inputs, labels=labels).loss * len(answer)
-        count += len(answer)
-    return total / count
+from tests.support.plain_calls import plain_loss
 
 
 def test_a_step_is_adam_on_the_mean_loss_of_the_answers_tokens(toy_task, toy_config, language_model):

@@ -7,9 +7,6 @@ from soft_prompt_explorer.analysis.asking.scores import compare_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.truncation import truncate
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
-from tests.analysis.test_truncation import tiny_lora
-
-__all__ = ["tiny_lora"]
 
 
 @pytest.mark.parametrize("energy", [0.5, 1.0])
