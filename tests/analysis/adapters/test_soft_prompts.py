@@ -1,5 +1,6 @@
 """What others trained is read back to the last bit; what is no soft prompt is refused in one sentence."""
 
+import functools
 import json
 import os
 import pickle
@@ -14,27 +15,7 @@ from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
 from soft_prompt_explorer.analysis.report.inspection import inspect
-
-
-@pytest.fixture
-def vectors() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(5, 16))
-
-
-@pytest.fixture(scope="module")
-def peft_model(llama_folder):
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(1)
-    return get_peft_model(
-        AutoModelForCausalLM.from_pretrained(llama_folder), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
-    )
-
-
-@pytest.fixture
-def peft_folder(peft_model, tmp_path):
-    peft_model.save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
+from tests.support import adapter_files
 
 
 def edit_config(folder, **changes):
@@ -42,15 +23,7 @@ def edit_config(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def refusal(path) -> str:
-    """The sentence that refuses a path."""
-    with pytest.raises(AdapterError) as error:
-        load_soft_prompt(path)
-    sentence = str(error.value)
-    assert sentence[0].isupper()
-    assert sentence.endswith(".")
-    assert sentence.isprintable(), "one line, and nothing that a terminal would act on"
-    return sentence
+refusal = functools.partial(adapter_files.refusal, load=load_soft_prompt)
 
 
 # --- What can be read ------------------------------------------------------------------------------------------------

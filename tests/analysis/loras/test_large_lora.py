@@ -15,18 +15,15 @@ SHAPES = {"q_proj": (HIDDEN, HIDDEN), "k_proj": (HEADS, HIDDEN), "v_proj": (HEAD
 
 MEASURE = """
 import sys
-from pathlib import Path
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra
+from tests.support.memory import peak_memory
 import scipy.linalg, pandas
 
-def peak():
-    return 1024 * next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-
-before = peak()
+before = peak_memory()
 table = spectra(load_lora(sys.argv[1]))
 assert len(table) == int(sys.argv[2])
-print((peak() - before) / 2**20)
+print((peak_memory() - before) / 2**20)
 """
 
 

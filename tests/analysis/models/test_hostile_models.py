@@ -30,20 +30,19 @@ import gc, json, sys, time
 import torch, safetensors, numpy, gguf, transformers  # what any reading imports
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+from tests.support.memory import peak_memory
 for path in sys.argv[1:]:
     gc.collect()
     with open("/proc/self/clear_refs", "wb", buffering=0) as file:
         file.write(b"5")
-    before, start = peak(), time.process_time()
+    before, start = peak_memory(), time.process_time()
     try:
         vocabulary = load_vocabulary(path)
         said = f"read {len(vocabulary)} x {vocabulary.width}"
         del vocabulary
     except ModelError as error:
         said = str(error)
-    print(json.dumps({"path": path, "bytes": peak() - before, "seconds": time.process_time() - start, "said": said}), flush=True)
+    print(json.dumps({"path": path, "bytes": peak_memory() - before, "seconds": time.process_time() - start, "said": said}), flush=True)
 """
 
 

@@ -25,22 +25,14 @@ from safetensors.torch import save
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.report.inspection import describe
+from tests.support.adapter_files import npy, values
+from tests.support.hostile_files import text
 
 MUTATIONS = 1000  # of each file
 SECONDS = 2.0  # for one load and all that is read of it
 REFUSED, LOADED = 0.2, 0.01  # at least this share of each file's mutations, or the test would show nothing
 
 # --- Ten valid files -------------------------------------------------------------------------------------------------
-
-
-def values(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def torch_saved(content, **options) -> bytes:
@@ -414,10 +406,6 @@ def old_torch(described: bytes) -> bytes:
     """A file of torch.save's old format with this description of the tensors, over a storage of 80 numbers called 0."""
     before = (0x1950A86A20F9469CFC6C, 1001, {})
     return b"".join(pickle.dumps(value, 2) for value in before) + described + pickle.dumps(["0"], 2) + bytes([80, *[0] * 7]) + bytes(320)
-
-
-def text(words: str) -> bytes:
-    return b"X" + len(words).to_bytes(4, "little") + words.encode()
 
 
 def described_tensor(storage: str, rows: int, stride: int, *, metadata: bytes = b"") -> bytes:
