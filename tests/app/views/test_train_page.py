@@ -1,17 +1,13 @@
-"""The page Train through Streamlit's own test driver, and what it says of a run before it starts."""
+"""The page Train through Streamlit's own test driver."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.tasks.finding import get_task
-from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
-from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.driving import driver_of
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))
@@ -126,22 +122,3 @@ def test_an_unfinished_training_is_listed_and_can_be_discarded(page, own_runs, e
     driver = pressed(driver, "Discard")
     assert "broken-off" not in text(driver)
     assert not list(own_runs.glob(".unfinished/*"))
-
-
-def test_what_a_run_took_here_is_what_the_next_one_is_said_to_take(own_runs, toy_config):
-    config = toy_config
-    assert estimate(config, limit=4).basis == "runs that ship, made on two cores"
-    queue = JobQueue()
-    job_id = queue.submit(config, "mine", limit=None)
-    wait_until(lambda: not queue.get(job_id).under_way)
-    taken, made = estimate(config, limit=4), read_description(own_runs / "mine")
-    assert taken.basis == "a run of yours"
-    assert taken.memory == made["peak_memory_bytes"]
-    assert taken.seconds >= 0.9 * made["seconds_training"]
-    assert trainable_parameters(config) == made["trainable_parameters"]
-
-
-def test_nothing_is_said_of_a_model_that_is_not_at_hand():
-    config = TrainingConfig(task="plural", model="nobody/nothing", method="lora")
-    assert estimate(config, limit=10) is None
-    assert trainable_parameters(config) is None
