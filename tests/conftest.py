@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.commands import caller_of
-from tests.support.places import EMBEDDED
-from tests.support.tiny_models import random_llama, saved
+pytest.register_assert_rewrite("tests.support")  # what they assert says what it found, as in a test
+
+from tests.support import commands, places, tiny_models  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test asks the real hub
 
@@ -19,7 +19,7 @@ def command(monkeypatch, capsys):
     """Run `python -m analysis` with these arguments inside this process."""
     from soft_prompt_explorer.analysis.__main__ import app
 
-    return caller_of("analysis", app, monkeypatch, capsys)
+    return commands.caller_of("analysis", app, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def training_command(monkeypatch, capsys):
     """Run `python -m trained_prompts` with these arguments inside this process."""
     from soft_prompt_explorer.trained_prompts.__main__ import app
 
-    return caller_of("trained_prompts", app, monkeypatch, capsys)
+    return commands.caller_of("trained_prompts", app, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
 def embedded_vocabulary():
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
-    return load_vocabulary(EMBEDDED)
+    return load_vocabulary(places.EMBEDDED)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def embedded_model():
     """The embedded language model and its tokenizer, as transformers load them."""
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    return load_model(EMBEDDED, device="cpu")
+    return load_model(places.EMBEDDED, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -89,17 +89,17 @@ def byte_level_tokenizer():
 @pytest.fixture(scope="session")
 def tiny_llama(byte_level_tokenizer):
     """A Llama of random weights, 16 wide, with five more rows than its tokenizer has tokens."""
-    return random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+    return tiny_models.random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    return saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
+    return tiny_models.saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def sharded_llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "sharded-llama", max_shard_size="20KB")
+    folder = tiny_models.saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "sharded-llama", max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder
 

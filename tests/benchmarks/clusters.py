@@ -1,7 +1,7 @@
 """How often clusters and likeness are told of nothing, and how often what was planted is found: `python -m tests.benchmarks.clusters [SETS]`.
 
 The sets know of nothing: prompts before their training, noise, whole prompts that drifted along what all words share, rows that only grew, copies, control
-tokens. `was_believed` is the test as it stood before, against random vectors and with no recipe, so that both can be measured on the same sets.
+tokens. `was_found` is the test as it stood before, against random vectors and with no recipe, so that both can be measured on the same sets.
 """
 
 from __future__ import annotations

@@ -30,8 +30,6 @@ from soft_prompt_explorer.analysis.prompts.projection import vocabulary_map
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tests.benchmarks.measure import median_and_range, take_turns, text_table
-from tests.support.chromium import headless_chromium
-from tests.support.served import served
 
 TOKENS, MANY, FEW = 400, 2000, 20
 ROUNDS, SELECTIONS, PANS = 3, 7, 5
@@ -70,6 +68,9 @@ def tables() -> Iterator[str]:
 
 
 def _in_the_browser(vocabulary: Vocabulary) -> str:
+    from tests.support.chromium import headless_chromium
+    from tests.support.served import served
+
     drawn, selected, frames = [], [], []
 
     with (
