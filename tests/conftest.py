@@ -1,53 +1,33 @@
 """What several rooms' tests share: the embedded model, tiny models of random weights, and the command line in this process."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+pytest.register_assert_rewrite("tests.support")  # what they assert says what it found, as in a test
+
+from tests.support import commands, places, tiny_models  # noqa: E402
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test asks the real hub
-
-EMBEDDED = "smollm2-135m"
-REPOSITORY = Path(__file__).parents[1]
-PATIENCE = int(
-    os.environ.get("PATIENCE", 600)
-)  # seconds that a test waits for what must come: a busy machine is slow, and no reason to fail
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    """Wait until this is true; a failure where it never is."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run `python -m analysis` with these arguments inside this process."""
+    from soft_prompt_explorer.analysis.__main__ import app
 
-    def call(*arguments) -> Outcome:
-        from soft_prompt_explorer.analysis.__main__ import app
-        from soft_prompt_explorer.analysis.command_line import run
+    return commands.caller_of("analysis", app, monkeypatch, capsys)
 
-        monkeypatch.setattr("sys.argv", ["analysis", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run(app)
-        captured = capsys.readouterr()
-        return Outcome(ended.value.code or 0, captured.out, captured.err)
 
-    return call
+@pytest.fixture
+def training_command(monkeypatch, capsys):
+    """Run `python -m trained_prompts` with these arguments inside this process."""
+    from soft_prompt_explorer.trained_prompts.__main__ import app
+
+    return commands.caller_of("trained_prompts", app, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -65,7 +45,7 @@ def own_cache(tmp_path, monkeypatch) -> Iterator[Path]:
 def embedded_vocabulary():
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
-    return load_vocabulary(EMBEDDED)
+    return load_vocabulary(places.EMBEDDED)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +64,7 @@ def embedded_model():
     """The embedded language model and its tokenizer, as transformers load them."""
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    return load_model(EMBEDDED, device="cpu")
+    return load_model(places.EMBEDDED, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -109,19 +89,35 @@ def byte_level_tokenizer():
 @pytest.fixture(scope="session")
 def tiny_llama(byte_level_tokenizer):
     """A Llama of random weights, 16 wide, with five more rows than its tokenizer has tokens."""
-    return random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+    return tiny_models.random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    return saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
+    return tiny_models.saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def sharded_llama_folder(tiny_llama, byte_level_tokenizer, tmp_path_factory) -> Path:
-    folder = saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "sharded-llama", max_shard_size="20KB")
+    folder = tiny_models.saved(tiny_llama, byte_level_tokenizer, tmp_path_factory.mktemp("models") / "sharded-llama", max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder
+
+
+@pytest.fixture
+def tiny_lora(tiny_llama, tmp_path):
+    """A LoRA of the tiny model's q and v in PEFT's own folder, B drawn at random with falling columns."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    model = get_peft_model(tiny_llama, LoraConfig(r=6, lora_alpha=9, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn_like(parameter) * 0.5 ** torch.arange(6)
+    model.save_pretrained(tmp_path / "lora")
+    model.unload()
+    return tmp_path / "lora"
 
 
 @pytest.fixture
@@ -136,32 +132,65 @@ def prompt_file(tmp_path):
     return save
 
 
-def random_llama(tokenizer, **sizes):
-    """A Llama of random weights, always the same for the same sizes, with five more rows than its tokenizer has tokens."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer) + 5, tie_word_embeddings=False, **heads | sizes))
-
-
-def saved(model, tokenizer, folder: Path, **options) -> Path:
-    """The folder of a model and its tokenizer, as save_pretrained writes them."""
-    model.save_pretrained(folder, **options)
-    tokenizer.save_pretrained(folder)
+@pytest.fixture
+def own_runs(tmp_path, monkeypatch) -> Path:
+    """A folder of this test's own for runs."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("SOFT_PROMPT_EXPLORER_RUNS", str(folder))
     return folder
 
 
-def embedding_rows(model) -> np.ndarray:
-    """What the transformers model's own embedding layer answers for every token id."""
-    import torch
+@pytest.fixture
+def toy_task(monkeypatch):
+    """Four sentences of different lengths; one label has several tokens, the other one shares its first token with no other."""
+    import pandas as pd
 
-    layer = model.get_input_embeddings()
-    with torch.no_grad():
-        return layer(torch.arange(layer.num_embeddings)).float().numpy()
+    from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+    from soft_prompt_explorer.analysis.tasks.task import Task, _loaded
+
+    table = pd.DataFrame(
+        {
+            "input": ["the cat sat", "the mat", "a new line of the text on the mat", "the text"] * 2,
+            "target": [" the cat", " mat", " mat", " the cat"] * 2,
+            "split": ["train"] * 4 + ["held-out"] * 4,
+        }
+    )
+    task = Task("toy", "A toy.", "{input}\nAnswer:", (" the cat", " mat"), "made here", lambda: table)
+    monkeypatch.setitem(TASKS, "toy", task)
+    yield task
+    _loaded.cache_clear()
 
 
-def names_in(folder: Path) -> list[str]:
-    """The names of everything in a folder, hidden or not."""
-    return sorted(path.name for path in folder.iterdir())
+@pytest.fixture
+def toy_config(toy_task, llama_folder, own_cache):
+    """The toy task on the tiny model: trains in milliseconds, by the same code as the real ones."""
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+
+    return TrainingConfig(task="toy", model=str(llama_folder), tokens=3, steps=4, batch_size=4, init="random", learning_rate=0.1)
+
+
+@pytest.fixture
+def language_model(llama_folder, own_cache):
+    """The tiny model, this test's own, and its tokenizer."""
+    from soft_prompt_explorer.analysis.models.weights import load_model
+
+    return load_model(str(llama_folder), device="cpu")
+
+
+@pytest.fixture
+def lora_config(toy_config):
+    """A LoRA for the toy task."""
+    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+
+    return TrainingConfig(task="toy", model=toy_config.model, method="lora", rank=3, steps=4, batch_size=4, learning_rate=0.05, seed=2)
+
+
+@pytest.fixture
+def saved_lora(lora_config, language_model, own_runs) -> Path:
+    """The run of that LoRA, called "mine"."""
+    from soft_prompt_explorer.trained_prompts.runs import store
+    from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+    from tests.support.training import trained
+
+    recording = trained(lora_config, language_model)
+    return store.save(recording, "mine", evaluate_run(recording, language_model=language_model))

@@ -29,7 +29,7 @@ from soft_prompt_explorer.trained_prompts.experiments import comparison, kept_be
 from soft_prompt_explorer.trained_prompts.experiments import trades as trade
 from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((REPOSITORY / ".github").glob("*.md"))]

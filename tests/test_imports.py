@@ -1,10 +1,10 @@
-"""The house stands: a module imports from the rooms above its own and from no other, and never in a circle."""
+"""The house stands: a module imports from the rooms above its own and from no other, and never in a circle; tests lie in the same rooms."""
 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 PACKAGE = "soft_prompt_explorer."
 ROOMS = (  # from the top
@@ -13,11 +13,11 @@ ROOMS = (  # from the top
     *("trained_prompts.training", "trained_prompts.runs", "trained_prompts.experiments", "trained_prompts.gallery", "trained_prompts"),
     *("app.pages", "app.server", "app.charts", "app.parts", "app.views", "app"),
 )
-LONGEST = 500  # lines of a file of code
+LONGEST = 500  # lines of a file
 
 
-def modules() -> dict[str, Path]:
-    files = (file for top in ("analysis", "trained_prompts", "app") for file in (REPOSITORY / top).rglob("*.py"))
+def modules(*tops: str) -> dict[str, Path]:
+    files = (file for top in tops or ("analysis", "trained_prompts", "app") for file in (REPOSITORY / top).rglob("*.py"))
     return {".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
@@ -50,6 +50,26 @@ def test_every_room_is_one_that_is_listed():
     assert rooms == {room for room in ROOMS if "." in room} - {"app.pages"}
 
 
-def test_no_file_of_code_is_longer_than_a_person_reads():
-    files = [file for top in ("analysis", "trained_prompts", "app", "soft_prompt_explorer") for file in (REPOSITORY / top).rglob("*.py")]
+def test_tests_lie_in_the_rooms_that_they_test():
+    folders = {module.rpartition(".")[0] for module in modules("tests") if module.split(".")[-1].startswith("test_")}
+    assert folders - {"tests", "tests.browser"} <= {f"tests.{room}" for room in ROOMS}
+
+
+def test_no_test_imports_a_test():
+    """What several share is in tests/support; benchmarks share among themselves too."""
+    known = modules("tests")
+    graph = {module: imported(file, known) - {module} for module, file in known.items()}
+    assert sum(map(len, graph.values())) > 100  # they are found at all
+    shared, benchmarks = "tests.support.", "tests.benchmarks."
+    wrong = [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if not other.startswith((shared, benchmarks) if module.startswith(benchmarks) else shared)
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_longer_than_a_person_reads():
+    files = modules("analysis", "trained_prompts", "app", "soft_prompt_explorer", "tests").values()
     assert {str(file.relative_to(REPOSITORY)): lines for file in files if (lines := file.read_text().count("\n")) > LONGEST} == {}

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 import soft_prompt_explorer as spe
-from tests.browser.conftest import free_port
-from tests.conftest import PATIENCE, REPOSITORY, wait_until
+from tests.support.places import REPOSITORY
+from tests.support.served import free_port
+from tests.support.waiting import PATIENCE, wait_until
 
 VERBS = sorted(set(spe.__all__) - {"GALLERY", "TrainingConfig"})
 

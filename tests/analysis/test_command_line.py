@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import EMBEDDED, REPOSITORY, names_in
+from tests.support.places import EMBEDDED, REPOSITORY, names_in
 
 INSPECT = [
     "path",

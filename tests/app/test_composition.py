@@ -3,7 +3,7 @@
 import ast
 
 from soft_prompt_explorer.app.pages import PAGES
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 APP = REPOSITORY / "app"
 

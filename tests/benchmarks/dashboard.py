@@ -34,7 +34,6 @@ from tests.benchmarks.measure import median_and_range, take_turns, text_table
 TOKENS, MANY, FEW = 400, 2000, 20
 ROUNDS, SELECTIONS, PANS = 3, 7, 5
 PAN_STEPS = 60
-REPOSITORY = Path(__file__).parents[2]
 
 ALL_DRAWN = """([words, tokens]) => {
     const plot = document.querySelector("[class*='st-key-map-umap'] .js-plotly-plot");
@@ -69,8 +68,10 @@ def tables() -> Iterator[str]:
 
 
 def _in_the_browser(vocabulary: Vocabulary) -> str:
+    from tests.support.chromium import headless_chromium
+    from tests.support.served import served
+
     drawn, selected, frames = [], [], []
-    from tests.browser.conftest import headless_chromium, served
 
     with (
         tempfile.TemporaryDirectory() as folder,

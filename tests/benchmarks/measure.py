@@ -5,13 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -57,21 +55,6 @@ def ratio(seconds: dict[str, list[float]], name: str, ours: str) -> str:
 def median_and_range(seconds: Sequence[float]) -> list[str]:
     """The median, and the smallest and largest, as table cells."""
     return [_duration(statistics.median(seconds)), f"{_duration(min(seconds))} to {_duration(max(seconds))}"]
-
-
-def memory_now() -> int:
-    """This process's resident memory, bytes."""
-    import psutil
-
-    return psutil.Process().memory_info().rss
-
-
-def peak_memory() -> int:
-    """The most resident memory that this process ever had, bytes, as the operating system counted it."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux hands ru_maxrss down from the parent, and this it does not
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> str:

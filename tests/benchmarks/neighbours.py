@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.prompts.search import nearest
-from tests.benchmarks.measure import median_and_range, memory_now, peak_memory, ratio, take_turns, text_table
+from tests.benchmarks.measure import median_and_range, ratio, take_turns, text_table
+from tests.support.memory import memory_now, peak_memory
 
 VECTORS, TOP_K = 100, 10
 RANDOM_SHAPE = (262_144, 640)

@@ -27,7 +27,8 @@ import numpy as np
 from tqdm import tqdm
 
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from tests.benchmarks.measure import PAUSE, median_and_range, peak_memory, text_table
+from tests.benchmarks.measure import PAUSE, median_and_range, text_table
+from tests.support.memory import peak_memory
 
 MODEL = EMBEDDED_MODEL
 ROUNDS, STEPS, SEEDS = 5, 16, 3

@@ -10,9 +10,8 @@ from playwright.sync_api import Page, expect
 from soft_prompt_explorer.analysis.core.export import to_csv
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
-from tests.browser.test_dashboard import download
-from tests.browser.test_readings_pages import calm, plot
-from tests.conftest import REPOSITORY
+from tests.support.chromium import calm, download, plot
+from tests.support.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 PROMPT = "plural-words-1"

@@ -10,34 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
-from tests.browser.conftest import PATHS, window
-from tests.conftest import REPOSITORY, wait_until
+from tests.support.chromium import download, loaded, upload, window
+from tests.support.commands import command_line_csv
+from tests.support.places import REPOSITORY
+from tests.support.served import PATHS
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def loaded(page: Page) -> None:
-    """Wait until the page is drawn and no script runs, both at one moment."""
-    page.wait_for_function("() => document.querySelector('h1') && document.querySelector(\"[data-test-script-state='notRunning']\")")
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-
-
-def command_line_csv(*arguments: str) -> bytes:
-    return subprocess.run(
-        [sys.executable, "-m", "analysis", *arguments, "--format", "csv"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE
-    ).stdout
-
-
-def download(page: Page, label: str, table: str = "st-key") -> bytes:
-    """What the button of that label gives, of the table whose file's name holds these words; of the first table without them."""
-    loaded(page)  # a page that is drawn again breaks a download off
-    with page.expect_download() as event:
-        page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first.click()
-    return event.value.path().read_bytes()
 
 
 def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
@@ -102,12 +85,6 @@ def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
     page.get_by_role("option", name="cosine", exact=True).click()
     expect(page).to_have_url(re.compile(r"k=3.*metric=cosine|metric=cosine.*k=3"))
     loaded(page)
-
-
-def upload(page: Page, *files) -> None:
-    page.goto("/open")
-    loaded(page)
-    page.locator('input[type="file"]').set_input_files(list(files))
 
 
 @pytest.mark.parametrize(

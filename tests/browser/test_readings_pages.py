@@ -10,32 +10,17 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.analysis.test_clusters import planted, unit
-from tests.browser.test_dashboard import command_line_csv, download, upload
-from tests.conftest import REPOSITORY
+from tests.support.chromium import calm, choose_prompt, download, plot, upload
+from tests.support.commands import command_line_csv
+from tests.support.made_prompts import planted, unit
+from tests.support.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 GALLERY = REPOSITORY / "trained_prompts" / "gallery"
 SENTIMENT = str(GALLERY / "sentiment-words-1")
 FORMS = (("CSV", "csv"), ("Parquet", "parquet"), ("JSON", "json"), ("Markdown", "md"))
-CALM = """() => document.querySelector("h1")
-    && document.querySelector("[data-test-script-state='notRunning']")
-    && !document.querySelector("[data-testid='stProgress']")"""
 WORDS, TOKENS = 49_152, 400
-
-
-def calm(page: Page) -> None:
-    """Wait until the page is drawn, no script runs and nothing is being computed, all at one moment."""
-    page.wait_for_function(CALM)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-
-
-def plot(page: Page, key: str) -> Locator:
-    """The chart of a key, once it is drawn."""
-    chart = page.locator(f"[class*='st-key-{key}'] .js-plotly-plot")
-    expect(chart).to_be_visible()
-    return chart
 
 
 def points_on(chart: Locator) -> dict[str, int]:
@@ -60,15 +45,6 @@ def box_select(page: Page, chart: Locator) -> None:
     page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2, steps=5)
     page.mouse.move(area["x"] + area["width"] - 3, area["y"] + area["height"] - 3, steps=5)
     page.mouse.up()
-
-
-def choose_prompt(page: Page, label: str) -> None:
-    """This prompt alone in the field “Prompts”."""
-    field = page.get_by_test_id("stMultiSelect")
-    field.get_by_role("button", name="Clear all").click()
-    field.get_by_role("combobox").fill(label)
-    page.get_by_role("option", name=label).click()
-    page.keyboard.press("Escape")
 
 
 def open_in_clusters(page: Page, path, method: str = "hdbscan") -> None:

@@ -12,10 +12,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save
 
-from tests.app.test_text import HOSTILE
-from tests.browser.conftest import PATHS, window
-from tests.browser.test_dashboard import upload
-from tests.browser.test_readings_pages import calm, choose_prompt
+from tests.support.chromium import calm, choose_prompt, upload, window
+from tests.support.hostile_text import HOSTILE
+from tests.support.served import PATHS
 
 pytestmark = pytest.mark.slow
 OF_CHROMIUM = "content-autofill.googleapis.com"  # it asks of its own accord wherever there is a field to fill in

@@ -5,25 +5,11 @@ import pytest
 
 from soft_prompt_explorer.analysis.asking.scores import CALIBRATION_COLUMNS, COLUMNS
 from soft_prompt_explorer.trained_prompts.runs.store import list_runs
-from tests.conftest import Outcome
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Run `python -m trained_prompts` with these arguments inside this process."""
-
-    def call(*arguments) -> Outcome:
-        from soft_prompt_explorer.analysis.command_line import run
-        from soft_prompt_explorer.trained_prompts.__main__ import app
-
-        monkeypatch.setattr("sys.argv", ["trained_prompts", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run(app)
-        captured = capsys.readouterr()
-        return Outcome(ended.value.code or 0, captured.out, captured.err)
-
-    return call
+def command(training_command):
+    return training_command
 
 
 @pytest.fixture

@@ -1,0 +1,321 @@
+"""What a file holds is told for what it is: keys and values, queries, heads and weights are no virtual tokens; experts are a module each."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
+from soft_prompt_explorer.analysis.loras.truncation import truncate
+from soft_prompt_explorer.analysis.models.weights import check_is_causal, load_model
+from soft_prompt_explorer.analysis.report.inspection import inspect
+
+r = torch.randn
+
+
+@pytest.mark.parametrize("name", ["transformer.prefix_encoder.embedding.weight", "prefix_encoder.embedding.weight"])
+def test_p_tuning_v2_is_a_prefix(name, tmp_path, command):
+    rows = r(16, 4 * 2 * 32).half()
+    torch.save({name: rows, "transformer.other": r(3)}, tmp_path / "pytorch_model.bin")
+    prompt = load_adapter(tmp_path / "pytorch_model.bin")
+    assert prompt.kind == "prefix"
+    assert np.array_equal(prompt.embeddings, rows.float().numpy())
+    row = inspect([tmp_path / "pytorch_model.bin"]).iloc[0]
+    assert (row["kind"], row["virtual_tokens"], row["width"]) == ("prefix", 16, 256)
+    assert "keys and values" in row["notes"]
+    assert "transformer.other (3,)" in row["notes"]
+    done = command("neighbours", tmp_path / "pytorch_model.bin")
+    assert done.status == 2
+    assert "keys and values" in done.err
+
+
+A, B = r(4, 64), r(48, 4)
+OTHERS = {
+    "the encoder of a prefix": ({"prefix_encoder.embedding.weight": r(16, 64), "prefix_encoder.trans.0.weight": r(32, 64)}, "the encoder that makes a prefix's"),
+    "LLaMA-Adapter": ({"adapter_query.weight": r(300, 64), "layers.0.attention.gate": r(1, 8, 1, 1)}, "a LLaMA-Adapter"),
+    "LLaMA-Adapter, its queries alone": ({"adapter_query.weight": r(300, 64)}, "a LLaMA-Adapter"),
+    "PEFT's LLaMA-Adapter": ({"base_model.model.model.layers.1.self_attn.adaption_prompt": r(1, 10, 64)}, "a LLaMA-Adapter"),
+    "lit-gpt's LLaMA-Adapter": ({"transformer.h.2.attn.adapter_wte.weight": r(10, 64)}, "a LLaMA-Adapter"),
+    "BLIP-2": ({"query_tokens": r(1, 32, 768)}, "the queries of a Q-Former"),
+    "BLIP-2, as a model saves it": ({"model.query_tokens": r(1, 32, 768), "model.qformer.layernorm.weight": r(768)}, "the queries of a Q-Former"),
+    "a head": ({"classifier.weight": r(2, 768), "classifier.bias": r(2)}, "the head of a classification"),
+    "a head's matrix": ({"score.weight": r(3, 768)}, "the head of a classification"),
+    "RoBERTa's head": ({"classifier.out_proj.weight": r(2, 768)}, "the head of a classification"),
+    "an encoder's layer": ({"bert.encoder.layer.0.attention.self.query.weight": r(64, 64)}, "weights of a model or of an encoder"),
+    "an image encoder": ({"vision_model.embeddings.class_embedding": r(768)}, "weights of a model or of an encoder"),
+    "positions": ({"transformer.wpe.weight": r(100, 64)}, "a model's own embeddings"),
+    "MLX": ({"model.layers.0.self_attn.q_proj.lora_a": A.T.contiguous(), "model.layers.0.self_attn.q_proj.lora_b": B.T.contiguous()}, "MLX or torchtune"),
+    "torchtune": ({"layers.0.attn.q_proj.lora_a.weight": A, "layers.0.attn.q_proj.lora_b.weight": B}, "MLX or torchtune"),
+    "loralib": ({"transformer.h.0.attn.c_attn.lora_A": A, "transformer.h.0.attn.c_attn.lora_B": B}, "loralib"),
+    "XLabs": ({f"double_blocks.0.processor.qkv_lora1.{w}.weight": x for w, x in (("down", A), ("up", B))}, "XLabs"),
+    "Megatron": ({f"layers.0.self_attention.adapter_layer.lora_kqv_adapter.linear_{w}.weight": x for w, x in (("in", A), ("out", B))}, "Megatron"),
+    "LyCORIS full": ({"lora_unet_a.diff": r(64, 64), "lora_unet_b.diff": r(64, 64)}, "LyCORIS"),
+    "LyCORIS IA3": ({"lora_unet_a.weight": r(64, 1), "lora_unet_a.on_input": torch.tensor(True)}, "LyCORIS"),
+    "AdaLoRA": ({"m.q_proj.lora_A": A, "m.q_proj.lora_B": B, "m.q_proj.lora_E": r(4, 1)}, r"AdaLoRA, B·diag\(E\)·A"),
+    "a list of factors": ([B.half(), A.half(), B.half(), A.half()], "a list of 4 matrices that multiply in pairs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "says"), OTHERS.values(), ids=OTHERS)
+def test_what_is_no_soft_prompt_is_named_in_a_sentence(content, says, tmp_path):
+    torch.save(content, tmp_path / "file.bin")
+    with pytest.raises(AdapterError, match=says) as refused:
+        load_adapter(tmp_path / "file.bin")
+    assert str(refused.value).count(". ") == 0
+    assert len(str(refused.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("beside", ["classifier.weight", "model.layers.0.q_proj.weight", "query_tokens"])
+def test_a_prompt_beside_other_tensors_is_read_and_they_are_named(beside, tmp_path):
+    rows = r(8, 64)
+    torch.save({"soft_prompt.weight": rows, beside: r(2, 64), "gathered.weight": torch.zeros(0)}, tmp_path / "both.bin")
+    prompt = load_soft_prompt(tmp_path / "both.bin")
+    assert np.array_equal(prompt.embeddings, rows.numpy())
+    notes = inspect([tmp_path / "both.bin"])["notes"][0]
+    assert f"{beside} (2, 64)" in notes
+    assert "empty, as training with ZeRO-3 leaves what it did not gather: gathered.weight (0,)" in notes
+
+
+def test_the_head_of_a_classifiers_prompt_is_named(tmp_path):
+    save_file({"prompt_embeddings": r(4, 16), "base_model.classifier.weight": r(2, 16)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "PROMPT_TUNING", "task_type": "SEQ_CLS", "num_virtual_tokens": 4})
+    )
+    assert "left out: base_model.classifier.weight (2, 16)" in inspect([tmp_path])["notes"][0]
+
+
+def test_of_two_adapters_in_one_file_one_is_read_whole_and_the_other_named(tmp_path):
+    factors = {}
+    for adapter, modules in (("another", ("q_proj",)), ("default", ("q_proj", "v_proj"))):
+        for module in modules:
+            factors |= {
+                f"base_model.model.layers.0.{module}.lora_{part}.{adapter}.weight": r(*shape)
+                for part, shape in (("A", (4, 16)), ("B", (16, 4)))
+            }
+    torch.save(factors, tmp_path / "two.bin")
+    adapter = load_adapter(tmp_path / "two.bin")
+    assert sorted(adapter.modules) == ["layers.0.q_proj", "layers.0.v_proj"]
+    assert np.array_equal(adapter.modules["layers.0.q_proj"].A, factors["base_model.model.layers.0.q_proj.lora_A.default.weight"].numpy())
+    assert "holds 2 adapters: default is read and another left out" in inspect([tmp_path / "two.bin"])["notes"][0]
+
+
+def test_other_packages_folders_and_archives_are_named(tmp_path):
+    hub = tmp_path / "adapterhub"
+    hub.mkdir()
+    config = {"config": {"architecture": "prompt_tuning"}, "model_type": "roberta", "name": "my"}
+    (hub / "adapter_config.json").write_text(json.dumps(config))
+    rows = r(10, 64)
+    torch.save({"roberta.prompt_tuning.prompt_tunings.my.prompt_embedding.weight": rows}, hub / "pytorch_adapter.bin")
+    with pytest.raises(AdapterError, match=r"AdapterHub.*pytorch_adapter.bin"):
+        load_adapter(hub)
+    assert np.array_equal(load_soft_prompt(hub / "pytorch_adapter.bin").embeddings, rows.numpy())
+    mlx = tmp_path / "mlx"
+    mlx.mkdir()
+    (mlx / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": {"rank": 8}}))
+    save_file({"model.layers.0.q_proj.lora_a": r(64, 8), "model.layers.0.q_proj.lora_b": r(8, 64)}, mlx / "adapters.safetensors")
+    with pytest.raises(AdapterError, match="MLX"):
+        load_adapter(mlx)
+    torch.save({"prompt_table": {"prompt_table.squad.prompt_embeddings.weight": rows}}, tmp_path / "model_weights.ckpt")
+    with tarfile.open(tmp_path / "prompt.nemo", "w") as archive:
+        archive.add(tmp_path / "model_weights.ckpt", "./model_weights.ckpt")
+    with pytest.raises(AdapterError, match=r"NeMo.*tar -xf.*model_weights.ckpt"):
+        load_adapter(tmp_path / "prompt.nemo")
+    assert np.array_equal(load_soft_prompt(tmp_path / "model_weights.ckpt").embeddings, rows.numpy())
+
+
+def test_a_gguf_is_told_as_a_lora_or_as_a_model(tmp_path):
+    import gguf
+
+    for kind in ("adapter", "model"):
+        writer = gguf.GGUFWriter(tmp_path / f"{kind}.gguf", "llama")
+        writer.add_type(kind)
+        writer.add_tensor("blk.0.attn_q.weight" + (".lora_a" if kind == "adapter" else ""), np.ones((4, 64), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    with pytest.raises(AdapterError, match="a LoRA as GGUF"):
+        load_adapter(tmp_path / "adapter.gguf")
+    with pytest.raises(AdapterError, match="a model as GGUF"):
+        load_adapter(tmp_path / "model.gguf")
+
+
+# --- Experts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(
+    scope="module", params=[{}, {"use_rslora": True}, {"rank_pattern": {"mlp.experts.down_proj": 3}}], ids=["plain", "rslora", "ranks"]
+)
+def experts(request, tmp_path_factory):
+    """(the adapter's folder, what PEFT adds to each expert's weights by the parameter's name)."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("experts")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    base = MixtralForCausalLM(MixtralConfig(vocab_size=32, num_local_experts=4, **sizes))
+    before = {name: parameter.detach().clone() for name, parameter in base.named_parameters()}
+    targets = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=["q_proj"], target_parameters=targets, **request.param)
+    model = get_peft_model(base, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * r(parameter.shape)
+    model.save_pretrained(folder)
+    fresh = MixtralForCausalLM(base.config)
+    fresh.load_state_dict(before)
+    merged = PeftModel.from_pretrained(fresh, folder).merge_and_unload()
+    return folder, {
+        name: (p.detach() - before[name]).double().numpy() for name, p in merged.named_parameters() if not torch.equal(p, before[name])
+    }
+
+
+def test_every_expert_is_a_module_with_the_spectrum_of_what_peft_adds(experts):
+    folder, added = experts
+    adapter = load_adapter(folder)
+    expected = {}
+    for name, change in added.items():
+        owner, _, parameter = name.rpartition(".")
+        if change.ndim == 3:
+            expected |= {f"{owner}.{i}.{parameter}": each for i, each in enumerate(change)}
+        else:
+            expected[owner] = change
+    assert sorted(adapter.modules) == sorted(expected)
+    assert len(expected) == 2 * (1 + 2 * 4)
+    for _, row in spectra(adapter).iterrows():
+        values = np.linalg.svd(expected[row["module"]], compute_uv=False)[: row["rank"]]
+        assert values_of(row) == pytest.approx(values, rel=1e-4)
+        assert (row["out_features"], row["in_features"]) == expected[row["module"]].shape
+        factors = adapter.modules[row["module"]]
+        np.testing.assert_allclose(factors.scaling * factors.B @ factors.A, expected[row["module"]], atol=1e-6)
+
+
+def test_experts_are_told_and_their_copy_refused_by_name(experts, tmp_path):
+    folder, _ = experts
+    notes = inspect([folder])["notes"][0]
+    assert "16 of the modules are experts, 4 to a parameter" in notes
+    assert "another rank" not in notes
+    with pytest.raises(InputError, match=r"experts \(model\.layers\.0\.mlp\.experts\.0"):
+        truncate(load_adapter(folder), 0.9, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+
+
+# --- Causal questions to causal models -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "bert"},
+        {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+        {"model_type": "roberta", "architectures": ["RobertaForSequenceClassification"]},
+        {"model_type": "bert", "architectures": ["BertLMHeadModel"], "is_decoder": False},
+        {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
+        {"model_type": "gpt2", "architectures": ["GPT2ForTokenClassification"]},
+        {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+        {"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "is_encoder_decoder": True},
+        {"model_type": "modernbert"},
+    ],
+)
+def test_a_model_that_does_not_write_on_is_refused(config):
+    with pytest.raises(ModelError, match="no causal language model"):
+        check_is_causal("m", config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama"},
+        {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+        {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
+        {"model_type": "bert", "architectures": ["BertLMHeadModel"], "is_decoder": True},
+        {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+    ],
+)
+def test_a_model_that_writes_on_is_taken(config):
+    check_is_causal("m", config)
+
+
+def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_level_tokenizer, command, training_command, prompt_file):
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": len(byte_level_tokenizer),
+    }
+    folder = tmp_path / "bert"
+    BertForMaskedLM(BertConfig(**sizes)).save_pretrained(folder)
+    byte_level_tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="an encoder"):
+        load_model(str(folder))
+    prompt = prompt_file(np.ones((3, 16)))
+    assert command("neighbours", prompt, "--model", folder).status == 0  # its words may be read
+    for asked in (("behaviour", prompt, "--task", "sentiment"), ("report", prompt, "--task", "sentiment", "--out", tmp_path / "r.html")):
+        done = command(*asked, "--model", folder)
+        assert done.status == 2
+        assert "an encoder (BertForMaskedLM)" in done.err
+    for asked in (
+        ("evaluate", prompt, "--task", "sentiment", "--model", folder),
+        ("compare", "--task", "sentiment", "--model", folder),
+        ("train", "--task", "sentiment", "--model", folder, "--name", "bert-run"),
+    ):
+        done = training_command(*asked)
+        assert done.status == 2
+        assert "an encoder (BertForMaskedLM)" in done.err
+
+
+def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):
+    from soft_prompt_explorer.analysis.asking.scores import compare_with_bare_model
+
+    torch.save({"transformer.prefix_encoder.embedding.weight": r(6, 128)}, tmp_path / "prefix.bin")
+    with pytest.raises(AdapterError, match=r"128 wide and the model's keys and values of all layers are 64"):
+        compare_with_bare_model(load_adapter(tmp_path / "prefix.bin"), "sentiment", language_model=load_model(str(llama_folder)))
+
+
+def test_a_classifiers_lora_is_put_into_no_causal_model(tmp_path, llama_folder, own_cache):
+    from peft import LoraConfig
+
+    from soft_prompt_explorer.analysis.asking.lora import applied
+
+    LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]).save_pretrained(tmp_path)
+    save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": r(2, 16)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"classification by a head \(SEQ_CLS\)"), applied(load_model(str(llama_folder))[0], tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"])
+def test_an_adapter_of_another_purpose_is_asked_nothing(task_type, tmp_path, command, embedded_vocabulary):
+    save_file({"prompt_embeddings": torch.from_numpy(embedded_vocabulary.embeddings[5:8].copy())}, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "PROMPT_TUNING", "task_type": task_type, "num_virtual_tokens": 3}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    for asked in (
+        ("behaviour", tmp_path, "--task", "sentiment"),
+        ("report", tmp_path, "--task", "sentiment", "--out", tmp_path / "r.html"),
+    ):
+        done = command(*asked)
+        assert done.status == 2
+        assert f"({task_type})" in done.err
+    assert command("neighbours", tmp_path).status == 0
+
+
+def test_a_model_that_lacks_weights_is_refused(llama_folder, tmp_path, own_cache):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "headless"
+    shutil.copytree(llama_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 .*lm_head\.weight"):
+        load_model(str(folder))

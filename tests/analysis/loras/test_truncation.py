@@ -1,0 +1,104 @@
+"""A truncated LoRA is the best one of its ranks, PEFT loads it, and at all of the energy nothing changes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from soft_prompt_explorer.analysis.adapters import load_lora
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.loras.ranks import spectra
+from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
+from tests.support.lora_files import gaussian, lora_file
+from tests.support.tiny_models import random_llama
+
+
+def logits(tiny_llama, folder):
+    from peft import PeftModel
+
+    peft_model = PeftModel.from_pretrained(tiny_llama, folder)
+    with torch.no_grad():
+        result = peft_model(torch.tensor([[1, 2, 3, 4]])).logits
+    peft_model.unload()
+    return result
+
+
+def test_at_all_of_the_energy_no_output_changes(tiny_lora, tiny_llama, tmp_path):
+    table = truncate(load_lora(tiny_lora), 1.0, tmp_path / "whole")
+    assert table["relative_error"].max() < 1e-7
+    torch.testing.assert_close(logits(tiny_llama, tmp_path / "whole"), logits(tiny_llama, tiny_lora), atol=1e-5, rtol=1e-5)
+
+
+def test_each_module_keeps_the_fewest_ranks_and_the_error_is_that_of_the_formed_updates(tiny_lora, tiny_llama, tmp_path):
+    whole, small = load_lora(tiny_lora), tmp_path / "small"
+    table = truncate(whole, 0.9, small).set_index("module")
+    cut = load_lora(small)
+    lost = total = 0.0
+    for module, factors in whole.modules.items():
+        update = factors.scaling * factors.B.astype(np.float64) @ factors.A
+        values = np.linalg.svd(update, compute_uv=False)
+        kept = int(1 + np.searchsorted(np.cumsum(values**2) / (values**2).sum(), 0.9))
+        assert table.loc[module, "kept"] == kept == cut.modules[module].rank
+        smaller = cut.modules[module].scaling * cut.modules[module].B @ cut.modules[module].A
+        error = np.linalg.norm(update - smaller) / np.linalg.norm(update)
+        assert table.loc[module, "relative_error"] == pytest.approx(error, rel=1e-4)
+        assert error == pytest.approx(np.sqrt((values[kept:] ** 2).sum() / (values**2).sum()), rel=1e-4)  # no other rank-k matrix is nearer
+        lost, total = lost + (error * np.linalg.norm(update)) ** 2, total + np.linalg.norm(update) ** 2
+    assert table.loc["all", "relative_error"] == pytest.approx(np.sqrt(lost / total), rel=1e-4)
+    assert table.loc["all", "kept"] == table["kept"][:-1].sum() < table.loc["all", "rank"]
+    foreseen = planned(spectra(whole), 0.9).set_index("module")
+    assert foreseen["kept"].tolist() == table["kept"].tolist()
+    assert foreseen["relative_error"].to_numpy() == pytest.approx(table["relative_error"].to_numpy(), rel=1e-4)
+    config = json.loads((small / "adapter_config.json").read_text())
+    assert config["rank_pattern"] == table["kept"][:-1].to_dict() == config["alpha_pattern"]
+    assert not torch.allclose(logits(tiny_llama, small), logits(tiny_llama, tiny_lora), atol=1e-5)
+
+
+def test_a_module_that_was_never_trained_is_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    a, b = gaussian(16, 16, 3, rng)
+    adapter = lora_file(
+        tmp_path / "a.safetensors", {"model.layers.0.self_attn.q_proj": (a, b), "model.layers.1.self_attn.q_proj": (a, 0 * b)}
+    )
+    table = truncate(adapter, 0.95, tmp_path / "cut").set_index("module")
+    assert table.loc["model.layers.1.self_attn.q_proj", "kept"] == 0
+    assert list(load_lora(tmp_path / "cut").modules) == ["model.layers.0.self_attn.q_proj"]
+    with pytest.raises(InputError, match="ever trained"):
+        truncate(lora_file(tmp_path / "b.safetensors", {"m": (a, 0 * b)}), 0.95, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_convolution_keeps_its_kernel(tmp_path):
+    rng = np.random.default_rng(1)
+    a, b = (torch.from_numpy(rng.standard_normal(shape)).float() for shape in ((4, 5, 3, 3), (7, 4, 1, 1)))
+    adapter = lora_file(tmp_path / "a.safetensors", {"conv": (a, b)})
+    truncate(adapter, 1.0, tmp_path / "cut")
+    cut = load_lora(tmp_path / "cut").modules["conv"]
+    assert cut.tensors.entries[cut.a_name].shape == (4, 5, 3, 3)
+    assert np.allclose(cut.B @ cut.A, adapter.modules["conv"].B @ adapter.modules["conv"].A, atol=1e-5)
+
+
+def test_what_a_copy_of_the_factors_would_lose_is_refused(tiny_lora, byte_level_tokenizer, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    for option, says in (({"modules_to_save": ["lm_head"]}, "kept whole"), ({"use_dora": True}, "DoRA")):
+        model = random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=1)
+        get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **option)).save_pretrained(tmp_path / says)
+        with pytest.raises(InputError, match=says):
+            truncate(load_lora(tmp_path / says), 0.9, tmp_path / "cut")
+    for energy in (0, 1.01, -1, float("nan")):
+        with pytest.raises(InputError, match="above 0 and at most 1"):
+            truncate(load_lora(tiny_lora), energy, tmp_path / "cut")
+    with pytest.raises(InputError, match="exists"):
+        truncate(load_lora(tiny_lora), 0.9, tiny_lora)
+
+
+def test_the_command_line_writes_it_and_refuses_half_an_order(command, tiny_lora, tmp_path):
+    outcome = command("spectra", tiny_lora, "--truncate", "0.9", "--save", tmp_path / "cut", "--format", "csv")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith("module,rank,kept,relative_error\n")
+    assert (tmp_path / "cut" / "adapter_model.safetensors").is_file()
+    assert f"python -m trained_prompts evaluate {tmp_path / 'cut'} --task TASK" in outcome.err
+    for arguments in (["--truncate", "0.9"], ["--save", tmp_path / "x"], ["--truncate", "0.9", "--save", tmp_path / "x", "--base", "m"]):
+        assert command("spectra", tiny_lora, *arguments).status == 2

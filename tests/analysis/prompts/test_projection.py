@@ -1,0 +1,140 @@
+"""A map says where words and tokens stand, the same each time, and how far it can be trusted."""
+
+import io
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness as reference
+from tqdm.auto import tqdm
+
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts import projection
+from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
+from tests.support.places import names_in
+
+
+@pytest.fixture(scope="module")
+def heaps():
+    """1,000 words, 64 wide, in four heaps."""
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.standard_normal((4, 64))
+    rows = centres[np.arange(1_000) % 4] + rng.standard_normal((1_000, 64))
+    return Vocabulary.from_embeddings(
+        [f" word{'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10 % 10]}{'uvwxyzabcd'[i // 100]}" for i in range(1_000)], rows.astype(np.float32)
+    )
+
+
+def units(vocabulary):
+    centred = vocabulary.embeddings - vocabulary.mean
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def test_pca_is_scikit_learns_and_places_words_where_they_stand(heaps):
+    on = vocabulary_map(heaps, projection="pca", dimensions=3)
+    expected = PCA(3, svd_solver="full").fit_transform(units(heaps))
+    assert np.allclose(np.abs(on.places), np.abs(expected), atol=1e-4)
+    assert np.allclose(place(heaps.embeddings[:50] - heaps.mean, on, heaps), on.places[:50], atol=1e-4)
+
+
+def test_umap_keeps_heaps_apart_and_places_tokens_in_theirs(heaps):
+    on = vocabulary_map(heaps, projection="umap")
+    assert on.places.shape == (1_000, 2)
+    heap = np.arange(1_000) % 4
+    centres = np.stack([on.places[heap == i].mean(axis=0) for i in range(4)])
+    rng = np.random.default_rng(1)
+    at = place(heaps.embeddings[:80] - heaps.mean + 0.3 * rng.standard_normal((80, 64)), on, heaps)
+    nearest_heap = np.linalg.norm(at[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest_heap == heap[:80]).all()
+    assert on.trustworthiness > 0.6
+    again = vocabulary_map(heaps, projection="umap")
+    assert np.array_equal(again.places, on.places)
+
+
+def test_trustworthiness_is_scikit_learns_and_half_where_the_map_is_random(heaps):
+    on = vocabulary_map(heaps, projection="pca")
+    assert on.trustworthiness == pytest.approx(reference(units(heaps), on.places, n_neighbors=15, metric="cosine"), abs=1e-3)
+    drawn = np.random.default_rng(0).standard_normal((1_000, 2))
+    assert trustworthiness(units(heaps), drawn) == pytest.approx(0.5, abs=0.05)
+    assert trustworthiness(units(heaps)[:10], drawn[:10]) <= 1  # fewer than thirty-two points: a smaller k
+    assert np.isnan(trustworthiness(units(heaps)[:3], drawn[:3]))
+
+
+def test_a_map_is_made_once_and_kept(heaps, tmp_path, monkeypatch):
+    kept = replace(heaps, cache=tmp_path)
+    first = vocabulary_map(kept, projection="umap")
+    assert names_in(tmp_path) == ["map-umap-2d.kept"]
+    monkeypatch.setattr(projection, "_make", None)  # it cannot be made again
+    again = vocabulary_map(kept, projection="umap")
+    assert np.array_equal(first.places, again.places) and first.trustworthiness == again.trustworthiness
+    at = place(heaps.embeddings[:5] - heaps.mean, first, kept)
+    assert np.array_equal(at, place(heaps.embeddings[:5] - heaps.mean, again, kept))
+
+
+def test_a_large_vocabulary_is_sampled_and_tokens_are_placed_among_the_sample(heaps, monkeypatch):
+    monkeypatch.setattr(projection, "MOST_WORDS", 400)
+    on = vocabulary_map(heaps, projection="umap")
+    assert len(on.ids) == 400 and len(set(on.ids)) == 400 and (np.diff(on.ids) > 0).all()
+    at = place(heaps.embeddings - heaps.mean, on, heaps)
+    assert (at >= on.places.min(axis=0)).all() and (at <= on.places.max(axis=0)).all()
+    truth = map_neighbours(heaps.embeddings[0] - heaps.mean, at[0], on, heaps)
+    assert set(truth["token_id"]) <= set(on.ids)
+
+
+def test_the_neighbours_on_the_map_stand_beside_the_true_ones(heaps):
+    on = vocabulary_map(heaps, projection="pca")
+    at = place(heaps.embeddings[7:8] - heaps.mean, on, heaps)[0]
+    table = map_neighbours(heaps.embeddings[7] - heaps.mean, at, on, heaps)
+    cosines = units(heaps) @ units(heaps)[7]
+    assert table["token_id"].head(15).tolist() == np.argsort(-cosines)[:15].tolist()
+    assert table["true_rank"].head(15).tolist() == list(range(15))
+    by_map = table.sort_values("map_rank").head(15)["token_id"].tolist()
+    assert by_map == np.argsort(np.linalg.norm(on.places - on.places[7], axis=1))[:15].tolist()
+    assert table["score"].iloc[0] == pytest.approx(1.0)
+
+
+def test_landmarks_are_whole_frequent_words_apart_from_each_other(embedded_vocabulary):
+    on = vocabulary_map(embedded_vocabulary, projection="pca")
+    table = landmarks(on, embedded_vocabulary, count=20)
+    assert len(table) == 20 and table["token"].str.fullmatch(r" \w{4,}").all()
+    places = table[["x", "y"]].to_numpy()
+    distances = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(20, dtype=bool)]
+    assert distances.min() > 0.02 * np.ptp(on.places, axis=0).max()
+
+
+def test_what_cannot_be_mapped_is_refused(heaps):
+    with pytest.raises(InputError, match="umap, pca"):
+        vocabulary_map(heaps, projection="tsne")
+    with pytest.raises(InputError, match="2 or 3"):
+        vocabulary_map(heaps, dimensions=4)
+    with pytest.raises(InputError, match="at least 30"):
+        vocabulary_map(Vocabulary.from_embeddings(["a"] * 5, np.eye(5, dtype=np.float32)))
+
+
+def test_whoever_watches_can_stop_it_before_the_layout_ends(heaps):
+    class StoppedError(Exception):
+        pass
+
+    seen = []
+
+    def report(share, doing):
+        seen.append((share, doing))
+        if doing == "laying out the map" and share > 0.31:
+            raise StoppedError
+
+    # Long enough to be seen: the progress of the layout is told a few times a second.
+    rows = np.random.default_rng(2).standard_normal((20_000, 16)).astype(np.float32)
+    large = Vocabulary.from_embeddings([f" w{i}" for i in range(len(rows))], rows)
+    began = time.perf_counter()
+    with pytest.raises(StoppedError):
+        vocabulary_map(large, report=report)
+    assert seen[-1][0] < 0.9, (seen, time.perf_counter() - began)
+    # tqdm's own lock is not left behind: a bar in another thread can still be drawn.
+    drawn = threading.Thread(target=lambda: tqdm(range(1), file=io.StringIO()).close(), daemon=True)
+    drawn.start()
+    drawn.join(timeout=600)
+    assert not drawn.is_alive()

@@ -1,0 +1,103 @@
+"""The charts of methods hold the figures of their table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soft_prompt_explorer.app.charts.methods import (
+    METHOD_MARKS,
+    _counted,
+    method_scores,
+    published_scores,
+    score_by_size,
+    score_by_trainable,
+)
+from soft_prompt_explorer.trained_prompts.experiments.comparison import published
+from tests.support.comparisons import diverged, made_up
+
+
+def test_the_rows_stand_in_the_order_of_the_table_over_the_band_of_zero_shot():
+    figure = method_scores(made_up())
+    assert list(figure.layout.yaxis.ticktext) == [
+        "zero-shot",
+        "&lt;b&gt;{input}&lt;/b&gt; is",
+        "4 examples, then &lt;b&gt;{input}&lt;/b&gt; is",
+        "prompt tuning",
+        "LoRA",
+        "full fine-tuning",
+    ]
+    top, bottom = figure.layout.yaxis.range[1], figure.layout.yaxis.range[0]
+    assert top < 0 < bottom  # the first row on top
+    band = figure.layout.shapes[0]
+    assert (band.x0, band.x1) == (0.45, 0.55)
+    lora = next(trace for trace in figure.data if trace.name == "LoRA")
+    assert (lora.x[0], lora.y[0]) == (0.66, 4)
+    np.testing.assert_allclose([lora.error_x.array[0], lora.error_x.arrayminus[0]], [0.05, 0.05])
+
+
+def test_methods_differ_in_shape_as_well_as_colour():
+    traces = method_scores(made_up()).data
+    assert len({trace.marker.symbol for trace in traces}) == len({trace.marker.color for trace in traces}) == len(traces) == 5
+
+
+def test_what_trains_nothing_stands_at_none_left_of_every_size():
+    figure = score_by_trainable(made_up())
+    by_name = {trace.name: trace for trace in figure.data}
+    untrained = [*by_name["zero-shot"].x, *by_name["prompt engineering"].x]
+    assert figure.layout.xaxis.ticktext[0] == "none"
+    assert max(untrained) < 1_000 < by_name["prompt tuning"].x[0] == 5_760
+    assert len(set(untrained)) == 3  # side by side
+
+
+def test_a_comparison_that_has_only_begun_can_be_drawn():
+    figure = score_by_trainable(made_up().head(1))
+    assert figure.layout.xaxis.ticktext[0] == "none"
+    assert len(method_scores(made_up().head(1)).data) == 1
+
+
+def test_models_stand_in_the_order_of_their_size():
+    table = pd.concat([made_up(model="/models/large/", better=0.1), made_up()], ignore_index=True)
+    table = table.assign(total=np.where(table["model"] == "smollm2-135m", 134_515_008, 2_000_000_000))
+    figure = score_by_size(table[table["method"] == "LoRA"])
+    assert list(figure.layout.xaxis.ticktext) == ["134.5 M<br>smollm2-135m", "2 G<br>large"]
+    np.testing.assert_allclose(figure.data[0].y, [0.66, 0.76])
+
+
+def test_a_method_that_diverged_keeps_its_row_without_a_mark():
+    table = diverged(made_up())
+    for figure in (method_scores(table), score_by_trainable(table), score_by_size(table.assign(total=134_515_008))):
+        full = figure.data[-1]
+        assert full.name == "full fine-tuning"
+        assert np.isnan(np.array([*full.x, *full.y], dtype=float)).sum() == 1
+    assert method_scores(table).layout.yaxis.ticktext[-1] == "full fine-tuning"
+
+
+@pytest.mark.parametrize("against", ["trainable", "total"])
+def test_published_figures_have_open_marks_and_only_the_spreads_that_were_printed(against):
+    table = published()
+    rows = table[table["metric"] == "E2E NLG Challenge, BLEU"]
+    marked = [trace for trace in published_scores(rows, against).data if trace.name]
+    assert all(trace.marker.symbol.endswith("-open") for trace in marked)
+    assert sum(len(trace.y) for trace in marked) == len(rows) == 12
+    lora = next(trace for trace in marked if trace.name == "LoRA")
+    full = next(trace for trace in marked if trace.name == "full fine-tuning")
+    assert list(lora.error_y.array) == [0.1, 0.1]
+    assert np.isnan(full.error_y.array).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0"), (576, "576"), (5_760, "5.76 k"), (134_515_008, "134.5 M"), (175_255_800_000, "175.3 G")]
+)
+def test_counts_are_shown_short(number, shown):
+    assert _counted(number) == shown
+
+
+def test_every_published_figure_names_its_paper_and_table_and_has_a_mark():
+    table = published()
+    assert table.drop(columns="plus_minus").notna().all(axis=None)
+    assert table["table"].str.fullmatch(r"Table \d+").all()
+    assert set(table["method"]) <= set(METHOD_MARKS)
+    assert (table["trainable"] <= table["total"]).all()
+    assert (
+        table.loc[table["method"] == "full fine-tuning", "trainable"] == table.loc[table["method"] == "full fine-tuning", "total"]
+    ).all()

@@ -1,0 +1,49 @@
+"""Every page draws beside run folders that each have one thing wrong; the lists name what they leave out."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from soft_prompt_explorer.trained_prompts.runs import store
+from tests.support.damaged_runs import PROMPT, damaged_runs
+from tests.support.driving import driver_of, settled
+
+pytestmark = pytest.mark.slow
+TWO = [PROMPT, "capitals-words-1"]
+PAGES = {
+    "gallery": {}, "open": {}, "neighbours": {"prompt": PROMPT}, "clusters": {"prompts": TWO}, "compare": {"prompts": TWO}, "search": {}, "spectra": {"lora": "sentiment-lora-8"},
+    "behaviour": {"prompt": PROMPT}, "train": {}, "methods": {}, "measures": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged") / "runs"
+    return folder, damaged_runs(folder, 1000)
+
+
+def drawn(driver: AppTest) -> AppTest:
+    assert not driver.exception, driver.exception[0].value
+    assert not any("failed unexpectedly" in error.value for error in driver.error)
+    return driver
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monkeypatch, name):
+    monkeypatch.setenv("SOFT_PROMPT_EXPLORER_RUNS", str(damaged[0]))
+    driver = drawn(settled(driver_of(name, **PAGES[name])))
+    assert driver.title
+    assert not driver.error
+    if name == "gallery":
+        (line,) = [caption.value.replace("\\", "") for caption in driver.caption if "Left out" in caption.value]
+        first = next(iter(store.left_out()))
+        assert first in line and "more" in line and "move the folder" in line
+
+
+@pytest.mark.parametrize("name", ["neighbours", "behaviour", "clusters", "compare"])
+def test_a_page_that_opens_on_damaged_ones_draws_and_says_what_is_wrong(own_runs, embedded_map, name):
+    wrong = damaged_runs(own_runs, 24, seed=1)
+    drawn(settled(driver_of(name)))
+    if name in ("neighbours", "behaviour"):  # one at a time: each is read, or refused where the person is
+        for key in store.list_runs().query("origin == 'yours' and method == 'prompt-tuning'")["name"]:
+            driver = drawn(settled(driver_of(name, prompt=key)))
+            assert driver.title, wrong[key]

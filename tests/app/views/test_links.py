@@ -1,0 +1,160 @@
+"""A link alone fetches nothing, opens nothing outside the folders that were allowed, and does not tell what exists."""
+
+import ast
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.models import hub
+from soft_prompt_explorer.analysis.models import weights as models
+from soft_prompt_explorer.app.server.allowed import VARIABLE
+from tests.support.driving import driver_of, settled
+from tests.support.places import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def keys_of_links() -> set[str]:
+    """Everything that a link can say: the keys of the widgets that are bound to it, and what is read from it."""
+    keys = set()
+    for path in (REPOSITORY / "app").rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            given = {keyword.arg: keyword.value for keyword in call.keywords}
+            of_field = isinstance(call.func, ast.Attribute) and call.func.attr == "model_field"
+            if ("bind" in given or of_field) and isinstance(given["key"], ast.Constant):
+                keys.add(given["key"].value)
+            if "query_params.get" in ast.unparse(call.func) and isinstance(call.args[0], ast.Constant):
+                keys.add(call.args[0].value)
+    return keys
+
+
+KEYS = sorted(keys_of_links())
+# What a link has to say beside it for a page to come as far as a model's name.
+GOES_ON = {
+    "gallery": {}, "open": {}, "neighbours": {"prompt": "sentiment-words-1"}, "clusters": {"prompts": "sentiment-words-1"},
+    "compare": {"prompts": ["sentiment-words-1", "capitals-words-1"]}, "search": {"by": "a word"}, "spectra": {"lora": "sentiment-lora-2"},
+    "behaviour": {"prompt": "plural-words-1"}, "train": {"model": "another", "task": "plural"}, "methods": {"new-model": "another", "new-task": "plural"},
+    "measures": {},
+}  # fmt: skip
+_watched: list[tuple[str, str]] = []
+_watching: list[str] = []
+
+
+def _watch(event: str, arguments: tuple) -> None:
+    if not _watching:
+        return
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        _watched.append((event, str(arguments)))
+    if event in ("open", "os.listdir", "os.scandir") and str(arguments[0]).startswith(tuple(_watching)):
+        _watched.append((event, str(arguments[0])))
+
+
+@pytest.fixture
+def watched(monkeypatch, tmp_path):
+    """What Python opens below this test's folder, and whom it calls; and which models the hub is asked for."""
+    if not hasattr(sys, "_links_watched"):
+        sys.addaudithook(_watch)
+        sys._links_watched = True
+    for module, name in ((hub, "vocabulary_folder"), (models, "_whole_hub_folder")):
+
+        def asked(model: str, *_, **__):
+            _watched.append(("hub", model))
+            raise InputError("the hub was asked")
+
+        monkeypatch.setattr(module, name, asked)
+    _watched.clear()
+    _watching[:] = [str(tmp_path / "secret")]
+    yield _watched
+    _watching.clear()
+
+
+@pytest.fixture
+def hostile(tmp_path, llama_folder) -> dict[str, str]:
+    """Names of models that a link must not follow, by what there is of them."""
+    secret = tmp_path / "secret"
+    shutil.copytree(llama_folder, secret / "model")
+    (secret / "model.gguf").write_bytes(b"GGUF")
+    return {
+        "a folder": str(secret / "model"), "no folder": str(secret / "medal"), "a file": str(secret / "model.gguf"), "no file": str(secret / "medal.gguf"),
+        "a hub id": "owner/name",
+    }  # fmt: skip
+
+
+def said(driver: AppTest, name: str) -> list[str]:
+    """Every sentence of the page, with the model's name taken out."""
+    kinds = (driver.error, driver.warning, driver.info, driver.success, driver.markdown, driver.caption)
+    return [element.value.replace("\\", "").replace(name, "…") for kind in kinds for element in kind]
+
+
+def test_what_a_link_can_say_is_known():
+    assert {"model", "other", "new-model", "path", "prompt", "prompts", "lora", "base", "job", "task", "beside"} <= set(KEYS)
+    assert len(KEYS) > 50
+
+
+@pytest.mark.parametrize("page", GOES_ON)
+def test_a_link_to_any_page_neither_fetches_nor_opens_and_says_the_same_whatever_exists(own_runs, embedded_map, hostile, watched, page):
+    sentences = {}
+    for what, name in hostile.items():
+        driver = settled(driver_of(page, **dict.fromkeys(KEYS, name) | GOES_ON[page]))
+        assert not driver.exception, driver.exception[0].value
+        assert not watched, (what, watched)
+        sentences[what] = said(driver, name)
+    # Typed as a word, a path is told in its pieces, of which a longer one has more: the numbers may differ.
+    sentences = {what: [re.sub(r"\d+", "#", text) for text in said] for what, said in sentences.items()}
+    assert sentences["a folder"] == sentences["no folder"]
+    assert sentences["a file"] == sentences["no file"]
+    if page in ("neighbours", "train"):
+        assert any("A link alone fetches nothing" in sentence for sentence in sentences["a hub id"])
+
+
+@pytest.mark.parametrize("page", ["neighbours", "train"])
+def test_a_linked_model_is_used_once_its_person_says_so(own_runs, hostile, watched, page):
+    key = {"neighbours": "model", "train": "other"}[page]
+    driver = settled(driver_of(page, **{key: hostile["a folder"]} | GOES_ON[page]))
+    assert not watched
+    next(button for button in driver.button if button.label == "Use this model").click()
+    settled(driver)
+    assert ("open", str(Path(hostile["a folder"]) / "config.json")) in watched
+
+
+def test_a_typed_model_is_used_at_once(own_runs, hostile, watched):
+    driver = settled(driver_of("neighbours", prompt="sentiment-words-1"))
+    driver.text_input(key="model").set_value(hostile["a hub id"])
+    settled(driver)
+    assert watched == [("hub", "owner/name")]
+    assert "the hub was asked" in driver.error[0].value
+
+
+def test_a_link_opens_a_model_in_an_allowed_folder_and_one_that_is_on_this_machine_by_its_name(
+    own_runs, monkeypatch, hostile, watched, tmp_path
+):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "secret"))
+    driver = settled(driver_of("neighbours", prompt="sentiment-words-1", model=hostile["a folder"]))
+    assert "16 wide" in driver.error[0].value.replace("\\", "") or "576" in driver.error[0].value
+    driver = settled(driver_of("neighbours", prompt="sentiment-words-1", model="smollm2-135m"))
+    assert not driver.error
+    assert any(subheader.value == "Each token" for subheader in driver.subheader)
+
+
+@pytest.mark.parametrize("page", ["neighbours", "clusters", "behaviour", "spectra", "search"])
+def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(own_runs, embedded_map, watched, page):
+    name, of = ("mine", "sentiment-lora-2") if page == "spectra" else ("mine", "sentiment-words-1")
+    shutil.copytree(GALLERY / of, own_runs / name)
+    run = json.loads((own_runs / name / "run.json").read_text())
+    run["model"]["name"] = run["config"]["model"] = "owner/name"
+    (own_runs / name / "run.json").write_text(json.dumps(run))
+    query = {"spectra": {"lora": name, "base": "true"}, "clusters": {"prompts": name}, "search": {"by": "a virtual token", "prompt": name}}
+    driver = settled(driver_of(page, **query.get(page, {"prompt": name})))
+    assert not driver.exception
+    assert not watched
+    assert any("which is not on this machine" in info.value for info in driver.info)
+    next(button for button in driver.button if button.label == "Fetch the vocabulary").click()
+    settled(driver)
+    assert ("hub", "owner/name") in watched

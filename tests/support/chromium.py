@@ -1,0 +1,92 @@
+"""Headless Chromium in front of the dashboard, and what a person does there again and again."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+from tests.support.waiting import PATIENCE
+
+CHROMIUMS = (
+    "chromium",
+    "google-chrome",
+    "chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",  # maps are drawn by WebGL, here in software
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def headless_chromium() -> Iterator[Browser]:
+    """A browser that runs as long as the block."""
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    assert executable, "a browser is needed: Chromium; on Debian: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS, timeout=1000 * PATIENCE)
+        yield browser
+        browser.close()
+
+
+def window(browser: Browser, address: str, *, width: int = 1400, **options) -> BrowserContext:
+    """A fresh window at a dashboard."""
+    context = browser.new_context(viewport={"width": width, "height": 1000}, base_url=address, accept_downloads=True, **options)
+    context.set_default_timeout(1000 * PATIENCE)
+    return context
+
+
+def loaded(page: Page) -> None:
+    """Wait until the page is drawn and no script runs, both at one moment."""
+    page.wait_for_function("() => document.querySelector('h1') && document.querySelector(\"[data-test-script-state='notRunning']\")")
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def download(page: Page, label: str, table: str = "st-key") -> bytes:
+    """What the button of that label gives, of the table whose file's name holds these words; of the first table without them."""
+    loaded(page)  # a page that is drawn again breaks a download off
+    with page.expect_download() as event:
+        page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first.click()
+    return event.value.path().read_bytes()
+
+
+def upload(page: Page, *files) -> None:
+    page.goto("/open")
+    loaded(page)
+    page.locator('input[type="file"]').set_input_files(list(files))
+
+
+CALM = """() => document.querySelector("h1")
+    && document.querySelector("[data-test-script-state='notRunning']")
+    && !document.querySelector("[data-testid='stProgress']")"""
+
+
+def calm(page: Page) -> None:
+    """Wait until the page is drawn, no script runs and nothing is being computed, all at one moment."""
+    page.wait_for_function(CALM)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def plot(page: Page, key: str) -> Locator:
+    """The chart of a key, once it is drawn."""
+    chart = page.locator(f"[class*='st-key-{key}'] .js-plotly-plot")
+    expect(chart).to_be_visible()
+    return chart
+
+
+def choose_prompt(page: Page, label: str) -> None:
+    """This prompt alone in the field “Prompts”."""
+    field = page.get_by_test_id("stMultiSelect")
+    field.get_by_role("button", name="Clear all").click()
+    field.get_by_role("combobox").fill(label)
+    page.get_by_role("option", name=label).click()
+    page.keyboard.press("Escape")

@@ -1,0 +1,58 @@
+"""A dashboard of the tests' own, served as `make app` serves it."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE, wait_until
+
+PATHS = (  # of every page
+    "/",
+    "/open",
+    "/neighbours?prompt=sentiment-words-1",
+    "/clusters",
+    "/compare",
+    "/search",
+    "/spectra",
+    "/behaviour?prompt=plural-words-1",
+    "/train",
+    "/methods",
+    "/measures",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{address}/_stcore/health", timeout=60).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def served(log: Path, **environment: str) -> Iterator[str]:
+    """The address of a dashboard that runs as long as the block, what it writes in a file."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "soft_prompt_explorer", "--port", str(port)]
+    with log.open("w") as file:
+        server = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=file, stderr=file)
+        try:
+            wait_until(lambda: answers(address) or server.poll() is not None)
+            assert server.poll() is None, f"the dashboard did not start: {log.read_text()}"
+            yield address
+        finally:
+            server.terminate()
+            server.wait(timeout=PATIENCE)
