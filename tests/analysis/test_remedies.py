@@ -9,7 +9,7 @@ import pytest
 from soft_prompt_explorer.analysis.core import remedies
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import Remedy, ask_about, speaking
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 OPTION = re.compile(r"(?<![\w-])--[a-z]|python -m (?:analysis|trained_prompts)")
 EVERY = {name: value for name, value in vars(remedies).items() if isinstance(value, Remedy)} | {"ask_about": ask_about("plural-words-1")}
