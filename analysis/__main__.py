@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, against_one_vocabulary, read_prompts
 from soft_prompt_explorer.analysis.command_line import (
     Format,
     FormatOption,
@@ -23,35 +24,16 @@ from soft_prompt_explorer.analysis.command_line import (
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 
 if TYPE_CHECKING:
-    from soft_prompt_explorer.analysis.adapters import SoftPrompt
-    from soft_prompt_explorer.analysis.core.progress import Report
-    from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
     from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
     from soft_prompt_explorer.analysis.prompts.metrics import MetricName
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
-InitialOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--initial",
-        help="The values that training started from: a file for each prompt, in their order, or `recover` once to guess them all. "
-        "[default: the prompt's own, else what its config names]",
-    ),
-]
-
-TemplateOption = Annotated[
-    str | None,
-    typer.Option(
-        "--template",
-        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. "
-        "[default: what the prompt was trained with, if it was trained here, else the task's own]",
-    ),
-]
-
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
+app.registered_commands += of_the_lens.registered_commands
 
 
 @app.callback()
@@ -100,7 +82,7 @@ def neighbours(
 
     options: dict[str, Any] = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
     with progress_bar() as report:
-        prompts, vocabulary = _read([path], model, None, report)
+        prompts, vocabulary = read_prompts([path], model, None, report)
         tables = [
             nearest_words(prompt, vocabulary, metric=cast("MetricName", metric), top_k=top_k, **options, report=report)
             for prompt in prompts
@@ -123,7 +105,7 @@ def readings(
     from soft_prompt_explorer.analysis.prompts.verdicts import readings as verdicts
 
     with progress_bar() as report:
-        prompts, vocabulary = _read([path], model, initial, report)
+        prompts, vocabulary = read_prompts([path], model, initial, report)
         tables = [verdicts(prompt, vocabulary, report=report) for prompt in prompts]
     emit(pd.concat(tables, ignore_index=True), form, out)
 
@@ -158,7 +140,7 @@ def direction(
 
         tested = get_task(task).answer_words()
     with progress_bar() as report:
-        prompts, vocabulary = _read(paths, model, initial, report)
+        prompts, vocabulary = read_prompts(paths, model, initial, report)
         table = shared_direction(prompts, vocabulary, words=tested, twins=twins_of(prompts), top_k=top_k, report=report)
     emit(table, form, out)
     if tested:
@@ -186,7 +168,7 @@ def clusters(
     from soft_prompt_explorer.analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
 
     with progress_bar() as report:
-        prompts, vocabulary = _read(paths, model, initial, report)
+        prompts, vocabulary = read_prompts(paths, model, initial, report)
         found = find_clusters(prompts, vocabulary, method=cast("Method", method), space=cast("Space", space), seed=seed, report=report)
     if members is not None:
         write_table(found.members, members)
@@ -215,7 +197,7 @@ def similarity(
     from soft_prompt_explorer.analysis.prompts.likeness import similarity as compare
 
     with progress_bar() as report:
-        prompts, vocabulary = _read(paths, model, None, report)
+        prompts, vocabulary = read_prompts(paths, model, None, report)
         table = compare(prompts, vocabulary, report=report)
     emit(table, form, out)
 
@@ -290,7 +272,7 @@ def behaviour(
 
     asked = how_asked(path, task, template)
     with progress_bar() as report:
-        prompts, vocabulary = _read([path], model, initial, report)
+        prompts, vocabulary = read_prompts([path], model, initial, report)
         for prompt in prompts:  # before a model is loaded for it
             check_can_be_changed(prompt)
         examples = examples_of(asked.task, load_model(vocabulary.model, report=report), limit=limit)
@@ -339,7 +321,7 @@ def report(
     with progress_bar() as progress:
         vocabulary = None
         if prompts:
-            prompts, vocabulary = _against_one_vocabulary(prompts, model, initial, progress)
+            prompts, vocabulary = against_one_vocabulary(prompts, model, initial, progress)
             if task is not None:  # one that cannot be asked is refused before the others are
                 for prompt in prompts:
                     check_can_be_changed(prompt)
@@ -373,48 +355,6 @@ def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a
         if not is_prepared(model):
             prepare_model(model, report=report)
         null_of(load_vocabulary(model, report=report), report=report)
-
-
-def _read(paths: list[Path], model: str | None, initial: list[str] | None, report: Report) -> tuple[list[SoftPrompt], Vocabulary]:
-    """The prompts in these files, with initial values where they are to be had, and the one vocabulary that they are read against."""
-    from soft_prompt_explorer.analysis.adapters import distinct_paths, load_soft_prompt
-
-    whole = [load_soft_prompt(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
-    return _against_one_vocabulary(whole, model, initial, report)
-
-
-def _against_one_vocabulary(
-    whole: list[SoftPrompt], model: str | None, initial: list[str] | None, report: Report
-) -> tuple[list[SoftPrompt], Vocabulary]:
-    """`_read` of prompts that are loaded."""
-    from soft_prompt_explorer.analysis.adapters import load_soft_prompt
-    from soft_prompt_explorer.analysis.models.names import default_model
-    from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-    from soft_prompt_explorer.analysis.prompts.starts import recover_initial, split_from, start_from_config
-
-    initial = initial or []
-    recover = initial == ["recover"]
-    if initial and not recover and len(initial) != len(whole):
-        raise InputError(
-            f"There are {len(initial)} --initial for {len(whole)} prompts; give one for each, in their order, or `--initial recover` once for all."
-        )
-    for prompt in whole:
-        prompt.check_is_embeddings()
-    models = [model] if model else list(dict.fromkeys(default_model(prompt.base_model, prompt.width, report=report) for prompt in whole))
-    if len(models) > 1:
-        raise InputError(
-            f"The prompts were trained on different models ({', '.join(models[:4])}); give those of one model, or name one with --model."
-        )
-    vocabulary = load_vocabulary(models[0], report=report)
-    prompts = []
-    for i, prompt in enumerate(whole):
-        if recover or (initial and initial[i] == "recover"):
-            prompts += [recover_initial(part, vocabulary, report=report) for part in prompt.split()]
-        elif initial:
-            prompts += split_from(prompt, load_soft_prompt(Path(initial[i])))
-        else:
-            prompts += start_from_config(prompt, vocabulary).split()
-    return prompts, vocabulary
 
 
 if __name__ == "__main__":

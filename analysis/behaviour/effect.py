@@ -15,7 +15,9 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 COLUMNS = ["adapter", "path", "kl", "null_median", "ratio", "ratio_low", "ratio_high", "p", "verdict"]
-NOTHING = 1e-6  # nats: below it is rounding
+NOTHING, AS_CHANCE = "changes nothing", "changes as much as chance"
+MORE, OTHERWISE = "changes more than chance", "changes otherwise than chance"
+ROUNDING = 1e-6  # nats
 RESAMPLES = 2_000
 SEED = 20_262
 
@@ -55,8 +57,8 @@ def _row(looked: Looked, output: np.ndarray, vocabulary: Vocabulary) -> tuple[fl
     medians = np.median(null.mean(2), axis=1)
     kind = int(medians.argmax())  # the kind that changes more counts
     low, high = ratio_interval(looked.kl, null[kind])
-    if kl < NOTHING:
-        return kl, float(medians[kind]), 0.0, 0.0, 0.0, 1.0, "changes nothing"
+    if kl < ROUNDING:
+        return kl, float(medians[kind]), 0.0, 0.0, 0.0, 1.0, NOTHING
     p_far = max(float((1 + (each.mean(1) >= kl).sum()) / (1 + len(each))) for each in null)
     found = pushed(looked.change.mean(0)[-1], looked.null_changes[:, :, -1], output, allowed=~vocabulary.special)
     p_words = float(found.p.min())
@@ -76,9 +78,27 @@ def ratio_interval(kl: np.ndarray, null: np.ndarray) -> tuple[float, float]:
     return tuple(float(each) for each in np.quantile(ratios, [0.025, 0.975]))
 
 
+def is_beyond_chance(table: pd.DataFrame) -> pd.Series:
+    """Of which rows of `effect` it is said that they change more than chance, or otherwise."""
+    return table["verdict"].isin([MORE, OTHERWISE])
+
+
+def junit_report(table: pd.DataFrame) -> bytes:
+    """The rows of `effect` as test cases of a JUnit report: one fails where it changes no more than chance."""
+    from xml.etree import ElementTree
+
+    beyond = is_beyond_chance(table)
+    suite = ElementTree.Element("testsuite", name="effect", tests=str(len(table)), failures=str(int((~beyond).sum())))
+    for (_, row), passed in zip(table.iterrows(), beyond, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname="effect", name=f"{row['adapter']} ({row['path']})")
+        if not passed:
+            ElementTree.SubElement(case, "failure", message=sentence(row))
+    return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+
+
 def sentence(row: pd.Series) -> str:
     """A row of `effect` in one sentence."""
-    if row["verdict"] == "changes nothing":
+    if row["verdict"] == NOTHING:
         return f"{row['adapter']} changes nothing: what the model would say next stays the same."
     told = f"{row['ratio']:.1f} × ({row['ratio_low']:.1f} to {row['ratio_high']:.1f}) what an adapter of the same size that knows nothing changes"
     return f"{row['adapter']} {row['verdict']}: {told}, p = {row['p']:.3f}."

@@ -35,7 +35,7 @@ class Pushed:
     scores : (V,) float64, the change of each word's logit before any scaling, what null adapters share taken off.
     z : (V,) float64, beside the null adapters; of several kinds of them the smallest.
     p : (V,) float64, the share of null adapters whose own strongest word stands out as far, (1 + #) / (1 + draws); of several kinds the largest.
-    null_z : (kinds · draws, V)-free: (kinds, draws) float64, how far the strongest word of each null adapter stands out among the others of its kind.
+    null_z : (kinds, draws) float64, how far the strongest word of each null adapter stands out among the others of its kind.
     """
 
     scores: np.ndarray

@@ -1,0 +1,109 @@
+"""The commands that ask for no task: `lens`, what an adapter pushes the model towards, and `effect`, whether it does anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soft_prompt_explorer.analysis.command_input import InitialOption, read_adapters
+from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
+from soft_prompt_explorer.analysis.core.errors import InputError
+
+if TYPE_CHECKING:
+    from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+    from soft_prompt_explorer.analysis.core.progress import Report
+
+NO_EFFECT = 3  # the exit status of `effect --check`
+MAX_TEXTS_BYTES = 1_000_000
+
+PathsArgument = Annotated[list[Path], typer.Argument(help="Soft prompts, prefixes or LoRAs of one model.", metavar="PATH...")]
+SentencesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of texts to look at the model with, a line each; one that ends with a colon is read at its end, any other all along. [default: those that ship]",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+
+app = new_app("What an adapter does, without a task.")
+
+
+@app.command()
+def lens(
+    paths: PathsArgument,
+    sentences: SentencesOption = None,
+    layer: Annotated[int | None, typer.Option(help="Read the state after this layer. [default: the last one]")] = None,
+    top_k: Annotated[int, typer.Option(help="Words for each adapter.", min=1)] = 20,
+    initial: InitialOption = None,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """The words that an adapter pushes the model towards on texts that have nothing to do with its task, beside adapters that know nothing."""
+    check_out(out)
+    from soft_prompt_explorer.analysis.behaviour.lens import lens as words_pushed
+    from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
+
+    with progress_bar() as report:
+        adapters, names, vocabulary = read_adapters(paths, model, initial, report)
+        watch = _watch(vocabulary.model, sentences, report)
+        others = changes_at_hand(watch, vocabulary, adapters, report=report)
+        table = words_pushed(adapters, watch, vocabulary, paths=names, layer=layer, top_k=top_k, others=others.changes, report=report)
+    emit(table, form, out)
+    print(others.sentence, file=sys.stderr)
+
+
+@app.command()
+def effect(
+    paths: PathsArgument,
+    sentences: SentencesOption = None,
+    check: Annotated[bool, typer.Option("--check", help=f"Status {NO_EFFECT} where one changes no more than chance.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write a JUnit report for continuous integration to this file too.", dir_okay=False)
+    ] = None,
+    initial: InitialOption = None,
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Does an adapter do anything? How far it moves what the model would say next on unrelated texts, beside adapters of its size that know nothing."""
+    check_out(out)
+    from soft_prompt_explorer.analysis.behaviour.effect import effect as changes
+    from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance, junit_report, sentence
+    from soft_prompt_explorer.analysis.core.export import write
+
+    with progress_bar() as report:
+        adapters, names, vocabulary = read_adapters(paths, model, initial, report)
+        table = changes(adapters, _watch(vocabulary.model, sentences, report), vocabulary, paths=names, report=report)
+    emit(table, form, out)
+    for _, row in table.iterrows():
+        print(sentence(row), file=sys.stderr)
+    if junit is not None:
+        write(junit_report(table), junit)
+    if check and not is_beyond_chance(table).all():
+        raise SystemExit(NO_EFFECT)
+
+
+def _watch(model: str, sentences: Path | None, report: Report) -> Watch:
+    from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch
+    from soft_prompt_explorer.analysis.models.weights import load_model
+
+    texts = TEXTS if sentences is None else _lines(sentences)
+    return Watch(load_model(model, report=report), texts)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_TEXTS_BYTES + 1)
+        if len(content) > MAX_TEXTS_BYTES:
+            raise InputError(f"The texts in {path} have more than {MAX_TEXTS_BYTES // 1_000_000} MB; give fewer.")
+        return [line.replace("\\n", "\n") for line in content.decode("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"The texts in {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The texts in {path} are not UTF-8; save the file as UTF-8.") from error
