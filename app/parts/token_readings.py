@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
@@ -22,6 +23,12 @@ from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+
+
+def pick_metric(place) -> MetricName:
+    """By which metric words are near, with what each of them says."""
+    says = "  \n".join(f"**{name}**: {each.says}" for name, each in METRICS.items())
+    return place.selectbox("Metric", list(METRICS), key="metric", bind="query-params", help=says)
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:

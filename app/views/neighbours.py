@@ -4,7 +4,6 @@ from typing import Any
 
 import streamlit as st
 
-from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
 from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
@@ -14,6 +13,7 @@ from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
+    pick_metric,
     pick_part,
     show_behaviour,
     show_counts,
@@ -43,13 +43,7 @@ key = columns[0].selectbox(
 )
 if key is not None:  # named even where it is the first choice: the link means the same when there are more prompts
     st.session_state["last_prompt"] = st.query_params["prompt"] = key
-metric = columns[1].selectbox(
-    "Metric",
-    list(METRICS),
-    key="metric",
-    bind="query-params",
-    help="  \n".join(f"**{name}**: {each.says}" for name, each in METRICS.items()),
-)
+metric = pick_metric(columns[1])
 top_k = columns[2].slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
 with st.expander("Filters and vocabulary", icon=":material/tune:"):
     first, second, third = st.columns(3, vertical_alignment="bottom")

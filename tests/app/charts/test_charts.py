@@ -1,6 +1,10 @@
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 
+from soft_prompt_explorer.analysis.behaviour.changes import Group
+from soft_prompt_explorer.app.charts.behaviour import STYLES
 from soft_prompt_explorer.app.charts.scores import readability_trade, reliability, score_gains
 from soft_prompt_explorer.app.charts.spectra import layer_map
 from soft_prompt_explorer.app.charts.theme import drawn
@@ -170,3 +174,7 @@ def test_bins_of_confidence_stand_beside_the_diagonal_and_are_larger_the_more_th
     assert first.marker.symbol != second.marker.symbol and first.marker.color != second.marker.color
     on_two_tasks = pd.concat([bins.assign(prompt="it", task=task) for task in ("toy", "other")], ignore_index=True)
     assert [trace.name for trace in reliability(on_two_tasks).data[1:]] == ["it on toy", "it on other"]
+
+
+def test_every_group_of_interventions_has_a_colour_and_a_shape_of_its_own():
+    assert set(STYLES) == set(get_args(Group)) and len(set(STYLES.values())) == len(STYLES)
