@@ -75,7 +75,8 @@ def ratio_interval(kl: np.ndarray, null: np.ndarray) -> tuple[float, float]:
     drawn = rng.integers(len(kl), size=(RESAMPLES, len(kl)))
     weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=len(kl)) / len(kl)
     ratios = (weights @ kl) / np.median(weights @ null.T, axis=1)
-    return tuple(float(each) for each in np.quantile(ratios, [0.025, 0.975]))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def is_beyond_chance(table: pd.DataFrame) -> pd.Series:

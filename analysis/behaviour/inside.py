@@ -110,7 +110,7 @@ def logit_lens(embeddings: np.ndarray, language_model: LanguageModel, vocabulary
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def read(state: torch.Tensor) -> torch.Tensor:
-        logits = model.get_output_embeddings()(norm(state.to(model.device, norm.weight.dtype))).float()
+        logits = model.get_output_embeddings()(norm(state.to(model.device, model.get_input_embeddings().weight.dtype))).float()
         return cap * torch.tanh(logits / cap) if cap else logits
 
     with torch.inference_mode():

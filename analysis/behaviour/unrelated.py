@@ -116,8 +116,8 @@ class Watch:
             handle.remove()
         with torch.inference_mode():
             states = [after[0] if layer == self.depth else output.hidden_states[layer] for layer in self.layers]
-            read = torch.stack([(self._norm(state) * batch.weights.repeat(count, 1)[..., None]).sum(1) for state in states], 1).float()
-            read = read.reshape(count, k, len(self.layers), -1).cpu().numpy()
+            means = torch.stack([(self._norm(state) * batch.weights.repeat(count, 1)[..., None]).sum(1) for state in states], 1)
+            read = means.float().reshape(count, k, len(self.layers), -1).cpu().numpy()
             for i in range(count):
                 logits = output.logits[i * k : (i + 1) * k][batch.rows, batch.at]
                 yield Seen(read[i], logits.float().log_softmax(-1))
