@@ -56,9 +56,9 @@ def _row(looked: Looked, output: np.ndarray, vocabulary: Vocabulary) -> tuple[fl
     kl, null = float(looked.kl.mean()), looked.null_kl.astype(np.float64)
     medians = np.median(null.mean(2), axis=1)
     kind = int(medians.argmax())  # the kind that changes more counts
-    low, high = ratio_interval(looked.kl, null[kind])
     if kl < ROUNDING:
         return kl, float(medians[kind]), 0.0, 0.0, 0.0, 1.0, NOTHING
+    low, high = ratio_interval(looked.kl, null[kind])
     p_far = max(float((1 + (each.mean(1) >= kl).sum()) / (1 + len(each))) for each in null)
     found = pushed(looked.change.mean(0)[-1], looked.null_changes[:, :, -1], output, allowed=~vocabulary.special)
     p_words = float(found.p.min())

@@ -1,0 +1,230 @@
+"""The difference lens and the effect against plain transformers, numpy by hand, and adapters that know nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from soft_prompt_explorer.analysis.adapters import load_adapter, load_lora, load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import lens_null
+from soft_prompt_explorer.analysis.behaviour.effect import (
+    AS_CHANCE,
+    NOTHING,
+    effect,
+    is_beyond_chance,
+    junit_report,
+    ratio_interval,
+    sentence,
+)
+from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS, lens, pushed
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, look
+from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch, evenly_spaced, factors_in, factors_of
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from tests.support.places import EMBEDDED
+
+TWO = ("Input: table\nOutput:", "She put the blue cup on the table.")  # one read at its end, one all along
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    """The embedded one, not the tiny one."""
+    return load_model(EMBEDDED, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return load_vocabulary(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def watch(language_model):
+    return Watch(language_model, TWO)
+
+
+def plainly(language_model, rows: np.ndarray | None, text: str):
+    """The last hidden states of a text and its log-probabilities, behind these rows: one plain call of transformers, no cache."""
+    model, tokenizer = language_model
+    embedded = model.get_input_embeddings()(torch.tensor(tokenizer(text).input_ids))
+    if rows is not None:
+        embedded = torch.cat([torch.tensor(rows), embedded])
+    with torch.inference_mode():
+        output = model(inputs_embeds=embedded[None], output_hidden_states=True, use_cache=False)
+    behind = 0 if rows is None else len(rows)
+    return output.hidden_states[-1][0, behind:], output.logits[0, behind:].log_softmax(-1)
+
+
+@pytest.mark.slow
+def test_states_changes_and_divergences_are_those_of_plain_transformers_calls(language_model, watch):
+    prompt = load_soft_prompt(GALLERY / "plural-words-1")
+    seen, start = watch.of_rows(np.stack([prompt.embeddings, prompt.initial]))
+    for i, (text, read) in enumerate(zip(TWO, (slice(-1, None), slice(None)), strict=True)):
+        states, log_p = plainly(language_model, prompt.embeddings, text)
+        states_of_start, log_q = plainly(language_model, prompt.initial, text)
+        change = (states[read].mean(0) - states_of_start[read].mean(0)).numpy()
+        assert np.abs((seen.states - start.states)[i, -1] - change).max() < 1e-3
+        divergence = (log_p[read].exp() * (log_p[read] - log_q[read])).sum(-1).mean()
+        assert watch.divergences(seen, start)[i] == pytest.approx(float(divergence), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_scores_are_the_change_through_the_output_layer(language_model, watch, vocabulary):
+    prompt = load_soft_prompt(GALLERY / "plural-words-1")
+    table = lens([prompt], watch, vocabulary, paths=["a"], top_k=5, draws=4)
+    looked = look(prompt, watch, vocabulary, draws=4)  # kept by the call before
+    change = np.mean([plainly(language_model, prompt.embeddings, text)[0][-1 if text.endswith(":") else slice(None)].reshape(-1, 576).mean(0).numpy()
+                      - plainly(language_model, prompt.initial, text)[0][-1 if text.endswith(":") else slice(None)].reshape(-1, 576).mean(0).numpy() for text in TWO], axis=0)  # fmt: skip
+    common = looked.null_changes[:, :, -1].reshape(-1, 576).mean(0)
+    common /= np.linalg.norm(common)
+    output = language_model.model.get_output_embeddings().weight.numpy()
+    scores = output[table["token_id"]] @ (change - (change @ common) * common)
+    assert list(table.columns) == COLUMNS
+    assert np.abs(table["score"] - scores).max() < 1e-3
+    assert table["against"].unique().tolist() == ["start"] and table["layer"].unique().tolist() == [30]
+    assert (np.diff(table["z"]) <= 0).all()
+
+
+@pytest.mark.slow
+def test_a_lora_by_hooks_is_the_lora_by_peft(language_model, watch):
+    from soft_prompt_explorer.analysis.asking.lora import applied
+
+    path = GALLERY / "capitals-lora-8"
+    with factors_in(language_model.model, factors_of(load_lora(path))):
+        seen = watch.bare()
+    after = watch.bare()
+    with applied(language_model.model, path):
+        log_p = plainly(language_model, None, TWO[0])[1][-1]
+    assert (seen.log_probabilities[0] - log_p).abs().max() < 1e-3
+    assert (after.log_probabilities[0] - plainly(language_model, None, TWO[0])[1][-1]).abs().max() < 1e-3  # and is taken out again
+
+
+def test_z_leaves_each_null_adapter_out_of_its_own_mean_and_spread():
+    rng = np.random.default_rng(0)
+    null, change, output = rng.normal(size=(1, 7, 5)), rng.normal(size=5), rng.normal(size=(11, 5))
+    found = pushed(change, null, output)
+    common = null[0].mean(0) / np.linalg.norm(null[0].mean(0))
+    off = lambda x: x - np.outer(x @ common, common) if x.ndim == 2 else x - (x @ common) * common  # noqa: E731
+    scores, drawn = output @ off(change), off(null[0]) @ output.T
+    assert found.scores == pytest.approx(scores, abs=1e-5)
+    assert found.z == pytest.approx((scores - drawn.mean(0)) / (drawn.std(0, ddof=1) * np.sqrt(1 + 1 / 7)), rel=1e-3)
+    for i in range(7):
+        others = np.delete(drawn, i, 0)
+        z = (drawn[i] - others.mean(0)) / (others.std(0, ddof=1) * np.sqrt(1 + 1 / 6))
+        assert found.null_z[0, i] == pytest.approx(z.max(), rel=1e-3)
+    assert found.p == pytest.approx([(1 + (found.null_z[0] >= z).sum()) / 8 for z in found.z])
+
+
+def test_chance_is_called_significant_as_often_as_is_said():
+    """States of one made-up family, correlated over the words: the adapter is a draw like its null adapters."""
+    rng = np.random.default_rng(1)
+    output = rng.normal(size=(400, 30))
+    mixed = rng.normal(size=(30, 30))
+    least = []
+    for _ in range(300):
+        drawn = rng.standard_t(4, size=(61, 30)) @ mixed
+        least.append(pushed(drawn[0], drawn[None, 1:], output).p.min())
+    assert np.mean(np.array(least) <= 0.05) <= 0.08  # 0.05 and its error over 300 draws
+    assert stats.kstest(np.array(least) - rng.uniform(0, 1 / 61, 300), "uniform").pvalue > 0.001
+
+
+@pytest.mark.slow
+def test_random_prompts_and_random_loras_push_no_word_and_are_not_said_to_do_anything(language_model, vocabulary, own_cache):
+    """200 of each, drawn apart from the null adapters that they are beside: at most 5 % have a word at q < 0.05, and the effect says something of at most 5 %."""
+    watch = Watch(language_model, layers=[30])
+    prompt = load_soft_prompt(GALLERY / "plural-words-1")
+    lengths = np.linalg.norm(prompt.embeddings - prompt.initial, axis=1)
+    looked = look(prompt, watch, vocabulary, draws=100)
+    (start,) = watch.of_rows(prompt.initial[None])
+    drawn = list(watch.of_rows(displaced(prompt.initial, lengths, 200, np.random.default_rng(7))))
+    changes = [(seen.states - start.states).mean(0)[0] for seen in drawn]
+    assert_says_little(changes, [watch.divergences(seen, start).mean() for seen in drawn], looked, language_model)
+    lora = load_lora(GALLERY / "capitals-lora-8")
+    factors = factors_of(lora)
+    values = {path: np.linalg.svd(b @ a, compute_uv=False)[: len(a)] for path, (a, b) in factors.items()}
+    looked, bare, rng = look(lora, watch, vocabulary, draws=100), watch.bare(), np.random.default_rng(8)
+    drawn = []
+    for _ in range(200):
+        with factors_in(language_model.model, lens_null.random_factors(factors, values, rng)):
+            drawn.append(watch.bare())
+    changes = [(seen.states - bare.states).mean(0)[0] for seen in drawn]
+    assert_says_little(changes, [watch.divergences(seen, bare).mean() for seen in drawn], looked, language_model)
+
+
+def assert_says_little(changes, kl, looked, language_model):
+    output = language_model.model.get_output_embeddings().weight.numpy()
+    p = np.array([pushed(change, looked.null_changes[:, :, -1], output).p.min() for change in changes])
+    p_far = np.array([max((1 + (null.mean(1) >= each).sum()) / (1 + len(null)) for null in looked.null_kl) for each in kl])
+    most = stats.binom.ppf(0.99, 200, 0.05)  # 5 %, and its error over 200 draws
+    assert (p < 0.05).sum() <= most
+    assert (np.minimum(1, 2 * np.minimum(p, p_far)) <= 0.05).sum() <= most
+    if len(looked.null_changes) == 1:  # of two kinds the larger counts, which lies above
+        assert stats.kstest(p, "uniform").pvalue > 0.001
+
+
+@pytest.mark.slow
+def test_what_was_never_trained_changes_nothing(watch, vocabulary):
+    prompt = load_soft_prompt(GALLERY / "plural-words-1")
+    from dataclasses import replace
+
+    table = effect([replace(prompt, embeddings=prompt.initial)], watch, vocabulary, draws=4)
+    assert table["verdict"].tolist() == [NOTHING] and not is_beyond_chance(table).any()
+    assert "changes nothing" in sentence(table.iloc[0])
+
+
+@pytest.mark.slow
+def test_a_trained_prompt_and_a_trained_lora_are_told_from_chance(language_model, vocabulary):
+    watch = Watch(language_model)
+    adapters = [load_adapter(GALLERY / name) for name in ("number-words-random-3", "sentiment-lora-8")]
+    table = effect(adapters, watch, vocabulary, paths=["a", "b"], draws=60)
+    assert is_beyond_chance(table).all(), table.to_string()
+    assert (table["ratio_low"] < table["ratio"]).all() and (table["ratio"] < table["ratio_high"]).all()
+    assert lens(adapters[1:], watch, vocabulary, draws=60, top_k=2)["token"].tolist() in (
+        [" negative", " positive"],
+        [" positive", " negative"],
+    )
+
+
+def test_the_ratio_is_of_means_and_its_interval_holds_it():
+    rng = np.random.default_rng(0)
+    kl, null = rng.exponential(4, size=30), rng.exponential(1, size=(50, 30))
+    low, high = ratio_interval(kl, null)
+    assert low < kl.mean() / np.median(null.mean(1)) < high
+
+
+def test_the_junit_report_fails_what_changes_no_more_than_chance():
+    from xml.etree import ElementTree
+
+    table = pd.DataFrame(
+        [
+            ("a", "a.npy", 1.0, 1.0, 1.0, 0.5, 2.0, 0.4, AS_CHANCE),
+            ("b", "b.npy", 9.0, 1.0, 9.0, 5.0, 12.0, 0.01, "changes more than chance"),
+        ],
+        columns=["adapter", "path", "kl", "null_median", "ratio", "ratio_low", "ratio_high", "p", "verdict"],
+    )
+    suite = ElementTree.fromstring(junit_report(table))
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [case.find("failure") is not None for case in suite] == [True, False]
+
+
+def test_layers_are_evenly_spaced_and_others_are_refused(watch, vocabulary):
+    assert evenly_spaced(30)[-1] == 30 and len(evenly_spaced(30)) == 8 and evenly_spaced(3) == [0, 1, 2, 3][-len(evenly_spaced(3)) :]
+    with pytest.raises(InputError, match="looks after the layers 4, 8"):
+        lens([load_soft_prompt(GALLERY / "plural-words-1")], watch, vocabulary, layer=5)
+
+
+def test_texts_that_cannot_be_read_are_refused(language_model):
+    for texts, words in (
+        ((), "no text"),
+        (("",), "0 tokens"),
+        (("word " * 600,), "tokens; 1 to 512"),
+        (["a"] * 1001, "1,000 are the most"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Watch(language_model, texts)
+
+
+def test_the_texts_say_nothing_of_an_answer():
+    assert len(TEXTS) >= 10 and all(text.endswith(":") for text in TEXTS)

@@ -1,0 +1,221 @@
+"""The benchmark of readings: does what is read in an adapter name what it learned? Asked of adapters of which that is known.
+
+One rule, fixed before any of them was trained. A reading scores every word. A task's score is the mean, over two groups of words (its answers, and the words of
+its description), of the percentile of the group's best word; it is standardised over adapters that know nothing, task by task, since a large group has a good
+word by chance. Three questions:
+
+    identified    does the adapter's own task score highest of the ten? Its answers are named then, which a twin trained on shuffled answers may do as well.
+    function      of an adapter and its twin, does the reading score the own task higher in the one that was trained on true answers? By chance in half.
+    false alarms  how often is the best task's score of an adapter that learned nothing above the level that 95 % of other such adapters stay under?
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, random_factors
+from soft_prompt_explorer.analysis.behaviour.unrelated import factors_of
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
+from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, Adapter, Reading
+from soft_prompt_explorer.trained_prompts.experiments.known_truth import FOLDER, LORAS, PROMPTS, RECIPES, SHUFFLED, words_of_tasks
+
+COLUMNS = [
+    "reading", "adapters", "n", "identified", "low", "high", "p", "false_alarms", "cpu_seconds", "function", "function_low", "function_high", "function_n",
+    "false_alarms_n",
+]  # fmt: skip
+SCORES = FOLDER.parent / "known_truth.csv"  # of the readings that ship, of every adapter
+MODEL = "smollm2-135m"
+NULLS, RANDOMS, NULL_LORAS, RANDOM_LORAS = 120, 60, 30, 30
+SEED = 20_264
+PERMUTATIONS = 10_000
+TRUE, TWIN, NULL, RANDOM, UNTRAINED = "trained", "shuffled", "null", "random", "untrained"
+PROMPT, LORA = "soft prompts", "LoRAs"
+
+
+def reading_of(name: str) -> Reading:
+    """A reading of one's own, `module:function`.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"There is no reading {name!r} ({error}); name a function of a module that can be imported, as in my_module:my_function."
+        ) from error
+
+
+def task_scores(
+    readings: Mapping[str, Reading],
+    *,
+    language_model: LanguageModel | None = None,
+    kinds: Sequence[str] = (PROMPT, LORA),
+    report: Report = no_report,
+) -> pd.DataFrame:
+    """What each reading scores each task of each adapter.
+
+    Returns
+    -------
+    A row a reading and adapter: reading, adapter, adapters (soft prompts or LoRAs), kind (trained, shuffled, null, random or untrained), task (that it was trained
+    on), cpu_seconds, and a column a task: the mean percentile of its groups' best words, from 0 to 1, not standardised.
+
+    Raises
+    ------
+    InputError
+        A reading answered something else than a number for every word.
+    """
+    language_model = language_model or load_model(MODEL, report=report)
+    vocabulary = load_vocabulary(MODEL)
+    words = words_of_tasks(vocabulary)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        adapters = [each for each in _adapters(vocabulary, Path(folder)) if each[1] in kinds]
+        for i, (name, adapters_kind, kind, task, adapter) in enumerate(adapters):
+            for label, read in readings.items():
+                report(i / len(adapters), f"{name}: {label}")
+                began = time.process_time()
+                scores = read(adapter, vocabulary, language_model)
+                seconds = time.process_time() - began
+                if scores is None:
+                    continue
+                if np.shape(scores) != (len(vocabulary),) or np.isnan(scores).any():
+                    raise InputError(
+                        f"The reading {label} answered {np.shape(scores)} of {name}, where a number for each of {len(vocabulary):,} words was expected."
+                    )
+                rows.append((label, name, adapters_kind, kind, task, seconds, *(percentile(scores, groups) for groups in words.values())))
+    report(1.0, "all were read")
+    return pd.DataFrame(rows, columns=["reading", "adapter", "adapters", "kind", "task", "cpu_seconds", *words])
+
+
+def percentile(scores: np.ndarray, groups: Sequence[np.ndarray]) -> float:
+    """The mean over the groups of the share of words that score less than the group's best one."""
+    best = [np.max(scores[ids]) for ids in groups if len(ids)]
+    return float(np.mean([(scores < each).mean() for each in best]))
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """The answers to the three questions, from the table of `task_scores`.
+
+    Returns
+    -------
+    A row a reading and kind of adapter: reading, adapters, n (trained ones), identified (share), low, high (Wilson's 95 % interval), p (of so many by labels dealt
+    out anew among the adapters), false_alarms (share), cpu_seconds (the mean of one adapter), function (share), function_low, function_high, function_n,
+    false_alarms_n.
+    """
+    tasks = list(scores.columns[6:])
+    rows = []
+    for (reading, adapters), table in scores.groupby(["reading", "adapters"], sort=False):
+        of = {kind: table[table["kind"] == kind] for kind in (TRUE, TWIN, NULL, RANDOM, UNTRAINED)}
+        mean, spread = of[NULL][tasks].mean(), of[NULL][tasks].std().replace(0, np.nan)
+        standard = {kind: ((part[tasks] - mean) / spread).fillna(0.0).to_numpy() for kind, part in of.items()}
+        truth = of[TRUE]["task"].map(tasks.index).to_numpy()
+        hits = standard[TRUE].argmax(axis=1) == truth
+        twins = of[TWIN].assign(row=np.arange(len(of[TWIN]))).set_index("adapter")["row"]
+        pairs = [(i, twins[name + SHUFFLED]) for i, name in enumerate(of[TRUE]["adapter"]) if name + SHUFFLED in twins]
+        told = [standard[TRUE][i, truth[i]] > standard[TWIN][j, truth[i]] for i, j in pairs]
+        level = np.quantile(standard[NULL].max(axis=1), 0.95)
+        nothing = np.concatenate([standard[RANDOM], standard[UNTRAINED]])
+        alarms = nothing.max(axis=1) > level
+        rows.append(
+            (
+                reading, adapters, len(hits), *_share(hits), _p_of_labels(standard[TRUE].argmax(axis=1), truth), alarms.mean(),
+                table["cpu_seconds"].mean(), *_share(told), len(told), len(alarms),
+            )
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _share(hits: Sequence[bool] | np.ndarray) -> tuple[float, float, float]:
+    if not len(hits):
+        return float("nan"), float("nan"), float("nan")
+    interval = binomtest(int(np.sum(hits)), len(hits)).proportion_ci(method="wilson")
+    return float(np.mean(hits)), interval.low, interval.high
+
+
+def _p_of_labels(said: np.ndarray, truth: np.ndarray) -> float:
+    rng = np.random.default_rng(SEED)
+    as_many = sum((said == rng.permutation(truth)).sum() >= (said == truth).sum() for _ in range(PERMUTATIONS))
+    return (1 + as_many) / (1 + PERMUTATIONS)
+
+
+def _adapters(vocabulary: Vocabulary, folder: Path) -> Iterator[tuple[str, str, str, str, Adapter]]:
+    """Name, soft prompts or LoRAs, kind, task and adapter of all that is asked about; random LoRAs are written to the folder."""
+    known: dict[str, Adapter] = {}
+    for name, recipe in RECIPES.items():
+        if not (FOLDER / name).is_dir():
+            raise InputError(f"The adapter of known truth {name} is missing; `python -m trained_prompts benchmark --make` trains it.")
+        known[name] = load_adapter(FOLDER / name)
+        yield name, LORA if recipe.method == "lora" else PROMPT, TRUE if recipe.shuffled is None else TWIN, recipe.task, known[name]
+    prompts = [prompt for name in PROMPTS if isinstance(prompt := known[name], SoftPrompt) and prompt.initial is not None]
+    for kind, count in ((NULL, NULLS), (RANDOM, RANDOMS)):
+        rng = np.random.default_rng([SEED, len(kind)])
+        for i in range(count):
+            like, start = (prompts[j] for j in rng.integers(len(prompts), size=2))
+            lengths = np.linalg.norm(like.embeddings - like.initial, axis=1)
+            yield (
+                f"{kind}-{i}",
+                PROMPT,
+                kind,
+                "",
+                replace(start, name=f"{kind}-{i}", embeddings=displaced(start.initial, lengths, 1, rng)[0]),
+            )
+    for start in {prompt.initial.tobytes(): prompt for prompt in prompts}.values():
+        yield f"untrained, {start.name}", PROMPT, UNTRAINED, "", replace(start, embeddings=start.initial)
+    yield from _random_loras([known[name] for name in LORAS], folder)
+
+
+def _random_loras(loras: Sequence[Adapter], folder: Path) -> Iterator[tuple[str, str, str, str, Adapter]]:
+    """LoRAs with the singular values of one that was trained, between random orthonormal factors."""
+    from safetensors.numpy import save_file
+
+    for kind, count in ((NULL, NULL_LORAS), (RANDOM, RANDOM_LORAS)):
+        rng = np.random.default_rng([SEED, 1, len(kind)])
+        for i in range(count):
+            like = loras[int(rng.integers(len(loras)))]
+            if not isinstance(like, LoraAdapter) or like.source is None:
+                raise TypeError(f"{like.name} is no LoRA that was read from a folder")
+            factors = factors_of(like)
+            values = {
+                path: np.linalg.svd(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T, compute_uv=False) for path, (a, b) in factors.items()
+            }
+            arrays = {}
+            for path, (a, b) in random_factors(factors, values, rng).items():
+                arrays[f"base_model.model.{path}.lora_A.weight"] = a.astype(np.float32)
+                arrays[f"base_model.model.{path}.lora_B.weight"] = (b / like.modules[path].scaling).astype(np.float32)
+            path_of_it = folder / f"{kind}-lora-{i}"
+            path_of_it.mkdir()
+            (path_of_it / "adapter_config.json").write_bytes((like.source.path / "adapter_config.json").read_bytes())
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path_of_it / "adapter_model.safetensors")
+            yield path_of_it.name, LORA, kind, "", load_adapter(path_of_it)
+
+
+def kept_scores() -> pd.DataFrame:
+    """What the readings that ship scored: the table of `task_scores` that lies beside the adapters."""
+    return pd.read_csv(SCORES, encoding="utf-8", keep_default_na=False)
+
+
+def keep(scores: pd.DataFrame) -> None:
+    """Put a table of `task_scores` in the place of the kept one."""
+    scores.to_csv(SCORES, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def all_readings(own: str | None) -> dict[str, Reading]:
+    """The readings to compare: those that ship, or the one that is named alone."""
+    return READINGS if own is None else {own: reading_of(own)}

@@ -1,0 +1,94 @@
+"""The readings that the benchmark compares: each takes an adapter, the vocabulary and the model, and answers a score for every word.
+
+A reading of one's own is such a function too, and needs nothing from here: `python -m trained_prompts benchmark --reading my_module:my_function`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, hidden_states
+from soft_prompt_explorer.analysis.behaviour.lens import output_rows, pushed
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, look
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.prompts.directions import unit_displacements, word_cosines
+from soft_prompt_explorer.analysis.prompts.search import unit_rows
+
+Adapter = SoftPrompt | LoraAdapter
+Reading = Callable[[Adapter, Vocabulary, LanguageModel], np.ndarray | None]
+NULL_DRAWS = 60  # of the lens here: enough for a mean and a spread, where no p-value is told
+SEED = 20_263
+
+
+def nearest_words(adapter: Adapter, vocabulary: Vocabulary, language_model: LanguageModel) -> np.ndarray | None:
+    """The best centred cosine of each word with any virtual token; None of a LoRA, which has none."""
+    if isinstance(adapter, LoraAdapter):
+        return None
+    tokens = unit_rows(adapter.embeddings - vocabulary.mean)
+    best = np.empty(len(vocabulary))
+    for start, rows in vocabulary.blocks():
+        best[start : start + len(rows)] = (unit_rows(rows - vocabulary.mean) @ tokens.T).max(axis=1)
+    return best
+
+
+def task_direction(adapter: Adapter, vocabulary: Vocabulary, language_model: LanguageModel) -> np.ndarray | None:
+    """The cosine of each word with what the displacements of the virtual tokens share; None of a LoRA."""
+    if isinstance(adapter, LoraAdapter):
+        return None
+    if adapter.initial is None or np.array_equal(adapter.embeddings, adapter.initial):
+        return np.zeros(len(vocabulary))
+    return word_cosines(unit_displacements([adapter], vocabulary).mean(axis=0), vocabulary)
+
+
+def logit_lens(adapter: Adapter, vocabulary: Vocabulary, language_model: LanguageModel) -> np.ndarray | None:
+    """What the model would say next at the virtual tokens themselves, less the same at their start: the mean of the logits over positions; None of a LoRA."""
+    if isinstance(adapter, LoraAdapter):
+        return None
+    model = language_model.model
+    norm, output = final_norm_of(model), model.get_output_embeddings()
+    states = [hidden_states(rows, model)[-1] for rows in (adapter.embeddings, adapter.initial) if rows is not None]
+    with torch.inference_mode():
+        read = [norm(state.to(model.device)).mean(dim=0) for state in states]
+        change = read[0] - read[1] if len(read) == 2 else read[0]
+        return output.weight.float().matmul(change.float()).cpu().numpy()
+
+
+_watches: WeakKeyDictionary[object, Watch] = WeakKeyDictionary()
+_nulls: dict[bytes, np.ndarray] = {}
+
+
+def difference_lens(adapter: Adapter, vocabulary: Vocabulary, language_model: LanguageModel) -> np.ndarray:
+    """How far each word's score in the difference lens stands out beside null adapters: of a prompt, displaced from the same start by the length of a word."""
+    model = language_model.model
+    if model not in _watches:
+        _watches[model] = Watch(language_model)
+    watch = _watches[model]
+    output, allowed = output_rows(watch), ~vocabulary.special
+    if isinstance(adapter, LoraAdapter):
+        looked = look(adapter, watch, vocabulary, draws=NULL_DRAWS // 2)
+        return pushed(looked.change.mean(0)[-1], looked.null_changes[:, :, -1], output, allowed=allowed).z
+    if adapter.initial is None:
+        raise ValueError("The benchmark's prompts have initial values.")
+    seen, start = watch.of_rows(np.stack([adapter.embeddings, adapter.initial]))
+    key = adapter.initial.tobytes()
+    if key not in _nulls:
+        lengths = np.full(len(adapter.initial), vocabulary.median_norm)
+        drawn = displaced(adapter.initial, lengths, NULL_DRAWS, np.random.default_rng(SEED))
+        _nulls[key] = np.array([one.states[:, -1].mean(0) - start.states[:, -1].mean(0) for one in watch.of_rows(drawn)])
+    change = (seen.states - start.states)[:, -1].mean(0)
+    return pushed(change, _nulls[key][None], output, allowed=allowed).z
+
+
+READINGS: dict[str, Reading] = {
+    "nearest words": nearest_words,
+    "task direction": task_direction,
+    "logit lens": logit_lens,
+    "difference lens": difference_lens,
+}
