@@ -1,4 +1,4 @@
-"""The command line: `python -m trained_prompts tasks | list | train | evaluate | compare | sweep`."""
+"""The command line: `python -m trained_prompts tasks | list | train | twins | benchmark | evaluate | compare | sweep`."""
 
 from __future__ import annotations
 
@@ -141,6 +141,40 @@ def twins(
     names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
     with progress_bar() as report:
         twins.make(names, shuffles=_values(shuffles, int), report=report)
+
+
+@app.command()
+def benchmark(
+    reading: Annotated[
+        str | None,
+        typer.Option(
+            help="A reading of your own alone, module:function; it takes an adapter, the vocabulary and the model, and answers a score a word."
+        ),
+    ] = None,
+    make: Annotated[bool, typer.Option("--make", help="First train the adapters of known truth that are missing: minutes each.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Read all adapters again with the readings that ship, and keep what came of it.")
+    ] = False,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """How well each reading names what was learned, asked of adapters of which that is known."""
+    check_out(out)
+    from soft_prompt_explorer.trained_prompts.experiments import benchmark as of_readings
+    from soft_prompt_explorer.trained_prompts.experiments import known_truth
+    from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS
+
+    with progress_bar() as report:
+        if make:
+            known_truth.make(report=report)
+        if reading is not None:
+            scores = of_readings.task_scores({reading: of_readings.reading_of(reading)}, report=report)
+        elif again:
+            scores = of_readings.task_scores(READINGS, report=report)
+            of_readings.keep(scores)
+        else:
+            scores = of_readings.kept_scores()
+    emit(of_readings.summary(scores), form, out)
 
 
 @app.command()

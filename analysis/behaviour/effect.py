@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL, output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 COLUMNS = ["adapter", "path", "kl", "null_median", "ratio", "ratio_low", "ratio_high", "p", "verdict"]
@@ -42,17 +42,14 @@ def effect(
     output = output_rows(watch)
     rows = []
     for i, adapter in enumerate(adapters):
-
-        def report_part(share: float, doing: str, i: int = i) -> None:
-            report((i + share) / len(adapters), doing)
-
-        looked = look(adapter, watch, vocabulary, draws=draws, report=report_part)
-        rows.append((adapter.name, paths[i] if paths else "", *_row(looked, output, vocabulary)))
+        looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
+        rows.append((adapter.name, paths[i] if paths else "", *effect_of(looked, output, vocabulary)))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(looked: Looked, output: np.ndarray, vocabulary: Vocabulary) -> tuple[float, float, float, float, float, float, str]:
+def effect_of(looked: Looked, output: np.ndarray, vocabulary: Vocabulary) -> tuple[float, float, float, float, float, float, str]:
+    """The row of `effect` of what was looked at, from kl on."""
     kl, null = float(looked.kl.mean()), looked.null_kl.astype(np.float64)
     medians = np.median(null.mean(2), axis=1)
     kind = int(medians.argmax())  # the kind that changes more counts

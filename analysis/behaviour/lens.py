@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 COLUMNS = ["adapter", "path", "layer", "rank", "token_id", "token", "score", "z", "q", "specific_score", "against"]
@@ -122,23 +122,18 @@ def lens(
     output = output_rows(watch)
     tables = []
     for i, adapter in enumerate(adapters):
-
-        def report_part(share: float, doing: str, i: int = i) -> None:
-            report((i + share) / len(adapters), doing)
-
-        looked = look(adapter, watch, vocabulary, draws=draws, report=report_part)
-        found = pushed(looked.change.mean(0)[at], looked.null_changes[:, :, at], output, allowed=~vocabulary.special)
-        tables.append(
-            _table(found, looked, adapter.name, paths[i] if paths else "", watch.layers[at], vocabulary, top_k, output, at, others)
-        )
+        looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
+        table = words_of(looked, watch, vocabulary, at, output, top_k=top_k, others=others)
+        tables.append(table.assign(adapter=adapter.name, path=paths[i] if paths else "")[COLUMNS])
     report(1.0, "ready")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def _table(
-    found: Pushed, looked: Looked, name: str, path: str, layer: int, vocabulary: Vocabulary, top_k: int, output: np.ndarray, at: int,
-    others: np.ndarray | None,
-) -> pd.DataFrame:  # fmt: skip
+def words_of(
+    looked: Looked, watch: Watch, vocabulary: Vocabulary, at: int, output: np.ndarray, *, top_k: int = TOP, others: np.ndarray | None = None
+) -> pd.DataFrame:
+    """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path."""
+    found = pushed(looked.change.mean(0)[at], looked.null_changes[:, :, at], output, allowed=~vocabulary.special)
     ids = np.argsort(-found.z, kind="stable")[:top_k]
     specific = np.full(len(ids), np.nan)
     if others is not None and len(others):
@@ -148,11 +143,10 @@ def _table(
         specific = output[ids] @ (change - (change @ direction) * direction)
     return pd.DataFrame(
         {
-            "adapter": name, "path": path, "layer": layer, "rank": np.arange(len(ids)), "token_id": ids, "token": [vocabulary.tokens[i] for i in ids],
+            "layer": watch.layers[at], "rank": np.arange(len(ids)), "token_id": ids, "token": [vocabulary.tokens[i] for i in ids],
             "score": found.scores[ids], "z": found.z[ids], "q": false_discovery_control(found.p[ids], method="bh"), "specific_score": specific,
             "against": looked.against,
-        },
-        columns=COLUMNS,
+        }
     )  # fmt: skip
 
 

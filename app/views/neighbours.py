@@ -1,4 +1,4 @@
-"""What the tokens of a prompt moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
+"""What a prompt pushes the model towards, what its tokens moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_n
 from soft_prompt_explorer.app.charts.words import neighbours_heat_map
 from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
@@ -88,6 +89,7 @@ with widgets.in_words():
 
 page = PromptOnPage(key, prompt, vocabulary)
 with widgets.in_words():
+    show_pushed(prompt, vocabulary, page.content, as_kept=len(parts) == 1 and "initial" not in prompt.metadata)
     show_behaviour(page)
 if prompt.initial is not None:
     show_direction(page)

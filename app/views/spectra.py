@@ -1,4 +1,4 @@
-"""What a LoRA really uses of its ranks: spectra by layer, health, one module, another LoRA beside it, its base weights, and a smaller copy."""
+"""What a LoRA pushes the model towards, and what it really uses of its ranks: spectra by layer, health, one module, another LoRA beside it, its base weights, and a smaller copy."""
 
 import streamlit as st
 
@@ -14,6 +14,7 @@ from soft_prompt_explorer.app.parts.lora_spectra import (
     show_layers,
     show_modules,
 )
+from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.server.background import computed
 
 st.title("LoRA spectra")
@@ -34,10 +35,13 @@ with widgets.in_words():
 if table is None:
     st.stop()
 
+with widgets.in_words():
+    base = base_of(adapter, key)
+    if base is not None:
+        show_pushed(adapter, widgets.vocabulary(base), adapter.source.sha256, as_kept=True)
 show_health(adapter, table)
 show_layers(table)
 with widgets.in_words():
-    base = base_of(adapter, key)
     asked_for, beside = compare_with_weights(adapter, base)
 show_modules(adapter, table, beside, asked_for)
 show_directions(adapter, base)

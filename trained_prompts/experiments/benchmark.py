@@ -27,9 +27,10 @@ from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, random_
 from soft_prompt_explorer.analysis.behaviour.unrelated import factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import p_value
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
-from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, Adapter, Reading
+from soft_prompt_explorer.trained_prompts.experiments.compared_readings import Adapter, Reading
 from soft_prompt_explorer.trained_prompts.experiments.known_truth import FOLDER, LORAS, PROMPTS, RECIPES, SHUFFLED, words_of_tasks
 
 COLUMNS = [
@@ -163,21 +164,15 @@ def _adapters(vocabulary: Vocabulary, folder: Path) -> Iterator[tuple[str, str, 
             raise InputError(f"The adapter of known truth {name} is missing; `python -m trained_prompts benchmark --make` trains it.")
         known[name] = load_adapter(FOLDER / name)
         yield name, LORA if recipe.method == "lora" else PROMPT, TRUE if recipe.shuffled is None else TWIN, recipe.task, known[name]
-    prompts = [prompt for name in PROMPTS if isinstance(prompt := known[name], SoftPrompt) and prompt.initial is not None]
+    prompts = [(prompt, prompt.initial) for name in PROMPTS if isinstance(prompt := known[name], SoftPrompt) and prompt.initial is not None]
     for kind, count in ((NULL, NULLS), (RANDOM, RANDOMS)):
         rng = np.random.default_rng([SEED, len(kind)])
         for i in range(count):
-            like, start = (prompts[j] for j in rng.integers(len(prompts), size=2))
-            lengths = np.linalg.norm(like.embeddings - like.initial, axis=1)
-            yield (
-                f"{kind}-{i}",
-                PROMPT,
-                kind,
-                "",
-                replace(start, name=f"{kind}-{i}", embeddings=displaced(start.initial, lengths, 1, rng)[0]),
-            )
-    for start in {prompt.initial.tobytes(): prompt for prompt in prompts}.values():
-        yield f"untrained, {start.name}", PROMPT, UNTRAINED, "", replace(start, embeddings=start.initial)
+            (like, from_), (start, initial) = (prompts[j] for j in rng.integers(len(prompts), size=2))
+            lengths = np.linalg.norm(like.embeddings - from_, axis=1)
+            yield f"{kind}-{i}", PROMPT, kind, "", replace(start, name=f"{kind}-{i}", embeddings=displaced(initial, lengths, 1, rng)[0])
+    for start, initial in {initial.tobytes(): (prompt, initial) for prompt, initial in prompts}.values():
+        yield f"untrained, {start.name}", PROMPT, UNTRAINED, "", replace(start, embeddings=initial)
     yield from _random_loras([known[name] for name in LORAS], folder)
 
 
@@ -216,6 +211,19 @@ def keep(scores: pd.DataFrame) -> None:
     scores.to_csv(SCORES, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def all_readings(own: str | None) -> dict[str, Reading]:
-    """The readings to compare: those that ship, or the one that is named alone."""
-    return READINGS if own is None else {own: reading_of(own)}
+def markdown(table: pd.DataFrame) -> str:
+    """The rows of `summary` as docs/findings.md shows them."""
+
+    def share(value: float, low: float, high: float) -> str:
+        return "–" if pd.isna(value) else f"{value:.0%} ({low:.0%} to {high:.0%})"
+
+    lines = [
+        "| reading | adapters | n | answers named (chance 10 %) | p | true from shuffled (chance 50 %) | pairs | false alarms (goal 5 %) | of | CPU seconds each |",
+        "|---|---|--:|---|--:|---|--:|--:|--:|--:|",
+    ]
+    for row in table.itertuples():
+        lines.append(
+            f"| {row.reading} | {row.adapters} | {row.n} | {share(row.identified, row.low, row.high)} | {p_value(row.p)} "
+            f"| {share(row.function, row.function_low, row.function_high)} | {row.function_n} | {row.false_alarms:.0%} | {row.false_alarms_n} | {row.cpu_seconds:.2g} |"
+        )
+    return "\n".join(lines) + "\n"

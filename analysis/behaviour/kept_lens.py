@@ -1,0 +1,69 @@
+"""What an adapter pushes the model towards, layer by layer, and whether it does anything: looked at once, and kept in the folder of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour import effect, lens
+from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, look
+from soft_prompt_explorer.analysis.behaviour.others import Others
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+
+WORDS, EFFECT = "lens.csv", "effect.csv"
+NUMBERS = ["score", "z", "q", "specific_score"]
+
+
+class Told(NamedTuple):
+    """The rows of `lens` at every layer that is looked at, and the row of `effect`, of one adapter."""
+
+    words: pd.DataFrame
+    effect: pd.DataFrame
+
+
+def tell(
+    adapter: SoftPrompt | LoraAdapter,
+    watch: Watch,
+    vocabulary: Vocabulary,
+    *,
+    path: str = "",
+    others: Others | None = None,
+    draws: int = DRAWS,
+    report: Report = no_report,
+) -> Told:
+    """Look at an adapter, at every layer. Errors as `lens_null.look`."""
+    looked = look(adapter, watch, vocabulary, draws=draws, report=report)
+    output = lens.output_rows(watch)
+    changes = None if others is None else others.changes
+    tables = [lens.words_of(looked, watch, vocabulary, at, output, others=changes) for at in range(len(watch.layers))]
+    words = pd.concat(tables, ignore_index=True).assign(adapter=adapter.name, path=path)[lens.COLUMNS]
+    return Told(words, pd.DataFrame([(adapter.name, path, *effect.effect_of(looked, output, vocabulary))], columns=effect.COLUMNS))
+
+
+def write(told: Told, folder: Path) -> None:
+    """Keep it in a run's folder, without the path, which is another one elsewhere."""
+    from soft_prompt_explorer.analysis.core.export import WRITERS
+    from soft_prompt_explorer.analysis.core.folders import write_whole
+
+    for table, file in ((told.words, WORDS), (told.effect, EFFECT)):
+        write_whole(folder / file, WRITERS["csv"](table.assign(path="").round(6)))
+
+
+def read(folder: Path) -> Told | None:
+    """What is kept in a folder; None where there is nothing that can be read."""
+    try:
+        words, done = (
+            pd.read_csv(folder / WORDS, keep_default_na=False, na_values={column: [""] for column in NUMBERS}),
+            pd.read_csv(folder / EFFECT),
+        )
+        if words.columns.tolist() != lens.COLUMNS or done.columns.tolist() != effect.COLUMNS or len(done) != 1 or not len(words):
+            return None
+        types = dict.fromkeys(NUMBERS, "float64") | {"layer": "int64", "rank": "int64", "token_id": "int64"}
+        return Told(words.astype(types), done.astype(dict.fromkeys(effect.COLUMNS[2:8], "float64")))
+    except (OSError, ValueError, TypeError):
+        return None
