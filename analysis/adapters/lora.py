@@ -123,11 +123,11 @@ class LoraAdapter(Shown):
     """
 
     name: str
-    modules: Mapping[str, LoraFactors]
+    modules: Mapping[str, LoraFactors] = field(repr=False)  # hundreds
     base_model: str | None
     method: str
     source: Source
-    metadata: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict, repr=False)
     saved_modules: tuple[str, ...] = ()
     textual_inversion: SoftPrompt | None = None
     notes: tuple[str, ...] = ()

@@ -39,11 +39,10 @@ def effect(
     null_median (of null adapters of the same size), ratio and its 95 % interval ratio_low, ratio_high (bootstrap over texts), p, verdict: "changes nothing",
     "changes as much as chance", "changes more than chance" or "changes otherwise than chance" (no further, but towards words that no null adapter pushes so).
     """
-    output = output_rows(watch)
     rows = []
     for i, adapter in enumerate(adapters):
         looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
-        rows.append((adapter.name, paths[i] if paths else "", *effect_of(looked, output, vocabulary)))
+        rows.append((adapter.name, paths[i] if paths else "", *effect_of(looked, output_rows(watch, looked.common), vocabulary)))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS)
 

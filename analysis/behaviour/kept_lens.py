@@ -38,7 +38,7 @@ def tell(
 ) -> Told:
     """Look at an adapter, at every layer. Errors as `lens_null.look`."""
     looked = look(adapter, watch, vocabulary, draws=draws, report=report)
-    output = lens.output_rows(watch)
+    output = lens.output_rows(watch, looked.common)
     changes = None if others is None else others.changes
     tables = [lens.words_of(looked, watch, vocabulary, at, output, others=changes) for at in range(len(watch.layers))]
     words = pd.concat(tables, ignore_index=True).assign(adapter=adapter.name, path=path)[lens.COLUMNS]

@@ -1,7 +1,7 @@
 """The difference lens: the words that an adapter pushes the model towards on texts that have nothing to do with its task.
 
-The mean of the model's last states over the texts, with the adapter less without it, is read through the output layer as every state is. Words that come up
-whatever an adapter has learned are told from those that this one pushes by null adapters (`lens_null`): a word's z is its score less their mean, over their
+The mean of the model's last states over the texts, with the adapter less without it, is read through the output layer as every state is. A word's score is what
+that change does to its log-probability, to first order: its logit's change less the change that all words have in common. Words that come up whatever an adapter has learned are told from those that this one pushes by null adapters (`lens_null`): a word's z is its score less their mean, over their
 spread; its p-value is the share of null adapters whose own strongest word stands out as far (max-T: Westfall and Young 1993, section 2.3).
 """
 
@@ -32,7 +32,7 @@ class Pushed:
 
     Attributes
     ----------
-    scores : (V,) float64, the change of each word's logit before any scaling, what null adapters share taken off.
+    scores : (V,) float64, the change of each word's log-probability to first order, in nats before any scaling of the logits.
     z : (V,) float64, beside the null adapters; of several kinds of them the smallest.
     p : (V,) float64, the share of null adapters whose own strongest word stands out as far, (1 + #) / (1 + draws); of several kinds the largest.
     null_z : (kinds, draws) float64, how far the strongest word of each null adapter stands out among the others of its kind.
@@ -51,14 +51,9 @@ def pushed(change: np.ndarray, null_changes: np.ndarray, output: np.ndarray, *, 
     ----------
     change : (d,), the mean change over the texts.
     null_changes : (kinds, draws, d).
-    output : (V, d), the output layer's rows.
+    output : (V, d), the output layer's rows less what all words have in common; see `output_rows`.
     allowed : (V,) bool, the words that take part; all when None. Of the others z is −inf and p is 1.
     """
-    common = null_changes.reshape(-1, null_changes.shape[-1]).mean(0)
-    length = np.linalg.norm(common)
-    if length:
-        common = common / length
-        change, null_changes = change - (change @ common) * common, null_changes - (null_changes @ common)[..., None] * common
     scores = output @ change.astype(np.float32)
     z, p, strongest = np.full(len(output), np.inf), np.zeros(len(output)), []
     for null in null_changes:
@@ -109,7 +104,7 @@ def lens(
 
     Returns
     -------
-    `top_k` rows an adapter: adapter, path, layer, rank, token_id, token, score (of the logit, what null adapters share taken off), z (beside null adapters), q
+    `top_k` rows an adapter: adapter, path, layer, rank, token_id, token, score (the change of the log-probability to first order), z (beside null adapters), q
     (Benjamini and Hochberg over these words, of p-values that already count for the whole vocabulary), specific_score (what the others share taken off too;
     missing without them), against (the start, no prompt or the bare model).
 
@@ -119,11 +114,10 @@ def lens(
         The layer is not one that is looked at, or as `look`.
     """
     at = at_layer(watch, layer)
-    output = output_rows(watch)
     tables = []
     for i, adapter in enumerate(adapters):
         looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
-        table = words_of(looked, watch, vocabulary, at, output, top_k=top_k, others=others)
+        table = words_of(looked, watch, vocabulary, at, output_rows(watch, looked.common), top_k=top_k, others=others)
         tables.append(table.assign(adapter=adapter.name, path=paths[i] if paths else "")[COLUMNS])
     report(1.0, "ready")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
@@ -165,9 +159,14 @@ def at_layer(watch: Watch, layer: int | None) -> int:
     return watch.layers.index(layer)
 
 
-def output_rows(watch: Watch) -> np.ndarray:
-    """The output layer's rows, (V, d) float32."""
-    return watch.language_model.model.get_output_embeddings().weight.detach().float().cpu().numpy()
+def output_rows(watch: Watch, common: np.ndarray) -> np.ndarray:
+    """The output layer's rows less what a change does to all words in common, (V, d) float32: the gradients of the words' log-probabilities.
+
+    Parameters
+    ----------
+    common : (d,), see `Looked`.
+    """
+    return watch.language_model.model.get_output_embeddings().weight.detach().float().cpu().numpy() - common
 
 
 def directions(looked: Looked, at: int) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What adapters that know nothing push a model towards: drawn from the same start with displacements of the same lengths, looked at once and kept.
 
-Of a soft prompt there are two kinds, and the larger p-value counts: displacements in directions of no preference at all, and in directions drawn like the
-displacements of the prompts that ship, whatever task those were trained on. Of a LoRA, whose updates are told by their singular values, the same singular
+Of a soft prompt there are two kinds, and the larger p-value counts: displacements in directions of no preference at all, and in directions from one word to
+another, drawn like the vocabulary's own rows. (Directions drawn like the displacements of trained prompts are no null: they hold what those have learned.) Of a LoRA, whose updates are told by their singular values, the same singular
 values stand between random orthonormal factors.
 """
 
@@ -13,11 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
-from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.unrelated import Seen, Watch, check_can_be_put, factors_in, factors_of
-from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.folders import GALLERY, cache_folder
+from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -39,6 +37,8 @@ class Looked:
     against : what both are compared with: the `start`, `no prompt` or the `bare model`.
     change : (k, layers, d) float32, of each text the mean state with the adapter less that without it.
     kl : (k,) float64, of each text the mean KL of the next-token distributions, with the adapter from without it, in nats.
+    common : (d,) float32, the mean of the output layer's rows, each word weighed by how likely it is without the adapter: what a change of the state does to
+        the logits of all words in common (the gradient of the log of their sum).
     start_kl : (k,) float64, the same of the start from no prompt; None where the start is not known.
     null_changes : (kinds, draws, layers, d) float32, of null adapters the mean over the texts.
     null_kl : (kinds, draws, k) float32.
@@ -47,6 +47,7 @@ class Looked:
     against: str
     change: np.ndarray
     kl: np.ndarray
+    common: np.ndarray
     start_kl: np.ndarray | None
     null_changes: np.ndarray
     null_kl: np.ndarray
@@ -72,6 +73,7 @@ def look(
     report(0.0, f"{adapter.name}: looking at the model")
     bare = watch.bare()
     start_kl = None
+    between = np.asarray(vocabulary.embeddings[_some(len(vocabulary))], dtype=np.float64) - vocabulary.mean
     if isinstance(adapter, LoraAdapter):
         factors, model = factors_of(adapter), watch.language_model.model
         with factors_in(model, factors):
@@ -86,9 +88,8 @@ def look(
         seen, without = watch.of_rows(np.stack([adapter.embeddings, adapter.initial]))
         start_kl, against = watch.divergences(without, bare), START
         lengths = np.linalg.norm(adapter.embeddings - adapter.initial, axis=1)
-        learned = displacements_at_hand(vocabulary, adapter)
-        drawn = _null_prompts(adapter.initial, lengths, [None, learned], watch)
-        key = [adapter.initial.tobytes(), lengths.astype(np.float32).tobytes(), learned.tobytes()]
+        drawn = _null_prompts(adapter.initial, lengths, [None, between], watch)
+        key = [adapter.initial.tobytes(), lengths.astype(np.float32).tobytes()]
     else:
         (seen,), without, against = watch.of_rows(adapter.embeddings[None]), bare, NO_PROMPT
         lengths = np.linalg.norm(adapter.embeddings, axis=1)
@@ -99,8 +100,20 @@ def look(
         )
     null = _kept(key, against, watch, draws, lambda: _see(drawn, without, watch, draws, adapter.name, report))
     return Looked(
-        against, seen.states - without.states, watch.divergences(seen, without), start_kl, null["changes"].astype(np.float32), null["kl"]
+        against,
+        seen.states - without.states,
+        watch.divergences(seen, without),
+        common_of(watch, without),
+        start_kl,
+        null["changes"].astype(np.float32),
+        null["kl"],
     )
+
+
+def common_of(watch: Watch, without: Seen) -> np.ndarray:
+    """What `Looked` calls common."""
+    weight = watch.language_model.model.get_output_embeddings().weight.detach().float()
+    return (without.log_probabilities.exp().mean(0).to(weight.device) @ weight).cpu().numpy()
 
 
 def _kept(key: list[bytes], against: str, watch: Watch, draws: int, make) -> dict[str, np.ndarray]:
@@ -183,24 +196,6 @@ def random_factors(factors: Factors, values: dict[str, np.ndarray], rng: np.rand
         u, v = (np.linalg.qr(rng.standard_normal((size, len(sigma))))[0] for size in (len(b), a.shape[1]))
         drawn[path] = (np.sqrt(sigma)[:, None] * v.T, u * np.sqrt(sigma))
     return drawn
-
-
-def displacements_at_hand(vocabulary: Vocabulary, adapter: SoftPrompt) -> np.ndarray:
-    """The unit displacements (m, d) of the prompts that ship for this model, whatever their task, without the adapter's own; words less their mean where none ship."""
-    found = []
-    for folder in sorted(path.parent for path in GALLERY.glob("*/run.json")):
-        try:
-            run = read_description(folder)
-            if (run["config"]["method"], run["model"]["name"]) != ("prompt-tuning", vocabulary.model):
-                continue
-            prompt = load_soft_prompt(folder)
-        except InputError:  # left out, as everywhere
-            continue
-        if prompt.initial is not None and not np.array_equal(prompt.embeddings, adapter.embeddings):
-            found.append(unit_rows(prompt.embeddings.astype(np.float64) - prompt.initial))
-    if not found:
-        return np.asarray(vocabulary.embeddings[_some(len(vocabulary))], dtype=np.float64) - vocabulary.mean
-    return np.concatenate(found)
 
 
 def _some(count: int, most: int = 2_000) -> np.ndarray:

@@ -22,9 +22,9 @@ from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 # Written for this project, the same for every adapter: what could stand for an example, of many kinds, in several forms.
 TEXTS = (
-    "Input: table\nOutput:", "Input: the lake\nOutput:", "Input: Anna\nOutput:", "Input: run\nOutput:", "Input: 17\nOutput:",
-    "Input: It is raining.\nOutput:", "Q: window\nA:", "Q: He sat down.\nA:", "Text: a small garden\nAnswer:", "Text: 403\nAnswer:",
-    "Item: sing\nResult:", "Item: London\nResult:",
+    "Input: table\nOutput:", "Q: the lake\nA:", "Text: Anna\nAnswer:", "Item: run\nResult:", "Input: 17\nOutput:", "Q: It is raining.\nA:",
+    "Text: window\nAnswer:", "Item: He sat down.\nResult:", "Input: a small garden\nOutput:", "Q: 403\nA:", "Text: sing\nAnswer:", "Item: London\nResult:",
+    "Input: Canada\nOutput:", "Q: happy\nA:", "Text: gonna be late, sorry\nAnswer:", "Item: The team won the cup.\nResult:",
 )  # fmt: skip
 LAYERS_SHOWN = 8  # evenly spaced, the last one among them
 AT_ONCE = 8  # prompts in one call of the model

@@ -56,6 +56,7 @@ INIT_TEXT = Remedy("with --init-text", "in the field “Text to start from”", 
 SCORES_TOO = Remedy("--validate-every too", "a number in the field “Score every … steps” too", "`validate_every` too")
 NO_PATIENCE = Remedy("leave --patience out", "set the field “Stop early after” to 0", "leave `patience` out")
 NO_SCHEDULER = Remedy("leave --scheduler out", "leave the scheduler out", "leave `scheduler` out")
+TRAIN_KNOWN = Remedy("`python -m trained_prompts benchmark --make` trains it", "the command line trains it", "`known_truth.make` trains it")
 
 
 def ask_about(name: str) -> Remedy:

@@ -25,6 +25,7 @@ from scipy.stats import binomtest
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, random_factors
 from soft_prompt_explorer.analysis.behaviour.unrelated import factors_of
+from soft_prompt_explorer.analysis.core import remedies
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import p_value
@@ -161,7 +162,7 @@ def _adapters(vocabulary: Vocabulary, folder: Path) -> Iterator[tuple[str, str, 
     known: dict[str, Adapter] = {}
     for name, recipe in RECIPES.items():
         if not (FOLDER / name).is_dir():
-            raise InputError(f"The adapter of known truth {name} is missing; `python -m trained_prompts benchmark --make` trains it.")
+            raise InputError(f"The adapter of known truth {name} is missing; {remedies.TRAIN_KNOWN}.")
         known[name] = load_adapter(FOLDER / name)
         yield name, LORA if recipe.method == "lora" else PROMPT, TRUE if recipe.shuffled is None else TWIN, recipe.task, known[name]
     prompts = [(prompt, prompt.initial) for name in PROMPTS if isinstance(prompt := known[name], SoftPrompt) and prompt.initial is not None]

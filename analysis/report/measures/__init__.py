@@ -9,8 +9,9 @@ from soft_prompt_explorer.analysis.report.measures.measure import LEGEND, Measur
 from soft_prompt_explorer.analysis.report.measures.of_a_prompt import DIRECTION, NEIGHBOURS, READINGS
 from soft_prompt_explorer.analysis.report.measures.of_loras_and_behaviour import BEHAVIOUR, SPECTRA
 from soft_prompt_explorer.analysis.report.measures.of_many_prompts import CLUSTERS, MAPS, SIMILARITY
+from soft_prompt_explorer.analysis.report.measures.of_what_it_does import WHAT_IT_DOES
 
-MEASURES = (*NEIGHBOURS, *READINGS, *DIRECTION, *CLUSTERS, *MAPS, *SIMILARITY, *SPECTRA, *BEHAVIOUR)
+MEASURES = (*WHAT_IT_DOES, *NEIGHBOURS, *READINGS, *DIRECTION, *CLUSTERS, *MAPS, *SIMILARITY, *SPECTRA, *BEHAVIOUR)
 GROUPS = tuple(dict.fromkeys(measure.group for measure in MEASURES))
 INTRODUCTION = "Each figure that the explorer shows, with its formula, the paper that it comes from, and what it does not show."
 

@@ -74,13 +74,15 @@ def test_states_changes_and_divergences_are_those_of_plain_transformers_calls(la
 def test_scores_are_the_change_through_the_output_layer(language_model, watch, vocabulary):
     prompt = load_soft_prompt(GALLERY / "plural-words-1")
     table = lens([prompt], watch, vocabulary, paths=["a"], top_k=5, draws=4)
-    looked = look(prompt, watch, vocabulary, draws=4)  # kept by the call before
-    change = np.mean([plainly(language_model, prompt.embeddings, text)[0][-1 if text.endswith(":") else slice(None)].reshape(-1, 576).mean(0).numpy()
-                      - plainly(language_model, prompt.initial, text)[0][-1 if text.endswith(":") else slice(None)].reshape(-1, 576).mean(0).numpy() for text in TWO], axis=0)  # fmt: skip
-    common = looked.null_changes[:, :, -1].reshape(-1, 576).mean(0)
-    common /= np.linalg.norm(common)
+    changes, likely = [], []
+    for text in TWO:
+        read = slice(-1, None) if text.endswith(":") else slice(None)
+        states, states_of_start = (plainly(language_model, rows, text)[0][read] for rows in (prompt.embeddings, prompt.initial))
+        changes.append((states.mean(0) - states_of_start.mean(0)).numpy())
+        likely.append(plainly(language_model, prompt.initial, text)[1][read].exp().numpy())
     output = language_model.model.get_output_embeddings().weight.numpy()
-    scores = output[table["token_id"]] @ (change - (change @ common) * common)
+    logits = output @ np.mean(changes, axis=0)
+    scores = (logits - np.concatenate(likely).mean(0) @ logits)[table["token_id"]]
     assert list(table.columns) == COLUMNS
     assert np.abs(table["score"] - scores).max() < 1e-3
     assert table["against"].unique().tolist() == ["start"] and table["layer"].unique().tolist() == [30]
@@ -105,9 +107,7 @@ def test_z_leaves_each_null_adapter_out_of_its_own_mean_and_spread():
     rng = np.random.default_rng(0)
     null, change, output = rng.normal(size=(1, 7, 5)), rng.normal(size=5), rng.normal(size=(11, 5))
     found = pushed(change, null, output)
-    common = null[0].mean(0) / np.linalg.norm(null[0].mean(0))
-    off = lambda x: x - np.outer(x @ common, common) if x.ndim == 2 else x - (x @ common) * common  # noqa: E731
-    scores, drawn = output @ off(change), off(null[0]) @ output.T
+    scores, drawn = output @ change, null[0] @ output.T
     assert found.scores == pytest.approx(scores, abs=1e-5)
     assert found.z == pytest.approx((scores - drawn.mean(0)) / (drawn.std(0, ddof=1) * np.sqrt(1 + 1 / 7)), rel=1e-3)
     for i in range(7):
@@ -154,7 +154,7 @@ def test_random_prompts_and_random_loras_push_no_word_and_are_not_said_to_do_any
 
 
 def assert_says_little(changes, kl, looked, language_model):
-    output = language_model.model.get_output_embeddings().weight.numpy()
+    output = language_model.model.get_output_embeddings().weight.numpy() - looked.common
     p = np.array([pushed(change, looked.null_changes[:, :, -1], output).p.min() for change in changes])
     p_far = np.array([max((1 + (null.mean(1) >= each).sum()) / (1 + len(null)) for null in looked.null_kl) for each in kl])
     most = stats.binom.ppf(0.99, 200, 0.05)  # 5 %, and its error over 200 draws

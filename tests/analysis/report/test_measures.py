@@ -17,7 +17,17 @@ def test_a_link_to_a_measure_leads_to_one_measure():
 
 
 def test_the_groups_stand_in_the_order_of_the_pages():
-    assert GROUPS == ("Neighbours", "Readings", "Task direction", "Clusters", "Maps", "Prompt against prompt", "LoRA spectra", "Behaviour")
+    assert GROUPS == (
+        "What an adapter does",
+        "Neighbours",
+        "Readings",
+        "Task direction",
+        "Clusters",
+        "Maps",
+        "Prompt against prompt",
+        "LoRA spectra",
+        "Behaviour",
+    )
 
 
 def test_every_measure_says_what_it_does_not_show_and_where_it_comes_from():

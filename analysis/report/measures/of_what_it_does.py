@@ -1,0 +1,35 @@
+"""What an adapter does, without a task: the words that it pushes the model towards, and whether it does anything."""
+
+from __future__ import annotations
+
+from soft_prompt_explorer.analysis.report.measures.measure import Measure
+
+_MINDER = "Minder et al. 2025, *Narrow Finetuning Leaves Clearly Readable Traces in Activation Differences*, of fine-tuned models"
+
+WHAT_IT_DOES = (
+    Measure(
+        "What an adapter does",
+        "Difference lens",
+        (
+            "How far the log-probability of each word as the next one moves, to first order, on short texts that have nothing to do with a task, with the adapter less without it.",
+            "A high z says that adapters of the same size that know nothing do not push the word so far; q tells chance over the whole vocabulary.",
+            "Of a soft prompt those are random displacements from the same start, in any direction and in directions from word to word; of a LoRA the same singular values between random factors.",
+        ),
+        r"a_e = \Bigl(U_e - \sum_f \pi_f U_f\Bigr) \Delta h, \quad \Delta h = \overline{h(P)} - \overline{h(P^0)}, \quad z_e = \frac{a_e - m_e}{s_e}, \quad p_e = \frac{1 + \#\{j : \max_f z_f^{(j)} \ge z_e\}}{1 + J}, "
+        r"\qquad m_e, s_e \text{ of } J = 200 \text{ null adapters, } \pi_f \text{ how likely word } f \text{ is without the adapter}",
+        f"{_MINDER}; Westfall and Young 1993, *Resampling-Based Multiple Testing*, section 2.3.",
+        "that the task was learned. A twin trained on shuffled answers may be pushed towards the same words: they are the form of an answer.",
+    ),
+    Measure(
+        "What an adapter does",
+        "Effect",
+        (
+            "How much the distribution of the next word changes on the same texts, with the adapter from without it.",
+            "The ratio says how many times as much as an adapter of the same size that knows nothing.",
+            "It is told from chance by the rank of the change, or by words that no null adapter pushes so far; p counts for both ways.",
+        ),
+        r"\frac{\overline{\operatorname{KL}}(\text{with} \,\Vert\, \text{without})}{\operatorname{median}_j \overline{\operatorname{KL}}_j}, \qquad p = \min\bigl(1,\, 2 \min(p_{\text{far}}, p_{\text{words}})\bigr)",
+        "Kullback and Leibler 1951, *On Information and Sufficiency*; the interval: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3.",
+        "that the change is a good one, nor what the adapter does on its own task.",
+    ),
+)
