@@ -8,15 +8,20 @@ from typing import NamedTuple
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.adapters.run_file import in_store
 from soft_prompt_explorer.analysis.behaviour import effect, lens
-from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, look
+from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, NO_PROMPT, look
 from soft_prompt_explorer.analysis.behaviour.others import Others
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 WORDS, EFFECT = "lens.csv", "effect.csv"
 NUMBERS = ["score", "z", "q", "specific_score"]
+
+
+NAMED = 4  # words in the sentence
 
 
 class Told(NamedTuple):
@@ -24,6 +29,25 @@ class Told(NamedTuple):
 
     words: pd.DataFrame
     effect: pd.DataFrame
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """The words after the last layer."""
+        return self.words[self.words["layer"] == self.words["layer"].max()]
+
+    @property
+    def sentence(self) -> str:
+        """What the adapter pushes the model towards, and whether it does anything: the first that a page and a report say of it."""
+        row = self.effect.iloc[0]
+        done = effect.sentence(row)
+        if not effect.is_beyond_chance(self.effect).iloc[0]:
+            return done
+        beyond = self.last[self.last["q"] < lens.LEVEL]
+        if not len(beyond):
+            return f"{done} It pushes towards no word that stands out."
+        names = listed([f"“{token.strip()}”" for token in beyond["token"].head(NAMED)])
+        beside = ", compared with no prompt, since its start is not known" if beyond["against"].iloc[0] == NO_PROMPT else ""
+        return f"It pushes the model towards {names}{beside}. {done}"
 
 
 def tell(
@@ -52,6 +76,12 @@ def write(told: Told, folder: Path) -> None:
 
     for table, file in ((told.words, WORDS), (told.effect, EFFECT)):
         write_whole(folder / file, WRITERS["csv"](table.assign(path="").round(6)))
+
+
+def kept_with(adapter: SoftPrompt | LoraAdapter) -> Told | None:
+    """What is kept with the run that an adapter was read from, as it was read; None of anything else: what lies in another folder says what somebody put there."""
+    folder = in_store(adapter.source.path) if adapter.source is not None else None
+    return None if folder is None else read(folder)
 
 
 def read(folder: Path) -> Told | None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
+from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
@@ -22,7 +23,7 @@ from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_ech
 from soft_prompt_explorer.analysis.prompts.directions import table_of, task_direction
 from soft_prompt_explorer.analysis.prompts.likeness import matched, similarity
 from soft_prompt_explorer.analysis.prompts.search import neighbours
-from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.starts import INITIAL, plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, VERDICTS, readings
 
 TOP_K = 5
@@ -42,6 +43,7 @@ class PromptReport:
     direction : of `analysis.prompts.directions.direction`; None where nothing is known to have moved.
     asked : None where the model was not asked.
     example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
+    told : what it pushes the model towards, where that is kept with the run.
     """
 
     prompt: SoftPrompt
@@ -50,15 +52,17 @@ class PromptReport:
     asked: Judged | None
     example: str | None = None
     note: str | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class LoraReport:
-    """What the page says of one LoRA: the tables of `analysis.loras.ranks.spectra` and `health`."""
+    """What the page says of one LoRA: the tables of `analysis.loras.ranks.spectra` and `health`; and `told` as of a prompt."""
 
     adapter: LoraAdapter
     spectra: pd.DataFrame
     health: pd.DataFrame
+    told: Told | None = None
 
 
 def of_prompt(
@@ -91,7 +95,8 @@ def of_prompt(
         moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
         found = task_direction([prompt], vocabulary, report=report) if moved else None
     shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
-    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note)
+    told = kept_with(prompt) if INITIAL not in prompt.metadata else None
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note, told)
 
 
 def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
@@ -103,7 +108,7 @@ def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
         A factor holds NaN or infinity, or cannot be read.
     """
     table = spectra(adapter, report=report)
-    return LoraReport(adapter, table, health(adapter, table))
+    return LoraReport(adapter, table, health(adapter, table), kept_with(adapter))
 
 
 def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, report: Report = no_report) -> str:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
-from soft_prompt_explorer.analysis.adapters.run_file import in_store
-from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance, sentence
-from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, read, tell
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
-from soft_prompt_explorer.analysis.behaviour.lens_null import NO_PROMPT
+from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with, tell
 from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
-from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
-
-NAMED = 4  # words in the sentence
 
 
 def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable, *, as_kept: bool) -> None:
@@ -34,17 +25,17 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     as_kept : whether it is still as it was read, with the same initial values.
     """
     st.subheader("What it pushes the model towards")
-    told = _kept(adapter) if as_kept else None
+    told = kept_with(adapter) if as_kept else None
     if told is None:
         told = _looked_at(adapter, vocabulary, content)
     if told is None:
         return
-    last = told.words[told.words["layer"] == told.words["layer"].max()]
-    st.info(said(last, told.effect.iloc[0]), icon=":material/trending_up:")
+    last = told.last
+    st.info(widgets.plain(told.sentence), icon=":material/trending_up:")
     alt = "; ".join(f"{row.token.strip()} {row.z:.1f}" for row in last.head(8).itertuples())
     st.plotly_chart(pushed_words(last), key="lens", alt=f"Words by how far the adapter pushes the model towards them. {alt}")
     st.caption(
-        "The model reads twelve short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
+        "The model reads sixteen short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
         "each word, beside 200 adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05). A prompt trained on shuffled "
         "answers may name the same answers: that is their form."
     )
@@ -52,28 +43,6 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
         st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
         st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
     widgets.download_buttons(told.words, f"{adapter.name}-lens")
-
-
-def said(words: pd.DataFrame, effect: pd.Series) -> str:
-    """The lens and the effect in two sentences."""
-    beyond = words[words["q"] < LEVEL]
-    if not is_beyond_chance(effect.to_frame().T).iloc[0]:
-        return widgets.plain(sentence(effect))
-    if not len(beyond):
-        return f"{widgets.plain(sentence(effect))} It pushes towards no word that stands out."
-    names = listed([f"“{widgets.plain(token.strip())}”" for token in beyond["token"].head(NAMED)])
-    against = " than without any prompt, since where it started is not known" if effect_against(words) == NO_PROMPT else ""
-    return f"It pushes the model towards {names}{against}. {widgets.plain(sentence(effect))}"
-
-
-def effect_against(words: pd.DataFrame) -> str:
-    """What the adapter was compared with."""
-    return str(words["against"].iloc[0])
-
-
-def _kept(adapter: SoftPrompt | LoraAdapter) -> Told | None:
-    folder = in_store(adapter.source.path) if adapter.source is not None else None
-    return None if folder is None else read(Path(folder))
 
 
 def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> Told | None:
