@@ -1,0 +1,54 @@
+"""What the lens tells of an adapter, kept with a run: the same after it was written and read, and in one sentence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import effect, lens
+from soft_prompt_explorer.analysis.behaviour.kept_lens import EFFECT, WORDS, Told, kept_with, read, write
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+
+
+def told(*, q=(0.01, 0.02, 0.9), verdict=effect.MORE, against="start") -> Told:
+    rows = [
+        ("a", "p", layer, rank, 40 + rank, token, 2.5 - rank, 9.0 - rank, value, np.nan if layer == 4 else 0.5, against)
+        for layer in (4, 30)
+        for rank, (token, value) in enumerate(zip((" yes", "NA", ' "quoted", '), q, strict=True))
+    ]
+    row = ("a", "p", 0.5, 0.1, 5.0, 4.0, 6.0, 0.01, verdict)
+    return Told(pd.DataFrame(rows, columns=lens.COLUMNS), pd.DataFrame([row], columns=effect.COLUMNS))
+
+
+def test_what_was_written_is_read_again_without_the_path(tmp_path):
+    write(told(), tmp_path)
+    again = read(tmp_path)
+    pd.testing.assert_frame_equal(again.words, told().words.assign(path=""))
+    assert again.effect.drop(columns="path").to_dict("records") == told().effect.drop(columns="path").to_dict("records")
+
+
+@pytest.mark.parametrize("file", [WORDS, EFFECT])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", None])
+def test_what_cannot_be_read_counts_as_nothing(tmp_path, file, content):
+    write(told(), tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    assert read(tmp_path) is None
+
+
+def test_the_sentence_names_the_words_that_stand_out_and_no_other():
+    assert told().sentence.startswith("It pushes the model towards “yes” and “NA”. a changes more than chance: 5.0 × (4.0 to 6.0)")
+    assert "no word that stands out" in told(q=(0.5, 0.6, 0.9)).sentence
+    nothing = told(verdict=effect.AS_CHANCE).sentence
+    assert "as much as chance" in nothing and "yes" not in nothing
+    assert "compared with no prompt" in told(against="no prompt").sentence
+
+
+def test_what_lies_in_a_strangers_folder_is_not_believed(tmp_path):
+    import shutil
+
+    folder = shutil.copytree(GALLERY / "plural-words-1", tmp_path / "plural-words-1")
+    write(told(), folder)
+    assert kept_with(load_soft_prompt(folder)) is None
