@@ -30,6 +30,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
         ("findings.md", "gallery"): gallery_markdown,
         ("findings.md", "comparison"): _comparison,
         ("findings.md", "behaviour"): _behaviour,
+        ("findings.md", "benchmark"): _benchmark,
         ("training.md", "methods"): _methods,
         ("training.md", "tasks"): _tasks,
         ("formats.md", "limits"): _limits,
@@ -114,6 +115,12 @@ def _behaviour() -> str:
     from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
     return kept_behaviour.summary_markdown(kept_behaviour.summary(asked_prompts()))
+
+
+def _benchmark() -> str:
+    from soft_prompt_explorer.trained_prompts.experiments import benchmark
+
+    return benchmark.markdown(benchmark.summary(benchmark.kept_scores()))
 
 
 def _methods() -> str:

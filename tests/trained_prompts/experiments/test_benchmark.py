@@ -1,0 +1,104 @@
+"""The benchmark of readings: its rule by hand, its answers on planted scores, and the adapters that ship."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments import benchmark, known_truth
+from soft_prompt_explorer.trained_prompts.experiments.benchmark import (
+    COLUMNS,
+    LORA,
+    NULL,
+    PROMPT,
+    RANDOM,
+    TRUE,
+    TWIN,
+    UNTRAINED,
+    percentile,
+    summary,
+)
+from tests.support.places import EMBEDDED
+
+NAMES = ["red", "green", "blue", "grey"]
+
+
+def scores(*, named: bool, function: bool, seed: int = 0) -> pd.DataFrame:
+    """Made-up scores of twelve adapters of four tasks: the true task stands out where it is named, in the twin as well unless the function is told."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(12):
+        for kind in (TRUE, TWIN):
+            values = rng.normal(size=4)
+            if named:
+                values[i % 4] += 9 if kind == TRUE or not function else 4
+            rows.append(("r", f"a{i}{known_truth.SHUFFLED if kind == TWIN else ''}", PROMPT, kind, NAMES[i % 4], 0.5, *values))
+    for kind, count in ((NULL, 200), (RANDOM, 100), (UNTRAINED, 3)):
+        rows += [("r", f"{kind}{i}", PROMPT, kind, "", 0.5, *rng.normal(size=4)) for i in range(count)]
+    return pd.DataFrame(rows, columns=["reading", "adapter", "adapters", "kind", "task", "cpu_seconds", *NAMES])
+
+
+def test_the_rule_is_the_mean_over_groups_of_the_share_of_words_below_the_best_one():
+    values = np.array([0.0, 5.0, 1.0, 2.0, 3.0])
+    assert percentile(values, [np.array([0, 2]), np.array([4])]) == pytest.approx((1 / 5 + 3 / 5) / 2)
+    assert percentile(values, [np.array([1]), np.array([], dtype=int)]) == pytest.approx(4 / 5)
+
+
+def test_planted_answers_are_identified_and_noise_is_not():
+    (row,) = summary(scores(named=True, function=False)).to_dict("records")
+    assert row["identified"] == 1.0 and row["p"] < 0.001 and row["low"] > 0.7 and row["n"] == row["function_n"] == 12
+    (row,) = summary(scores(named=False, function=False, seed=1)).to_dict("records")
+    assert row["identified"] <= 0.6 and row["p"] > 0.05 and row["false_alarms"] <= 0.12
+
+
+def test_the_function_is_told_only_where_twins_score_less():
+    told = [summary(scores(named=True, function=function))["function"].iloc[0] for function in (True, False)]
+    assert told[0] == 1.0 and 0.1 < told[1] < 0.9
+
+
+def test_false_alarms_are_counted_against_the_level_of_other_null_adapters():
+    table = scores(named=False, function=False)
+    table.loc[table["kind"] == RANDOM, NAMES] += 9
+    assert summary(table)["false_alarms"].iloc[0] == pytest.approx(100 / 103)
+
+
+def test_every_adapter_of_known_truth_ships_with_its_start_and_its_score():
+    assert len(known_truth.RECIPES) == 80
+    for name, recipe in known_truth.RECIPES.items():
+        adapter = load_adapter(known_truth.FOLDER / name)
+        assert adapter.kind == ("lora" if recipe.method == "lora" else "soft_prompt")
+        assert adapter.kind == "lora" or adapter.initial.shape == adapter.embeddings.shape == (10, 576)
+    size = sum(path.stat().st_size for path in known_truth.FOLDER.rglob("*") if path.is_file())
+    assert size < 8_000_000
+
+
+def test_the_words_of_a_task_are_its_own_answers():
+    vocabulary = load_vocabulary(EMBEDDED)
+    groups = known_truth.words_of_tasks(vocabulary)
+    assert list(groups) == list(TASKS)
+    answers = [set(group[0].tolist()) for group in groups.values()]
+    assert all(not a & b for i, a in enumerate(answers) for b in answers[:i])
+    assert [vocabulary.tokens[i] for i in groups["number-words-french"][0]] == [" un", " cent", " et", " cents", " seize", " sept"]
+
+
+def test_what_is_kept_is_of_these_adapters_and_of_both_kinds():
+    kept = benchmark.kept_scores()
+    assert set(kept.loc[kept["kind"].isin([TRUE, TWIN]), "adapter"]) == set(known_truth.RECIPES)
+    table = summary(kept)
+    assert list(table.columns) == COLUMNS and set(table["adapters"]) == {PROMPT, LORA}
+    assert (table.loc[table["adapters"] == PROMPT, "n"] == 30).all()
+
+
+def test_a_reading_that_cannot_be_had_is_refused_in_a_sentence():
+    for name in ("no_such_module:f", "math:no_such_function", "nothing"):
+        with pytest.raises(InputError, match="There is no reading"):
+            benchmark.reading_of(name)
+    assert benchmark.reading_of("math:sqrt")(4) == 2
+
+
+def test_there_is_no_recipe_of_another_name(tmp_path):
+    with pytest.raises(InputError, match="no adapter of known truth called 'x'"):
+        known_truth.make(["x"], folder=tmp_path)
