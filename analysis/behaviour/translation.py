@@ -136,6 +136,8 @@ def translate(
         enough = 1 + int(np.argmin([experts.kl(each) for each in of_k]))
         for k in sorted({*(k for k in TOLD_EXAMPLES if k < enough), enough}):
             candidate(of_k[k - 1])
+        if described is not None:
+            candidate(places.candidate(f"description and {candidates.counted(enough)}", described.before + of_k[enough - 1].before))
     if search:
         candidate(places.candidate("search", searched(choose, template, language_model, steps=search, report=report)))
     rows.add_mixture(*experts.mixed())
@@ -205,7 +207,7 @@ class _Rows:
     def share_done(self) -> float:
         """About how much of the work is done, as rows go."""
         table = self.table()
-        examples = int(table["candidate"].str.match(r"\d+ examples?$").sum())
+        examples = int(table["candidate"].str.contains(r"\d examples?$").sum())
         controls = int(table["candidate"].str.startswith(CONTROL).sum())
         return min(
             0.99, 0.08 + 0.015 * (len(table) - examples - controls) if not examples + controls else 0.57 + 0.03 * (examples + controls)
@@ -230,19 +232,18 @@ class _Experts:
             found[i] = log_q
         return found
 
-    def _mean_kl(self, asked: Sequence[torch.Tensor]) -> float:
-        return float(np.mean([compared(self._fit, i, each)[0] for i, each in enumerate(asked)]))
-
     def kl(self, candidate: Candidate) -> float:
-        return self._mean_kl(self._asked(candidate))
+        return float(told(candidate.read(self._language_model), self._fit, candidate.template or self._template).kl.mean())
 
     def offer(self, candidate: Candidate) -> None:
         asked = self._asked(candidate)
-        self._kept = sorted([*self._kept, (self._mean_kl(asked), candidate, asked)], key=lambda each: each[0])[:EXPERTS]
+        kl = float(np.mean([compared(self._fit, i, each)[0] for i, each in enumerate(asked)]))
+        self._kept = sorted([*self._kept, (kl, candidate, asked)], key=lambda each: each[0])[:EXPERTS]
 
     def mixed(self) -> tuple[list[Candidate], np.ndarray]:
         """Those that count in the mixture, and their weights."""
-        weights = fitted_weights(self._fit.log_p, [asked for _, _, asked in self._kept])
+        answers = [[each[:length] for each, length in zip(asked, self._fit.lengths, strict=True)] for _, _, asked in self._kept]
+        weights = fitted_weights(self._fit.log_p, answers)
         used = [i for i, weight in enumerate(weights) if weight >= LEAST_WEIGHT]
         return [self._kept[i][1] for i in used], weights[used]
 
@@ -287,19 +288,14 @@ def sentence(table: pd.DataFrame) -> str:
     if best is None or not len(controls):
         return f"No text was found that could stand in the place of {name}."
     control = controls.loc[controls["share"].idxmax()]
-    does = (
-        f"{best['share']:.2f} ({best['share_low']:.2f} to {best['share_high']:.2f}) of what {name} changes in the model's answers".replace(
-            "-", "−"
-        )
-        if best["share"] < 0
-        else f"{best['share']:.2f} ({best['share_low']:.2f} to {best['share_high']:.2f}) of what {name} changes in the model's answers"
-    )
+    low, high = (f"{best[bound]:.2f}" for bound in ("share_low", "share_high"))
+    does = f"{best['share']:.2f} ({low} to {high}) of what {name} changes in the model's answers".replace("-0.", "−0.")
     beside = f"the best control, {control['candidate'].removeprefix(CONTROL)}, recovers {control['share']:.2f}".replace("-0.", "−0.")
     if what_it_does(table) is None:
         return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, and {beside}; n = {best['n']}."
     return (
-        f"{best['candidate'].capitalize()} in its place recovers {does}, and answers {best['same_answer']:.0%} of {best['n']} inputs with the same words; {beside}. "
-        f"It begins {in_one_line(copied(best['text']), 80)}."
+        f"{name} does what a text does ({best['candidate']}): in its place the text recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
+        f"same; {beside}. It begins {in_one_line(copied(best['text']), 80)}."
     )
 
 

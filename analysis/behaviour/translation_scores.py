@@ -28,12 +28,14 @@ class Behaviour:
     inputs : as they stand in a template's place for them.
     texts : the filled templates.
     answers : the tokens of each answer, with the one that ends its line where it came to that.
-    log_p : of each answer, at each of its tokens, the adapter's log-probabilities of all tokens, (length of the answer, V) float32.
+    lengths : how many of them are the answer: without that which ends the line, but at least one. An adapter is trained on answers, not on what follows.
+    log_p : of each answer, at each of its tokens, the adapter's log-probabilities of all tokens, (length, V) float32.
     """
 
     inputs: tuple[str, ...]
     texts: tuple[str, ...]
     answers: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
     log_p: tuple[torch.Tensor, ...]
 
     def written(self, tokenizer) -> list[str]:
@@ -50,8 +52,12 @@ def behaviour_of(adapter: ReadOnce, inputs: Sequence[str], template: str, *, rep
         An input does not fit into the model's context.
     """
     texts = filled(template, inputs)
-    answered = greedy(adapter, texts, line_ends(adapter.tokenizer), ANSWER, report=report)
-    return Behaviour(tuple(inputs), tuple(texts), tuple(answer for answer, _ in answered), tuple(log_p for _, log_p in answered))
+    ends = line_ends(adapter.tokenizer)
+    answered = greedy(adapter, texts, ends, ANSWER, report=report)
+    answers = tuple(answer for answer, _ in answered)
+    lengths = tuple(max(1, len(answer) - (answer[-1] in ends)) for answer in answers)
+    log_p = tuple(each[:length].clone() for (_, each), length in zip(answered, lengths, strict=True))
+    return Behaviour(tuple(inputs), tuple(texts), answers, lengths, log_p)
 
 
 def filled(template: str, inputs: Sequence[str]) -> list[str]:
@@ -66,8 +72,8 @@ class Told:
     Attributes
     ----------
     kl : (n,) float64, the sum over the answer's tokens of KL(adapter ‖ text), in nats.
-    same : (n,) bool, whether the greedy answer is the same whole: whether each token of the adapter's is the likeliest after those before it, which comes to
-        the same.
+    same : (n,) bool, whether the greedy answer is the same whole and ends there too: whether each token of the adapter's is the likeliest after those before
+        it, which comes to the same.
     """
 
     kl: np.ndarray
@@ -90,7 +96,7 @@ def told(before: ReadOnce, behaviour: Behaviour, template: str, *, report: Repor
 def log_probabilities(
     before: ReadOnce, behaviour: Behaviour, template: str, *, report: Report = no_report
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Each input's index and the log-probabilities at the adapter's answer, (length of the answer, V)."""
+    """Each input's index and the log-probabilities at the adapter's answer and its line's end, (length of the answer, V)."""
     encoded = before.tokenizer(filled(template, behaviour.inputs), add_special_tokens=not before.begun).input_ids
     examples = [Example(tuple(ids) + answer[:-1], answer) for ids, answer in zip(encoded, behaviour.answers, strict=True)]
     return answer_log_probabilities(before, examples, report=report)
@@ -99,7 +105,7 @@ def log_probabilities(
 def compared(behaviour: Behaviour, i: int, log_q: torch.Tensor) -> tuple[float, bool]:
     """KL(adapter ‖ other) summed over the answer to the i-th input, never under 0, and whether the other would have written the same."""
     log_p = behaviour.log_p[i]
-    divergence = float((log_p.exp() * (log_p - log_q)).sum().double())
+    divergence = float((log_p.exp() * (log_p - log_q[: len(log_p)])).sum().double())
     return max(divergence, 0.0), tuple(log_q.argmax(dim=-1).tolist()) == behaviour.answers[i]
 
 
@@ -155,7 +161,7 @@ def weighted(log_q: Sequence[torch.Tensor], weights: np.ndarray) -> torch.Tensor
 
 def told_of_mixture(experts: Sequence[tuple[ReadOnce, str]], weights: np.ndarray, behaviour: Behaviour) -> Told:
     """What a product of experts does, each with what stands before it and the template that it is asked with."""
-    mixed: list[torch.Tensor] = [torch.zeros_like(log_p) for log_p in behaviour.log_p]
+    mixed = [torch.zeros(len(answer), log_p.shape[1]) for answer, log_p in zip(behaviour.answers, behaviour.log_p, strict=True)]
     for (before, template), weight in zip(experts, weights, strict=True):
         if weight:
             for i, log_q in log_probabilities(before, behaviour, template):

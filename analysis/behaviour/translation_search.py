@@ -41,8 +41,10 @@ def searched(
     probe = choose.texts[0]
     after = tokenizer(probe, add_special_tokens=False).input_ids
     examples = [
-        Example(tuple(ids) + answer[:-1], answer)
-        for ids, answer in zip(tokenizer(list(choose.texts), add_special_tokens=False).input_ids, choose.answers, strict=True)
+        Example(tuple(ids) + answer[: length - 1], answer[:length])
+        for ids, answer, length in zip(
+            tokenizer(list(choose.texts), add_special_tokens=False).input_ids, choose.answers, choose.lengths, strict=True
+        )
     ]
 
     def reads_so(ids: Sequence[int]) -> bool:
@@ -66,7 +68,7 @@ def searched(
         table = words(torch.arange(words.weight.shape[0], device=model.device))
     allowed = _printable_ids(tokenizer, len(table))
     ids = np.array((tokenizer(FILLER, add_special_tokens=False).input_ids * tokens)[:tokens])
-    visited = {tuple(ids.tolist())} if reads_so(ids) else set()
+    visited = {tuple(ids.tolist())} if reads_so(ids.tolist()) else set()
     for step in range(steps):
         report(step / steps, f"searching a text of {tokens} tokens, step {step + 1}")
         some = sorted(rng.permutation(len(examples))[:AT_ONCE].tolist())
@@ -83,7 +85,7 @@ def searched(
             changed = ids.copy()
             position = int(rng.integers(tokens))
             changed[position] = best[position, int(rng.integers(best.shape[1]))]
-            if len(tried) <= TRIED and reads_so(changed):
+            if len(tried) <= TRIED and reads_so(changed.tolist()):
                 tried.append(changed)
         texts = np.stack(tried)
         with torch.inference_mode():
