@@ -93,20 +93,20 @@ def translate(
 
 def _asked(path: Path, task: str | None, inputs: Path | None, template: str | None, limit: int) -> tuple[Asked | None, Inputs]:
     """How the adapter is asked, where it is asked about a task or its own is known, and with which inputs."""
-    from soft_prompt_explorer.analysis.behaviour.templates import how_asked, own_task
+    from soft_prompt_explorer.analysis.behaviour.templates import Asked, how_asked, own_task
     from soft_prompt_explorer.analysis.behaviour.translation_candidates import inputs_of_lines, inputs_of_task
     from soft_prompt_explorer.analysis.tasks.task import checked_template
 
     own = own_task(path)
+    known = None if own is None else Asked(own if template is None else own.asked_with(template), known=True)
     if inputs is None:
-        if task is None and own is None:
+        asked = how_asked(path, task, template) if task is not None else known
+        if asked is None:
             raise InputError(f"It is not known what {path.name} was trained on; give --task, or --inputs with --template.")
-        asked = how_asked(path, task or own.name if own is not None else str(task), template)
         return asked, inputs_of_task(asked.task, limit=limit)
-    if template is None and own is None:
+    if template is None and known is None:
         raise InputError(f"It is not known with which template {path.name} was trained;", remedy=TEMPLATE)
-    used = checked_template(template) if template is not None else own.template if own is not None else ""
-    known = how_asked(path, own.name, template) if own is not None else None
+    used = checked_template(template) if template is not None else known.task.template if known is not None else ""
     return known, inputs_of_lines(lines_of(inputs, "inputs"), used, name=inputs.name, limit=limit)
 
 
