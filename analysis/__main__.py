@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | lens | effect | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
+from soft_prompt_explorer.analysis.translate_command import app as of_translation
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-app.registered_commands += of_the_lens.registered_commands
+app.registered_commands += of_the_lens.registered_commands + of_translation.registered_commands
 
 
 @app.callback()

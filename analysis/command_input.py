@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
+MAX_LINES_BYTES = 1_000_000
+
 InitialOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,3 +106,27 @@ def read_adapters(
     vocabulary = vocabulary or load_vocabulary(models[0], report=report)
     adapters = [(part, str(path)) for path, adapter in zip(paths, whole, strict=True) for part in read[id(adapter)]]
     return [adapter for adapter, _ in adapters], [path for _, path in adapters], vocabulary
+
+
+def lines_of(path: Path, what: str) -> list[str]:
+    """The lines of a file that are not empty; the two characters `\\n` in one are a new line.
+
+    Parameters
+    ----------
+    what : they are, in a refusal.
+
+    Raises
+    ------
+    InputError
+        The file is too large, no UTF-8, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_LINES_BYTES + 1)
+        if len(content) > MAX_LINES_BYTES:
+            raise InputError(f"The {what} in {path} have more than {MAX_LINES_BYTES // 1_000_000} MB; give fewer.")
+        return [line.replace("\\n", "\n") for line in content.decode("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"The {what} in {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The {what} in {path} are not UTF-8; save the file as UTF-8.") from error

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, read_adapters
+from soft_prompt_explorer.analysis.command_input import InitialOption, lines_of, read_adapters
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
-from soft_prompt_explorer.analysis.core.errors import InputError
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
     from soft_prompt_explorer.analysis.core.progress import Report
 
 NO_EFFECT = 3  # the exit status of `effect --check`
-MAX_TEXTS_BYTES = 1_000_000
 
 PathsArgument = Annotated[list[Path], typer.Argument(help="Soft prompts, prefixes or LoRAs of one model.", metavar="PATH...")]
 SentencesOption = Annotated[
@@ -92,18 +90,5 @@ def _watch(model: str, sentences: Path | None, report: Report) -> Watch:
     from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    texts = TEXTS if sentences is None else _lines(sentences)
+    texts = TEXTS if sentences is None else lines_of(sentences, "texts")
     return Watch(load_model(model, report=report), texts)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_TEXTS_BYTES + 1)
-        if len(content) > MAX_TEXTS_BYTES:
-            raise InputError(f"The texts in {path} have more than {MAX_TEXTS_BYTES // 1_000_000} MB; give fewer.")
-        return [line.replace("\\n", "\n") for line in content.decode("utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"The texts in {path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The texts in {path} are not UTF-8; save the file as UTF-8.") from error

@@ -14,7 +14,7 @@ from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from soft_prompt_explorer.__main__ import app as spe
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking import scores
-from soft_prompt_explorer.analysis.behaviour import asked
+from soft_prompt_explorer.analysis.behaviour import asked, translation
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras import base_weights, subspaces, truncation
 from soft_prompt_explorer.analysis.loras import ranks as spectra
@@ -43,6 +43,7 @@ COLUMNS = {
     "similarity": similarity.COLUMNS,
     "spectra": [*spectra.COLUMNS, *base_weights.COLUMNS[1:], *subspaces.COLUMNS, *truncation.COLUMNS],
     "behaviour": asked.COLUMNS,
+    "translate": translation.COLUMNS,
     "list": store._RUN_COLUMNS,
     "evaluate": [*scores.COLUMNS, *scores.SCORECARD_COLUMNS, *scores.CALIBRATION_COLUMNS],
     "compare": comparison.COLUMNS,

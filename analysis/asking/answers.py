@@ -156,7 +156,7 @@ def write(subject: Subject, texts: list[str], most: int, *, report: Report = no_
     import torch
 
     tokenizer, model = subject.tokenizer, subject.model
-    ends = _line_ends(tokenizer)
+    ends = line_ends(tokenizer)
     encoded = tokenizer(texts, add_special_tokens=not subject.begun).input_ids
     answers, probabilities = [""] * len(texts), np.empty(len(texts))
     done = 0
@@ -194,7 +194,7 @@ def _of_one_length(encoded: list[list[int]]) -> Iterator[list[int]]:
 _ENDS: WeakKeyDictionary[object, list[int]] = WeakKeyDictionary()
 
 
-def _line_ends(tokenizer) -> list[int]:
+def line_ends(tokenizer) -> list[int]:
     """The ids of the tokens that end a line, and of those that end a text."""
     if tokenizer in _ENDS:
         return _ENDS[tokenizer]

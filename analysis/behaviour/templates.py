@@ -87,7 +87,7 @@ def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, templa
     asked = get_task(task, template)
     if template is not None:
         return Asked(asked, known=True)
-    own = _own_task(adapter if isinstance(adapter, Path) else _path_of(adapter))
+    own = own_task(adapter if isinstance(adapter, Path) else _path_of(adapter))
     if own is None:
         return Asked(asked, known=False)
     return Asked(own if (own.name, own.source) == (asked.name, asked.source) else asked, known=True)
@@ -95,7 +95,7 @@ def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, templa
 
 def as_trained(prompt: SoftPrompt) -> Asked | None:
     """How a prompt is asked that lies with its run's own description; None where there is none."""
-    own = _own_task(_path_of(prompt))
+    own = own_task(_path_of(prompt))
     return None if own is None else Asked(own, known=True)
 
 
@@ -119,8 +119,8 @@ def _path_of(adapter: SoftPrompt | LoraAdapter | None) -> Path | None:
     return adapter.source.path if adapter is not None and adapter.source is not None else None
 
 
-def _own_task(path: Path | None) -> Task | None:
-    """The task of the run in whose folder an adapter lies."""
+def own_task(path: Path | None) -> Task | None:
+    """The task of the run in whose folder an adapter lies; None where there is none, or its task is gone."""
     if path is None:
         return None
     folder = path if path.is_dir() else path.parent

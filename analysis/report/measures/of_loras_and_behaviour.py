@@ -192,4 +192,19 @@ BEHAVIOUR: tuple[Measure, ...] = (
         "Ghandeharioun et al. 2024, *Patchscopes*, section 3; Ramati et al. 2024, *Eliciting Textual Descriptions from Representations of Continuous Prompts* (InSPEcT).",
         "that a prompt which is not verbalised holds nothing: the model may be too small to say it. And with ten tasks, p cannot be below 0.1.",
     ),
+    Measure(
+        "Behaviour",
+        "Fidelity of a text",
+        (
+            "How much of what an adapter changes in the model's answers a text in its place changes too (`share`).",
+            "1 means that the text does what the adapter does, 0 that it does no more than nothing, and below 0 it leads away.",
+            "Beside it stand as many examples of each other task, the same examples with shuffled answers and random words; a text says what the adapter does only where its whole interval (inputs resampled 2,000 times) lies above the best of these.",
+        ),
+        r"""\begin{gathered}
+        \text{share}(t) = 1 - \frac{\sum_x K_t(x)}{\sum_x K_\varnothing(x)}, \qquad K_t(x) = \sum_{i} \text{KL}\bigl(p(\cdot \mid x, a_{<i}) \,\Vert\, q_t(\cdot \mid x, a_{<i})\bigr) \\
+        a = a(x) \text{ the adapter's greedy answer}, \quad p \text{ with the adapter}, \quad q_t \text{ with } t \text{ before } x, \quad q_\varnothing \text{ with nothing}; \qquad \text{mixture: } q \propto \textstyle\prod_t q_t^{w_t},\; w \ge 0
+        \end{gathered}""",
+        "The explorer's own; Efron and Tibshirani 1993, section 13.3, for the interval, Hinton 2002, *Training Products of Experts by Minimizing Contrastive Divergence*, for the mixture, Zou et al. 2023 (arXiv 2307.15043) for the search.",
+        "that the adapter works as the text does: it tells of answers to such inputs alone, and what follows an answer's end is left out.",
+    ),
 )
