@@ -14,7 +14,16 @@ from tests.support.places import REPOSITORY
 OPTION = re.compile(r"(?<![\w-])--[a-z]|python -m (?:analysis|trained_prompts)")
 EVERY = {name: value for name, value in vars(remedies).items() if isinstance(value, Remedy)} | {"ask_about": ask_about("plural-words-1")}
 # Faces of their own: what they say is said on a command line, or is a command to copy.
-COMMAND_LINES = {"lens_commands.py", "command_input.py", "__main__.py", "command_line.py", "remedies.py", "card.py", "embedded.py"}
+COMMAND_LINES = {
+    "lens_commands.py",
+    "translate_command.py",
+    "command_input.py",
+    "__main__.py",
+    "command_line.py",
+    "remedies.py",
+    "card.py",
+    "embedded.py",
+}
 
 
 @pytest.mark.parametrize("name", EVERY)
