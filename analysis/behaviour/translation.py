@@ -42,7 +42,7 @@ from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_mod
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task, in_one_line
 
-COLUMNS = ["prompt", "path", "task", "candidate", "text", "tokens", "perplexity", "kl", "share", "share_low", "share_high", "same_answer", "control_share", "n"]  # fmt: skip
+COLUMNS = ["prompt", "path", "task", "candidate", "text", "tokens", "perplexity", "kl", "share", "share_low", "share_high", "same_answer", "control_share", "n", "chosen"]  # fmt: skip
 NOTHING, MIXTURE = "nothing", "mixture"
 EXPERTS = 5  # in the mixture, those that come nearest alone
 LEAST_WEIGHT = 0.01
@@ -81,7 +81,8 @@ def translate(
     -------
     A row a candidate: prompt, path, task, candidate, text (printable, so that a line's end is `\\n`; `copied` is its inverse), tokens, perplexity, kl (mean
     nats an answer), share and its 95 % interval share_low, share_high, same_answer (share of inputs with the same greedy answer whole), control_share (of the
-    best control) and n. Candidates whose name begins with "control" are the controls.
+    best control), n, and chosen: whether it is the text that comes nearest on the inputs that weights are fitted on, so that what is told of it is told on others.
+    Candidates whose name begins with "control" are the controls.
 
     Raises
     ------
@@ -107,12 +108,13 @@ def translate(
     fit = behave(inputs.fit, 0.08, 0.1)
     experts = _Experts(fit, template, language_model)
     experts.offer(Candidate(NOTHING))
+    nearest: list[tuple[float, str]] = []
 
     def candidate(each: Candidate) -> None:
         report(rows.share_done(), f"{adapter.name}: {each.name}")
         rows.add(each, told(each.read(language_model), tell, each.template or template))
         if each.vectors is None and not each.is_control:
-            experts.offer(each)
+            nearest.append((experts.offer(each), each.name))
 
     for each in (*candidates.of_the_adapter(adapter, vocabulary, places), *candidates.hand_written(inputs.task)):
         candidate(each)
@@ -148,7 +150,7 @@ def translate(
         candidate(candidates.shuffled_answers(pool, order[:enough], places))
     candidate(candidates.random_words(rows.tokens_of_the_best(), vocabulary, places))
     report(1.0, "ready")
-    return rows.table(done=True)
+    return rows.table(done=True, chosen=min(nearest)[1] if nearest else None)
 
 
 @contextmanager
@@ -195,11 +197,12 @@ class _Rows:
     def _add(self, name: str, text: str, tokens: int, surprise: float, found: Told) -> None:
         shares = share(found.kl, self._nothing)
         n = len(found.kl)
-        self._rows.append((*self._of, name, printable(text), tokens, surprise, found.kl.mean(), *shares, found.same.mean(), math.nan, n))
+        self._rows.append((*self._of, name, printable(text), tokens, surprise, found.kl.mean(), *shares, found.same.mean(), math.nan, n, False))
         self._row_made(self.table())
 
-    def table(self, *, done: bool = False) -> pd.DataFrame:
+    def table(self, *, done: bool = False, chosen: str | None = None) -> pd.DataFrame:
         table = pd.DataFrame(self._rows, columns=COLUMNS)
+        table["chosen"] = table["candidate"] == chosen
         if done:
             table["control_share"] = table.loc[table["candidate"].str.startswith(CONTROL), "share"].max()
         return table
@@ -235,10 +238,12 @@ class _Experts:
     def kl(self, candidate: Candidate) -> float:
         return float(told(candidate.read(self._language_model), self._fit, candidate.template or self._template).kl.mean())
 
-    def offer(self, candidate: Candidate) -> None:
+    def offer(self, candidate: Candidate) -> float:
+        """Take a candidate into account; answers its mean KL on the inputs that weights are fitted on, in nats."""
         asked = self._asked(candidate)
         kl = float(np.mean([compared(self._fit, i, each)[0] for i, each in enumerate(asked)]))
         self._kept = sorted([*self._kept, (kl, candidate, asked)], key=lambda each: each[0])[:EXPERTS]
+        return kl
 
     def mixed(self) -> tuple[list[Candidate], np.ndarray]:
         """Those that count in the mixture, and their weights."""
@@ -265,16 +270,13 @@ def _is_text(row: pd.Series) -> bool:
 
 
 def best_text(table: pd.DataFrame) -> pd.Series | None:
-    """The text that recovers most; None where there is none."""
-    texts = table[table.apply(_is_text, axis=1)]
-    return None if not len(texts) or texts["share"].isna().all() else texts.loc[texts["share"].idxmax()]
+    """The text that was chosen on other inputs than its share is told on; None where there is none."""
+    texts = table[table.apply(_is_text, axis=1) & table["chosen"]]
+    return None if not len(texts) or texts["share"].isna().all() else texts.iloc[0]
 
 
 def what_it_does(table: pd.DataFrame) -> pd.Series | None:
-    """The text that says what an adapter does: the one that recovers most, where its whole interval lies above 0 and above the best control's share; else None.
-
-    Both are the best of about a dozen on the same inputs, so that neither is favoured by having been picked.
-    """
+    """The text that says what an adapter does: the chosen one, where its whole interval lies above 0 and above the best control's share; else None."""
     best = best_text(table)
     if best is None or not best["share_low"] > max(0.0, best["control_share"]):
         return None

@@ -91,6 +91,8 @@ def test_the_shares_of_a_soft_prompt_are_those_of_plain_transformers(embedded_mo
     assert table["candidate"].iloc[0] == "nothing" and table["share"].iloc[0] == 0
     controls = table[table["candidate"].str.startswith(CONTROL)]
     assert set(table["control_share"]) == {controls["share"].max()}
+    (chosen,) = table.loc[table["chosen"], "candidate"]
+    assert chosen not in ("nothing", "mixture", "start") and not chosen.startswith("control")
     assert set(few_controls) - {"number-words"} == {each.split(" of ")[1] for each in controls["candidate"] if " of " in each}
 
 
@@ -202,7 +204,7 @@ def made_table(share_low: float, control: float) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["candidate", "text", "share", "share_low"])
     return table.assign(
-        prompt="it", path="", task="t", tokens=3, perplexity=9.0, kl=0.1, share_high=0.99, same_answer=0.5, control_share=control, n=60
+        prompt="it", path="", task="t", tokens=3, perplexity=9.0, kl=0.1, share_high=0.99, same_answer=0.5, control_share=control, n=60, chosen=lambda made: made["candidate"] == "8 examples"
     )[COLUMNS]
 
 
