@@ -197,7 +197,9 @@ class _Rows:
     def _add(self, name: str, text: str, tokens: int, surprise: float, found: Told) -> None:
         shares = share(found.kl, self._nothing)
         n = len(found.kl)
-        self._rows.append((*self._of, name, printable(text), tokens, surprise, found.kl.mean(), *shares, found.same.mean(), math.nan, n, False))
+        self._rows.append(
+            (*self._of, name, printable(text), tokens, surprise, found.kl.mean(), *shares, found.same.mean(), math.nan, n, False)
+        )
         self._row_made(self.table())
 
     def table(self, *, done: bool = False, chosen: str | None = None) -> pd.DataFrame:

@@ -204,7 +204,17 @@ def made_table(share_low: float, control: float) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["candidate", "text", "share", "share_low"])
     return table.assign(
-        prompt="it", path="", task="t", tokens=3, perplexity=9.0, kl=0.1, share_high=0.99, same_answer=0.5, control_share=control, n=60, chosen=lambda made: made["candidate"] == "8 examples"
+        prompt="it",
+        path="",
+        task="t",
+        tokens=3,
+        perplexity=9.0,
+        kl=0.1,
+        share_high=0.99,
+        same_answer=0.5,
+        control_share=control,
+        n=60,
+        chosen=lambda made: made["candidate"] == "8 examples",
     )[COLUMNS]
 
 
