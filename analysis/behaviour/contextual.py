@@ -39,6 +39,7 @@ MOST_STATES = 10_000  # at each layer
 MOST_BYTES = 58_000_000  # of all states as they are kept: 10,000 at five layers 576 wide
 SAME_TOKEN = 10  # states of one token at most, so that commas and articles do not fill the index
 LONGEST = 64  # tokens of a sentence that are read
+SINK = 20  # times the median length of a layer's states: so long are those that all positions attend to whatever they say (Xiao et al. 2023, arXiv 2309.17453)
 DRAWS = 500  # random prompts of each kind
 SEED = 20_267
 LEVEL = 0.05
@@ -77,7 +78,9 @@ class Index:
     def context(self, state: int, vocabulary: Vocabulary) -> str:
         """The words around a state's token in its sentence, about 40 printable characters."""
         at, first, end = self.places[state].tolist()
-        left, word, right = ("".join(vocabulary.tokens[i] for i in self.ids[part]) for part in (slice(first, at), slice(at, at + 1), slice(at + 1, end)))
+        left, word, right = (
+            "".join(vocabulary.tokens[i] for i in self.ids[part]) for part in (slice(first, at), slice(at, at + 1), slice(at + 1, end))
+        )
         return around(left, word, right)
 
     def units(self, states: np.ndarray) -> np.ndarray:
@@ -118,7 +121,8 @@ def index_of(
 ) -> Index:
     """States of up to 10,000 words in sentences at five layers, looked at once (some 50 CPU seconds for the embedded model) and kept: 58 MB at most.
 
-    The first token of each sentence is left out, for all positions attend to it whatever it says; so are special tokens and, of the same token, all but ten.
+    The first token of each sentence is left out, for all positions attend to it whatever it says; so are the few others with such a state, special tokens and,
+    of the same token, all but ten.
 
     Parameters
     ----------
@@ -134,7 +138,7 @@ def index_of(
     layers = tuple(layer for layer in evenly_spaced(len(layers_of(model)), LAYERS) if layer)
     texts = shipped_sentences() if sentences is None else list(sentences)
     most = min(MOST_STATES, MOST_BYTES // (2 * len(layers) * vocabulary.width))
-    told = hashlib.sha256(repr((layers, most, SAME_TOKEN, LONGEST)).encode())
+    told = hashlib.sha256(repr((layers, most, SAME_TOKEN, LONGEST, SINK)).encode())
     for strings in (texts, vocabulary.tokens):
         told.update("\0".join(strings).encode("utf-8", "replace"))
     for piece in _weights_told(model):
@@ -178,6 +182,9 @@ def _looked_at(
         for i, sentence in enumerate(some):
             for state in of_sentence[sentence]:
                 states[:, state] = seen[:, i, at[state][1]]
+    lengths = np.linalg.norm(states, axis=2)
+    words = (lengths <= SINK * np.median(lengths, axis=1, keepdims=True)).all(axis=0)
+    states, at = states[:, words], [each for each, is_word in zip(at, words, strict=True) if is_word]
     means = states.mean(axis=1, dtype=np.float64).astype(np.float32)
     units = np.stack([unit_rows(states[i] - means[i]).astype(np.float16) for i in range(len(layers))])
     report(1.0, "ready")
