@@ -1,7 +1,7 @@
 """Contextual neighbours: what the model makes of a virtual token inside the prompt, beside what it makes of ordinary words in ordinary sentences.
 
-A trained row may be near to no row of the vocabulary while its state after some layers is near to the states of words there. (Of visual tokens: LatentLens,
-arXiv 2602.00462.) The sentences are those of the tasks that ship. A state's nearest one is found in any case, so it is told beside random prompts: displaced from
+A trained row may be near to no row of the vocabulary while its state after some layers is near to the states of words there. (Of visual tokens: Krojer et al.
+2026, "LatentLens: revealing highly interpretable visual tokens in LLMs", arXiv 2602.00462.) The sentences are those of the tasks that ship. A state's nearest one is found in any case, so it is told beside random prompts: displaced from
 the same start by the same lengths, in directions of no preference and in directions from word to word, of which the larger p-value counts. A token that begins
 as a word keeps its state near to that word's, so a reading that the start has too is an echo.
 """
@@ -39,7 +39,7 @@ MOST_STATES = 10_000  # at each layer
 MOST_BYTES = 58_000_000  # of all states as they are kept: 10,000 at five layers 576 wide
 SAME_TOKEN = 10  # states of one token at most, so that commas and articles do not fill the index
 LONGEST = 64  # tokens of a sentence that are read
-SINK = 20  # times the median length of a layer's states: so long are those that all positions attend to whatever they say (Xiao et al. 2023, arXiv 2309.17453)
+SINK = 5  # times the median length of a layer's states: longer are those that all positions attend to whatever they say (Xiao et al. 2023, arXiv 2309.17453)
 DRAWS = 500  # random prompts of each kind
 SEED = 20_267
 LEVEL = 0.05
@@ -254,7 +254,7 @@ def contextual_neighbours(
 ) -> pd.DataFrame:
     """The words in sentences whose states are nearest to those of each virtual token, layer by layer, beside random prompts.
 
-    The first call of a prompt looks at those, some 70 CPU seconds for ten tokens before the embedded model; what came of it is kept.
+    The first call of a prompt looks at those, some 35 CPU seconds for ten tokens before the embedded model; what came of it is kept.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ WHAT_IT_DOES = (
         ),
         r"s_{i\ell} = \max_{w} \cos\bigl(h_\ell(P)_i - \bar h_\ell,\; h_\ell(w) - \bar h_\ell\bigr), \qquad p_{i\ell} = \max_{\text{kind}} \frac{1 + \#\{j : s^{(j)}_{i\ell} \ge s_{i\ell}\}}{1 + 500}, "
         r"\qquad w \text{ one of 10,000 words in sentences, } \bar h_\ell \text{ their mean state}",
-        "LatentLens, arXiv 2602.00462, of visual tokens; Benjamini and Hochberg 1995, over tokens and layers.",
+        "Krojer et al. 2026, *LatentLens: Revealing Highly Interpretable Visual Tokens in LLMs*, arXiv 2602.00462, of visual tokens; Benjamini and Hochberg 1995, over tokens and layers.",
         "that the word was learned, nor that it does the work. And a state that is no nearer to a word than chance allows may still carry the task.",
     ),
 )
