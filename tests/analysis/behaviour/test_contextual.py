@@ -237,9 +237,11 @@ def test_a_sentence_as_a_prompt_is_read_as_its_words_and_is_an_echo_where_it_beg
 
 @pytest.mark.slow
 def test_a_word_scores_by_what_the_prompt_has_beyond_its_start(embedded_model, embedded_vocabulary, own_cache, monkeypatch):
+    from soft_prompt_explorer.trained_prompts.experiments import compared_readings
     from soft_prompt_explorer.trained_prompts.experiments.compared_readings import contextual_words
 
     monkeypatch.setattr(contextual, "shipped_sentences", lambda: AROUND_IT)
+    monkeypatch.setattr(compared_readings, "_indices", {})  # this index is for no other test
     ids = embedded_model.tokenizer(TRUTH).input_ids
     prompt = a_prompt(embedded_vocabulary.embeddings[ids])
     alone = contextual_words(prompt, embedded_vocabulary, embedded_model)
