@@ -71,12 +71,24 @@ def neighbours(
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
     whole_words: Annotated[bool, typer.Option("--whole-words", help="Only tokens that are a whole word.")] = False,
     script: Annotated[str | None, typer.Option(help="Only words of this script: Latin, Cyrillic, Arabic, Han, CJK, …")] = None,
+    contextual: Annotated[
+        bool,
+        typer.Option("--contextual", help="What the model makes of each token, beside what it makes of words in sentences: another table."),
+    ] = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """The nearest vocabulary words of each virtual token, exactly."""
     check_out(out)
+    if contextual:
+        given = {"--metric": metric != "centred", "--exclude-special": exclude_special, "--whole-words": whole_words, "--script": script}
+        if unfit := [option for option, is_given in given.items() if is_given]:
+            raise InputError(
+                f"With --contextual all states of words in sentences are compared, by their centred cosine; leave {listed(unfit)} out."
+            )
+        _contextual(path, top_k, model, form, out)
+        return
     import pandas as pd
 
     from soft_prompt_explorer.analysis.prompts.search import neighbours as nearest_words
@@ -89,6 +101,27 @@ def neighbours(
             for prompt in prompts
         ]
     emit(pd.concat(tables, ignore_index=True), form, out)
+
+
+def _contextual(path: Path, top_k: int, model: str | None, form: Format, out: Path | None) -> None:
+    import pandas as pd
+
+    from soft_prompt_explorer.analysis.behaviour import contextual
+    from soft_prompt_explorer.analysis.models.weights import load_model
+
+    if top_k < 1:  # before a model is loaded for it
+        raise InputError(f"At least one neighbour has to be asked for, not {top_k}.")
+    with progress_bar() as report:
+        prompts, vocabulary = read_prompts([path], model, None, report)
+        language_model = load_model(vocabulary.model, report=report)
+        index = contextual.index_of(language_model, vocabulary, report=report)
+        tables = [
+            contextual.contextual_neighbours(prompt, language_model, vocabulary, top_k=top_k, index=index, report=report)
+            for prompt in prompts
+        ]
+    emit(pd.concat(tables, ignore_index=True), form, out)
+    for table in tables:
+        print(contextual.sentence(table), file=sys.stderr)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from soft_prompt_explorer.__main__ import app as spe
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking import scores
-from soft_prompt_explorer.analysis.behaviour import asked, translation
+from soft_prompt_explorer.analysis.behaviour import asked, contextual, translation
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras import base_weights, subspaces, truncation
 from soft_prompt_explorer.analysis.loras import ranks as spectra
@@ -36,7 +36,7 @@ PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((REPOSITORY / ".github").gl
 TABLES = [pytest.param(page, name, id=f"{page}-{name}", marks=[pytest.mark.slow] if name == "behaviour" else []) for page, name in tables()]
 COLUMNS = {
     "inspect": inspection.COLUMNS,
-    "neighbours": neighbours.COLUMNS,
+    "neighbours": [*neighbours.COLUMNS, *contextual.COLUMNS],
     "readings": readings.COLUMNS,
     "direction": direction.COLUMNS,
     "clusters": [*clusters.COLUMNS, *clusters.MEMBER_COLUMNS],

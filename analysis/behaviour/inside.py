@@ -34,10 +34,16 @@ def hidden_states(embeddings: np.ndarray | torch.Tensor, model) -> torch.Tensor:
     InputError
         The model's layers were not found, or it has fewer positions.
     """
+    return states_of_many(torch.as_tensor(embeddings)[None], model)[:, 0]
+
+
+def states_of_many(embeddings: np.ndarray | torch.Tensor, model, layers: Sequence[int] | None = None) -> torch.Tensor:
+    """`hidden_states` of (b, n, d) prompts or texts at once, (layers + 1, b, n, d) float32; after these layers alone where they are named, from 0."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context and len(embeddings) > context:
-        raise InputError(f"The model has {context:,} positions, and these are {len(embeddings):,} virtual tokens.")
-    inputs = torch.as_tensor(embeddings)[None].to(model.device, model.get_input_embeddings().weight.dtype)
+    count = embeddings.shape[1]
+    if context and count > context:
+        raise InputError(f"The model has {context:,} positions, and these are {count:,} virtual tokens.")
+    inputs = torch.as_tensor(embeddings).to(model.device, model.get_input_embeddings().weight.dtype)
     after: list[torch.Tensor] = []
     handle = layers_of(model)[-1].register_forward_hook(
         lambda module, args, output: after.append(output[0] if isinstance(output, tuple) else output)
@@ -47,7 +53,8 @@ def hidden_states(embeddings: np.ndarray | torch.Tensor, model) -> torch.Tensor:
             states = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1).hidden_states
     finally:
         handle.remove()
-    return torch.stack([state[0].float().cpu() for state in (*states[:-1], after[0])])
+    whole = (*states[:-1], after[0])
+    return torch.stack([whole[layer].float().cpu() for layer in (range(len(whole)) if layers is None else layers)])
 
 
 def layers_of(model) -> torch.nn.ModuleList:

@@ -151,13 +151,13 @@ class _Batch:
         self.rows, self.at, self.columns = rows.to(device), at.to(device), kept.to(device)
 
 
-def evenly_spaced(depth: int) -> list[int]:
-    """Eight layers or fewer, the last one among them.
+def evenly_spaced(depth: int, count: int = LAYERS_SHOWN) -> list[int]:
+    """So many layers or fewer, eight unless said otherwise, the last one among them.
 
     >>> evenly_spaced(30)
     [4, 8, 11, 15, 19, 22, 26, 30]
     """
-    return sorted({round(depth * (i + 1) / LAYERS_SHOWN) for i in range(LAYERS_SHOWN)})
+    return sorted({round(depth * (i + 1) / count) for i in range(count)})
 
 
 @contextmanager

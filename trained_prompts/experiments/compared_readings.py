@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour.contextual import Index, index_of, states_at
 from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, hidden_states
 from soft_prompt_explorer.analysis.behaviour.lens import output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import Factors, common_of, displaced, random_factors
@@ -60,6 +61,33 @@ def logit_lens(adapter: Adapter, vocabulary: Vocabulary, language_model: Languag
         return output.weight.float().matmul(change.float()).cpu().numpy()
 
 
+_indices: WeakKeyDictionary[object, Index] = WeakKeyDictionary()
+
+
+def contextual_words(adapter: Adapter, vocabulary: Vocabulary, language_model: LanguageModel) -> np.ndarray | None:
+    """How much nearer a virtual token's state comes to one of the word's in a sentence, at any of five layers, than any of the start's: the difference of the best
+    centred cosines; −1 of a word that has no state in the index; None of a LoRA."""
+    if isinstance(adapter, LoraAdapter):
+        return None
+    if language_model.model not in _indices:
+        _indices[language_model.model] = index_of(language_model, vocabulary)
+    index = _indices[language_model.model]
+    best = [_best_in_context(rows, language_model, index) for rows in (adapter.embeddings, adapter.initial) if rows is not None]
+    words, first = np.unique(index.token_ids, return_inverse=True)
+    scores = np.full(len(vocabulary), -1.0)
+    of_word = np.full((len(best), len(words)), -np.inf)
+    for row, of_states in zip(of_word, best, strict=True):
+        np.maximum.at(row, first, of_states)
+    scores[words] = np.maximum(of_word[0] - (of_word[1] if len(best) == 2 else 0.0), -1.0)
+    return scores
+
+
+def _best_in_context(rows: np.ndarray, language_model: LanguageModel, index: Index) -> np.ndarray:
+    """The best centred cosine of each state of an index with those of virtual tokens, over tokens and layers."""
+    units = states_at(rows, language_model, index).astype(np.float32)
+    return np.max([(of_layer.astype(np.float32) @ unit.T).max(axis=1) for of_layer, unit in zip(index.states, units, strict=True)], axis=0)
+
+
 _watches: WeakKeyDictionary[object, Watch] = WeakKeyDictionary()
 _nulls: dict[bytes, np.ndarray] = {}
 
@@ -105,5 +133,6 @@ READINGS: dict[str, Reading] = {
     "nearest words": nearest_words,
     "task direction": task_direction,
     "logit lens": logit_lens,
+    "contextual neighbours": contextual_words,
     "difference lens": difference_lens,
 }

@@ -32,4 +32,17 @@ WHAT_IT_DOES = (
         "Kullback and Leibler 1951, *On Information and Sufficiency*; the interval: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3.",
         "that the change is a good one, nor what the adapter does on its own task.",
     ),
+    Measure(
+        "What an adapter does",
+        "Contextual neighbours",
+        (
+            "What the model makes of a virtual token inside the prompt, as the centred cosine of its state after a layer with the states of words in ordinary sentences after the same layer.",
+            "A low q says that a state is nearer to a word's than those of random prompts are to any; `echo` says that the start's state has the same nearest word.",
+            "The random prompts are displaced from the same start by the same lengths, 500 in any direction and 500 from word to word, of which the larger p-value counts.",
+        ),
+        r"s_{i\ell} = \max_{w} \cos\bigl(h_\ell(P)_i - \bar h_\ell,\; h_\ell(w) - \bar h_\ell\bigr), \qquad p_{i\ell} = \max_{\text{kind}} \frac{1 + \#\{j : s^{(j)}_{i\ell} \ge s_{i\ell}\}}{1 + 500}, "
+        r"\qquad w \text{ one of 10,000 words in sentences, } \bar h_\ell \text{ their mean state}",
+        "Krojer et al. 2026, *LatentLens: Revealing Highly Interpretable Visual Tokens in LLMs*, arXiv 2602.00462, of visual tokens; Benjamini and Hochberg 1995, over tokens and layers.",
+        "that the word was learned, nor that it does the work. And a state that is no nearer to a word than chance allows may still carry the task.",
+    ),
 )
