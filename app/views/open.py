@@ -95,5 +95,5 @@ if read is not None:
 kept = at_hand.list_kept()
 if len(kept):
     show_kept(kept)
-elif adapter is None:
+elif read is None:
     st.info(f"Nothing is open. Your runs and kept files live in {widgets.plain(os.fspath(runs_folder()))}.", icon=":material/info:")
