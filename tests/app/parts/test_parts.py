@@ -150,10 +150,11 @@ def one_measure(measure):
 
 
 def test_a_measure_is_shown_with_its_formula_its_limits_and_its_source_under_its_anchor():
-    driver = drawn(one_measure, MEASURES[0])
+    measure = next(each for each in MEASURES if each.name == "Centred cosine")
+    driver = drawn(one_measure, measure)
     assert (driver.subheader[0].value, driver.subheader[0].anchor) == ("Centred cosine", "centred-cosine")
-    assert MEASURES[0].formula in driver.latex[0].value
-    assert MEASURES[0].not_shown in driver.markdown[1].value and MEASURES[0].source in driver.caption[0].value
+    assert measure.formula in driver.latex[0].value
+    assert measure.not_shown in driver.markdown[1].value and measure.source in driver.caption[0].value
 
 
 @pytest.mark.parametrize("numbers", [[], [0], [0, 1, 2, 5, 7, 8], list(range(30))])
