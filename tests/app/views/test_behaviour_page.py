@@ -111,7 +111,7 @@ def test_the_neighbours_page_opens_with_the_verdict_of_a_tested_prompt(page, run
     driver = settled(driver_of("neighbours", prompt="mine"))
     assert not driver.exception
     label = kept_behaviour.summary(["mine"])["verdict"].iloc[0]
-    assert driver.markdown[0].value.startswith(f"**{label.capitalize()}.**")
+    assert any(text.value.startswith(f"**{label.capitalize()}.**") for text in driver.markdown)
 
 
 def test_a_link_to_a_prompt_that_is_not_here_says_so(page):
