@@ -39,6 +39,11 @@ def ask_about_link(model: str) -> None:
         st.rerun()
 
 
+def vocabulary_is_here(model: str) -> bool:
+    """Whether a model's vocabulary is on this machine, so that nothing has to be asked."""
+    return not is_hub_id(model) or model in (*EMBEDDED_ALIASES, GEMMA_MODEL) or is_at_hand(model)
+
+
 def may_be_fetched(model: str, what: str) -> bool:
     """Whether what `what` names of a model is on this machine, or its person asked for it to be fetched; else the page asks.
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from soft_prompt_explorer.analysis.loras.ranks import spectra
-from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.parts.lora_beside import show_other
 from soft_prompt_explorer.app.parts.lora_copy import show_smaller_copy
 from soft_prompt_explorer.app.parts.lora_spectra import (
@@ -37,7 +37,7 @@ if table is None:
 
 with widgets.in_words():
     base = base_of(adapter, key)
-    if base is not None:
+    if base is not None and naming.vocabulary_is_here(base):
         show_pushed(adapter, widgets.vocabulary(base), adapter.source.sha256, as_kept=True)
 show_health(adapter, table)
 show_layers(table)
