@@ -45,7 +45,10 @@ class Told(NamedTuple):
         beyond = self.last[self.last["q"] < lens.LEVEL]
         if not len(beyond):
             return f"{done} It pushes towards no word that stands out."
-        names = listed([f"“{token.strip()}”" for token in beyond["token"].head(NAMED)])
+        words: dict[str, str] = {}  # each once, however it is written
+        for token in beyond["token"]:
+            words.setdefault(token.strip().casefold(), token.strip())
+        names = listed([f"“{word}”" for word in list(words.values())[:NAMED]])
         beside = ", compared with no prompt, since its start is not known" if beyond["against"].iloc[0] == NO_PROMPT else ""
         return f"It pushes the model towards {names}{beside}. {done}"
 

@@ -49,7 +49,7 @@ def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conten
     key = ("lens", vocabulary.model, content)
     wanted = st.session_state.setdefault("lens-wanted", set())
     if key not in wanted:
-        st.markdown("The model is asked with and without it, and with 400 adapters of the same size that know nothing: about a minute.")
+        st.markdown("The model is asked with and without it, and with 400 adapters of the same size that know nothing: a minute or two.")
         if not st.button("Look at the model", icon=":material/visibility:", key="look"):
             return None
         wanted.add(key)

@@ -46,6 +46,14 @@ def test_the_sentence_names_the_words_that_stand_out_and_no_other():
     assert "compared with no prompt" in told(against="no prompt").sentence
 
 
+def test_a_word_that_comes_in_several_spellings_is_named_once_as_it_stands_first():
+    words = [" positive", " negative", "positive", "Negative", " Positive", " hope"]
+    last = pd.DataFrame(
+        [("a", "", 30, rank, rank, token, 1.0, 9.0 - rank, 0.01, 0.5, "start") for rank, token in enumerate(words)], columns=lens.COLUMNS
+    )
+    assert told()._replace(words=last).sentence.startswith("It pushes the model towards “positive”, “negative” and “hope”.")
+
+
 def test_what_lies_in_a_strangers_folder_is_not_believed(tmp_path):
     import shutil
 
