@@ -116,7 +116,7 @@ def train(
 
 @app.command()
 def gallery() -> None:
-    """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores)."""
+    """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores), and look at what each pushes the model towards."""
     from soft_prompt_explorer.analysis.core.folders import GALLERY
     from soft_prompt_explorer.trained_prompts.gallery import HELD_OUT, RECIPES
 
@@ -124,6 +124,10 @@ def gallery() -> None:
         if not (GALLERY / name).exists():
             print(name, file=sys.stderr)
             _train_and_keep(config, name, HELD_OUT, GALLERY)
+    from soft_prompt_explorer.trained_prompts.experiments import kept_lens
+
+    with progress_bar() as report:
+        kept_lens.look_at(list(RECIPES), report=report)
 
 
 @app.command()
