@@ -19,8 +19,6 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 WORDS, EFFECT = "lens.csv", "effect.csv"
 NUMBERS = ["score", "z", "q", "specific_score"]
-
-
 NAMED = 4  # words in the sentence
 
 
@@ -50,7 +48,7 @@ class Told(NamedTuple):
             words.setdefault(token.strip().casefold(), token.strip())
         names = listed([f"“{word}”" for word in list(words.values())[:NAMED]])
         beside = ", compared with no prompt, since its start is not known" if beyond["against"].iloc[0] == NO_PROMPT else ""
-        return f"It pushes the model towards {names}{beside}. {done}"
+        return f"It pushes the model towards {names}{beside}. {done} A twin trained on shuffled answers may be pushed there too: that is the form of an answer."
 
 
 def tell(

@@ -8,8 +8,9 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with, tell
+from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS
 from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
-from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from soft_prompt_explorer.app.parts import widgets
@@ -35,9 +36,8 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     alt = "; ".join(f"{row.token.strip()} {row.z:.1f}" for row in last.head(8).itertuples())
     st.plotly_chart(pushed_words(last), key="lens", alt=f"Words by how far the adapter pushes the model towards them. {alt}")
     st.caption(
-        "The model reads sixteen short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
-        "each word, beside 200 adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05). A prompt trained on shuffled "
-        "answers may name the same answers: that is their form."
+        f"The model reads {len(TEXTS)} short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
+        f"each word, beside {DRAWS} adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05)."
     )
     with st.expander("Layer by layer", icon=":material/stacks:"):
         st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
@@ -49,7 +49,9 @@ def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conten
     key = ("lens", vocabulary.model, content)
     wanted = st.session_state.setdefault("lens-wanted", set())
     if key not in wanted:
-        st.markdown("The model is asked with and without it, and with 400 adapters of the same size that know nothing: a minute or two.")
+        st.markdown(
+            f"The model is asked with and without it, and with {DRAWS} adapters or twice as many of the same size that know nothing: a minute or two."
+        )
         if not st.button("Look at the model", icon=":material/visibility:", key="look"):
             return None
         wanted.add(key)

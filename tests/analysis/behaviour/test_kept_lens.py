@@ -40,6 +40,7 @@ def test_what_cannot_be_read_counts_as_nothing(tmp_path, file, content):
 
 def test_the_sentence_names_the_words_that_stand_out_and_no_other():
     assert told().sentence.startswith("It pushes the model towards “yes” and “NA”. a changes more than chance: 5.0 × (4.0 to 6.0)")
+    assert told().sentence.endswith("A twin trained on shuffled answers may be pushed there too: that is the form of an answer.")
     assert "no word that stands out" in told(q=(0.5, 0.6, 0.9)).sentence
     nothing = told(verdict=effect.AS_CHANCE).sentence
     assert "as much as chance" in nothing and "yes" not in nothing
