@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from soft_prompt_explorer.analysis.command_input import TemplateOption
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
 from soft_prompt_explorer.analysis.core.errors import InputError
 
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.trained_prompts.experiments.sweeps import Engine
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
     from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
-
-TemplateOption = Annotated[
-    str | None,
-    typer.Option(
-        "--template",
-        help="How the examples are asked: a text with {input} where the example goes, for instance 'Thing: {input}\\nColour:'. "
-        "[default: what the prompt was trained with, if it was trained here, else the task's own]",
-    ),
-]
 
 TrainedTemplateOption = Annotated[
     str | None,

@@ -79,11 +79,11 @@ def nothing(language_model: LanguageModel) -> ReadOnce:
 
 
 def virtual_tokens(language_model: LanguageModel, rows: np.ndarray) -> ReadOnce:
-    """The model after (n, d) input embeddings."""
+    """The model after (n, d) input embeddings, or after each of (b, n, d)."""
     model = language_model.model
     with torch.inference_mode():
-        embeddings = torch.from_numpy(np.array(rows, dtype=np.float32))[None].to(model.device, model.get_input_embeddings().weight.dtype)
-        return read(nothing(language_model), embeddings=embeddings)
+        embeddings = torch.from_numpy(np.array(rows, dtype=np.float32)).to(model.device, model.get_input_embeddings().weight.dtype)
+        return read(nothing(language_model), embeddings=embeddings if embeddings.ndim == 3 else embeddings[None])
 
 
 def prefix(language_model: LanguageModel, rows: np.ndarray) -> ReadOnce:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from scipy.stats import false_discovery_control
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of, states_of_many
-from soft_prompt_explorer.analysis.behaviour.lens_null import displaced
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, displacement_of
 from soft_prompt_explorer.analysis.behaviour.unrelated import check_can_be_put, evenly_spaced
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, weights_told
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 
@@ -141,7 +141,7 @@ def index_of(
     told = hashlib.sha256(repr((layers, most, SAME_TOKEN, LONGEST, SINK)).encode())
     for strings in (texts, vocabulary.tokens):
         told.update("\0".join(strings).encode("utf-8", "replace"))
-    for piece in _weights_told(model):
+    for piece in weights_told(model):
         told.update(piece)
     key = told.hexdigest()[:32]
 
@@ -150,14 +150,6 @@ def index_of(
 
     kept = KeptArrays(cache_folder() / "contextual", key, _VERSION, shapes={"states": (len(layers), None, vocabulary.width)}).get(make)
     return Index(key, layers, **kept)
-
-
-def _weights_told(model) -> Iterator[bytes]:
-    """Some values of each weight: a model of the same name may be another one."""
-    yield model.config.to_json_string(use_diff=True).encode()
-    for name, weight in model.named_parameters():
-        values = weight.detach().flatten()
-        yield f"{name} {tuple(weight.shape)}".encode() + values[:: max(1, len(values) // 256)].float().cpu().numpy().tobytes()
 
 
 def _looked_at(
@@ -326,12 +318,7 @@ def _null(
     prompt: SoftPrompt, language_model: LanguageModel, vocabulary: Vocabulary, index: Index, draws: int, report: Report
 ) -> np.ndarray:
     """The best score at each layer and position of random prompts of two kinds, (2, draws, layers, n) float32, drawn once and kept."""
-    some = np.random.default_rng(SEED).choice(len(vocabulary), size=min(len(vocabulary), 2_000), replace=False)
-    like = np.asarray(vocabulary.embeddings[np.sort(some)], dtype=np.float64)
-    if prompt.initial is None:
-        start, lengths = np.zeros_like(prompt.embeddings), np.linalg.norm(prompt.embeddings, axis=1)
-    else:
-        start, lengths, like = prompt.initial, np.linalg.norm(prompt.embeddings - prompt.initial, axis=1), like - vocabulary.mean
+    start, lengths, like = displacement_of(prompt, vocabulary, SEED)
     told = hashlib.sha256(index.key.encode() + repr((start.shape, draws, SEED, prompt.initial is None)).encode())
     told.update(start.tobytes() + lengths.astype(np.float32).tobytes())
 

@@ -59,9 +59,7 @@ def effect_of(looked: Looked, output: np.ndarray, vocabulary: Vocabulary) -> tup
     found = pushed(looked.change.mean(0)[-1], looked.null_changes[:, :, -1], output, allowed=~vocabulary.special)
     p_words = float(found.p.min())
     p = min(1.0, 2 * min(p_far, p_words))  # two ways to be told from chance (Bonferroni)
-    verdict = (
-        "changes as much as chance" if p > LEVEL else "changes more than chance" if p_far <= p_words else "changes otherwise than chance"
-    )
+    verdict = AS_CHANCE if p > LEVEL else MORE if p_far <= p_words else OTHERWISE
     return kl, float(medians[kind]), kl / float(medians[kind]), low, high, p, verdict
 
 

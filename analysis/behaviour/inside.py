@@ -5,8 +5,9 @@ A virtual token sees the prompt alone, never the input behind it, so what stands
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,17 +45,23 @@ def states_of_many(embeddings: np.ndarray | torch.Tensor, model, layers: Sequenc
     if context and count > context:
         raise InputError(f"The model has {context:,} positions, and these are {count:,} virtual tokens.")
     inputs = torch.as_tensor(embeddings).to(model.device, model.get_input_embeddings().weight.dtype)
+    with torch.inference_mode(), residual_stream(model) as states:
+        output = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+        whole = states(output)
+    return torch.stack([whole[layer].float().cpu() for layer in (range(len(whole)) if layers is None else layers)])
+
+
+@contextmanager
+def residual_stream(model) -> Iterator[Callable[[Any], tuple[torch.Tensor, ...]]]:
+    """What reads, from an output with hidden states that the block has asked the model for, its states before each layer and after the last one, before the final norm."""
     after: list[torch.Tensor] = []
     handle = layers_of(model)[-1].register_forward_hook(
         lambda module, args, output: after.append(output[0] if isinstance(output, tuple) else output)
     )
     try:
-        with torch.inference_mode():
-            states = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1).hidden_states
+        yield lambda output: (*output.hidden_states[:-1], after[-1])
     finally:
         handle.remove()
-    whole = (*states[:-1], after[0])
-    return torch.stack([whole[layer].float().cpu() for layer in (range(len(whole)) if layers is None else layers)])
 
 
 def layers_of(model) -> torch.nn.ModuleList:

@@ -8,7 +8,7 @@ values stand between random orthonormal factors.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,13 @@ from soft_prompt_explorer.analysis.behaviour.unrelated import Seen, Watch, check
 from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.loras.ranks import singular_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.weights import weights_told
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 
 DRAWS = 200  # of each kind
+WORDS_DRAWN = 2_000  # whose differences give directions
 SEED = 20_261
 _VERSION = 1  # raise it when the same draws would be seen otherwise
 Factors = dict[str, tuple[np.ndarray, np.ndarray]]  # A (r, in) and B (out, r) of each module
@@ -39,7 +42,6 @@ class Looked:
     kl : (k,) float64, of each text the mean KL of the next-token distributions, with the adapter from without it, in nats.
     common : (d,) float32, the mean of the output layer's rows, each word weighed by how likely it is without the adapter: what a change of the state does to
         the logits of all words in common (the gradient of the log of their sum).
-    start_kl : (k,) float64, the same of the start from no prompt; None where the start is not known.
     null_changes : (kinds, draws, layers, d) float32, of null adapters the mean over the texts.
     null_kl : (kinds, draws, k) float32.
     """
@@ -48,7 +50,6 @@ class Looked:
     change: np.ndarray
     kl: np.ndarray
     common: np.ndarray
-    start_kl: np.ndarray | None
     null_changes: np.ndarray
     null_kl: np.ndarray
 
@@ -71,40 +72,31 @@ def look(
     """
     check_can_be_put(adapter, watch.language_model)
     report(0.0, f"{adapter.name}: looking at the model")
-    bare = watch.bare()
-    start_kl = None
-    between = np.asarray(vocabulary.embeddings[_some(len(vocabulary))], dtype=np.float64) - vocabulary.mean
     if isinstance(adapter, LoraAdapter):
-        factors, model = factors_of(adapter), watch.language_model.model
-        with factors_in(model, factors):
+        factors = factors_of(adapter)
+        with factors_in(watch.language_model.model, factors):
             seen = watch.bare()
-        values = {path: np.linalg.svd(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T, compute_uv=False) for path, (a, b) in factors.items()}
-        without, against, drawn = bare, BARE, [_null_loras(factors, values, watch)]
+        values = {path: singular_values(each) for path, each in adapter.modules.items()}
+        without, against = watch.bare(), BARE
+        drawn = [null_loras(factors, values, watch, np.random.default_rng([SEED, 0]))]
         key = [f"{path} {len(b)} {a.shape[1]} ".encode() + values[path].tobytes() for path, (a, b) in factors.items()]
     elif adapter.kind == "prefix":
-        seen, without, against = watch.of_prefix(adapter.embeddings), bare, BARE
+        seen, without, against = watch.of_prefix(adapter.embeddings), watch.bare(), BARE
         drawn, key = [_null_prefixes(adapter.embeddings, watch)], [adapter.embeddings.tobytes()]
-    elif adapter.initial is not None:
-        seen, without = watch.of_rows(np.stack([adapter.embeddings, adapter.initial]))
-        start_kl, against = watch.divergences(without, bare), START
-        lengths = np.linalg.norm(adapter.embeddings - adapter.initial, axis=1)
-        drawn = _null_prompts(adapter.initial, lengths, [None, between], watch)
-        key = [adapter.initial.tobytes(), lengths.astype(np.float32).tobytes()]
     else:
-        (seen,), without, against = watch.of_rows(adapter.embeddings[None]), bare, NO_PROMPT
-        lengths = np.linalg.norm(adapter.embeddings, axis=1)
-        words = np.asarray(vocabulary.embeddings[_some(len(vocabulary))], dtype=np.float32)
-        drawn, key = (
-            _null_prompts(np.zeros_like(adapter.embeddings), lengths, [None, words], watch),
-            [lengths.astype(np.float32).tobytes(), b"words"],
-        )
-    null = _kept(key, against, watch, draws, lambda: _see(drawn, without, watch, draws, adapter.name, report))
+        if adapter.initial is None:
+            (seen,), without, against = watch.of_rows(adapter.embeddings[None]), watch.bare(), NO_PROMPT
+        else:
+            (seen, without), against = watch.of_rows(np.stack([adapter.embeddings, adapter.initial])), START
+        start, lengths, like = displacement_of(adapter, vocabulary, SEED)
+        drawn, key = _null_prompts(start, lengths, [None, like], watch), [start.tobytes(), lengths.astype(np.float32).tobytes()]
+    kept = kept_of(watch, [*key, against.encode(), repr((draws, SEED)).encode()])
+    null = kept.get(lambda: _see(drawn, without, watch, draws, adapter.name, report))
     return Looked(
         against,
         seen.states - without.states,
         watch.divergences(seen, without),
         common_of(watch, without),
-        start_kl,
         null["changes"].astype(np.float32),
         null["kl"],
     )
@@ -116,17 +108,12 @@ def common_of(watch: Watch, without: Seen) -> np.ndarray:
     return (without.log_probabilities.exp().mean(0).to(weight.device) @ weight).cpu().numpy()
 
 
-def _kept(key: list[bytes], against: str, watch: Watch, draws: int, make) -> dict[str, np.ndarray]:
-    model = watch.language_model.model
-    weight = model.get_input_embeddings().weight
+def kept_of(watch: Watch, parts: Sequence[bytes]) -> KeptArrays:
+    """What is kept of a model, these texts and these layers, by what else it depends on."""
     told = hashlib.sha256()
-    for part in (*key, against.encode(), "\0".join(watch.texts).encode(), repr((watch.layers, draws, SEED)).encode()):
-        told.update(len(part).to_bytes(8, "little") + part)
-    # The weights themselves: a model of the same name may be another one.
-    told.update(
-        repr((tuple(weight.shape), model.config.to_json_string(use_diff=True))).encode() + weight[: 1 << 12].float().cpu().numpy().tobytes()
-    )
-    return KeptArrays(cache_folder() / "lens-null", told.hexdigest()[:32], _VERSION).get(make)
+    for piece in (*parts, "\0".join(watch.texts).encode(), repr(watch.layers).encode(), *weights_told(watch.language_model.model)):
+        told.update(len(piece).to_bytes(8, "little") + piece)
+    return KeptArrays(cache_folder() / "lens", told.hexdigest()[:32], _VERSION)
 
 
 def _see(drawn: list[Iterator[Seen]], without: Seen, watch: Watch, draws: int, name: str, report: Report) -> dict[str, np.ndarray]:
@@ -157,6 +144,16 @@ def displaced(start: np.ndarray, lengths: np.ndarray, count: int, rng: np.random
     return (start + lengths[:, None] * directions).astype(np.float32)
 
 
+def displacement_of(prompt: SoftPrompt, vocabulary: Vocabulary, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From where a prompt's null prompts are displaced, how far each row, and rows whose directions the second kind of them takes: its start, and from word to
+    word; nothing, and towards words, where the start is not known."""
+    some = np.random.default_rng(seed).choice(len(vocabulary), size=min(len(vocabulary), WORDS_DRAWN), replace=False)
+    words = np.asarray(vocabulary.embeddings[np.sort(some)], dtype=np.float64)
+    if prompt.initial is None:
+        return np.zeros_like(prompt.embeddings), np.linalg.norm(prompt.embeddings, axis=1), words
+    return prompt.initial, np.linalg.norm(prompt.embeddings - prompt.initial, axis=1), words - vocabulary.mean
+
+
 def _null_prompts(start: np.ndarray, lengths: np.ndarray, kinds: list[np.ndarray | None], watch: Watch) -> list[Iterator[Seen]]:
     def draw(kind: int, like: np.ndarray | None) -> Iterator[Seen]:
         rng = np.random.default_rng([SEED, kind])
@@ -180,8 +177,8 @@ def _null_prefixes(rows: np.ndarray, watch: Watch) -> Iterator[Seen]:
         yield watch.of_prefix((lengths * directions).reshape(rows.shape).astype(np.float32))
 
 
-def _null_loras(factors: Factors, values: dict[str, np.ndarray], watch: Watch) -> Iterator[Seen]:
-    rng = np.random.default_rng([SEED, 0])
+def null_loras(factors: Factors, values: dict[str, np.ndarray], watch: Watch, rng: np.random.Generator) -> Iterator[Seen]:
+    """What is seen with random updates of these shapes and singular values in the model, one after another, without end."""
     while True:
         with factors_in(watch.language_model.model, random_factors(factors, values, rng)):
             seen = watch.bare()
@@ -196,7 +193,3 @@ def random_factors(factors: Factors, values: dict[str, np.ndarray], rng: np.rand
         u, v = (np.linalg.qr(rng.standard_normal((size, len(sigma))))[0] for size in (len(b), a.shape[1]))
         drawn[path] = (np.sqrt(sigma)[:, None] * v.T, u * np.sqrt(sigma))
     return drawn
-
-
-def _some(count: int, most: int = 2_000) -> np.ndarray:
-    return np.sort(np.random.default_rng(SEED).choice(count, size=min(count, most), replace=False))

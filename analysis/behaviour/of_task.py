@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
 from soft_prompt_explorer.analysis.asking.answers import MORE_TOKENS, predictions, write
 from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits, check_lengths, encode
 from soft_prompt_explorer.analysis.asking.in_front import Subject, bare, keys_and_values, with_prefix, with_prompt
 from soft_prompt_explorer.analysis.behaviour.asked import RANKED_ON, Examples, behaviour
 from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed, discretised
+from soft_prompt_explorer.analysis.behaviour.others import shipped_prompts
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -147,14 +147,8 @@ def behave(
 
 def _other_directions(task: Task, vocabulary: Vocabulary) -> np.ndarray:
     """The task directions of the prompts that ship for this model and were trained on other tasks, (k, d)."""
-    directions = []
-    for folder in sorted(path.parent for path in GALLERY.glob("*/run.json")):
-        try:
-            run = read_description(folder)
-        except InputError:  # left out, as everywhere
-            continue
-        if (run["config"]["method"], run["model"]["name"]) == ("prompt-tuning", vocabulary.model) and run["config"]["task"] != task.name:
-            directions.append(unit_displacements([load_soft_prompt(folder)], vocabulary).mean(axis=0))
+    others = (prompt for name, prompt in shipped_prompts(vocabulary.model) if name != task.name)
+    directions = [unit_displacements([prompt], vocabulary).mean(axis=0) for prompt in others]
     return np.array(directions).reshape(-1, vocabulary.width)
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
-from soft_prompt_explorer.analysis.asking.in_front import check_fits, with_prefix
-from soft_prompt_explorer.analysis.behaviour.inside import decoder_of, final_norm_of
+from soft_prompt_explorer.analysis.asking import read_once
+from soft_prompt_explorer.analysis.asking.in_front import check_fits
+from soft_prompt_explorer.analysis.asking.read_once import ReadOnce
+from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, layers_of, residual_stream
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -68,9 +70,7 @@ class Watch:
             raise InputError("There is no text to look at the model with; give at least one, a line each.")
         if len(texts) > MOST_TEXTS:
             raise InputError(f"These are {len(texts):,} texts, and {MOST_TEXTS:,} are the most.")
-        _, modules = decoder_of(model)
-        self._norm, self._last = final_norm_of(model), modules[-1]
-        self.depth = len(modules)
+        self._norm, self.depth = final_norm_of(model), len(layers_of(model))
         self.layers = list(layers) if layers is not None else evenly_spaced(self.depth)
         if any(not 0 <= layer <= self.depth for layer in self.layers):
             raise InputError(f"The model's layers are counted from 0, its input, to {self.depth}.")
@@ -82,40 +82,29 @@ class Watch:
 
     def of_rows(self, rows: np.ndarray) -> Iterator[Seen]:
         """With virtual tokens in front of the texts: of each of (b, n, d) prompts what was seen."""
-        model = self.language_model.model
-        dtype = model.get_input_embeddings().weight.dtype
         for start in range(0, len(rows), AT_ONCE):
-            some = torch.as_tensor(np.ascontiguousarray(rows[start : start + AT_ONCE], dtype=np.float32)).to(model.device, dtype)
-            with torch.inference_mode():
-                cache = model(inputs_embeds=some, use_cache=True, logits_to_keep=1).past_key_values
-                cache.batch_repeat_interleave(len(self.texts))
-            yield from self._seen(model, len(some), in_front=some.shape[1], past_key_values=cache)
+            yield from self._seen(
+                read_once.virtual_tokens(self.language_model, rows[start : start + AT_ONCE]), len(rows[start : start + AT_ONCE])
+            )
 
     def bare(self) -> Seen:
         """With the model as it is, or as a `factors_in` around the call leaves it."""
-        return next(self._seen(self.language_model.model, 1))
+        return next(self._seen(read_once.nothing(self.language_model), 1))
 
     def of_prefix(self, rows: np.ndarray) -> Seen:
         """With (n, 2 · layers · width) keys and values in front of every layer's own."""
-        return next(self._seen(with_prefix(self.language_model, rows).model, 1))
+        return next(self._seen(read_once.prefix(self.language_model, rows), 1))
 
-    def _seen(self, model, count: int, *, in_front: int = 0, **options) -> Iterator[Seen]:
+    def _seen(self, before: ReadOnce, count: int) -> Iterator[Seen]:
+        """What is seen behind each of so many things that were read."""
         batch, k = self._batch, len(self.texts)
-        mask = torch.nn.functional.pad(batch.mask, (in_front, 0), value=1).repeat(count, 1)
-        after: list[torch.Tensor] = []
-        handle = self._last.register_forward_hook(
-            lambda module, args, output: after.append(output[0] if isinstance(output, tuple) else output)
-        )
-        try:
-            with torch.inference_mode():
-                output = model(
-                    input_ids=batch.ids.repeat(count, 1), attention_mask=mask, output_hidden_states=True,
-                    logits_to_keep=batch.columns, use_cache=bool(in_front), **options,
-                )  # fmt: skip
-        finally:
-            handle.remove()
-        with torch.inference_mode():
-            states = [after[0] if layer == self.depth else output.hidden_states[layer] for layer in self.layers]
+        with torch.inference_mode(), residual_stream(before.model) as stream:
+            output = before.model(
+                input_ids=batch.ids.repeat(count, 1), attention_mask=before.mask(batch.mask.repeat(count, 1)), past_key_values=before.caches(count * k),
+                output_hidden_states=True, logits_to_keep=batch.columns, use_cache=before.cache is not None,
+            )  # fmt: skip
+            whole = stream(output)
+            states = [whole[layer] for layer in self.layers]
             means = torch.stack([(self._norm(state) * batch.weights.repeat(count, 1)[..., None]).sum(1) for state in states], 1)
             read = means.float().reshape(count, k, len(self.layers), -1).cpu().numpy()
             for i in range(count):

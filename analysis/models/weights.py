@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +121,14 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
         folder, unpacked = prepare_model(name, report=report), None
     model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
     return LanguageModel(model.to(device or pick_device()).eval().requires_grad_(False), tokenizer)
+
+
+def weights_told(model) -> Iterator[bytes]:
+    """A model's configuration and some values of each of its weights, for the name of what is kept of it: a model of the same name may be another one."""
+    yield model.config.to_json_string(use_diff=True).encode()
+    for name, weight in model.named_parameters():
+        values = weight.detach().flatten()
+        yield f"{name} {tuple(weight.shape)}".encode() + values[:: max(1, len(values) // 256)].float().cpu().numpy().tobytes()
 
 
 def _loaded(name: str, folder: Path):

@@ -29,6 +29,7 @@ from soft_prompt_explorer.analysis.core import remedies
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import p_value
+from soft_prompt_explorer.analysis.loras.ranks import singular_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.experiments.compared_readings import Adapter, Reading
@@ -187,12 +188,9 @@ def _random_loras(loras: Sequence[Adapter], folder: Path) -> Iterator[tuple[str,
             like = loras[int(rng.integers(len(loras)))]
             if not isinstance(like, LoraAdapter) or like.source is None:
                 raise TypeError(f"{like.name} is no LoRA that was read from a folder")
-            factors = factors_of(like)
-            values = {
-                path: np.linalg.svd(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T, compute_uv=False) for path, (a, b) in factors.items()
-            }
+            values = {path: singular_values(each) for path, each in like.modules.items()}
             arrays = {}
-            for path, (a, b) in random_factors(factors, values, rng).items():
+            for path, (a, b) in random_factors(factors_of(like), values, rng).items():
                 arrays[f"base_model.model.{path}.lora_A.weight"] = a.astype(np.float32)
                 arrays[f"base_model.model.{path}.lora_B.weight"] = (b / like.modules[path].scaling).astype(np.float32)
             path_of_it = folder / f"{kind}-lora-{i}"

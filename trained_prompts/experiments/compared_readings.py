@@ -5,7 +5,8 @@ A reading of one's own is such a function too, and needs nothing from here: `pyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,8 +16,9 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.contextual import Index, index_of, states_at
 from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, hidden_states
 from soft_prompt_explorer.analysis.behaviour.lens import output_rows, pushed
-from soft_prompt_explorer.analysis.behaviour.lens_null import Factors, common_of, displaced, random_factors
-from soft_prompt_explorer.analysis.behaviour.unrelated import Seen, Watch, factors_in, factors_of
+from soft_prompt_explorer.analysis.behaviour.lens_null import common_of, displaced, null_loras
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch, factors_in, factors_of
+from soft_prompt_explorer.analysis.loras.ranks import singular_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.prompts.directions import unit_displacements, word_cosines
@@ -105,28 +107,21 @@ def difference_lens(adapter: Adapter, vocabulary: Vocabulary, language_model: La
         # Null adapters with the singular values of the first one of its shape serve all of that shape: they are for the words' means and spreads alone.
         key = repr([(path, a.shape, b.shape) for path, (a, b) in factors.items()]).encode()
         if key not in _nulls:
-            _nulls[key] = np.array([one.states[:, -1].mean(0) - without.states[:, -1].mean(0) for one in _random_loras(watch, factors)])
+            values = {path: singular_values(each) for path, each in adapter.modules.items()}
+            drawn = islice(null_loras(factors, values, watch, np.random.default_rng(SEED)), NULL_DRAWS)
+            _nulls[key] = np.array([one.states[:, -1].mean(0) - without.states[:, -1].mean(0) for one in drawn])
     elif adapter.initial is not None:
         seen, without = watch.of_rows(np.stack([adapter.embeddings, adapter.initial]))
         key = adapter.initial.tobytes()
         if key not in _nulls:
             lengths = np.full(len(adapter.initial), vocabulary.median_norm)
-            drawn = displaced(adapter.initial, lengths, NULL_DRAWS, np.random.default_rng(SEED))
-            _nulls[key] = np.array([one.states[:, -1].mean(0) - without.states[:, -1].mean(0) for one in watch.of_rows(drawn)])
+            rows = displaced(adapter.initial, lengths, NULL_DRAWS, np.random.default_rng(SEED))
+            _nulls[key] = np.array([one.states[:, -1].mean(0) - without.states[:, -1].mean(0) for one in watch.of_rows(rows)])
     else:
         raise ValueError("The benchmark's prompts have initial values.")
     change = (seen.states - without.states)[:, -1].mean(0)
     output = output_rows(watch, common_of(watch, without))
     return pushed(change, _nulls[key][None], output, allowed=~vocabulary.special).z
-
-
-def _random_loras(watch: Watch, factors: Factors) -> Iterator[Seen]:
-    rng = np.random.default_rng(SEED)
-    values = {path: np.linalg.svd(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T, compute_uv=False) for path, (a, b) in factors.items()}
-    for _ in range(NULL_DRAWS):
-        with factors_in(watch.language_model.model, random_factors(factors, values, rng)):
-            seen = watch.bare()
-        yield seen
 
 
 READINGS: dict[str, Reading] = {

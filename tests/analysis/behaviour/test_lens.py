@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from soft_prompt_explorer.analysis.adapters import load_adapter, load_lora, load_soft_prompt
-from soft_prompt_explorer.analysis.behaviour import lens_null
+from soft_prompt_explorer.analysis.behaviour import lens_null, others
 from soft_prompt_explorer.analysis.behaviour.effect import (
     AS_CHANCE,
     NOTHING,
@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.behaviour.effect import (
     sentence,
 )
 from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS, lens, pushed
-from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, look
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, kept_of, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch, evenly_spaced, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
@@ -101,6 +101,38 @@ def test_a_lora_by_hooks_is_the_lora_by_peft(language_model, watch):
         log_p = plainly(language_model, None, TWO[0])[1][-1]
     assert (seen.log_probabilities[0] - log_p).abs().max() < 1e-3
     assert (after.log_probabilities[0] - plainly(language_model, None, TWO[0])[1][-1]).abs().max() < 1e-3  # and is taken out again
+
+
+@pytest.mark.slow
+def test_a_prefix_is_read_once_as_peft_reads_it(language_model, watch):
+    from soft_prompt_explorer.analysis.asking.in_front import prompt_config, with_prefix
+
+    kept = prompt_config("prefix-tuning", 3, language_model.model.config)
+    rows = np.random.default_rng(3).normal(scale=0.3, size=(3, 2 * kept.num_layers * kept.token_dim)).astype(np.float32)
+    seen, ids = watch.of_prefix(rows), torch.tensor([language_model.tokenizer(TWO[0]).input_ids])
+    with torch.inference_mode():
+        plain = with_prefix(language_model, rows).model(input_ids=ids, use_cache=False).logits[0, -1].log_softmax(-1)
+    assert (seen.log_probabilities[0] - plain).abs().max() < 1e-3
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_of_these_weights_and_no_other_task_is_looked_at_twice(language_model, watch, vocabulary, own_cache, monkeypatch):
+    lora = load_lora(GALLERY / "capitals-lora-8")
+    before = kept_of(watch, [b"x"]).path
+    with torch.no_grad():
+        weight = language_model.model.get_submodule(next(iter(lora.modules))).weight
+        weight[0, 0] += 1
+    try:
+        assert kept_of(watch, [b"x"]).path != before
+    finally:
+        with torch.no_grad():
+            weight[0, 0] -= 1
+    assert kept_of(watch, [b"x"]).path == before != kept_of(watch, [b"y"]).path
+    monkeypatch.setattr(others, "shipped_prompts", lambda model: [("plural", load_soft_prompt(GALLERY / "plural-words-1"))])
+    found = others.changes_at_hand(watch, vocabulary, [])
+    monkeypatch.setattr(Watch, "of_rows", None)
+    assert (others.changes_at_hand(watch, vocabulary, []).changes == found.changes).all() and found.changes.shape == (1, 8, 576)
+    assert others.changes_at_hand(watch, vocabulary, [load_soft_prompt(GALLERY / "plural-words-2")]).changes is None
 
 
 def test_z_leaves_each_null_adapter_out_of_its_own_mean_and_spread():
