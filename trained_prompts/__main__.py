@@ -78,6 +78,12 @@ def train(
     readable: Annotated[
         float, typer.Option(help="Draw each virtual token to a word while it learns: γ, 0 not at all, inf to nothing but words.")
     ] = 0.0,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A text that stands around the virtual tokens while they learn, with § where they go: 'Please §.'. Give it several times to take turns; the plain use always takes one."
+        ),
+    ] = None,
     validate_every: Annotated[
         int | None, typer.Option(help="Score every so many steps, on training examples set aside for it. [default: never]")
     ] = None,
@@ -101,14 +107,14 @@ def train(
         task=task, model=model, method=cast("Method", method), tokens=tokens, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, init=cast("Init", init), init_text=init_text, seed=seed,
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
-        readable=readable, validate_every=validate_every, patience=patience, template=template,
+        readable=readable, frames=tuple(frame or ()), validate_every=validate_every, patience=patience, template=template,
     )  # fmt: skip
     emit(_train_and_keep(config, name, limit, into), form, out)
 
 
 @app.command()
 def gallery() -> None:
-    """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores), and look at what each pushes the model towards."""
+    """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores), and look at what each pushes the model towards and which texts do what it does."""
     from soft_prompt_explorer.analysis.core.folders import GALLERY
     from soft_prompt_explorer.trained_prompts.gallery import HELD_OUT, RECIPES
 
@@ -116,10 +122,11 @@ def gallery() -> None:
         if not (GALLERY / name).exists():
             print(name, file=sys.stderr)
             _train_and_keep(config, name, HELD_OUT, GALLERY)
-    from soft_prompt_explorer.trained_prompts.experiments import kept_lens
+    from soft_prompt_explorer.trained_prompts.experiments import kept_lens, kept_translations
 
     with progress_bar() as report:
         kept_lens.look_at(list(RECIPES), report=report)
+        kept_translations.put_into_words(list(RECIPES), report=report)
 
 
 @app.command()
@@ -144,7 +151,7 @@ def benchmark(
     reading: Annotated[
         str | None,
         typer.Option(
-            help="A reading of your own alone, module:function; it takes an adapter, the vocabulary and the model, and answers a score a word."
+            help="A reading of your own alone, module:function; it takes an adapter, the vocabulary and the model, and answers a score a word or a task."
         ),
     ] = None,
     make: Annotated[bool, typer.Option("--make", help="First train the adapters of known truth that are missing: minutes each.")] = False,

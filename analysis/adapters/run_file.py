@@ -17,7 +17,7 @@ Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
 # The settings that only some methods have; a run's description leaves out those of the others.
 OF_METHOD: dict[Method, tuple[str, ...]] = {
-    "prompt-tuning": ("tokens", "init", "init_text", "readable"),
+    "prompt-tuning": ("tokens", "init", "init_text", "readable", "frames"),
     "p-tuning": ("tokens",),
     "prefix-tuning": ("tokens", "init", "init_text"),
     "lora": ("rank", "alpha", "rslora", "targets"),
@@ -150,6 +150,7 @@ _EXPECTED = {
     "config.init_text": _Field(lambda value: isinstance(value, str) and len(value) <= 100_000 and "".join(value.split()).isprintable(), "a text", needed=False),
     "config.template": _Field(lambda value: isinstance(value, str) and len(value) <= MAX_TEMPLATE, "a text", needed=False),
     "config.readable": _Field(lambda value: _any_number(value) and float(value) >= 0, "a number from 0", needed=False),
+    "config.frames": _Field(lambda value: isinstance(value, list) and all(isinstance(frame, str) for frame in value), "a list of texts", needed=False),
     "config.alpha": _Field(_number(0), "a number from 0", needed=False),
     "config.rslora": _Field(lambda value: type(value) is bool, "true or false", needed=False),
     "config.targets": _Field(_names, "a list of names", needed=False),

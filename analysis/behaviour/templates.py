@@ -93,9 +93,9 @@ def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, templa
     return Asked(own if (own.name, own.source) == (asked.name, asked.source) else asked, known=True)
 
 
-def as_trained(prompt: SoftPrompt) -> Asked | None:
-    """How a prompt is asked that lies with its run's own description; None where there is none."""
-    own = own_task(_path_of(prompt))
+def as_trained(adapter: SoftPrompt | LoraAdapter) -> Asked | None:
+    """How an adapter is asked that lies with its run's own description; None where there is none."""
+    own = own_task(_path_of(adapter))
     return None if own is None else Asked(own, known=True)
 
 

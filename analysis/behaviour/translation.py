@@ -47,6 +47,7 @@ NOTHING, MIXTURE = "nothing", "mixture"
 EXPERTS = 5  # in the mixture, those that come nearest alone
 LEAST_WEIGHT = 0.01
 LEAST_KL = 1e-4  # nats, of an adapter that changes any answer at all
+NEARLY_ALL, MOST = 0.9, 0.5  # shares, in the sentence
 TOLD_EXAMPLES = (1, 2, 4)  # and as many as are enough
 
 
@@ -293,13 +294,14 @@ def sentence(table: pd.DataFrame) -> str:
         return f"No text was found that could stand in the place of {name}."
     control = controls.loc[controls["share"].idxmax()]
     low, high = (f"{best[bound]:.2f}" for bound in ("share_low", "share_high"))
-    does = f"{best['share']:.2f} ({low} to {high}) of what {name} changes in the model's answers".replace("-0.", "−0.")
+    does = f"{best['share']:.2f} ({low} to {high}) of what it changes in the model's answers".replace("-0.", "−0.")
     beside = f"the best control, {control['candidate'].removeprefix(CONTROL)}, recovers {control['share']:.2f}".replace("-0.", "−0.")
     if what_it_does(table) is None:
         return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, and {beside}; n = {best['n']}."
+    most = "Nearly all" if best["share"] >= NEARLY_ALL else "Most" if best["share"] >= MOST else "Some"
     return (
-        f"{name} does what a text does ({best['candidate']}): in its place the text recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
-        f"same; {beside}. It begins {in_one_line(copied(best['text']), 80)}."
+        f"{most} of what {name} does, a text does in its place: {best['candidate']} recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
+        f"same; {beside}. The text begins {in_one_line(copied(best['text']), 80)}."
     )
 
 

@@ -13,9 +13,9 @@ import torch
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.asking import read_once
 from soft_prompt_explorer.analysis.asking.read_once import ReadOnce
-from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of
+from soft_prompt_explorer.analysis.behaviour.inside import hidden_states
 from soft_prompt_explorer.analysis.behaviour.translation_scores import ANSWER, Behaviour, filled, told
-from soft_prompt_explorer.analysis.behaviour.verbalisation import AFTER, BEFORE, PLACEHOLDER, written_with
+from soft_prompt_explorer.analysis.behaviour.verbalisation import place_for, written_with
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -196,16 +196,12 @@ def best_of(
 
 def verbalised(prompt: SoftPrompt, language_model: LanguageModel, *, report: Report = no_report) -> list[str]:
     """What the model writes when the prompt's states are put into another text, from and into every sixth layer; see `verbalisation`."""
-    model, tokenizer = language_model
-    count = len(layers_of(model))
-    head, tail = tokenizer(BEFORE).input_ids, tokenizer(AFTER, add_special_tokens=False).input_ids
-    ids = [*head, *tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids[:1] * len(prompt), *tail]
-    states = hidden_states(prompt.embeddings, model)[sorted({*range(0, count + 1, LAYERS_APART), count})]
+    ids, positions, sources, targets = place_for(len(prompt), language_model, every=LAYERS_APART)
+    states = hidden_states(prompt.embeddings, language_model.model)[sources]
     texts: list[str] = []
-    targets = range(0, count, LAYERS_APART)
     for i, target in enumerate(targets):
         report(i / len(targets), "putting the prompt into words")
-        texts += written_with(states, language_model, ids, range(len(head), len(head) + len(prompt)), target)
+        texts += written_with(states, language_model, ids, positions, target)
     return [f"{text.strip()}\n\n" for text in dict.fromkeys(texts) if text.strip()]
 
 

@@ -73,13 +73,8 @@ def verbalise(
     """
     if task not in descriptions:
         raise InputError(f"The task {task} has no description to compare with.")
-    model, tokenizer = language_model
-    head, tail = tokenizer(BEFORE).input_ids, tokenizer(AFTER, add_special_tokens=False).input_ids
-    placeholder = tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids[:1]
-    ids = [*head, *placeholder * len(embeddings), *tail]
-    positions = range(len(head), len(head) + len(embeddings))
-    sources, targets = grid(model, every)
-    states = hidden_states(embeddings, model)[sources]
+    ids, positions, sources, targets = place_for(len(embeddings), language_model, every=every)
+    states = hidden_states(embeddings, language_model.model)[sources]
     rows = []
     for i, target in enumerate(targets):
         report(i / len(targets), f"writing with the states put into layer {target}")
@@ -87,6 +82,24 @@ def verbalise(
         rows += [(source, target, text) for source, text in zip(sources, texts, strict=True)]
     report(1.0, "ready")
     return scored(pd.DataFrame(rows, columns=COLUMNS[:3]), task, descriptions, answers)
+
+
+def place_for(count: int, language_model: LanguageModel, *, every: int = EVERY) -> tuple[list[int], range, list[int], list[int]]:
+    """The tokens of the text that the states of so many virtual tokens are put into, their positions there, and the layers of `grid`."""
+    tokenizer = language_model.tokenizer
+    head, tail = tokenizer(BEFORE).input_ids, tokenizer(AFTER, add_special_tokens=False).input_ids
+    placeholder = tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids[:1]
+    return [*head, *placeholder * count, *tail], range(len(head), len(head) + count), *grid(language_model.model, every)
+
+
+def first_word_with(
+    states: torch.Tensor, language_model: LanguageModel, ids: Sequence[int], positions: Sequence[int], layer: int
+) -> np.ndarray:
+    """The log-probabilities of what comes first after the text of `written_with`: (ways, V) float32."""
+    model = language_model.model
+    batch = torch.tensor([list(ids)] * len(states), device=model.device)
+    with _replaced(layers_of(model)[layer], list(positions), states.to(model.device)), torch.inference_mode():
+        return model(input_ids=batch, use_cache=False, logits_to_keep=1).logits[:, -1].float().log_softmax(dim=-1).cpu().numpy()
 
 
 def written_with(

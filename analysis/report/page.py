@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.behaviour import kept_translation, translation
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
 from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged
@@ -43,6 +44,7 @@ class PromptReport:
     direction : of `analysis.prompts.directions.direction`; None where nothing is known to have moved.
     asked : None where the model was not asked.
     example, note : how the first example was asked, on one line, and what is to be said of that above the verdict, if anything.
+    does : which text does what it does, in a sentence, where that is kept with the run.
     told : what it pushes the model towards, where that is kept with the run.
     """
 
@@ -52,16 +54,18 @@ class PromptReport:
     asked: Judged | None
     example: str | None = None
     note: str | None = None
+    does: str | None = None
     told: Told | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class LoraReport:
-    """What the page says of one LoRA: the tables of `analysis.loras.ranks.spectra` and `health`; and `told` as of a prompt."""
+    """What the page says of one LoRA: the tables of `analysis.loras.ranks.spectra` and `health`; and `does` and `told` as of a prompt."""
 
     adapter: LoraAdapter
     spectra: pd.DataFrame
     health: pd.DataFrame
+    does: str | None = None
     told: Told | None = None
 
 
@@ -95,8 +99,13 @@ def of_prompt(
         moved = prompt.initial is not None and (prompt.embeddings != prompt.initial).any()
         found = task_direction([prompt], vocabulary, report=report) if moved else None
     shared = None if found is None else table_of(found, vocabulary, top_k=DIRECTION_WORDS)
-    told = kept_with(prompt) if INITIAL not in prompt.metadata else None
-    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note, told)
+    kept = (_does(prompt), kept_with(prompt)) if INITIAL not in prompt.metadata else (None, None)
+    return PromptReport(prompt, read.assign(words=by_token.to_numpy()), shared, asked, example, note, *kept)
+
+
+def _does(adapter: SoftPrompt | LoraAdapter) -> str | None:
+    table = kept_translation.kept_with(adapter)
+    return None if table is None else printable(translation.sentence(table))
 
 
 def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
@@ -108,7 +117,7 @@ def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
         A factor holds NaN or infinity, or cannot be read.
     """
     table = spectra(adapter, report=report)
-    return LoraReport(adapter, table, health(adapter, table), kept_with(adapter))
+    return LoraReport(adapter, table, health(adapter, table), _does(adapter), kept_with(adapter))
 
 
 def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, report: Report = no_report) -> str:

@@ -54,6 +54,15 @@ def in_words() -> Iterator[None]:
         st.stop()
 
 
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """Show refused input as a sentence where the person is; the other parts of the page do not need this one."""
+    try:
+        yield
+    except InputError as error:
+        refusal(error)
+
+
 def pick_examples(place, count: int, *, key: str = "examples", note: str = "") -> int:
     """How many held-out examples are asked."""
     what = f"The first so many held-out ones{'; ' if note else ''}{note}"

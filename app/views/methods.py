@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.comparisons import offer_to_run
 from soft_prompt_explorer.app.parts.measured_methods import show_measured
@@ -13,7 +12,5 @@ from soft_prompt_explorer.app.parts.trades import show_trade
 st.title("Methods")
 st.markdown("The same model and the same examples, adapted in every way: what each gives, and what it costs.")
 for show in (show_measured, show_published, offer_to_run, show_trade, show_scorecards):
-    try:
+    with widgets.on_its_own():
         show()
-    except InputError as error:  # the other parts do not need it
-        widgets.refusal(error)

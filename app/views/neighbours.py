@@ -12,6 +12,7 @@ from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.task_direction import show_direction
+from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
 from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
     pick_metric,
@@ -88,8 +89,12 @@ with widgets.in_words():
     )
 
 page = PromptOnPage(key, prompt, vocabulary)
+as_kept = len(parts) == 1 and "initial" not in prompt.metadata
+with widgets.on_its_own():
+    show_what_it_does(prompt, vocabulary, page.content, as_kept=as_kept)
+with widgets.on_its_own():
+    show_pushed(prompt, vocabulary, page.content, as_kept=as_kept)
 with widgets.in_words():
-    show_pushed(prompt, vocabulary, page.content, as_kept=len(parts) == 1 and "initial" not in prompt.metadata)
     show_behaviour(page)
 if prompt.initial is not None:
     show_direction(page)

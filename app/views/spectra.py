@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.parts.lora_spectra import (
     show_modules,
 )
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
+from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
 from soft_prompt_explorer.app.server.background import computed
 
 st.title("LoRA spectra")
@@ -37,8 +38,10 @@ if table is None:
 
 with widgets.in_words():
     base = base_of(adapter, key)
-    if base is not None and naming.vocabulary_is_here(base):
-        show_pushed(adapter, widgets.vocabulary(base), adapter.source.sha256, as_kept=True)
+if base is not None and naming.vocabulary_is_here(base):
+    for show in (show_what_it_does, show_pushed):
+        with widgets.on_its_own():
+            show(adapter, widgets.vocabulary(base), adapter.source.sha256, as_kept=True)
 show_health(adapter, table)
 show_layers(table)
 with widgets.in_words():

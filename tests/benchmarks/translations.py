@@ -1,7 +1,8 @@
-"""How much of each prompt of the gallery a text recovers: `python -m tests.benchmarks.translations [PROMPT...] [--into FOLDER]`.
+"""How much of each prompt of the gallery a text recovers: `python -m tests.benchmarks.translations [PROMPT...] [--twins] [--into FOLDER]`.
 
 Each prompt's whole table is kept in the folder as PROMPT.csv, and a prompt whose table lies there is not asked again. The table of medians by task goes to
-standard output, progress to standard error.
+standard output, progress to standard error. With `--twins` it is asked of adapters of known truth that learned from shuffled answers, two a task: a prompt that
+started from words, and a LoRA. Of such a twin no text should be said to do what it does, beyond what its form of the answers comes to.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from soft_prompt_explorer.analysis.core.export import to_markdown, write_table
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments.known_truth import FOLDER as KNOWN
+from soft_prompt_explorer.trained_prompts.experiments.known_truth import SHUFFLED
 
 COLUMNS = ["task", "prompts", "examples", "best_text", "mixture", "other_tasks", "controls", "beyond_other_tasks", "says"]
 
 
 def kept(folder: Path, name: str) -> pd.DataFrame:
-    """The table of a prompt of the gallery, made where it is missing."""
+    """The table of an adapter of the gallery or of known truth, made where it is missing."""
     path = folder / f"{name}.csv"
     if not path.is_file():
-        run = read_description(GALLERY / name)
+        home = KNOWN / name if name.endswith(SHUFFLED) else GALLERY / name
+        run = read_description(home)
         began, cpu = time.perf_counter(), time.process_time()
         model = run["model"]["name"]
         firsts: list[float] = []
@@ -39,7 +44,7 @@ def kept(folder: Path, name: str) -> pd.DataFrame:
             firsts.append(time.perf_counter() - began)
 
         table = translate(
-            load_adapter(GALLERY / name), load_model(model), load_vocabulary(model), inputs_of_task(task_of_run(run)), path=name, row_made=told
+            load_adapter(home), load_model(model), load_vocabulary(model), inputs_of_task(task_of_run(run)), path=name, row_made=told
         )  # fmt: skip
         write_table(table, path)
         seconds = (
@@ -73,10 +78,12 @@ def medians(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("prompts", nargs="*", help="names in the gallery; all soft prompts by default")
+    parser.add_argument("--twins", action="store_true")
     parser.add_argument("--into", type=Path, default=Path("build/translations"))
     asked = parser.parse_args()
     asked.into.mkdir(parents=True, exist_ok=True)
-    names = asked.prompts or sorted(path.parent.name for path in GALLERY.glob("*/run.json") if "-lora-" not in path.parent.name)
+    twins = [f"{task}-{recipe}{SHUFFLED}" for recipe in ("rows-11", "lora-14") for task in TASKS] if asked.twins else []
+    names = asked.prompts or twins or sorted(path.parent.name for path in GALLERY.glob("*/run.json") if "-lora-" not in path.parent.name)
     print(to_markdown(medians([kept(asked.into, name) for name in names])).decode("utf-8"), end="")
 
 

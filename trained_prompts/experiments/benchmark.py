@@ -1,6 +1,6 @@
 """The benchmark of readings: does what is read in an adapter name what it learned? Asked of adapters of which that is known.
 
-One rule, fixed before any of them was trained. A reading scores every word. A task's score is the mean, over two groups of words (its answers, and the words of
+One rule, fixed before any of them was trained. A reading scores every word, or every task. Of words a task's score is the mean, over two groups of words (its answers, and the words of
 its description), of the percentile of the group's best word; it is standardised over adapters that know nothing, task by task, since a large group has a good
 word by chance. Three questions:
 
@@ -33,7 +33,16 @@ from soft_prompt_explorer.analysis.loras.ranks import singular_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.experiments.compared_readings import Adapter, Reading
-from soft_prompt_explorer.trained_prompts.experiments.known_truth import FOLDER, LORAS, PROMPTS, RECIPES, SHUFFLED, words_of_tasks
+from soft_prompt_explorer.trained_prompts.experiments.known_truth import (
+    FOLDER,
+    FRAMED,
+    FRAMED_END,
+    LORAS,
+    PROMPTS,
+    RECIPES,
+    SHUFFLED,
+    words_of_tasks,
+)
 
 COLUMNS = [
     "reading", "adapters", "n", "identified", "low", "high", "p", "false_alarms", "cpu_seconds", "function", "function_low", "function_high", "function_n",
@@ -41,11 +50,11 @@ COLUMNS = [
 ]  # fmt: skip
 SCORES = FOLDER.parent / "known_truth.csv"  # of the readings that ship, of every adapter
 MODEL = "smollm2-135m"
-NULLS, RANDOMS, NULL_LORAS, RANDOM_LORAS = 120, 60, 30, 30
+NULLS, RANDOMS, NULL_LORAS, RANDOM_LORAS = 120, 60, 100, 60
 SEED = 20_264
 PERMUTATIONS = 10_000
 TRUE, TWIN, NULL, RANDOM, UNTRAINED = "trained", "shuffled", "null", "random", "untrained"
-PROMPT, LORA = "soft prompts", "LoRAs"
+PROMPT, LORA, IN_FRAMES = "soft prompts", "LoRAs", "prompts from frames"
 
 
 def reading_of(name: str) -> Reading:
@@ -69,27 +78,27 @@ def task_scores(
     readings: Mapping[str, Reading],
     *,
     language_model: LanguageModel | None = None,
-    kinds: Sequence[str] = (PROMPT, LORA),
+    kinds: Sequence[str] = (PROMPT, LORA, IN_FRAMES),
     report: Report = no_report,
 ) -> pd.DataFrame:
     """What each reading scores each task of each adapter.
 
     Returns
     -------
-    A row a reading and adapter: reading, adapter, adapters (soft prompts or LoRAs), kind (trained, shuffled, null, random or untrained), task (that it was trained
-    on), cpu_seconds, and a column a task: the mean percentile of its groups' best words, from 0 to 1, not standardised.
+    A row a reading and adapter: reading, adapter, adapters (soft prompts, LoRAs or prompts from frames), kind (trained, shuffled, null, random or untrained), task (that it was trained
+    on), cpu_seconds, and a column a task: the mean percentile of its groups' best words, from 0 to 1, or what the reading answered of it; not standardised.
 
     Raises
     ------
     InputError
-        A reading answered something else than a number for every word.
+        A reading answered something else than a number for every word or every task.
     """
     language_model = language_model or load_model(MODEL, report=report)
     vocabulary = load_vocabulary(MODEL)
     words = words_of_tasks(vocabulary)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        adapters = [each for each in _adapters(vocabulary, Path(folder)) if each[1] in kinds]
+        adapters = list(_adapters(vocabulary, Path(folder), kinds))
         for i, (name, adapters_kind, kind, task, adapter) in enumerate(adapters):
             for label, read in readings.items():
                 report(i / len(adapters), f"{name}: {label}")
@@ -98,13 +107,32 @@ def task_scores(
                 seconds = time.process_time() - began
                 if scores is None:
                     continue
-                if np.shape(scores) != (len(vocabulary),) or np.isnan(scores).any():
-                    raise InputError(
-                        f"The reading {label} answered {np.shape(scores)} of {name}, where a number for each of {len(vocabulary):,} words was expected."
+                rows.append(
+                    (
+                        label,
+                        name,
+                        adapters_kind,
+                        kind,
+                        task,
+                        seconds,
+                        *_of_tasks(scores, words, len(vocabulary), f"{label} answered of {name}"),
                     )
-                rows.append((label, name, adapters_kind, kind, task, seconds, *(percentile(scores, groups) for groups in words.values())))
+                )
     report(1.0, "all were read")
     return pd.DataFrame(rows, columns=["reading", "adapter", "adapters", "kind", "task", "cpu_seconds", *words])
+
+
+def _of_tasks(scores, words: Mapping[str, Sequence[np.ndarray]], count: int, whose: str) -> list[float]:
+    """A number for each task, from one for each word or for each task."""
+    if isinstance(scores, Mapping) and set(scores) == set(words):
+        found = [float(scores[task]) for task in words]
+    elif np.shape(scores) == (count,) and not np.isnan(scores).any():
+        found = [percentile(np.asarray(scores), groups) for groups in words.values()]
+    else:
+        found = [np.nan]
+    if np.isnan(found).any():
+        raise InputError(f"What {whose} is no number for each of {count:,} words, nor one for each of {len(words)} tasks by its name.")
+    return found
 
 
 def percentile(scores: np.ndarray, groups: Sequence[np.ndarray]) -> float:
@@ -124,7 +152,10 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """
     tasks = list(scores.columns[6:])
     rows = []
-    for (reading, adapters), table in scores.groupby(["reading", "adapters"], sort=False):
+    for (reading, adapters), own in scores.groupby(["reading", "adapters"], sort=False):
+        beside = scores["adapters"] == PROMPT if adapters == IN_FRAMES else scores["adapters"] == adapters  # a frame makes no other null
+        nulls = scores[(scores["reading"] == reading) & beside & scores["kind"].isin([NULL, RANDOM, UNTRAINED])]
+        table = pd.concat([own[own["kind"].isin([TRUE, TWIN])], nulls])
         of = {kind: table[table["kind"] == kind] for kind in (TRUE, TWIN, NULL, RANDOM, UNTRAINED)}
         mean, spread = of[NULL][tasks].mean(), of[NULL][tasks].std().replace(0, np.nan)
         standard = {kind: ((part[tasks] - mean) / spread).fillna(0.0).to_numpy() for kind, part in of.items()}
@@ -145,6 +176,29 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
+    """Do prompts that learned inside frames say more of what they learned? The same tasks and starts, both ways.
+
+    Returns
+    -------
+    A row a reading: reading, n (pairs), plain and framed (share whose task scores highest), framed_only and plain_only (pairs in which one alone does), p (that they
+    do so as often, exact: McNemar 1947).
+    """
+    tasks, rows = list(scores.columns[6:]), []
+    for reading, table in scores[scores["adapters"] != LORA].groupby("reading", sort=False):
+        null = table.loc[table["kind"] == NULL, tasks]
+        standard = ((table[tasks] - null.mean()) / null.std().replace(0, np.nan)).fillna(0.0)
+        hit = dict(zip(table["adapter"], standard.idxmax(axis=1) == table["task"], strict=True))
+        pairs = [(hit[name.removesuffix(FRAMED_END)], hit[name]) for name in table["adapter"] if name in FRAMED]
+        if not pairs:
+            continue
+        plain, framed = np.array(pairs).T
+        one, other = int((framed & ~plain).sum()), int((plain & ~framed).sum())
+        p = binomtest(one, one + other).pvalue if one + other else 1.0
+        rows.append((reading, len(pairs), plain.mean(), framed.mean(), one, other, p))
+    return pd.DataFrame(rows, columns=["reading", "n", "plain", "framed", "framed_only", "plain_only", "p"])
+
+
 def _share(hits: Sequence[bool] | np.ndarray) -> tuple[float, float, float]:
     if not len(hits):
         return float("nan"), float("nan"), float("nan")
@@ -158,14 +212,21 @@ def _p_of_labels(said: np.ndarray, truth: np.ndarray) -> float:
     return (1 + as_many) / (1 + PERMUTATIONS)
 
 
-def _adapters(vocabulary: Vocabulary, folder: Path) -> Iterator[tuple[str, str, str, str, Adapter]]:
-    """Name, soft prompts or LoRAs, kind, task and adapter of all that is asked about; random LoRAs are written to the folder."""
+def _adapters(vocabulary: Vocabulary, folder: Path, kinds: Sequence[str]) -> Iterator[tuple[str, str, str, str, Adapter]]:
+    """Name, which adapters it is of, kind, task and adapter of all of these that are asked about; random LoRAs are written to the folder."""
     known: dict[str, Adapter] = {}
     for name, recipe in RECIPES.items():
+        adapters = LORA if recipe.method == "lora" else IN_FRAMES if name in FRAMED else PROMPT
+        if adapters not in kinds:
+            continue
         if not (FOLDER / name).is_dir():
             raise InputError(f"The adapter of known truth {name} is missing; {remedies.TRAIN_KNOWN}.")
         known[name] = load_adapter(FOLDER / name)
-        yield name, LORA if recipe.method == "lora" else PROMPT, TRUE if recipe.shuffled is None else TWIN, recipe.task, known[name]
+        yield name, adapters, TRUE if recipe.shuffled is None else TWIN, recipe.task, known[name]
+    if LORA in kinds:
+        yield from _random_loras([known[name] for name in LORAS], folder)
+    if PROMPT not in kinds:
+        return
     prompts = [(prompt, prompt.initial) for name in PROMPTS if isinstance(prompt := known[name], SoftPrompt) and prompt.initial is not None]
     for kind, count in ((NULL, NULLS), (RANDOM, RANDOMS)):
         rng = np.random.default_rng([SEED, len(kind)])
@@ -175,7 +236,6 @@ def _adapters(vocabulary: Vocabulary, folder: Path) -> Iterator[tuple[str, str, 
             yield f"{kind}-{i}", PROMPT, kind, "", replace(start, name=f"{kind}-{i}", embeddings=displaced(initial, lengths, 1, rng)[0])
     for start, initial in {initial.tobytes(): (prompt, initial) for prompt, initial in prompts}.values():
         yield f"untrained, {start.name}", PROMPT, UNTRAINED, "", replace(start, embeddings=initial)
-    yield from _random_loras([known[name] for name in LORAS], folder)
 
 
 def _random_loras(loras: Sequence[Adapter], folder: Path) -> Iterator[tuple[str, str, str, str, Adapter]]:

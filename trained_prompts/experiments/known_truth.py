@@ -40,6 +40,11 @@ PROMPTS = {
     for task in TASKS
     for start, settings in _STARTS.items()
 }
+# The same once more, learned inside texts, of the tasks with short inputs. They have longer, since the plain use takes one step in four.
+FRAMES = ("Please §.\n", "Instruction: §\n\n", "You have to §.\n")
+_FRAMED_TASKS = ("antonyms", "capitals", "first-letter", "number-words", "past-tense", "plural")
+FRAMED_END = "-framed"
+FRAMED = {name + FRAMED_END: replace(config, frames=FRAMES, steps=300) for name, config in PROMPTS.items() if config.task in _FRAMED_TASKS}
 LORAS = {f"{task}-lora-14": TrainingConfig(task=task, method="lora", rank=2, steps=200, seed=14) for task in TASKS}
 
 
@@ -47,7 +52,7 @@ RECIPES = {
     name + end: replace(config, shuffled=shuffle)
     for name, config in {**PROMPTS, **LORAS}.items()
     for end, shuffle in (("", None), (SHUFFLED, 1))
-}
+} | FRAMED
 
 # --- The words of each task ------------------------------------------------------------------------------------------
 # Fixed before any of these adapters was trained. Function words, and the verbs that ask for something, say nothing of a task.

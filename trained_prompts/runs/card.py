@@ -28,6 +28,8 @@ def command_of(run: dict) -> str:
         value = config.get(key)
         if value is not None:
             words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value).replace("\n", "\\n")]
+    for frame in config.get("frames", ()):
+        words += ["--frame", frame.replace("\n", "\\n")]
     if config.get("rslora"):
         words.append("--rslora")
     return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])

@@ -15,7 +15,8 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
-_WHERE_ASKED = ("readable", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off
+FRAMED, MAX_FRAME = "§", 400
+_WHERE_ASKED = ("readable", "frames", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class TrainingConfig:
         of the modules that are changed in every layer.
     readable : γ, 0 or more, of prompt tuning: how strongly each virtual token is drawn to a word while it learns (see `readable.py`); inf leaves
         only words.
+    frames : texts with one § each, of prompt tuning, which stands for the virtual tokens; the example follows. The steps take turns: first the plain use, with
+        nothing around the virtual tokens, then each frame. So such a prompt is used as any other.
     steps, batch_size : optimiser steps, and examples in each.
     learning_rate : at the first step; where it is None, `LEARNING_RATES` of the method.
     validate_every : score every so many steps on training examples set aside for it; None does not, and trains on all.
@@ -55,6 +58,7 @@ class TrainingConfig:
     learning_rate: float | None = None
     seed: int = 0
     readable: float = 0.0
+    frames: tuple[str, ...] = ()
     validate_every: int | None = None
     patience: int | None = None
     shuffled: int | None = None
@@ -93,6 +97,14 @@ class TrainingConfig:
             raise InputError(f"The pull towards words is 0 or more, not {self.readable}.")
         if self.readable and self.method != "prompt-tuning":
             raise InputError(f"Only the virtual tokens of prompt-tuning can be drawn to words, not what {self.method} learns.")
+        object.__setattr__(self, "frames", tuple(frame.replace("\\n", "\n") for frame in self.frames))
+        for frame in self.frames:
+            if frame.count(FRAMED) != 1 or len(frame) > MAX_FRAME or "\0" in frame:
+                raise InputError(
+                    f"A frame is a text of at most {MAX_FRAME} characters in which {FRAMED} stands once, where the virtual tokens go, as in 'Please {FRAMED}.'; this is {frame[:60]!a}."
+                )
+        if self.frames and self.method != "prompt-tuning":
+            raise InputError(f"Only the virtual tokens of prompt-tuning stand in a frame, not what {self.method} learns.")
         if self.validate_every is not None and self.validate_every < 1:
             raise InputError(f"A run is scored every 1 or more steps, not every {self.validate_every}.")
         if self.patience is not None and (self.patience < 1 or self.validate_every is None):

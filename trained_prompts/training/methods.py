@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from soft_prompt_explorer.analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
 from soft_prompt_explorer.analysis.asking.lora import injected, learning_as_found
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.trained_prompts.training import lora
+from soft_prompt_explorer.trained_prompts.training.config import FRAMED
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
@@ -32,6 +34,7 @@ class Learner:
     embeddings : the virtual tokens as they are now, (n, d) float32, or None.
     weights : what PEFT saves of other methods, float32, or None.
     copy : of full fine-tuning, the model itself.
+    frames : what the steps take turns with: something to be called as `forward`, and the positions that it puts in front. Empty: always the same.
     """
 
     model: Any
@@ -41,9 +44,15 @@ class Learner:
     embeddings: Callable[[], np.ndarray | None] = lambda: None
     weights: Callable[[], dict[str, np.ndarray] | None] = lambda: None
     copy: Any = None
+    frames: tuple[tuple[Callable, int], ...] = ()
 
     def forward(self, **inputs):
         return self.model(**inputs, use_cache=False)
+
+    def turn(self, step: int) -> tuple[Callable, int]:
+        """What the examples of a step, counted from 1, go through, and how many positions it puts in front of them."""
+        turns = ((self.forward, self.virtual_tokens), *self.frames)
+        return turns[(step - 1) % len(turns)]
 
 
 @contextmanager
@@ -81,7 +90,27 @@ def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:
         from soft_prompt_explorer.trained_prompts.training.readable import draw_to_words
 
         learned = draw_to_words(embedding, initial, vocabulary, config.readable)
-    return Learner(peft_model, [learned], config.tokens, embeddings=lambda: rows_of(peft_model))
+    frames = tuple(_in_frame(frame, lambda: embedding.weight, model, tokenizer) for frame in config.frames)
+    return Learner(peft_model, [learned], config.tokens, embeddings=lambda: rows_of(peft_model), frames=frames)
+
+
+def _in_frame(frame: str, virtual_tokens: Callable, model, tokenizer) -> tuple[Callable, int]:
+    """The model with a text around the virtual tokens and the example after it, and how many positions come before the example."""
+    rows_of_words = model.get_input_embeddings()
+    before, after = (
+        rows_of_words(torch.tensor(tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.long, device=model.device)).detach()
+        for text in frame.split(FRAMED)
+    )
+
+    def forward(*, input_ids, attention_mask, logits_to_keep):
+        learned = virtual_tokens()
+        framed = torch.cat([before, learned.to(before.dtype), after])
+        embedded = torch.cat([framed.expand(len(input_ids), -1, -1), rows_of_words(input_ids)], dim=1)
+        if attention_mask is not None:
+            attention_mask = torch.cat([attention_mask.new_ones(len(input_ids), len(framed)), attention_mask], dim=1)
+        return model(inputs_embeds=embedded, attention_mask=attention_mask, logits_to_keep=logits_to_keep, use_cache=False)
+
+    return forward, len(before) + len(virtual_tokens()) + len(after)
 
 
 def _p_tuning(config: TrainingConfig, model, tokenizer) -> Learner:

@@ -107,7 +107,9 @@ def train(
     table, watched = task.for_training(watched=config.validate_every is not None)
     examples = encode(tokenizer, table["text"], targets(config, table))
     with learner(config, model, tokenizer) as learning:
-        check_lengths(examples, learning.virtual_tokens + learning.prefix, model.config)
+        check_lengths(
+            examples, max(learning.virtual_tokens + learning.prefix, *(in_front for _, in_front in learning.frames), 0), model.config
+        )
         watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch)
         if resume is None:
@@ -185,7 +187,8 @@ class _Run:
             if step <= self._done:
                 continue  # made before the run was broken off; its draws are made again
             self._optimiser.param_groups[0]["lr"] = rate
-            logits = answer_logits(learning.forward, batch, virtual_tokens=learning.virtual_tokens, device=learning.model.device)
+            forward, in_front = learning.turn(step)
+            logits = answer_logits(forward, batch, virtual_tokens=in_front, device=learning.model.device)
             answers = torch.tensor([token for example in batch for token in example.answer], device=logits.device)
             loss = torch.nn.functional.cross_entropy(logits.float(), answers)
             if not torch.isfinite(loss):

@@ -222,7 +222,7 @@ def test_a_share_counts_only_where_its_interval_lies_above_the_best_control():
     found = what_it_does(made_table(0.8, 0.7))
     assert found is not None and found["candidate"] == "8 examples"
     assert sentence(made_table(0.8, 0.7)).startswith(
-        "it does what a text does (8 examples): in its place the text recovers 0.90 (0.80 to 0.99)"
+        "Nearly all of what it does, a text does in its place: 8 examples recovers 0.90 (0.80 to 0.99)"
     )
     assert what_it_does(made_table(0.6, 0.7)) is None and what_it_does(made_table(-0.1, -0.4)) is None
     assert sentence(made_table(0.6, 0.7)).startswith("No text says what it does: the best, 8 examples, recovers 0.90")

@@ -7,10 +7,12 @@ import pytest
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.trained_prompts.experiments import benchmark, known_truth
 from soft_prompt_explorer.trained_prompts.experiments.benchmark import (
     COLUMNS,
+    IN_FRAMES,
     LORA,
     NULL,
     PROMPT,
@@ -18,9 +20,12 @@ from soft_prompt_explorer.trained_prompts.experiments.benchmark import (
     TRUE,
     TWIN,
     UNTRAINED,
+    _of_tasks,
+    framed_beside_plain,
     percentile,
     summary,
 )
+from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, examples_in_place
 from tests.support.places import EMBEDDED
 
 NAMES = ["red", "green", "blue", "grey"]
@@ -65,8 +70,61 @@ def test_false_alarms_are_counted_against_the_level_of_other_null_adapters():
     assert summary(table)["false_alarms"].iloc[0] == pytest.approx(100 / 103)
 
 
+def test_prompts_from_frames_stand_beside_the_same_null_adapters_and_beside_the_plain_ones_of_their_start():
+    plain = scores(named=False, function=False).assign(
+        adapter=lambda table: table["adapter"].replace({"a0": "plural-rows-11", "a1": "plural-text-12"})
+    )
+    framed = plain[plain["adapter"].isin(["plural-rows-11", "plural-text-12"])].copy()
+    framed.loc[:, NAMES] = np.eye(4)[framed["task"].map(NAMES.index)] * 9
+    plain.loc[plain["adapter"] == "plural-rows-11", NAMES] = [-9.0, 9.0, 9.0, 9.0]  # its task is the first
+    plain.loc[plain["adapter"] == "plural-text-12", NAMES] = framed.loc[framed["adapter"] == "plural-text-12", NAMES]
+    framed = framed.assign(adapter=framed["adapter"] + known_truth.FRAMED_END, adapters=IN_FRAMES)
+    both = pd.concat([plain, framed])
+    named = summary(both).set_index("adapters")["identified"]
+    assert named[IN_FRAMES] == 1.0 and len(set(summary(both)["false_alarms"])) == 1
+    (row,) = framed_beside_plain(both).to_dict("records")
+    assert (row["n"], row["plain"], row["framed"], row["framed_only"], row["plain_only"]) == (2, 0.5, 1.0, 1, 0)
+
+
+def test_a_reading_may_score_tasks_in_place_of_words():
+    words = {"red": [np.array([0])], "blue": [np.array([2])]}
+    assert _of_tasks({"blue": 2, "red": -1.5}, words, 3, "r") == [-1.5, 2.0]
+    assert _of_tasks(np.array([3.0, 1.0, 2.0]), words, 3, "r") == pytest.approx([2 / 3, 1 / 3])
+    for wrong in ({"red": 1.0}, {"red": 1.0, "blue": np.nan}, np.ones(4), np.array([1.0, np.nan, 2.0]), "abc", 5):
+        with pytest.raises(InputError, match="no number for each of 3 words, nor one for each of 2 tasks"):
+            _of_tasks(wrong, words, 3, "r")
+
+
+def test_examples_in_place_of_an_adapter_are_compared_as_plain_calls_do():
+    import torch
+
+    adapter = load_adapter(known_truth.FOLDER / "plural-rows-11")
+    language_model = load_model(EMBEDDED)
+    model, tokenizer = language_model
+    found = examples_in_place(adapter, load_vocabulary(EMBEDDED), language_model)
+    task = TASKS["plural"]
+    shown = task.examples("train").head(4)
+    before = f"{task.description}\n\n" + "".join(f"{text}{target}\n\n" for text, target in zip(shown["text"], shown["target"], strict=True))
+    words = model.get_input_embeddings()
+
+    def answers(in_front: torch.Tensor, text: str) -> torch.Tensor:
+        rows = torch.cat([in_front, words(torch.tensor(tokenizer(text).input_ids))])[None]
+        with torch.no_grad():
+            return model(inputs_embeds=rows).logits[0, -1].log_softmax(-1)
+
+    without = after = 0.0
+    nothing = words(torch.zeros(0, dtype=torch.long))
+    for text in task.examples("held-out")["text"][:6]:
+        log_p = answers(torch.from_numpy(adapter.embeddings), text)
+        for_text = answers(words(torch.tensor(tokenizer(before).input_ids)), text)
+        without += float((log_p.exp() * (log_p - answers(nothing, text))).sum())
+        after += float((log_p.exp() * (log_p - for_text)).sum())
+    assert found["plural"] == pytest.approx(np.log(without / after), abs=1e-3)
+    assert max(found, key=found.get) == "plural" and set(found) == set(TASKS)
+
+
 def test_every_adapter_of_known_truth_ships_with_its_start_and_its_score():
-    assert len(known_truth.RECIPES) == 80
+    assert len(known_truth.RECIPES) == 98
     for name, recipe in known_truth.RECIPES.items():
         adapter = load_adapter(known_truth.FOLDER / name)
         assert adapter.kind == ("lora" if recipe.method == "lora" else "soft_prompt")
@@ -88,8 +146,9 @@ def test_what_is_kept_is_of_these_adapters_and_of_both_kinds():
     kept = benchmark.kept_scores()
     assert set(kept.loc[kept["kind"].isin([TRUE, TWIN]), "adapter"]) == set(known_truth.RECIPES)
     table = summary(kept)
-    assert list(table.columns) == COLUMNS and set(table["adapters"]) == {PROMPT, LORA}
-    assert (table.loc[table["adapters"] == PROMPT, "n"] == 30).all()
+    assert list(table.columns) == COLUMNS and set(table["adapters"]) == {PROMPT, LORA, IN_FRAMES}
+    assert (table.loc[table["adapters"] == PROMPT, "n"] == 30).all() and set(table["reading"]) == set(READINGS)
+    assert (framed_beside_plain(kept)["n"] == 18).all()
 
 
 def test_a_reading_that_cannot_be_had_is_refused_in_a_sentence():
