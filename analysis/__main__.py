@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
 
 from __future__ import annotations
 
@@ -142,6 +142,30 @@ def readings(
         prompts, vocabulary = read_prompts([path], model, initial, report)
         tables = [verdicts(prompt, vocabulary, report=report) for prompt in prompts]
     emit(pd.concat(tables, ignore_index=True), form, out)
+
+
+@app.command()
+def trajectory(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A run, or the folder that a training script wrote to: with a recorded trajectory, or with folders checkpoint-STEP."
+        ),
+    ],
+    model: ModelOption = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """Where each virtual token was while it was learned: its nearest word and its way from the start, snapshot by snapshot."""
+    check_out(out)
+    from soft_prompt_explorer.analysis.adapters.recorded import last_of, trajectory_of
+    from soft_prompt_explorer.analysis.prompts.trajectories import trajectory as way
+
+    with progress_bar() as report:
+        steps, embeddings = trajectory_of(path)
+        (prompt, *_), vocabulary = read_prompts([last_of(path)], model, None, report)
+        table = way(prompt, steps, embeddings, vocabulary, report=report)
+    emit(table, form, out)
 
 
 @app.command()

@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.prompts.search import neighbours
     from soft_prompt_explorer.analysis.prompts.verdicts import readings
     from soft_prompt_explorer.analysis.report.page import report
+    from soft_prompt_explorer.trained_prompts.training.callback import ExplorerCallback, Recorder
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
     from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 __all__ = [
     "GALLERY",
+    "ExplorerCallback",
+    "Recorder",
     "TrainingConfig",
     "behaviour",
     "find_clusters",
@@ -55,6 +58,8 @@ if (_ROOT / "analysis").is_dir() and not (Path(__file__).parent / "analysis").is
 
 _PLACES = {
     "GALLERY": ("analysis.core.folders", "GALLERY"),
+    "ExplorerCallback": ("trained_prompts.training.callback", "ExplorerCallback"),
+    "Recorder": ("trained_prompts.training.callback", "Recorder"),
     "TrainingConfig": ("trained_prompts.training.config", "TrainingConfig"),
     "behaviour": ("analysis.behaviour.of_task", "behaviour_on"),
     "find_clusters": ("analysis.prompts.clusters", "find_clusters"),

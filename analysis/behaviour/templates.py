@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.adapters.recorded import recorded_template
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour.verdict import NO_EFFECT, Judged, Verdict
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -71,7 +72,8 @@ def task_of_run(description: dict) -> Task:
 
 
 def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, template: str | None = None) -> Asked:
-    """How an adapter is asked about a task: with the template that is given, else with its own if its run.json tells it, else with the task's.
+    """How an adapter is asked about a task: with the template that is given, else with its own if its run.json or the record of its training tells it, else with the
+    task's.
 
     Parameters
     ----------
@@ -87,9 +89,11 @@ def how_asked(adapter: SoftPrompt | LoraAdapter | Path | None, task: str, templa
     asked = get_task(task, template)
     if template is not None:
         return Asked(asked, known=True)
-    own = own_task(adapter if isinstance(adapter, Path) else _path_of(adapter))
+    path = adapter if isinstance(adapter, Path) else _path_of(adapter)
+    own = own_task(path)
     if own is None:
-        return Asked(asked, known=False)
+        recorded = recorded_template(path)
+        return Asked(asked, known=False) if recorded is None else Asked(get_task(task, recorded), known=True)
     return Asked(own if (own.name, own.source) == (asked.name, asked.source) else asked, known=True)
 
 

@@ -51,6 +51,7 @@ COLUMNS = [
 SCORES = FOLDER.parent / "known_truth.csv"  # of the readings that ship, of every adapter
 MODEL = "smollm2-135m"
 NULLS, RANDOMS, NULL_LORAS, RANDOM_LORAS = 120, 60, 100, 60
+LENSES = ("logit lens", "difference lens")
 SEED = 20_264
 PERMUTATIONS = 10_000
 TRUE, TWIN, NULL, RANDOM, UNTRAINED = "trained", "shuffled", "null", "random", "untrained"
@@ -141,6 +142,21 @@ def percentile(scores: np.ndarray, groups: Sequence[np.ndarray]) -> float:
     return float(np.mean([(scores < each).mean() for each in best]))
 
 
+def with_both_lenses(scores: pd.DataFrame) -> pd.DataFrame:
+    """The table of `task_scores` with one more reading: the logit lens and the difference lens together, the sum of their scores, each standardised over null adapters."""
+    tasks = list(scores.columns[6:])
+    parts = []
+    for reading in LENSES:
+        table = scores[(scores["reading"] == reading) & (scores["adapters"] != LORA)].set_index("adapter")
+        null = table.loc[table["kind"] == NULL, tasks]
+        parts.append(table.assign(**((table[tasks] - null.mean()) / null.std().replace(0, np.nan)).fillna(0.0)))
+    if not all(map(len, parts)):
+        return scores
+    first, second = parts[0], parts[1].loc[parts[0].index]
+    both = first.assign(**(first[tasks] + second[tasks]), cpu_seconds=first["cpu_seconds"] + second["cpu_seconds"], reading="both lenses")
+    return pd.concat([scores, both.reset_index()[list(scores.columns)]], ignore_index=True)
+
+
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """The answers to the three questions, from the table of `task_scores`.
 
@@ -150,6 +166,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     out anew among the adapters), false_alarms (share), cpu_seconds (the mean of one adapter), function (share), function_low, function_high, function_n,
     false_alarms_n.
     """
+    scores = with_both_lenses(scores)
     tasks = list(scores.columns[6:])
     rows = []
     for (reading, adapters), own in scores.groupby(["reading", "adapters"], sort=False):
@@ -184,6 +201,7 @@ def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
     A row a reading: reading, n (pairs), plain and framed (share whose task scores highest), framed_only and plain_only (pairs in which one alone does), p (that they
     do so as often, exact: McNemar 1947).
     """
+    scores = with_both_lenses(scores)
     tasks, rows = list(scores.columns[6:]), []
     for reading, table in scores[scores["adapters"] != LORA].groupby("reading", sort=False):
         null = table.loc[table["kind"] == NULL, tasks]

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.adapters import load_adapter, run_file, upload
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, recorded, run_file, upload
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -46,7 +46,7 @@ _RUN_COLUMNS = [
     "name", "origin", "task", "model", "method", "tokens", "rank", "init", "readable", "steps", "seed", "measure", "no_prompt", "start", "score", "low",
     "high", "n", "trainable", "norm_ratio", "created", "path",
 ]  # fmt: skip
-MAX_LOSSES_BYTES, MAX_TRAJECTORY_BYTES = 64_000_000, 512_000_000  # more than the longest run leaves
+MAX_LOSSES_BYTES = 64_000_000  # more than the longest run leaves
 _VERSIONED = ("torch", "transformers", "peft", "numpy")
 
 
@@ -309,7 +309,7 @@ def has_trajectory(name: str) -> bool:
     InputError
         Nothing of that name is in the store.
     """
-    return (find(name) / "trajectory.safetensors").is_file()
+    return (find(name) / recorded.TRAJECTORY).is_file()
 
 
 def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -320,21 +320,10 @@ def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
     InputError
         Nothing of that name is in the store, or how it was trained cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = find(name) / "trajectory.safetensors"
-    refused = InputError(f"How {name} was trained cannot be read from {path}: the file is damaged; pick another run, or train it again.")
     try:
-        if not path.is_file() or path.stat().st_size > MAX_TRAJECTORY_BYTES:
-            raise refused
-        with safe_open(path, framework="np") as file:
-            steps, embeddings = file.get_tensor("steps"), file.get_tensor("embeddings")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise refused from error
-    fits = steps.dtype == np.int64 and embeddings.dtype in (np.float16, np.float32) and steps.ndim == 1 and embeddings.ndim == 3
-    if not (fits and len(steps) == len(embeddings) > 0 and embeddings.size and np.isfinite(embeddings).all()):
-        raise refused
-    return steps, embeddings.astype(np.float32)
+        return recorded.read_trajectory(find(name) / recorded.TRAJECTORY)
+    except AdapterError as error:
+        raise InputError(f"How {name} was trained cannot be read; pick another run, or train it again.") from error
 
 
 def own_model(name: str) -> str | None:

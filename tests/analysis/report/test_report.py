@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_lora, load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.asked import behaviour
 from soft_prompt_explorer.analysis.behaviour.changes import WHOLE
+from soft_prompt_explorer.analysis.behaviour.translation import sentence
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras.ranks import spectra
@@ -68,6 +70,21 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] in ("td", "th"):
             self.rows[-1][-1] += data
+
+
+def test_what_a_run_does_and_what_it_pushes_towards_stand_first_in_the_sentences_of_its_page(vocabulary):
+    adapter = load_lora(GALLERY / "sentiment-lora-8")
+    text = html([of_lora(adapter)], None)
+    does, pushes = sentence(kept_translation.kept_with(adapter)), kept_lens.kept_with(adapter).sentence
+    places = [text.index(escape(each, quote=False)[:60]) for each in (does, pushes)]
+    assert (
+        text.index("What it does")
+        < places[0]
+        < text.index("What it pushes the model towards")
+        < places[1]
+        < text.index("Before it is trusted")
+    )
+    Page(text)
 
 
 def asked(of, vocabulary):

@@ -24,6 +24,7 @@ from soft_prompt_explorer.trained_prompts.experiments.benchmark import (
     framed_beside_plain,
     percentile,
     summary,
+    with_both_lenses,
 )
 from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, examples_in_place
 from tests.support.places import EMBEDDED
@@ -84,6 +85,20 @@ def test_prompts_from_frames_stand_beside_the_same_null_adapters_and_beside_the_
     assert named[IN_FRAMES] == 1.0 and len(set(summary(both)["false_alarms"])) == 1
     (row,) = framed_beside_plain(both).to_dict("records")
     assert (row["n"], row["plain"], row["framed"], row["framed_only"], row["plain_only"]) == (2, 0.5, 1.0, 1, 0)
+
+
+def test_the_two_lenses_together_are_the_sum_of_what_stands_out_from_null_adapters():
+    one, other = scores(named=True, function=False), scores(named=False, function=False, seed=3)
+    table = pd.concat([one.assign(reading="logit lens"), other.assign(reading="difference lens")])
+    both = with_both_lenses(table).query("reading == 'both lenses'").set_index("adapter")
+    for name in ("a3", "null7"):
+        total = 0.0
+        for each in (one, other):
+            null = each[each["kind"] == NULL][NAMES]
+            total = total + (each.set_index("adapter").loc[name, NAMES].to_numpy(float) - null.mean().to_numpy()) / null.std().to_numpy()
+        np.testing.assert_allclose(both.loc[name, NAMES].to_numpy(float), total)
+    assert both.loc["a3", "cpu_seconds"] == 1.0
+    assert with_both_lenses(one) is one  # where only one of them was asked
 
 
 def test_a_reading_may_score_tasks_in_place_of_words():
@@ -147,7 +162,7 @@ def test_what_is_kept_is_of_these_adapters_and_of_both_kinds():
     assert set(kept.loc[kept["kind"].isin([TRUE, TWIN]), "adapter"]) == set(known_truth.RECIPES)
     table = summary(kept)
     assert list(table.columns) == COLUMNS and set(table["adapters"]) == {PROMPT, LORA, IN_FRAMES}
-    assert (table.loc[table["adapters"] == PROMPT, "n"] == 30).all() and set(table["reading"]) == set(READINGS)
+    assert (table.loc[table["adapters"] == PROMPT, "n"] == 30).all() and set(table["reading"]) == {*READINGS, "both lenses"}
     assert (framed_beside_plain(kept)["n"] == 18).all()
 
 
