@@ -272,13 +272,24 @@ def spectra(
             from soft_prompt_explorer.analysis.loras.ranks import health
             from soft_prompt_explorer.analysis.loras.ranks import spectra as all_spectra
 
+            if base is not None and adapter.needs_weights:
+                from soft_prompt_explorer.analysis.loras.weights import with_base
+
+                adapter = with_base(adapter, base, report=report)
             table = all_spectra(adapter, report=report)
             for row in health(adapter, table).itertuples():
                 print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
             if base is not None:
                 from soft_prompt_explorer.analysis.loras.base_weights import against_base
 
-                table = table.merge(against_base(adapter, base, report=report), on="module")
+                beside = against_base(adapter, base, report=report)
+                lacking = int(beside["relative_norm"].isna().sum())
+                if lacking:
+                    print(
+                        f"{lacking} of the {len(beside)} modules have no weight of their name and shape in {base}, so nothing stands beside them.",
+                        file=sys.stderr,
+                    )
+                table = table.merge(beside, on="module")
     emit(table, form, out)
     if save is not None:
         print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)

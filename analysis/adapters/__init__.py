@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from soft_prompt_explorer.analysis.adapters import bare, lora_names, others, peft, textual_inversion
+from soft_prompt_explorer.analysis.adapters import bare, delta_names, lora_names, others, peft, textual_inversion
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import open_adapter
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
@@ -34,7 +34,7 @@ __all__ = [
     "load_soft_prompt",
 ]
 
-READERS = (peft, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
+READERS = (peft, delta_names, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
 
 
 def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | LoraAdapter:

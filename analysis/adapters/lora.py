@@ -81,6 +81,20 @@ class LoraFactors:
         return b.reshape(len(b), -1)[:, self.expert :: self.experts]
 
     @property
+    def is_known(self) -> bool:
+        """Whether everything that the update is made of is at hand."""
+        return True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the update is no product of thin matrices."""
+        return False
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """A and B, each as above."""
+        return self.A, self.B
+
+    @property
     def magnitude(self) -> np.ndarray | None:
         """(out,) of weight-decomposed LoRA (Liu et al. 2024), whose update is not B A alone; else None."""
         return None if self.magnitude_name is None else self._read(self.magnitude_name).ravel()
@@ -116,7 +130,7 @@ class LoraAdapter(Shown):
     ----------
     modules : the factors by the path of the module that they change, as the file spells it.
     base_model, metadata, source : as those of `SoftPrompt`.
-    method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`.
+    method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`; of another type, whose ΔW is computed (see `delta.py`), PEFT's word for it: `LOHA`.
     saved_modules : what else was trained and is kept whole (PEFT's modules_to_save, biases): listed, not analysed.
     textual_inversion : the new words that came in the same file, or None.
     notes : what a person should know about the file.
@@ -134,7 +148,13 @@ class LoraAdapter(Shown):
 
     @property
     def kind(self) -> str:
-        return "lora"
+        """`lora`, or `delta` of another type that changes weights."""
+        return "lora" if self.method.startswith("LORA") or self.method == "ADALORA" else "delta"
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether an update is made of the base model's weights, which are not at hand (see `analysis.loras.base_weights.with_base`)."""
+        return not all(factors.is_known for factors in self.modules.values())
 
     @property
     def read_from(self) -> Source:

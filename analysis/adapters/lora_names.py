@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import regex
 
-from soft_prompt_explorer.analysis.adapters import experts, textual_inversion
+from soft_prompt_explorer.analysis.adapters import experts, textual_inversion, trained_tokens
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import Opened
-from soft_prompt_explorer.analysis.adapters.soft_prompt import left_out
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
@@ -55,7 +55,6 @@ RELATIVES = {
     "LoKr": re.compile(r".+\.lokr_[wt].*"),
     "IA³": re.compile(r".+\.ia3_l.*"),
     "OFT": re.compile(r".+\.b?oft_(?:[rR]|s|blocks|diag).*"),
-    "AdaLoRA": re.compile(r".+\.lora_E(?:\..*)?"),
     "VeRA": re.compile(r".+\.vera_lambda_.*"),
 }
 _WHOLE = frozenset({"int32", "int64", "I32", "I64"})
@@ -93,10 +92,11 @@ def read(opened: Opened, name: str) -> LoraAdapter:
         _refuse(opened, halves)
 
     new_words = textual_inversion.words(tensors)
-    rest = [tensor for tensor in tensors if tensor not in used and tensor not in new_words]
+    of_tokens = trained_tokens.tensors_of(opened)
+    rest = [tensor for tensor in tensors if tensor not in used and tensor not in new_words and tensor not in of_tokens.values()]
     scaling = _Scaling(opened)
     modules = {}
-    for path, parts in sorted(((path, module.parts) for path, module in complete.items()), key=lambda item: _natural(item[0])):
+    for path, parts in sorted(((path, module.parts) for path, module in complete.items()), key=lambda item: natural(item[0])):
         rank = tensors.entries[parts.get("mid", parts["A"])].shape[:1]
         modules[path] = LoraFactors(
             tensors,
@@ -112,17 +112,24 @@ def read(opened: Opened, name: str) -> LoraAdapter:
     return LoraAdapter(
         name,
         modules,
-        base_model=_base_model(opened),
+        base_model=base_model(opened),
         method=_method(scaling.config, modules),
         source=source,
         metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
-        textual_inversion=textual_inversion.read(opened, f"{name} (words)") if new_words else None,
+        textual_inversion=words_beside(opened, name),
         notes=(*scaling.notes(), *_of_experts(modules), *_second(first, second), *_notes(opened, scaling.config, rest)),
     )
 
 
-def _natural(path: str) -> list[tuple[bool, int, str]]:
+def words_beside(opened: Opened, name: str) -> SoftPrompt | None:
+    """The new words, or the trained rows of the model's own tokens, that came in the same file."""
+    if textual_inversion.words(opened.tensors):
+        return textual_inversion.read(opened, f"{name} (words)")
+    return trained_tokens.read(opened, f"{name} (tokens)") if trained_tokens.tensors_of(opened) else None
+
+
+def natural(path: str) -> list[tuple[bool, int, str]]:
     """A key that sorts layer 2 before layer 10."""
     return [(piece.isdecimal(), int(piece) if piece.isdecimal() and len(piece) < 18 else 0, piece) for piece in re.split(r"(\d+)", path)]
 
@@ -161,6 +168,8 @@ def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, 
             split = experts.split(factors, int(scaling.rank_of(at)), partial(scaling, at, alpha_name=None))
         if split is None:
             found[path] = factors
+        elif len(split) == 1:  # a parameter of one weight
+            found[owner if names[path] == "weight" else at] = split[0]
         else:
             found |= {f"{owner}.{i}.{names[path]}": expert for i, expert in enumerate(split)}
             scaling.forget(path)
@@ -178,8 +187,8 @@ class _Scaling:
         self.rank_differs: list[str] = []
         self.without: list[str] = []
         if self.known:
-            self._alpha = _by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
-            self._rank = _by_pattern(self.config, "rank_pattern", "r", 8, opened)
+            self._alpha = by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
+            self._rank = by_pattern(self.config, "rank_pattern", "r", 8, opened)
 
     def __call__(self, path: str, rank: int, alpha_name: str | None) -> float:
         alpha = None
@@ -219,12 +228,12 @@ def _count(paths: list[str]) -> str:
     return f"{len(paths)} module{'s' if len(paths) > 1 else ''}"
 
 
-def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default: float, opened: Opened) -> Callable[[str], float]:
+def by_pattern(config: dict, patterns_key: str, default_key: str, peft_default: float, opened: Opened) -> Callable[[str], float]:
     """A number for each module: that of the first pattern which its path matches as PEFT's get_pattern_key does, else the default.
 
     The patterns are regular expressions from a stranger's file, so they are given a time in which to match.
     """
-    default = _number(config.get(default_key, peft_default), default_key, opened)
+    default = number(config.get(default_key, peft_default), default_key, opened)
     patterns = config.get(patterns_key) or {}
     if not isinstance(patterns, dict) or len(patterns) > 10_000:
         raise AdapterError(
@@ -242,7 +251,7 @@ def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default:
 
     for pattern, value in patterns.items():
         try:
-            compiled.append((regex.compile(rf"(.*\.)?({pattern[:1000]})$"), _number(value, patterns_key, opened)))
+            compiled.append((regex.compile(rf"(.*\.)?({pattern[:1000]})$"), number(value, patterns_key, opened)))
         except (regex.error, RecursionError, OverflowError) as error:
             raise refused(pattern) from error
 
@@ -258,7 +267,7 @@ def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default:
     return number_of
 
 
-def _number(value, key: str, opened: Opened) -> float:
+def number(value, key: str, opened: Opened) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:  # nor NaN, nor what no float can hold
         raise AdapterError(
             f"The {key} of the config in {opened.path} is {str(value)[:40]!r}, which is no number that can be used; correct it."
@@ -276,7 +285,7 @@ def _config_in_metadata(metadata: dict) -> dict | None:
     return flat if "r" in flat and "lora_alpha" in flat else None
 
 
-def _base_model(opened: Opened) -> str | None:
+def base_model(opened: Opened) -> str | None:
     named = (opened.config or {}).get("base_model_name_or_path") or opened.tensors.metadata.get("ss_base_model_version")
     return named if isinstance(named, str) and named else None
 
@@ -337,11 +346,6 @@ def _refuse(opened: Opened, halves: list[str]):
             f"The file {tensors.path} holds only one of the two factors of {_count(halves)}, the first {halves[0][:100]}; the file is damaged or cut."
         )
     relatives = _relatives(tensors)
-    if relatives == ["AdaLoRA"]:
-        raise AdapterError(
-            f"The file {tensors.path} holds AdaLoRA, B·diag(E)·A with ranks that training gave out, which is not read; merge E into A (E · A) and save both as lora_A and "
-            "lora_B."
-        )
     if relatives:
         raise AdapterError(
             f"The file {tensors.path} holds {' and '.join(relatives)}, no product of two thin matrices; of its kin only LoRA is read."

@@ -27,7 +27,7 @@ OTHER_PURPOSES = {
     "SEQ_2_SEQ_LM": "an encoder-decoder",
 }
 
-Kind = Literal["soft_prompt", "prefix", "textual_inversion"]
+Kind = Literal["soft_prompt", "prefix", "adaption_prompt", "textual_inversion"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class SoftPrompt(Shown):
     base_model : the model it was trained on as the file names it, or None.
     method : how it was trained, in PEFT's words, for instance `PROMPT_TUNING`, or None.
     metadata : what else the file says of itself.
-    kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; or `prefix`, whose rows are not
-        input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them.
+    kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; `prefix`, whose rows are not
+        input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them; or `adaption_prompt`,
+        whose rows each layer's attention takes for itself (its `parts` are the layers).
     parts : (name, rows) of the stretches that go to different places, for instance (("encoder", 8), ("decoder", 8)); empty for one stretch.
     task_factors : (t, n, d) float32 or None. Multitask prompt tuning (Wang et al. 2023, section 3.1) trains one prompt for t tasks, and the model
         receives the rows times a task's factors, never the rows as they are.
@@ -89,6 +90,11 @@ class SoftPrompt(Shown):
     @property
     def width(self) -> int:
         return self.embeddings.shape[1]
+
+    @property
+    def is_embeddings(self) -> bool:
+        """Whether the rows are input embeddings, which words can be near to."""
+        return self.kind not in ("prefix", "adaption_prompt")
 
     @property
     def norms(self) -> np.ndarray:
@@ -147,6 +153,11 @@ class SoftPrompt(Shown):
             raise AdapterError(
                 f"The prefix {self.name} holds the keys and values of every layer and no input embeddings, so no vocabulary word is near to them; "
                 "inspect says what it holds."
+            )
+        if self.kind == "adaption_prompt":
+            raise AdapterError(
+                f"The LLaMA-Adapter {self.name} holds prompts that each layer's attention takes behind a gate and no input embeddings, so no vocabulary word is "
+                "near to them; inspect says what it holds."
             )
 
     def check_is_causal(self) -> None:

@@ -113,7 +113,9 @@ def singular_values(factors: LoraFactors) -> np.ndarray:
         A factor holds NaN or infinity.
     """
     a, b = finite_factors(factors)
-    count = min(factors.rank, len(b), a.shape[1])
+    count = min(len(a), len(b), a.shape[1])
+    if factors.is_whole:
+        return abs(factors.scaling) * np.linalg.svd(b @ a, compute_uv=False)
     gram_a = a @ a.T
     squares_b, directions = np.linalg.eigh(b.T @ b)
     half = directions * np.sqrt(np.clip(squares_b, 0.0, None))
@@ -177,7 +179,7 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
             rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
             continue
         dead = row.rank - ranks_in_use(values)
-        if dead:
+        if dead and not adapter.modules[row.module].is_whole:
             rows.append(
                 (row.module, "dead ranks", f"{dead} of {row.rank} ranks do nothing (under {DEAD:g} of the largest singular value).")
             )
@@ -286,14 +288,14 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
     AdapterError
         One holds NaN or infinity.
     """
-    read = {}
-    for name, array in ((factors.a_name, factors.A), (factors.b_name, factors.B)):
-        read[name] = array.astype(np.float64)
+    read = []
+    for name, array in zip((factors.a_name, factors.b_name), factors.both(), strict=True):
+        read.append(array.astype(np.float64))
         if not np.isfinite(array).all():
             raise AdapterError(
                 f"The factor {name} in {factors.tensors.path} holds NaN or infinity ({int((~np.isfinite(array)).sum())} values); the training diverged or the file is damaged."
             )
-    return read[factors.a_name], read[factors.b_name]
+    return read[0], read[1]
 
 
 def _core(a: np.ndarray, b: np.ndarray) -> np.ndarray:

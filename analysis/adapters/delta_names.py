@@ -1,0 +1,146 @@
+"""Adapters whose tensors make a ΔW by a recipe: PEFT's relatives of LoRA, and LyCORIS's where the names are PEFT's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors, Numbers, Parts, Recipe
+from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, natural, number
+from soft_prompt_explorer.analysis.adapters.opening import Opened
+from soft_prompt_explorer.analysis.adapters.recipes import RECIPES
+from soft_prompt_explorer.analysis.adapters.recipes_of_weights import RECIPES_OF_WEIGHTS
+from soft_prompt_explorer.analysis.adapters.soft_prompt import left_out
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+
+TYPES = RECIPES | RECIPES_OF_WEIGHTS
+# Told by their tensors alone, where no config names the type: a name that no other type's tensors have.
+WITHOUT_CONFIG = {"LOHA": re.compile(r".+\.hada_w1_a"), "LOKR": re.compile(r".+\.lokr_w[12](?:_a)?"), "ADALORA": re.compile(r".+\.lora_E")}
+MOST_UPDATES = 10_000  # of one weight
+# The keys of a config that hold a number for some modules, beside that for all.
+_PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern", "lora_alpha": "alpha_pattern"}
+_ALPHA = re.compile(r"(?P<module>.+)\.alpha")
+
+
+def reads(opened: Opened) -> bool:
+    return opened.config is None and _method(opened) is not None
+
+
+def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
+    """The adapter, of the type that the config names, or that its tensors tell.
+
+    Raises
+    ------
+    AdapterError
+        It holds no such tensors, or they do not go together.
+    """
+    method = method or _method(opened)
+    assert method is not None  # or `reads` would have said no
+    recipe = TYPES[method]
+    named, shared, used = _sorted(opened, recipe)
+    if not named:
+        raise AdapterError(_none(opened, recipe))
+    numbers = _Numbers(opened)
+    modules: dict[str, DeltaFactors] = {}
+    for module in sorted(named, key=natural):
+        parts = Parts(opened.tensors, named[module] | shared, numbers.of(module), opened.config or {}, module, len(named))
+        modules |= _updates(recipe, parts, named[module])
+    rest = [tensor for tensor in opened.tensors if tensor not in used]
+    first = next(iter(modules.values()))
+    return LoraAdapter(
+        name,
+        modules,
+        base_model=base_model(opened),
+        method="LORA (" + recipe.title + ")" if method in ("KASA", "BDLORA") else method,
+        source=opened.source(first.a_name, kind=recipe.title if opened.config is None else ""),
+        metadata=opened.tensors.metadata if opened.config is None else opened.config,
+        saved_modules=tuple(rest),
+        notes=_notes(opened, recipe, rest),
+    )
+
+
+def _method(opened: Opened) -> str | None:
+    names = [name for name in opened.tensors if len(name) < 1000]
+    return next((method for method, pattern in WITHOUT_CONFIG.items() if any(pattern.fullmatch(name) for name in names)), None)
+
+
+def _sorted(opened: Opened, recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, str], set[str]]:
+    """The tensors of each module and those that all share, by their part, and which tensors they are in all."""
+    own = re.compile(rf"(?:base_model\.model\.)?(?P<module>.+)\.{recipe.prefix}(?P<part>.+)")
+    common = re.compile(rf"base_model\.{recipe.prefix}(?P<part>.+)")
+    named: dict[str, dict[str, str]] = {}
+    shared: dict[str, str] = {}
+    used = set()
+    for tensor in opened.tensors:
+        if len(tensor) >= 1000:
+            continue
+        if (match := common.fullmatch(tensor)) is not None:
+            shared[match["part"]] = tensor
+        elif (match := own.fullmatch(tensor)) is not None:
+            named.setdefault(match["module"], {})[match["part"]] = tensor
+        else:
+            continue
+        used.add(tensor)
+    for tensor in opened.tensors:
+        match = _ALPHA.fullmatch(tensor) if len(tensor) < 1000 else None
+        if match is not None and match["module"] in named:
+            named[match["module"]]["alpha"] = tensor
+            used.add(tensor)
+    return named, shared, used
+
+
+def _updates(recipe: Recipe, parts: Parts, own: dict[str, str]) -> Iterator[tuple[str, DeltaFactors]]:
+    """The factors of one module by its path, or of each of several updates that its weight has, called as experts are."""
+    names = list(own.values())
+    first, last = names[0], names[-1]
+    if recipe.updates is None:
+        return iter([(parts.module, DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=parts))])
+    try:
+        count = recipe.updates(parts)
+    except (KeyError, IndexError) as error:
+        raise AdapterError(
+            f"The file {parts.tensors.path} holds no router for {parts.module[:100]}, which {recipe.title} needs; it is damaged."
+        ) from error
+    if not 1 <= count <= MOST_UPDATES:
+        raise AdapterError(f"The file {parts.tensors.path} would hold {count:,} updates of {parts.module[:100]}; it is damaged.")
+    owner, _, leaf = parts.module.rpartition(".")
+    paths = [f"{owner}.{i}.{leaf}" if owner else f"{i}.{leaf}" for i in range(count)]
+    each = [replace(parts, which=i) for i in range(count)]
+    return iter(
+        [(path, DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=of)) for path, of in zip(paths, each, strict=True)]
+    )
+
+
+class _Numbers:
+    """The numbers of a config, each checked and, where it has patterns, for each module."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened, self.config = opened, opened.config or {}
+        self.patterned = {
+            key: by_pattern(self.config, patterns, key, 8, opened)
+            for key, patterns in _PATTERNS.items()
+            if isinstance(self.config.get(patterns), dict)
+            and self.config.get("peft_type") != "ADALORA"  # whose rank_pattern holds no ranks
+        }
+
+    def of(self, module: str) -> Numbers:
+        found = {key: number_of(module) for key, number_of in self.patterned.items()}  # now: a stranger's patterns are given a time
+        return lambda key, missing: found[key] if key in found else number(self.config.get(key, missing), key, self.opened)
+
+
+def _none(opened: Opened, recipe: Recipe) -> str:
+    if recipe is TYPES["UNILORA"]:
+        return f"The file {opened.tensors.path} holds the numbers that Uni-LoRA shares and not where they stand in which weight; load it with PEFT, and save it with save_indices."
+    return f"The file {opened.tensors.path} holds {opened.tensors.listing()} and nothing of {recipe.title}, which its config promises."
+
+
+def _notes(opened: Opened, recipe: Recipe, rest: list[str]) -> tuple[str, ...]:
+    made = "ΔW is made with the base model's weights" if recipe.needs_weight else "ΔW is computed from its tensors"
+    notes = [f"{recipe.title}: {made}"]
+    if recipe.says:
+        notes.append(recipe.says)
+    if opened.config is None:
+        notes.append("without adapter_config.json, so its scaling is what the file says, else 1")
+    return (*notes, *left_out(opened.tensors, set(opened.tensors) - set(rest), what="kept whole, listed and not analysed"))
