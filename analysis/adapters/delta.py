@@ -11,9 +11,12 @@ import numpy as np
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
-from soft_prompt_explorer.analysis.core.remedies import BASE
+from soft_prompt_explorer.analysis.core.remedies import WEIGHTS
 
 MAX_DELTA = 2**27  # values of a ΔW, or of one of its factors: twice the largest of a model of 70 billion parameters but its vocabulary's
+
+# What numpy and torch raise of tensors that do not go together.
+_BROKEN = (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError)
 
 Pair = tuple[np.ndarray, np.ndarray]  # A (r, in) and B (out, r), float64; ΔW = B A
 Numbers = Callable[[str, float], float]  # of a config, by its key and what PEFT takes where it is missing
@@ -121,7 +124,9 @@ class DeltaFactors(LoraFactors):
             return
         try:
             out, width, rank = self.recipe.shape(self.parts)
-        except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        except _BROKEN as error:
+            if isinstance(error, AdapterError):
+                raise
             raise self._damaged() from error
         if min(out, width, rank) < 1 or max(out, width) * rank > MAX_DELTA:
             raise AdapterError(
@@ -158,16 +163,7 @@ class DeltaFactors(LoraFactors):
         try:
             a, b = self.recipe.make(self.parts, self._weight()) if self.recipe.needs_weight else self.recipe.make(self.parts)
             check_shape((len(b), a.shape[1], b.shape[1]), (*self._sizes()[:2], len(a)))
-        except (
-            KeyError,
-            ValueError,
-            IndexError,
-            TypeError,
-            ZeroDivisionError,
-            OverflowError,
-            RuntimeError,
-            np.linalg.LinAlgError,
-        ) as error:
+        except _BROKEN as error:
             if isinstance(error, AdapterError):
                 raise
             raise self._damaged() from error
@@ -199,7 +195,7 @@ class DeltaFactors(LoraFactors):
         if self.weight is None:
             raise AdapterError(
                 f"The update of {self.parts.module[:100]} is {self.recipe.title}, which is made of the weight that it changes; name the base model",
-                remedy=BASE,
+                remedy=WEIGHTS,
             )
         return self.weight()
 

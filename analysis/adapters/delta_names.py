@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from soft_prompt_explorer.analysis.adapters import trained_tokens
 from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors, Numbers, Parts, Recipe
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
-from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, natural, number
+from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, kept_whole, natural, number, words_beside
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.recipes import RECIPES
 from soft_prompt_explorer.analysis.adapters.recipes_of_weights import RECIPES_OF_WEIGHTS
-from soft_prompt_explorer.analysis.adapters.soft_prompt import left_out
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 TYPES = RECIPES | RECIPES_OF_WEIGHTS
@@ -21,6 +21,7 @@ WITHOUT_CONFIG = {"LOHA": re.compile(r".+\.hada_w1_a"), "LOKR": re.compile(r".+\
 MOST_UPDATES = 10_000  # of one weight
 # The keys of a config that hold a number for some modules, beside that for all.
 _PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern", "lora_alpha": "alpha_pattern"}
+_DEFAULT = re.compile(r"\.default(?=\.|$)")  # the name of the adapter, in a file that PEFT's save_pretrained did not write
 _ALPHA = re.compile(r"(?P<module>.+)\.alpha")
 
 
@@ -39,6 +40,11 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
     method = method or _method(opened)
     assert method is not None  # or `reads` would have said no
     recipe = TYPES[method]
+    if opened.config is not None and opened.config.get("save_projection") is False:
+        raise AdapterError(
+            f"The adapter in {opened.path} is {recipe.title} without the random matrices that it projects with (save_projection), which PEFT alone draws again; load it "
+            "there, and save it with save_projection."
+        )
     named, shared, used = _sorted(opened, recipe)
     if not named:
         raise AdapterError(_none(opened, recipe))
@@ -47,7 +53,8 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
     for module in sorted(named, key=natural):
         parts = Parts(opened.tensors, named[module] | shared, numbers.of(module), opened.config or {}, module, len(named))
         modules |= _updates(recipe, parts, named[module])
-    rest = [tensor for tensor in opened.tensors if tensor not in used]
+    words = set() if opened.config is None else set(trained_tokens.tensors_of(opened).values())
+    rest = [tensor for tensor in opened.tensors if tensor not in used and tensor not in words]
     first = next(iter(modules.values()))
     return LoraAdapter(
         name,
@@ -57,6 +64,7 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
         source=opened.source(first.a_name, kind=recipe.title if opened.config is None else ""),
         metadata=opened.tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
+        textual_inversion=words_beside(opened, name),
         notes=_notes(opened, recipe, rest),
     )
 
@@ -77,12 +85,13 @@ def _sorted(opened: Opened, recipe: Recipe) -> tuple[dict[str, dict[str, str]], 
         if len(tensor) >= 1000:
             continue
         if (match := common.fullmatch(tensor)) is not None:
-            shared[match["part"]] = tensor
+            found, part = shared, _DEFAULT.sub("", match["part"])
         elif (match := own.fullmatch(tensor)) is not None:
-            named.setdefault(match["module"], {})[match["part"]] = tensor
+            found, part = named.setdefault(match["module"], {}), _DEFAULT.sub("", match["part"])
         else:
             continue
-        used.add(tensor)
+        if found.setdefault(part, tensor) == tensor:
+            used.add(tensor)
     for tensor in opened.tensors:
         match = _ALPHA.fullmatch(tensor) if len(tensor) < 1000 else None
         if match is not None and match["module"] in named:
@@ -143,4 +152,4 @@ def _notes(opened: Opened, recipe: Recipe, rest: list[str]) -> tuple[str, ...]:
         notes.append(recipe.says)
     if opened.config is None:
         notes.append("without adapter_config.json, so its scaling is what the file says, else 1")
-    return (*notes, *left_out(opened.tensors, set(opened.tensors) - set(rest), what="kept whole, listed and not analysed"))
+    return (*notes, *kept_whole(opened, opened.config or {}, rest))

@@ -132,7 +132,8 @@ class LoraAdapter(Shown):
     base_model, metadata, source : as those of `SoftPrompt`.
     method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`; of another type, whose ΔW is computed (see `delta.py`), PEFT's word for it: `LOHA`.
     saved_modules : what else was trained and is kept whole (PEFT's modules_to_save, biases): listed, not analysed.
-    textual_inversion : the new words that came in the same file, or None.
+    textual_inversion : the new words that came in the same file, or the trained rows of the model's own; or None.
+    others : the other adapters of a file that holds several, by their names in it.
     notes : what a person should know about the file.
     """
 
@@ -144,6 +145,7 @@ class LoraAdapter(Shown):
     metadata: dict = field(default_factory=dict, repr=False)
     saved_modules: tuple[str, ...] = ()
     textual_inversion: SoftPrompt | None = None
+    others: Mapping[str, LoraAdapter] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -163,6 +165,25 @@ class LoraAdapter(Shown):
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def named(self, adapter: str | None) -> LoraAdapter:
+        """One of several adapters of the file; the one that is read first when None.
+
+        Raises
+        ------
+        AdapterError
+            It holds none of that name.
+        """
+        if adapter is None:
+            return self
+        if adapter not in self.others:
+            held = (
+                f"beside the first it holds {', '.join(name[:60] for name in list(self.others)[:8])}"
+                if self.others
+                else "it holds only one"
+            )
+            raise AdapterError(f"{self.name} holds no other adapter {adapter[:60]!r}; {held}.")
+        return self.others[adapter]
 
     def check_is_causal(self) -> None:
         """Refuse to put it into a causal model where it was trained for another kind.

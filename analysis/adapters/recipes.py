@@ -328,7 +328,9 @@ def _tied_to(parts: Parts, fixed: np.ndarray, groups: int) -> int:
     seed = int(parts.number("projection_seed", 42))
     if parts.count > MOST_TINY:
         raise ValueError
-    place = next(i for i in range(parts.count) if np.allclose(_drawn(seed + i, fixed.shape), fixed, rtol=1e-2, atol=1e-2))
+    place = next((i for i in range(parts.count) if np.allclose(_drawn(seed + i, fixed.shape), fixed, rtol=1e-2, atol=1e-2)), None)
+    if place is None:
+        raise ValueError
     return min(place // max(1, parts.count // groups), groups - 1)
 
 

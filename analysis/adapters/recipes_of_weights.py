@@ -82,6 +82,8 @@ def _in_blocks(matrix: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 def _boft(parts: Parts, weight: Weight) -> Pair:
     """BOFT, Liu et al. 2024: the inputs turned by blocks over and over, each time otherwise arranged, and the outputs made longer."""
+    _, blocks, *square = parts.shape("R")
+    check_shape((*square, blocks * square[0]), (square[0], square[0], weight.values.shape[1]))
     stored = parts("R")
     skew = 0.5 * (stored - stored.swapaxes(-1, -2))
     turned = _cayley(-skew)
@@ -192,6 +194,8 @@ def _psoft(parts: Parts, weight: Weight) -> Pair:
     """PSOFT, Wu et al. 2025: the weight's leading singular directions, turned among themselves. Decomposed as PEFT does, since signs are chance."""
     turned = _turned(parts)
     rank = len(turned)
+    if rank > min(weight.values.shape):
+        raise ValueError
     left, values, right = _leading(weight.values, rank, parts)
     if parts.says("ab_svd_init", "psoft_init") == "pissa_init":
         left, right = left * np.sqrt(values), np.sqrt(values)[:, None] * right
@@ -203,6 +207,7 @@ def _psoft(parts: Parts, weight: Weight) -> Pair:
 def _turned(parts: Parts) -> np.ndarray:
     stored = parts("R.weight")
     if not parts.says("psoft_orth", True):
+        check_shape(stored.shape, (len(stored), len(stored)))
         turned = stored
     else:
         size = round((1 + math.sqrt(1 + 8 * len(stored))) / 2)
@@ -333,7 +338,7 @@ def _miss(parts: Parts, weight: Weight) -> Pair:
         size = block.shape[-1]
         blocks = weight.values.reshape(out // size, size, width // size, size).transpose(2, 0, 1, 3)
         return whole((blocks @ block + block).transpose(1, 2, 0, 3).reshape(out, width))
-    if len(block) > width:
+    if not 0 < len(block) <= width:
         raise ValueError
     if kind == "mini":
         block = np.tile(block, (1, out // block.shape[1]))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TURNED_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 _TURNED = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _TURNED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
+_JOINED = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
 _HEADS = frozenset({"lm_head", "embed_out", "output", "output_projection"})  # whose weight may be the embeddings' own
 _EXPERT = re.compile(r"(?P<owner>.+)\.(?P<expert>\d{1,9})\.(?P<parameter>[^.]+)")
 _LAYER = re.compile(r"(?P<before>(?:.*\.)?(?:layers|layer|h))\.(?P<number>\d{1,9})(?P<after>\..+)")
@@ -75,18 +76,29 @@ class BaseWeights:
         InputError
             The model has none of that name.
         """
-        path = source_of(module, config)
-        name = None if path is None else self._name(path)
-        if path is None or name is None:
-            raise InputError(
-                f"The model {self.model} has no weight {module}.weight; name the model that the adapter was trained on", remedy=BASE
-            )
+        path, name = self.place(module, config)
         weight = _read(self.tensors[name], name)
         weight = weight.T if weight.ndim == 2 and self._is_turned(path) else weight.reshape(len(weight), -1)
         bias = f"{name.removesuffix('.weight')}.bias"
         return Weight(
             weight.astype(np.float64), _read(self.tensors[bias], bias).ravel().astype(np.float64) if bias in self.tensors else None
         )
+
+    def place(self, module: str, config: dict) -> tuple[str, str]:
+        """The path of a module in the model, and the name of its weight's tensor.
+
+        Raises
+        ------
+        InputError
+            The model has none.
+        """
+        path = source_of(module, config)
+        name = None if path is None else self._name(path)
+        if path is None or name is None:
+            raise InputError(
+                f"The model {self.model} has no weight {module[:100]}.weight; name the model that the adapter was trained on", remedy=BASE
+            )
+        return path, name
 
     def _name(self, path: str) -> str | None:
         """The tensor of a module's weight: by its own name, without or with the model's own part before it, or the embeddings where they are the head."""
@@ -108,16 +120,27 @@ class BaseWeights:
         return self.family in _TURNED_FAMILIES and path.rpartition(".")[2] in _TURNED
 
     def _of_expert(self, module: str) -> np.ndarray | None:
-        """One of a parameter that holds the weights of several."""
+        """One of a parameter that holds the weights of several, or the experts' own, as most models' files still keep them."""
         match = _EXPERT.fullmatch(module)
-        name = f"{match['owner']}.{match['parameter']}" if match is not None else ""
-        if match is None or name not in self.tensors:
+        if match is None:
             return None
+        name = f"{match['owner']}.{match['parameter']}"
+        if name not in self.tensors:
+            return self._of_one_expert(match["owner"], match["expert"], match["parameter"])
         weights = _read(self.tensors[name], name)
         if weights.ndim != 3 or int(match["expert"]) >= len(weights):
             return None
         weight = weights[int(match["expert"])]
         return weight.T if self.family in _TURNED_EXPERTS else weight
+
+    def _of_one_expert(self, owner: str, expert: str, parameter: str) -> np.ndarray | None:
+        """The weights that transformers joins into one parameter as it loads a file, (out, in)."""
+        for place in (owner, owner.replace("mlp.experts", "block_sparse_moe.experts")):
+            for leaves in _JOINED.get(parameter, ()):
+                names = [f"{place}.{expert}.{leaf}.weight" for leaf in leaves]
+                if all(name in self.tensors for name in names):
+                    return np.concatenate([_read(self.tensors[name], name) for name in names])
+        return None
 
 
 def base_weights(model: str, *, report: Report = no_report) -> BaseWeights:
@@ -154,7 +177,7 @@ def with_base(adapter: LoraAdapter, model: str, *, report: Report = no_report) -
     modules: dict[str, LoraFactors] = {}
     for path, factors in adapter.modules.items():
         if isinstance(factors, DeltaFactors) and not factors.is_known:
-            weights.whole(path, adapter.metadata)  # refused now, not half-way
+            weights.place(path, adapter.metadata)  # refused now, not half-way
             factors = replace(factors, weight=partial(weights.whole, path, adapter.metadata))
         modules[path] = factors
     return replace(adapter, modules=modules)

@@ -101,7 +101,7 @@ def test_of_two_adapters_in_one_file_one_is_read_whole_and_the_other_named(tmp_p
     adapter = load_adapter(tmp_path / "two.bin")
     assert sorted(adapter.modules) == ["layers.0.q_proj", "layers.0.v_proj"]
     assert np.array_equal(adapter.modules["layers.0.q_proj"].A, factors["base_model.model.layers.0.q_proj.lora_A.default.weight"].numpy())
-    assert "holds 2 adapters: default is read and another left out" in inspect([tmp_path / "two.bin"])["notes"][0]
+    assert "holds 2 adapters: default is read, another when asked for by name" in inspect([tmp_path / "two.bin"])["notes"][0]
 
 
 def test_other_packages_folders_and_archives_are_named(tmp_path):

@@ -1,10 +1,13 @@
 """Every type in PEFT's own mapping: made by PEFT, saved, read, and its ΔW compared with what PEFT merges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.delta import Weight
 from soft_prompt_explorer.analysis.loras.ranks import health, singular_values, spectra
 from soft_prompt_explorer.analysis.loras.weights import with_base
 from soft_prompt_explorer.analysis.report.inspection import inspect, modules
@@ -178,6 +181,43 @@ def test_biases_alone_are_columns(load, tmp_path):
     added = answers(model, path)  # the same for every input
     assert torch.allclose(added, added[:1].expand_as(added), atol=1e-6)
     assert np.allclose(update(factors)[:, 0], added[0].numpy(), atol=1e-6)
+
+
+def test_a_butterfly_of_several_factors_is_the_product_that_peft_writes_down(load, tmp_path):
+    """On a processor PEFT itself makes one factor alone, so this is its formula for several, by its own functions."""
+    from peft.tuners.boft.layer import BOFTLayer
+    from safetensors.torch import load_file, save_file
+
+    made(load(), "BOFT", tmp_path / "adapter")
+    path, factors = "model.layers.0.self_attn.q_proj", 2
+    name = f"base_model.model.{path}.boft_R"
+    generator = torch.Generator().manual_seed(3)
+    stored = 0.3 * torch.randn(factors, 4, 4, 4, generator=generator, dtype=torch.float64)
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    save_file(tensors | {name: stored}, tmp_path / "adapter" / "adapter_model.safetensors")
+    turned = torch.eye(16, dtype=torch.float64)
+    for i in range(factors):
+        order = BOFTLayer.block_butterfly_perm(None, 16, 4 // 2**i, 2, factors - 1)
+        arranged = BOFTLayer.perm2mat(None, order).double()
+        turned = arranged @ torch.block_diag(*BOFTLayer.cayley_batch(None, stored[i])) @ arranged.T @ turned
+    weight = load().get_submodule(path).weight.detach().double()
+    expected = (turned @ weight.T).T * tensors[f"base_model.model.{path}.boft_s"].double() - weight
+    read = load_adapter(tmp_path / "adapter").modules[path]
+    a, b = replace(read, weight=lambda: Weight(weight.numpy(), None)).both()
+    assert np.allclose(b @ a, expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["VERA", "PVERA", "RANDLORA", "FROD", "TINYLORA"])
+def test_what_was_saved_without_its_random_matrices_is_refused_with_the_way_out(kind, load, tmp_path):
+    made(load(), kind, tmp_path / "adapter", save_projection=False)
+    with pytest.raises(AdapterError, match="save it with save_projection"):
+        load_adapter(tmp_path / "adapter")
+
+
+def test_a_uni_lora_that_says_not_where_its_numbers_stand_is_refused_with_the_way_out(load, tmp_path):
+    made(load(), "UNILORA", tmp_path / "adapter", save_indices=False)
+    with pytest.raises(AdapterError, match="save it with save_indices"):
+        load_adapter(tmp_path / "adapter")
 
 
 def test_a_prompt_of_a_llama_adapter_is_told_as_what_it_is(load, tmp_path, command, llama_folder, own_cache):

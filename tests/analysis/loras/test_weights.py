@@ -76,6 +76,45 @@ def test_every_module_stands_beside_the_weight_that_peft_changed(name, tmp_path,
         assert table.loc[path, "amplification"] == pytest.approx(np.linalg.norm(delta) / projected, rel=1e-3)
 
 
+def mixtral():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    return MixtralForCausalLM(MixtralConfig(vocab_size=30, num_local_experts=3, **SIZES | {"intermediate_size": 12}))
+
+
+def gpt_oss():
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    torch.manual_seed(0)
+    sizes = SIZES | {"intermediate_size": 12, "head_dim": 6}
+    return GptOssForCausalLM(GptOssConfig(vocab_size=30, num_local_experts=3, num_experts_per_tok=2, **sizes))
+
+
+@pytest.mark.parametrize(("make", "is_turned"), [(mixtral, False), (gpt_oss, True)])
+def test_every_expert_stands_beside_its_own_weight(make, is_turned, tmp_path, own_cache):
+    make().save_pretrained(tmp_path / "base")
+    targets = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    changed = get_peft_model(make(), LoraConfig(r=2, target_modules=[], target_parameters=targets))
+    moved(changed)
+    changed.save_pretrained(tmp_path / "adapter")
+    before = {name: weight.detach().double().numpy() for name, weight in make().named_parameters()}
+    merged = PeftModel.from_pretrained(make(), tmp_path / "adapter").merge_and_unload()
+    table = against_base(load_lora(tmp_path / "adapter"), str(tmp_path / "base")).set_index("module")
+    assert len(table) == 2 * 2 * 3
+    for name, weight in merged.named_parameters():
+        if not name.endswith(tuple(targets)):
+            continue
+        owner, _, parameter = name.rpartition(".")
+        for i, (after, own) in enumerate(zip(weight.detach().double().numpy(), before[name], strict=True)):
+            delta, own = (each.T if is_turned else each for each in (after - own, own))
+            u, _, vt = np.linalg.svd(delta)
+            row = table.loc[f"{owner}.{i}.{parameter}"]
+            assert row["relative_norm"] == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(own), rel=1e-4)
+            projected = np.linalg.norm(u[:, :2].T @ own @ vt[:2].T)
+            assert row["amplification"] == pytest.approx(np.linalg.norm(delta) / projected, rel=1e-2)
+
+
 def test_a_turned_weight_is_multiplied_the_right_way_round(tmp_path, own_cache):
     gpt2().save_pretrained(tmp_path / "base")
     before = {name: weight.detach().double().numpy() for name, weight in gpt2().named_parameters()}
