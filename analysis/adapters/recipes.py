@@ -146,7 +146,10 @@ def _lokr(parts: Parts) -> Pair:
     if rank < min(out, width):
         return np.kron(np.eye(w1.shape[1]), parts("w2_b")), scaling * np.kron(w1, parts("w2_a"))
     if "w2" in parts:
-        w2 = parts("w2").reshape(len(parts("w2")), -1)
+        w2 = parts("w2")
+        if w2.ndim == 3:  # a convolution over a line, whose axes PEFT's product counts from the last
+            return whole(scaling * np.kron(w1[None], w2).reshape(out, width))
+        w2 = w2.reshape(len(w2), -1)
     else:
         w2 = _core(parts("t2"), parts("w2_a"), parts("w2_b")) if "t2" in parts else parts("w2_a") @ parts("w2_b")
     return whole(scaling * np.kron(w1, w2))

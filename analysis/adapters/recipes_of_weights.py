@@ -15,11 +15,19 @@ from soft_prompt_explorer.analysis.adapters.delta import Pair, Parts, Recipe, We
 
 
 def _ia3(parts: Parts, weight: Weight) -> Pair:
-    """IA³, Liu et al. 2022: rows or columns made longer."""
-    times = parts("l")
-    rows, columns, *_ = times.shape
-    by = np.repeat(times.reshape(rows, columns), weight.values.shape[1] // columns, axis=1) if rows == 1 else times.reshape(rows, 1)
-    return whole(weight.values * (by - 1))
+    """IA³, Liu et al. 2022: outputs made longer, or inputs in what the config calls feedforward."""
+    times, (out, width) = parts("l"), weight.values.shape
+    if times.ndim == 2:
+        of_inputs = len(times) == 1
+    else:  # of a convolution both stand along the same axis
+        listed = parts.says("feedforward_modules")
+        if isinstance(listed, str):  # a stranger's pattern
+            raise ValueError
+        of_inputs = isinstance(listed, list) and any(isinstance(name, str) and parts.module.endswith(name) for name in listed)
+    if of_inputs:
+        return whole(weight.values * (np.repeat(times.ravel(), width // times.size) - 1))
+    check_shape((times.size,), (out,))
+    return whole(weight.values * (times.reshape(-1, 1) - 1))
 
 
 def _road(parts: Parts, weight: Weight) -> Pair:
@@ -122,9 +130,13 @@ def _hra(parts: Parts, weight: Weight) -> Pair:
 
 
 def _hira(parts: Parts, weight: Weight) -> Pair:
-    """HiRA, Huang et al. 2025: W ⊙ B A."""
-    check_shape((parts.shape("B")[0], parts.shape("A")[1]), weight.values.shape)
-    return whole(weight.values * (parts("B") @ parts("A")))
+    """HiRA, Huang et al. 2025: W ⊙ B A; of embeddings, whose rows are words, the product turned."""
+    if "embedding_A" in parts:
+        check_shape((parts.shape("embedding_A")[1], parts.shape("embedding_B")[0]), weight.values.shape)
+        return whole(weight.values * (parts("embedding_B") @ parts("embedding_A")).T)
+    check_shape((parts.shape("B")[0], math.prod(parts.shape("A")[1:])), weight.values.shape)
+    a, b = parts("A"), parts("B")
+    return whole(weight.values * (b.reshape(len(b), -1) @ a.reshape(len(a), -1)))
 
 
 def _glora(parts: Parts, weight: Weight) -> Pair:

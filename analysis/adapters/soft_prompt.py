@@ -177,7 +177,7 @@ class SoftPrompt(Shown):
         AdapterError
         """
         parts = self.split()
-        if len(parts) > 1:
+        if len(parts) > 1 and self.kind != "adaption_prompt":  # whose parts are layers
             raise AdapterError(
                 f"The file {self.name} holds {len(parts)} prompts ({', '.join(part.name for part in parts[:4])}), and only a single one can be put in front of a model."
             )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel, get_peft_model
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.delta import Weight
@@ -152,6 +153,58 @@ def test_a_variation_is_read_as_peft_merges_it(kind, options, load, llama_folder
     assert {f"{path}.weight" for path in adapter.modules} == set(expected)
     for path, factors in adapter.modules.items():
         check_is(factors, expected[f"{path}.weight"].numpy())
+
+
+def merged_convolutions(kind, folder, **options):
+    """What PEFT merges into convolutions, (out, in · kernel), and the adapter as it is read, with their weights."""
+
+    def base():
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3), torch.nn.Conv2d(6, 8, 1), torch.nn.Conv1d(4, 6, 3))
+        return layers.double()
+
+    config = peft_types.config_of(kind, **{"target_modules": ["0", "1", "2"], "task_type": None} | options)
+    model = get_peft_model(base(), config)
+    peft_types.moved(model)
+    model.save_pretrained(folder)
+    model = PeftModel.from_pretrained(base(), folder, autocast_adapter_dtype=False)
+    after = dict(model.double().merge_and_unload().named_parameters())
+    weights = {name: weight.detach().numpy() for name, weight in base().named_parameters() if name.endswith("weight")}
+    adapter = load_adapter(folder)
+    for path, factors in adapter.modules.items():
+        weight = weights[f"{path}.weight"]
+        object.__setattr__(factors, "weight", lambda weight=weight: Weight(weight.reshape(len(weight), -1), None))
+    return {path: after[f"{path}.weight"].detach().numpy() - weights[f"{path}.weight"] for path in adapter.modules}, adapter
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LOHA", {}),
+        ("LOHA", {"use_effective_conv2d": True}),
+        ("LOKR", {"r": 1}),
+        ("LOKR", {"r": 8}),
+        ("HIRA", {}),
+        ("IA3", {"feedforward_modules": ["1"], "target_modules": ["0", "1"]}),
+        ("IA3", {"feedforward_modules": [], "target_modules": ["0", "1"]}),
+        ("OFT", {"oft_block_size": 2, "target_modules": ["0", "1"]}),
+        ("HRA", {"r": 2, "target_modules": ["0", "1"]}),
+        ("BOFT", {"boft_block_size": 2, "target_modules": ["0", "1"]}),
+    ],
+)
+def test_a_convolution_counts_its_kernel_among_its_inputs(kind, options, tmp_path):
+    expected, adapter = merged_convolutions(kind, tmp_path / "adapter", **options)
+    assert len(expected) == len(options.get("target_modules", "012"))
+    for path, factors in adapter.modules.items():
+        check_is(factors, expected[path])
+
+
+@pytest.mark.parametrize("kind", ["HIRA", "TINYLORA"])
+def test_embeddings_are_changed_as_peft_merges_them(kind, load, llama_folder, own_cache, tmp_path):
+    made(load(), kind, tmp_path / "adapter", target_modules=["embed_tokens"])
+    expected = merged(load, kind, tmp_path / "adapter")
+    adapter = with_base(load_adapter(tmp_path / "adapter"), str(llama_folder))
+    check_is(adapter.modules["model.embed_tokens"], expected["model.embed_tokens.weight"].numpy())
 
 
 def test_each_task_of_a_poly_and_each_expert_of_a_lily_is_a_module(load, tmp_path):
