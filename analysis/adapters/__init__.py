@@ -43,8 +43,8 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
     Parameters
     ----------
     path : a PEFT folder or its weights; a `.npy`; a safetensors file; a file of torch.save (a tensor, a dictionary, a checkpoint); a folder
-        with `encoder.pt` and `decoder.pt`; textual-inversion vectors; a LoRA as PEFT, kohya, diffusers or cloneofsimo name it; a zip of any of these,
-        or KoboldAI's.
+        with `encoder.pt` and `decoder.pt`; textual-inversion vectors; a LoRA as PEFT, kohya, diffusers or cloneofsimo name it; an adapter of another
+        type that PEFT makes; a zip of any of these, or KoboldAI's.
     name : what it is called in tables; the folder's or file's own name when None.
 
     Raises

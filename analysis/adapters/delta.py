@@ -90,6 +90,7 @@ class Recipe(NamedTuple):
     shape : (out, in, r) of the factors, by the tensors' shapes alone; None where only the weight tells.
     make : A and B; of those that need the weight, from it too.
     needs_weight : whether ΔW depends on the weight, or on its shape where the file does not tell that.
+    lacks : why it needs the weight, in a sentence that names the type.
     updates : how many updates of one weight there are; one where None.
     says : what a person should know of its ΔW, for a note.
     """
@@ -99,6 +100,7 @@ class Recipe(NamedTuple):
     shape: Callable[[Parts], tuple[int, int, int]] | None
     make: Callable[..., Pair]
     needs_weight: bool = False
+    lacks: str = "which is made of the weight that it changes"
     updates: Callable[[Parts], int] | None = None
     says: str = ""
 
@@ -194,7 +196,7 @@ class DeltaFactors(LoraFactors):
     def _weight(self) -> Weight:
         if self.weight is None:
             raise AdapterError(
-                f"The update of {self.parts.module[:100]} is {self.recipe.title}, which is made of the weight that it changes; name the base model",
+                f"The update of {self.parts.module[:100]} is {self.recipe.title}, {self.recipe.lacks}; name the base model",
                 remedy=WEIGHTS,
             )
         return self.weight()

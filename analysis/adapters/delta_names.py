@@ -22,6 +22,7 @@ MOST_UPDATES = 10_000  # of one weight
 # The keys of a config that hold a number for some modules, beside that for all.
 _PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern", "lora_alpha": "alpha_pattern"}
 _DEFAULT = re.compile(r"\.default(?=\.|$)")  # the name of the adapter, in a file that PEFT's save_pretrained did not write
+_WITH_PATTERNS = ("LORA", "LOHA", "LOKR")  # AdaLoRA's rank_pattern holds no ranks
 _ALPHA = re.compile(r"(?P<module>.+)\.alpha")
 
 
@@ -130,8 +131,7 @@ class _Numbers:
         self.patterned = {
             key: by_pattern(self.config, patterns, key, 8, opened)
             for key, patterns in _PATTERNS.items()
-            if isinstance(self.config.get(patterns), dict)
-            and self.config.get("peft_type") != "ADALORA"  # whose rank_pattern holds no ranks
+            if isinstance(self.config.get(patterns), dict) and self.config.get("peft_type") in _WITH_PATTERNS
         }
 
     def of(self, module: str) -> Numbers:

@@ -192,4 +192,4 @@ class LoraAdapter(Shown):
         ------
         AdapterError
         """
-        check_task_type(self.metadata.get("task_type"), self.name)
+        check_task_type(self.metadata.get("task_type"), self.name, self.metadata.get("auto_mapping"))

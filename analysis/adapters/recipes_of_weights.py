@@ -421,6 +421,10 @@ def _of_weight(title: str, prefix: str, make, says: str = "") -> Recipe:
     return Recipe(title, prefix, None, make, needs_weight=True, says=says)
 
 
+def _of_shape(title: str, prefix: str, make, says: str = "") -> Recipe:
+    return _of_weight(title, prefix, make, says)._replace(lacks="whose file does not tell the shape of the weight that it changes")
+
+
 RECIPES_OF_WEIGHTS = {
     "IA3": _of_weight("IA³", "ia3_", _ia3),
     "ROAD": _of_weight("RoAd", "road_", _road),
@@ -436,12 +440,12 @@ RECIPES_OF_WEIGHTS = {
     "FROD": _of_weight("FRoD", "frod_", _frod),
     "ADAMSS": _of_weight("AdaMSS", "adamss_", _adamss),
     "LN_TUNING": _of_weight("LN tuning", "ln_tuning_", _ln, "of a vector the change counts as one column"),
-    "VERA": _of_weight("VeRA", "vera_", _vera),
-    "PVERA": _of_weight("PVeRA", "pvera_", _pvera, "by the means of what is drawn while it trains"),
-    "RANDLORA": _of_weight("RandLoRA", "randlora_", _randlora),
-    "MISS": _of_weight("MiSS", "miss_", _miss),
-    "SHIRA": _of_weight("SHiRA", "shira_", _shira),
-    "SUPERTUNING": _of_weight("Super-Tuning", "supertuning_", _supertuning),
-    "FOURIERFT": _of_weight("FourierFT", "fourierft_", _fourierft),
-    "WAVEFT": _of_weight("WaveFT", "waveft_", _waveft),
+    "VERA": _of_shape("VeRA", "vera_", _vera),
+    "PVERA": _of_shape("PVeRA", "pvera_", _pvera, "by the means of what is drawn while it trains"),
+    "RANDLORA": _of_shape("RandLoRA", "randlora_", _randlora),
+    "MISS": _of_shape("MiSS", "miss_", _miss),
+    "SHIRA": _of_shape("SHiRA", "shira_", _shira),
+    "SUPERTUNING": _of_shape("Super-Tuning", "supertuning_", _supertuning),
+    "FOURIERFT": _of_shape("FourierFT", "fourierft_", _fourierft),
+    "WAVEFT": _of_shape("WaveFT", "waveft_", _waveft),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,11 @@ OTHER_PURPOSES = {
     "FEATURE_EXTRACTION": "an encoder's features",
     "SEQ_2_SEQ_LM": "an encoder-decoder",
 }
+
+# Classes of transformers that do not write on, by what their names end in.
+_OTHER_CLASSES = re.compile(
+    r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction|PreTraining|ImageClassification|CTC)$"
+)
 
 Kind = Literal["soft_prompt", "prefix", "adaption_prompt", "textual_inversion"]
 
@@ -167,7 +173,7 @@ class SoftPrompt(Shown):
         ------
         AdapterError
         """
-        check_task_type(self.metadata.get("task_type"), self.name)
+        check_task_type(self.metadata.get("task_type"), self.name, self.metadata.get("auto_mapping"))
 
     def check_is_one(self) -> None:
         """Refuse a file of several prompts where one is put in front of a model.
@@ -198,14 +204,24 @@ class SoftPrompt(Shown):
             )
 
 
-def check_task_type(task_type: object, name: str) -> None:
+def check_task_type(task_type: object, name: str, auto_mapping: object = None) -> None:
     """Refuse an adapter whose config says that it was trained for another purpose than to write on.
+
+    Parameters
+    ----------
+    task_type, auto_mapping : as PEFT's config has them. Where it has no task type, the mapping holds the class of the model.
 
     Raises
     ------
     AdapterError
     """
     said = str(task_type or "").upper().rpartition(".")[2]
+    trained_in = auto_mapping.get("base_model_class") if isinstance(auto_mapping, dict) and not said else None
+    if isinstance(trained_in, str) and _OTHER_CLASSES.search(trained_in[:200]):
+        raise AdapterError(
+            f"The adapter {name} was trained in a {trained_in[:80]} and a causal model is asked what comes next, so its answers would mean nothing; "
+            "ask one trained for CAUSAL_LM."
+        )
     if said in OTHER_PURPOSES:
         raise AdapterError(
             f"The adapter {name} was trained for {OTHER_PURPOSES[said]} ({said}) and a causal model is asked what comes next, so its answers would mean nothing; "

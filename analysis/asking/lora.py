@@ -80,7 +80,7 @@ def applied(model, folder: Path) -> Iterator[None]:
             f"The adapter in {folder} is of the type {str(kind)[:80]}, and only a LoRA can be put into a model here; spectra and lens read the others."
         )
     lora_config = LoraConfig.from_pretrained(str(folder))
-    check_task_type(lora_config.task_type, folder.name)
+    check_task_type(lora_config.task_type, folder.name, lora_config.auto_mapping)
     lora_config.base_model_name_or_path = None  # PEFT warns where it is not the folder that this model was loaded from
     with applied_weights(model, lora_config, load_file(folder / "adapter_model.safetensors")):
         yield

@@ -67,7 +67,8 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     One row a module, in the file's order:
 
     - module (its path as the file spells it), layer (its number, missing where the path has none), projection (q, k, v, o, gate, up, down, or the
-      path's last name), out_features, in_features, rank (r, the number of rows of A), scaling (s).
+      path's last name), out_features, in_features, rank (r, the number of rows of A; of a ΔW that is no product of thin
+      matrices min(out, in)), scaling (s; 1 where the type has it in its factors).
     - frobenius_norm ‖ΔW‖_F, spectral_norm σ₁.
     - stable_rank ‖ΔW‖²_F / σ₁²; effective_rank exp(H(σ/Σσ)) (Roy & Vetterli 2007); entropy H(σ²/Σσ²) / log r, between 0 and 1, missing
       for r = 1.
@@ -79,7 +80,7 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     Raises
     ------
     AdapterError
-        A factor holds NaN or infinity, or a tensor of the file cannot be read.
+        A factor holds NaN or infinity, a tensor of the file cannot be read, or an update is made of weights that are not at hand.
 
     Examples
     --------

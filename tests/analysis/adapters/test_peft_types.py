@@ -193,6 +193,23 @@ def test_an_empty_tensor_that_sharded_training_left_is_told(load, tmp_path):
         load_adapter(tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("kind", ["LORA", "LOHA"])
+def test_an_adapter_of_a_masked_model_is_not_asked_what_comes_next(kind, tmp_path, llama_folder, own_cache, command):
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = BertForMaskedLM(BertConfig(vocab_size=30, **sizes))
+    made(bert, kind, tmp_path / "adapter", target_modules=["query"], task_type=None)
+    adapter = load_lora(tmp_path / "adapter")
+    with pytest.raises(AdapterError, match="was trained in a BertForMaskedLM"):
+        adapter.check_is_causal()
+    refused = command("lens", tmp_path / "adapter", "--model", llama_folder)
+    assert refused.status == 2
+    assert "was trained in a BertForMaskedLM" in refused.err
+    edited(tmp_path / "adapter", task_type="CAUSAL_LM")
+    load_lora(tmp_path / "adapter").check_is_causal()
+
+
 # --- A stranger's files ----------------------------------------------------------------------------------------------
 
 SHAPES = ((), (0,), (1,), (1, 1), (2**18, 1), (1, 2**18), (2**9, 2**9), (2, 3, 4), (1, 1, 1, 2**18), (3, 3, 3, 3))

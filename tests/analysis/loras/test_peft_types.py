@@ -291,15 +291,22 @@ def test_a_prompt_of_a_llama_adapter_is_told_as_what_it_is(load, tmp_path, comma
     assert "inside each layer's attention" in refused.err
 
 
-def test_without_the_base_model_one_sentence_says_what_is_needed(load, tmp_path, command, llama_folder, own_cache):
-    made(load(), "OFT", tmp_path / "adapter")
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("OFT", "is OFT, which is made of the weight that it changes"),
+        ("FOURIERFT", "is FourierFT, whose file does not tell the shape of the weight that it changes"),
+    ],
+)
+def test_without_the_base_model_one_sentence_says_what_is_needed(kind, why, load, tmp_path, command, llama_folder, own_cache):
+    made(load(), kind, tmp_path / "adapter")
     refused = command("spectra", tmp_path / "adapter")
     assert (refused.status, refused.out) == (2, "")
-    assert "is OFT, which is made of the weight that it changes; name the base model with --base." in refused.err
+    assert f"{why}; name the base model with --base." in refused.err
     told = command("spectra", tmp_path / "adapter", "--base", llama_folder, "--format", "csv")
     assert told.status == 0
     assert len(told.out.splitlines()) == 1 + 2 * len(TARGETS)
-    assert "OFT: ΔW is made with the base model's weights" in told.err
+    assert ": ΔW is made with the base model's weights" in told.err
 
 
 def test_another_base_model_is_refused(load, tmp_path, llama_folder, own_cache, byte_level_tokenizer):
