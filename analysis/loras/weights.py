@@ -28,7 +28,9 @@ _TURNED_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transf
 _TURNED = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _TURNED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
 _JOINED = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
-_HEADS = frozenset({"lm_head", "embed_out", "output", "output_projection"})  # whose weight may be the embeddings' own
+_HEADS = frozenset(
+    {"lm_head", "embed_out", "output", "output_projection", "decoder", "generator_lm_head"}
+)  # whose weight may be the embeddings' own
 _EXPERT = re.compile(r"(?P<owner>.+)\.(?P<expert>\d{1,9})\.(?P<parameter>[^.]+)")
 _LAYER = re.compile(r"(?P<before>(?:.*\.)?(?:layers|layer|h))\.(?P<number>\d{1,9})(?P<after>\..+)")
 
@@ -64,7 +66,7 @@ class BaseWeights:
         if path is None or name is None:
             return None
         weight = _read(self.tensors[name], name)
-        if weight.ndim == 2 and (self._is_turned(path) or "lora_embedding_" in factors.a_name):
+        if weight.ndim == 2 and (self._is_turned(path, config) or "lora_embedding_" in factors.a_name):
             return _fitting(weight.T, factors)
         return _fitting(weight.reshape(len(weight), -1), factors)
 
@@ -78,7 +80,7 @@ class BaseWeights:
         """
         path, name = self.place(module, config)
         weight = _read(self.tensors[name], name)
-        weight = weight.T if weight.ndim == 2 and self._is_turned(path) else weight.reshape(len(weight), -1)
+        weight = weight.T if weight.ndim == 2 and self._is_turned(path, config) else weight.reshape(len(weight), -1)
         bias = f"{name.removesuffix('.weight')}.bias"
         return Weight(
             weight.astype(np.float64), _read(self.tensors[bias], bias).ravel().astype(np.float64) if bias in self.tensors else None
@@ -116,8 +118,10 @@ class BaseWeights:
         )
         return embeddings if (leaf in _HEADS and self.is_tied) or is_embeddings else None
 
-    def _is_turned(self, path: str) -> bool:
-        return self.family in _TURNED_FAMILIES and path.rpartition(".")[2] in _TURNED
+    def _is_turned(self, path: str, config: dict) -> bool:
+        """Whether the model keeps a module's weight as (in, out): GPT-2 and its kin, and what PEFT says so of (`fan_in_fan_out`)."""
+        leaf = path.rpartition(".")[2]
+        return leaf in _TURNED if self.family in _TURNED_FAMILIES else config.get("fan_in_fan_out") is True and leaf not in _HEADS
 
     def _of_expert(self, module: str) -> np.ndarray | None:
         """One of a parameter that holds the weights of several, or the experts' own, as most models' files still keep them."""

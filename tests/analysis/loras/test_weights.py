@@ -42,6 +42,8 @@ CASES = {
     "embeddings": (lambda: llama(tie_word_embeddings=False), {"target_modules": ["q_proj", "embed_tokens"]}),
     "as many words as the model is wide": (lambda: llama(vocab_size=12), {"target_modules": ["embed_tokens"]}),
     "replicated layers": (lambda: llama(), {"target_modules": ["q_proj"], "layer_replication": [[0, 2], [1, 2], [0, 1]]}),
+    "a turned weight of a family that is not known": (gpt2, {"target_modules": ["c_proj"], "fan_in_fan_out": True}),
+    "an encoder and its tied head": (bert, {"target_modules": ["query", "predictions.decoder"]}),
     "an encoder": (bert, {"target_modules": ["query", "dense"]}),
 }
 
@@ -62,6 +64,8 @@ def weights_and_changes(model, folder):
 def test_every_module_stands_beside_the_weight_that_peft_changed(name, tmp_path, own_cache):
     make, options = CASES[name]
     make().save_pretrained(tmp_path / "base")
+    if "not known" in name:
+        (tmp_path / "base" / "config.json").write_text('{"model_type": "of_my_own"}')
     changed = get_peft_model(make(), LoraConfig(r=2, **options))
     moved(changed)
     changed.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
