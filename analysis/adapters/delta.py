@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -143,8 +143,7 @@ class DeltaFactors(LoraFactors):
     @property
     def is_whole(self) -> bool:
         """Whether the factors are not thin."""
-        out, width, rank = self._sizes()
-        return rank >= min(out, width)
+        return self.rank >= min(self._shape())
 
     @property
     def A(self) -> np.ndarray:  # noqa: N802 - the paper's letter
@@ -163,8 +162,10 @@ class DeltaFactors(LoraFactors):
             The weight is needed and not at hand, or the tensors do not go together or with it.
         """
         try:
-            a, b = self.recipe.make(self.parts, self._weight()) if self.recipe.needs_weight else self.recipe.make(self.parts)
-            check_shape((len(b), a.shape[1], b.shape[1]), (*self._sizes()[:2], len(a)))
+            weight = self._weight() if self.recipe.needs_weight else None
+            a, b = self.recipe.make(self.parts) if weight is None else self.recipe.make(self.parts, weight)
+            shape = self._shape() if weight is None else weight.values.shape
+            check_shape((len(b), a.shape[1], b.shape[1]), (*shape, len(a)))
         except _BROKEN as error:
             if isinstance(error, AdapterError):
                 raise
@@ -175,23 +176,30 @@ class DeltaFactors(LoraFactors):
             )
         return a, b
 
+    def made(self) -> DeltaFactors:
+        """The same with its factors made once and held, so that whoever asks for them and their sizes again need not wait."""
+        a, b = self.both()
+        sizes = len(b), a.shape[1], len(a)
+        return replace(self, recipe=self.recipe._replace(shape=lambda parts: sizes, make=lambda parts: (a, b), needs_weight=False))
+
     @property
     def rank(self) -> int:
-        return self._sizes()[2]
+        return len(self.both()[0]) if self.recipe.shape is None else self.recipe.shape(self.parts)[2]
 
     @property
     def in_features(self) -> int:
-        return self._sizes()[1]
+        return self._shape()[1]
 
     @property
     def out_features(self) -> int:
-        return self._sizes()[0]
+        return self._shape()[0]
 
-    def _sizes(self) -> tuple[int, int, int]:
+    def _shape(self) -> tuple[int, int]:
+        """(out, in)."""
         if self.recipe.shape is not None:
-            return self.recipe.shape(self.parts)
+            return self.recipe.shape(self.parts)[:2]
         out, width = self._weight().values.shape
-        return out, width, min(out, width)
+        return out, width
 
     def _weight(self) -> Weight:
         if self.weight is None:

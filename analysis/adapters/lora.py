@@ -90,6 +90,10 @@ class LoraFactors:
         """Whether the update is no product of thin matrices."""
         return False
 
+    def made(self) -> LoraFactors:
+        """The same, ready to be asked for its factors and sizes again and again."""
+        return self
+
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """A and B, each as above."""
         return self.A, self.B

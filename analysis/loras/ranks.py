@@ -92,6 +92,7 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     rows = []
     for i, (module, factors) in enumerate(adapter.modules.items()):
         report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
+        factors = factors.made()
         values = singular_values(factors)
         layer, projection = place_of(module)
         sizes = (factors.out_features, factors.in_features, factors.rank, factors.scaling)
@@ -113,6 +114,7 @@ def singular_values(factors: LoraFactors) -> np.ndarray:
     AdapterError
         A factor holds NaN or infinity.
     """
+    factors = factors.made()
     a, b = finite_factors(factors)
     count = min(len(a), len(b), a.shape[1])
     if factors.is_whole:
@@ -180,7 +182,8 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
             rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
             continue
         dead = row.rank - ranks_in_use(values)
-        if dead and not adapter.modules[row.module].is_whole:
+        is_whole = adapter.kind == "delta" and row.rank >= min(row.out_features, row.in_features)  # which has no ranks to lose
+        if dead and not is_whole:
             rows.append(
                 (row.module, "dead ranks", f"{dead} of {row.rank} ranks do nothing (under {DEAD:g} of the largest singular value).")
             )

@@ -9,7 +9,7 @@ from peft import PeftModel, get_peft_model
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.delta import Weight
-from soft_prompt_explorer.analysis.loras.ranks import health, singular_values, spectra
+from soft_prompt_explorer.analysis.loras.ranks import health, singular_values, spectra, values_of
 from soft_prompt_explorer.analysis.loras.weights import with_base
 from soft_prompt_explorer.analysis.report.inspection import inspect, modules
 from tests.support import peft_types
@@ -100,6 +100,7 @@ def test_a_spectrum_is_that_of_what_peft_merges(kind, load, llama_folder, own_ca
         check_is(factors, expected[f"{path}.weight"].numpy())
     table = spectra(adapter)
     assert (table["spectral_norm"] > 0).all()
+    assert [len(values_of(row)) for _, row in table.iterrows()] == table[["rank", "out_features", "in_features"]].min(axis=1).tolist()
     assert not health(adapter, table)["problem"].eq("never trained").any()
 
 
