@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import ChainMap
 from dataclasses import replace
 
 from soft_prompt_explorer.analysis.adapters import trained_tokens
 from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors, Numbers, Parts, Recipe
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
-from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, kept_whole, natural, number, words_beside
+from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, has_factors, kept_whole, natural, number, words_beside
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.recipes import RECIPES
 from soft_prompt_explorer.analysis.adapters.recipes_of_weights import RECIPES_OF_WEIGHTS
+from soft_prompt_explorer.analysis.adapters.tensors import check_count
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 TYPES = RECIPES | RECIPES_OF_WEIGHTS
@@ -27,7 +28,7 @@ _ALPHA = re.compile(r"(?P<module>.+)\.alpha")
 
 
 def reads(opened: Opened) -> bool:
-    return opened.config is None and _method(opened) is not None
+    return opened.config is None and _method(opened) is not None and not has_factors(opened)
 
 
 def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
@@ -52,8 +53,9 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
     numbers = _Numbers(opened)
     modules: dict[str, DeltaFactors] = {}
     for module in sorted(named, key=natural):
-        parts = Parts(opened.tensors, named[module] | shared, numbers.of(module), opened.config or {}, module, len(named))
+        parts = Parts(opened.tensors, ChainMap(named[module], shared), numbers.of(module), opened.config or {}, module, len(named))
         modules |= _updates(recipe, parts, named[module])
+        check_count(len(modules), opened.tensors.path)
     words = set() if opened.config is None else set(trained_tokens.tensors_of(opened).values())
     rest = [tensor for tensor in opened.tensors if tensor not in used and tensor not in words]
     first = next(iter(modules.values()))
@@ -93,6 +95,9 @@ def _sorted(opened: Opened, recipe: Recipe) -> tuple[dict[str, dict[str, str]], 
             continue
         if found.setdefault(part, tensor) == tensor:
             used.add(tensor)
+    for found in (shared, *named.values()):
+        for part in [part for part in found if part.rpartition(".")[0] in found]:  # of another adapter in the same file: listed, not read
+            used.discard(found.pop(part))
     for tensor in opened.tensors:
         match = _ALPHA.fullmatch(tensor) if len(tensor) < 1000 else None
         if match is not None and match["module"] in named:
@@ -101,12 +106,12 @@ def _sorted(opened: Opened, recipe: Recipe) -> tuple[dict[str, dict[str, str]], 
     return named, shared, used
 
 
-def _updates(recipe: Recipe, parts: Parts, own: dict[str, str]) -> Iterator[tuple[str, DeltaFactors]]:
+def _updates(recipe: Recipe, parts: Parts, own: dict[str, str]) -> dict[str, DeltaFactors]:
     """The factors of one module by its path, or of each of several updates that its weight has, called as experts are."""
     names = list(own.values())
     first, last = names[0], names[-1]
     if recipe.updates is None:
-        return iter([(parts.module, DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=parts))])
+        return {parts.module: DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=parts)}
     try:
         count = recipe.updates(parts)
     except (KeyError, IndexError) as error:
@@ -116,11 +121,10 @@ def _updates(recipe: Recipe, parts: Parts, own: dict[str, str]) -> Iterator[tupl
     if not 1 <= count <= MOST_UPDATES:
         raise AdapterError(f"The file {parts.tensors.path} would hold {count:,} updates of {parts.module[:100]}; it is damaged.")
     owner, _, leaf = parts.module.rpartition(".")
-    paths = [f"{owner}.{i}.{leaf}" if owner else f"{i}.{leaf}" for i in range(count)]
-    each = [replace(parts, which=i) for i in range(count)]
-    return iter(
-        [(path, DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=of)) for path, of in zip(paths, each, strict=True)]
-    )
+    return {
+        f"{owner}.{i}.{leaf}".lstrip("."): DeltaFactors(parts.tensors, first, last, 1.0, recipe=recipe, parts=replace(parts, which=i))
+        for i in range(count)
+    }
 
 
 class _Numbers:

@@ -81,7 +81,12 @@ class _Module:
 
 
 def reads(opened: Opened) -> bool:
-    return any(match.part in ("A", "B") for match in _matches(opened)) or bool(_relatives(opened.tensors))
+    return has_factors(opened) or bool(_relatives(opened.tensors))
+
+
+def has_factors(opened: Opened) -> bool:
+    """Whether any tensor is a factor of a LoRA, by its name."""
+    return any(match.part in ("A", "B") for match in _matches(opened))
 
 
 def read(opened: Opened, name: str) -> LoraAdapter:

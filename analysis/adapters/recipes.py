@@ -14,11 +14,11 @@ from soft_prompt_explorer.analysis.adapters.delta import Pair, Parts, Recipe, wh
 Sizes = tuple[int, int, int]  # out, in, r
 
 
-def scale(parts: Parts, rank: int, *, alpha: str = "alpha") -> float:
+def scale(parts: Parts, rank: int) -> float:
     """α/r, α from the file or else from the config; 1 where neither holds it."""
     if "alpha" in parts:
         return float(parts("alpha").reshape(-1)[0]) / rank
-    return parts.number(alpha, 8) / rank if parts.config else 1.0
+    return parts.number("alpha", 8) / rank if parts.config else 1.0
 
 
 # --- AdaLoRA, Zhang et al. 2023: s · B diag(E) A, of the ranks that training left ---
@@ -318,6 +318,8 @@ def _unilora(parts: Parts) -> Pair:
 
 
 def _tinylora(parts: Parts) -> Pair:
+    if parts.count > MOST_TINY:
+        raise ValueError
     fixed = parts("P")
     groups = sum(1 for part in parts.names if part.startswith("v."))
     mixture = np.tensordot(parts(f"v.{_tied_to(parts, fixed, groups)}"), fixed, axes=1)
@@ -329,8 +331,6 @@ def _tied_to(parts: Parts, fixed: np.ndarray, groups: int) -> int:
     if groups == 1:
         return 0
     seed = int(parts.number("projection_seed", 42))
-    if parts.count > MOST_TINY:
-        raise ValueError
     place = next((i for i in range(parts.count) if np.allclose(_drawn(seed + i, fixed.shape), fixed, rtol=1e-2, atol=1e-2)), None)
     if place is None:
         raise ValueError

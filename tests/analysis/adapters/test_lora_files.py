@@ -287,6 +287,15 @@ def test_relatives_whose_tensors_tell_their_type_are_read_without_a_config_at_a_
         assert np.allclose(update(factors), update(known.modules[path]), rtol=1e-4), path
 
 
+def test_a_file_that_is_part_lora_is_read_as_one_and_says_so(tmp_path):
+    up, down = pair()
+    loha = {f"b.hada_{part}": torch.ones(2, 2) for part in ("w1_a", "w1_b", "w2_a", "w2_b")}
+    save_file({"a.lora_up.weight": up, "a.lora_down.weight": down} | loha, tmp_path / "style.safetensors")
+    adapter = load_adapter(tmp_path / "style.safetensors")
+    assert list(adapter.modules) == ["a"]
+    assert "part of it is LoHa, which is not read" in adapter.notes
+
+
 @pytest.mark.parametrize("alpha", [None, 3.0])
 def test_a_loha_of_lycoris_is_scaled_by_its_own_alpha(tmp_path, alpha):
     generator = torch.Generator().manual_seed(1)

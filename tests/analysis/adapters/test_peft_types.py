@@ -165,6 +165,20 @@ def test_each_of_several_adapters_in_one_file_is_read_when_it_is_asked_for(tmp_p
     assert "holds no other adapter 'third'; beside the first it holds second." in refused.err
 
 
+def test_a_second_adapter_of_another_type_is_listed(load, tmp_path):
+    made(load(), "LOHA", tmp_path / "adapter")
+    tensors = load_file(tmp_path / "adapter" / WEIGHTS)
+    both = {f"{name}.default": tensor for name, tensor in tensors.items()} | {
+        f"{name}.second": tensor + 1 for name, tensor in tensors.items()
+    }
+    save_file(both, tmp_path / "adapter" / WEIGHTS)
+    adapter = load_adapter(tmp_path / "adapter")
+    assert sorted(adapter.saved_modules) == sorted(name for name in both if name.endswith(".second"))
+    save_file(tensors, tmp_path / "adapter" / WEIGHTS)
+    for path, factors in load_adapter(tmp_path / "adapter").modules.items():
+        assert np.array_equal(update(factors), update(adapter.modules[path]))
+
+
 @pytest.mark.parametrize("kind", ["LORA", "LOHA", "OFT"])
 def test_biases_and_modules_kept_whole_are_told(load, tmp_path, kind):
     model = load()
