@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, against_one_vocabulary, read_prompts
+from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, against_one_vocabulary, read_prompts, with_weights
 from soft_prompt_explorer.analysis.command_line import (
     Format,
     FormatOption,
@@ -271,6 +271,9 @@ def spectra(
         float | None, typer.Option(help="Keep the fewest ranks that hold this share of each module's energy, for instance 0.95.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="The new folder that --truncate writes PEFT's files to.")] = None,
+    named: Annotated[
+        str | None, typer.Option("--adapter", help="Of a file that holds several adapters, the one of this name. [default: its first]")
+    ] = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -282,12 +285,13 @@ def spectra(
         raise InputError("Give one of --base, --against and --truncate at a time.")
     if (truncate is None) != (save is None):
         raise InputError("--truncate and --save go together: the share of the energy, and the new folder for the smaller LoRA.")
-    adapter = load_lora(path)
+    adapter = load_lora(path).named(named)
     with progress_bar() as report:
         if against is not None:
             from soft_prompt_explorer.analysis.loras.subspaces import against as compare
 
-            table = compare(adapter, load_lora(against), report=report)
+            pair = [with_weights(each, None, report) for each in (adapter, load_lora(against))]
+            table = compare(*pair, report=report)
         elif truncate is not None and save is not None:
             from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
@@ -296,13 +300,22 @@ def spectra(
             from soft_prompt_explorer.analysis.loras.ranks import health
             from soft_prompt_explorer.analysis.loras.ranks import spectra as all_spectra
 
+            if base is not None:
+                adapter = with_weights(adapter, base, report)
             table = all_spectra(adapter, report=report)
             for row in health(adapter, table).itertuples():
                 print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
             if base is not None:
                 from soft_prompt_explorer.analysis.loras.base_weights import against_base
 
-                table = table.merge(against_base(adapter, base, report=report), on="module")
+                beside = against_base(adapter, base, report=report)
+                lacking = int(beside["relative_norm"].isna().sum())
+                if lacking:
+                    print(
+                        f"{lacking} of the {len(beside)} modules have no weight of their name and shape in {base}, so nothing stands beside them.",
+                        file=sys.stderr,
+                    )
+                table = table.merge(beside, on="module")
     emit(table, form, out)
     if save is not None:
         print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)
@@ -388,7 +401,11 @@ def report(
                 behaved = asked(prompt, vocabulary, task=None if task is None or how is None else how.task, limit=limit, report=progress)
                 told = how.of_report(behaved, prompt.name) if how is not None and behaved is not None else {}
                 of_prompts.append(of_prompt(prompt, vocabulary, **told, report=progress))
-        page = html([*of_prompts, *(of_lora(adapter, report=progress) for adapter in loras)], vocabulary, report=progress)
+        page = html(
+            [*of_prompts, *(of_lora(with_weights(adapter, model, progress), report=progress) for adapter in loras)],
+            vocabulary,
+            report=progress,
+        )
     write(page.encode(), out)
     for part in of_prompts:
         if part.example is not None:

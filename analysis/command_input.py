@@ -104,8 +104,21 @@ def read_adapters(
             f"The adapters are for different models ({', '.join(sorted(set(models))[:4])}); give those of one model, or name one {remedies.MODEL}."
         )
     vocabulary = vocabulary or load_vocabulary(models[0], report=report)
+    for key, held in read.items():
+        read[key] = [with_weights(each, vocabulary.model, report) if isinstance(each, LoraAdapter) else each for each in held]
     adapters = [(part, str(path)) for path, adapter in zip(paths, whole, strict=True) for part in read[id(adapter)]]
     return [adapter for adapter, _ in adapters], [path for _, path in adapters], vocabulary
+
+
+def with_weights(adapter: LoraAdapter, model: str | None, report: Report) -> LoraAdapter:
+    """The adapter with the weights that its updates are made of, where they are made of any: the named model's, else those of its own base model."""
+    if not adapter.needs_weights:
+        return adapter
+    from soft_prompt_explorer.analysis.loras.weights import with_base
+    from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
+    from soft_prompt_explorer.analysis.models.names import default_model
+
+    return with_base(adapter, model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report), report=report)
 
 
 def lines_of(path: Path, what: str) -> list[str]:

@@ -397,9 +397,9 @@ def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, al
                 return alone(adapter.name, ready, task, limit=limit, report=report)
         return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     adapter.check_is_one()
-    width = EMBEDDED_WIDTH if adapter.kind == "prefix" else adapter.width
+    width = adapter.width if adapter.is_embeddings else EMBEDDED_WIDTH
     language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
-    if adapter.kind != "prefix":
+    if adapter.is_embeddings:
         adapter.check_width(language_model.width, model or "the model")
     if alone:
         with subject_of(adapter, language_model) as ready:

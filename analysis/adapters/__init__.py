@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from soft_prompt_explorer.analysis.adapters import bare, lora_names, others, peft, textual_inversion
+from soft_prompt_explorer.analysis.adapters import bare, delta_names, lora_names, others, peft, textual_inversion
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import open_adapter
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
@@ -34,7 +34,7 @@ __all__ = [
     "load_soft_prompt",
 ]
 
-READERS = (peft, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
+READERS = (peft, delta_names, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
 
 
 def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | LoraAdapter:
@@ -43,8 +43,8 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
     Parameters
     ----------
     path : a PEFT folder or its weights; a `.npy`; a safetensors file; a file of torch.save (a tensor, a dictionary, a checkpoint); a folder
-        with `encoder.pt` and `decoder.pt`; textual-inversion vectors; a LoRA as PEFT, kohya, diffusers or cloneofsimo name it; a zip of any of these,
-        or KoboldAI's.
+        with `encoder.pt` and `decoder.pt`; textual-inversion vectors; a LoRA as PEFT, kohya, diffusers or cloneofsimo name it; an adapter of another
+        type that PEFT makes; a zip of any of these, or KoboldAI's.
     name : what it is called in tables; the folder's or file's own name when None.
 
     Raises

@@ -81,6 +81,24 @@ class LoraFactors:
         return b.reshape(len(b), -1)[:, self.expert :: self.experts]
 
     @property
+    def is_known(self) -> bool:
+        """Whether everything that the update is made of is at hand."""
+        return True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the update is no product of thin matrices."""
+        return False
+
+    def made(self) -> LoraFactors:
+        """The same, ready to be asked for its factors and sizes again and again."""
+        return self
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """A and B, each as above."""
+        return self.A, self.B
+
+    @property
     def magnitude(self) -> np.ndarray | None:
         """(out,) of weight-decomposed LoRA (Liu et al. 2024), whose update is not B A alone; else None."""
         return None if self.magnitude_name is None else self._read(self.magnitude_name).ravel()
@@ -116,9 +134,10 @@ class LoraAdapter(Shown):
     ----------
     modules : the factors by the path of the module that they change, as the file spells it.
     base_model, metadata, source : as those of `SoftPrompt`.
-    method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`.
+    method : `LORA`, and its variations: `LORA (DoRA, rsLoRA)`; of another type, whose ΔW is computed (see `delta.py`), PEFT's word for it: `LOHA`.
     saved_modules : what else was trained and is kept whole (PEFT's modules_to_save, biases): listed, not analysed.
-    textual_inversion : the new words that came in the same file, or None.
+    textual_inversion : the new words that came in the same file, or the trained rows of the model's own; or None.
+    others : the other adapters of a file that holds several, by their names in it.
     notes : what a person should know about the file.
     """
 
@@ -130,11 +149,18 @@ class LoraAdapter(Shown):
     metadata: dict = field(default_factory=dict, repr=False)
     saved_modules: tuple[str, ...] = ()
     textual_inversion: SoftPrompt | None = None
+    others: Mapping[str, LoraAdapter] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        return "lora"
+        """`lora`, or `delta` of another type that changes weights."""
+        return "lora" if self.method.startswith("LORA") or self.method == "ADALORA" else "delta"
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether an update is made of the base model's weights, which are not at hand (see `analysis.loras.base_weights.with_base`)."""
+        return not all(factors.is_known for factors in self.modules.values())
 
     @property
     def read_from(self) -> Source:
@@ -144,6 +170,25 @@ class LoraAdapter(Shown):
     def __len__(self) -> int:
         return len(self.modules)
 
+    def named(self, adapter: str | None) -> LoraAdapter:
+        """One of several adapters of the file; the one that is read first when None.
+
+        Raises
+        ------
+        AdapterError
+            It holds none of that name.
+        """
+        if adapter is None:
+            return self
+        if adapter not in self.others:
+            held = (
+                f"beside the first it holds {', '.join(name[:60] for name in list(self.others)[:8])}"
+                if self.others
+                else "it holds only one"
+            )
+            raise AdapterError(f"{self.name} holds no other adapter {adapter[:60]!r}; {held}.")
+        return self.others[adapter]
+
     def check_is_causal(self) -> None:
         """Refuse to put it into a causal model where it was trained for another kind.
 
@@ -151,4 +196,4 @@ class LoraAdapter(Shown):
         ------
         AdapterError
         """
-        check_task_type(self.metadata.get("task_type"), self.name)
+        check_task_type(self.metadata.get("task_type"), self.name, self.metadata.get("auto_mapping"))

@@ -8,16 +8,16 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import regex
 
-from soft_prompt_explorer.analysis.adapters import experts, textual_inversion
+from soft_prompt_explorer.analysis.adapters import experts, textual_inversion, trained_tokens
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import Opened
-from soft_prompt_explorer.analysis.adapters.soft_prompt import left_out
+from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
@@ -55,11 +55,21 @@ RELATIVES = {
     "LoKr": re.compile(r".+\.lokr_[wt].*"),
     "IA³": re.compile(r".+\.ia3_l.*"),
     "OFT": re.compile(r".+\.b?oft_(?:[rR]|s|blocks|diag).*"),
-    "AdaLoRA": re.compile(r".+\.lora_E(?:\..*)?"),
     "VeRA": re.compile(r".+\.vera_lambda_.*"),
 }
 _WHOLE = frozenset({"int32", "int64", "I32", "I64"})
+MOST_BESIDE = 100  # adapters of one file that are read beside its first
 PATTERN_SECONDS = 1.0  # for all the patterns of a config: they are regular expressions from a stranger
+
+
+class _Match(NamedTuple):
+    """A tensor of a LoRA: its name, its module's path, its part, who names it so, and the adapter's name or nothing."""
+
+    tensor: str
+    module: str
+    part: str
+    family: str
+    adapter: str
 
 
 @dataclass
@@ -71,32 +81,51 @@ class _Module:
 
 
 def reads(opened: Opened) -> bool:
-    return any(part in ("A", "B") for _, _, part, _, _ in _matches(opened)) or bool(_relatives(opened.tensors))
+    return has_factors(opened) or bool(_relatives(opened.tensors))
+
+
+def has_factors(opened: Opened) -> bool:
+    """Whether any tensor is a factor of a LoRA, by its name."""
+    return any(match.part in ("A", "B") for match in _matches(opened))
 
 
 def read(opened: Opened, name: str) -> LoraAdapter:
+    """The LoRA; of several in one file `default`, or the first, with the others beside it."""
+    matches = list(_matches(opened))
+    first, second = _adapters_in(matches)
+    used = {tensor for tensor, *_ in matches}
+    rest = _rest(opened, used)
+    others = {other: _read_one(opened, f"{name} ({other[:60]})", _of(matches, other), []) for other in second[:MOST_BESIDE]}
+    adapter = _read_one(opened, name, [match for match in matches if match.adapter not in second], rest)
+    return replace(adapter, others=others, textual_inversion=words_beside(opened, name), notes=(*_second(first, second), *adapter.notes))
+
+
+def _of(matches: list[_Match], adapter: str) -> list[_Match]:
+    return [match for match in matches if match.adapter == adapter]
+
+
+def _rest(opened: Opened, used: set[str]) -> list[str]:
+    """The tensors that belong to no LoRA, and are no rows of words."""
+    words = {*textual_inversion.words(opened.tensors), *trained_tokens.tensors_of(opened).values()}
+    return [tensor for tensor in opened.tensors if tensor not in used and tensor not in words]
+
+
+def _read_one(opened: Opened, name: str, matches: list[_Match], rest: list[str]) -> LoraAdapter:
+    """The LoRA that these tensors make up."""
     tensors = opened.tensors
     found: dict[str, _Module] = {}
-    used = set()
-    first, second = _adapters_in(opened)
-    for tensor, module, part, family, adapter in _matches(opened):
-        if adapter in second:
-            used.add(tensor)
-            continue
+    for tensor, module, part, family, _ in matches:
         found.setdefault(module, _Module(family, {})).parts.setdefault(part, tensor)
         if part in ("A", "B"):
             found[module].family = family
-        used.add(tensor)
     complete = {path: module for path, module in found.items() if {"A", "B"} <= set(module.parts)}
     halves = [path for path, module in found.items() if len({"A", "B"} & set(module.parts)) == 1]
     if halves or not complete:
         _refuse(opened, halves)
 
-    new_words = textual_inversion.words(tensors)
-    rest = [tensor for tensor in tensors if tensor not in used and tensor not in new_words]
     scaling = _Scaling(opened)
     modules = {}
-    for path, parts in sorted(((path, module.parts) for path, module in complete.items()), key=lambda item: _natural(item[0])):
+    for path, parts in sorted(((path, module.parts) for path, module in complete.items()), key=lambda item: natural(item[0])):
         rank = tensors.entries[parts.get("mid", parts["A"])].shape[:1]
         modules[path] = LoraFactors(
             tensors,
@@ -112,37 +141,43 @@ def read(opened: Opened, name: str) -> LoraAdapter:
     return LoraAdapter(
         name,
         modules,
-        base_model=_base_model(opened),
+        base_model=base_model(opened),
         method=_method(scaling.config, modules),
         source=source,
         metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
-        textual_inversion=textual_inversion.read(opened, f"{name} (words)") if new_words else None,
-        notes=(*scaling.notes(), *_of_experts(modules), *_second(first, second), *_notes(opened, scaling.config, rest)),
+        notes=(*scaling.notes(), *_of_experts(modules), *_notes(opened, scaling.config, rest)),
     )
 
 
-def _natural(path: str) -> list[tuple[bool, int, str]]:
+def words_beside(opened: Opened, name: str) -> SoftPrompt | None:
+    """The new words, or the trained rows of the model's own tokens, that came in the same file."""
+    if textual_inversion.words(opened.tensors):
+        return textual_inversion.read(opened, f"{name} (words)")
+    return trained_tokens.read(opened, f"{name} (tokens)") if trained_tokens.tensors_of(opened) else None
+
+
+def natural(path: str) -> list[tuple[bool, int, str]]:
     """A key that sorts layer 2 before layer 10."""
     return [(piece.isdecimal(), int(piece) if piece.isdecimal() and len(piece) < 18 else 0, piece) for piece in re.split(r"(\d+)", path)]
 
 
-def _adapters_in(opened: Opened) -> tuple[str, list[str]]:
+def _adapters_in(matches: list[_Match]) -> tuple[str, list[str]]:
     """Of the adapters whose names stand in the tensors' names, the one that is read, `default` where it is there, and the others."""
-    names = list(dict.fromkeys(adapter for _, _, part, _, adapter in _matches(opened) if part in ("A", "B")))
+    names = list(dict.fromkeys(match.adapter for match in matches if match.part in ("A", "B")))
     first = "default" if "default" in names else next(iter(names), "")
     return first, [name for name in names if name != first]
 
 
-def _matches(opened: Opened) -> Iterator[tuple[str, str, str, str, str]]:
-    """(tensor's name, module's path, part, family, adapter's name or nothing) of every tensor that belongs to a LoRA."""
+def _matches(opened: Opened) -> Iterator[_Match]:
+    """Every tensor that belongs to a LoRA."""
     for tensor in opened.tensors:
         for naming in NAMINGS:
             match = naming.pattern.fullmatch(tensor) if len(tensor) < 1000 else None
             if match is not None:
                 groups = match.groupdict()
                 module = groups["module"] + (f".{groups['leaf']}" if groups.get("leaf") else "")
-                yield tensor, module, _PARTS[groups["part"]], naming.family, groups.get("adapter") or ""
+                yield _Match(tensor, module, _PARTS[groups["part"]], naming.family, groups.get("adapter") or "")
                 break
 
 
@@ -161,6 +196,8 @@ def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, 
             split = experts.split(factors, int(scaling.rank_of(at)), partial(scaling, at, alpha_name=None))
         if split is None:
             found[path] = factors
+        elif len(split) == 1:  # a parameter of one weight
+            found[owner if names[path] == "weight" else at] = split[0]
         else:
             found |= {f"{owner}.{i}.{names[path]}": expert for i, expert in enumerate(split)}
             scaling.forget(path)
@@ -178,8 +215,8 @@ class _Scaling:
         self.rank_differs: list[str] = []
         self.without: list[str] = []
         if self.known:
-            self._alpha = _by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
-            self._rank = _by_pattern(self.config, "rank_pattern", "r", 8, opened)
+            self._alpha = by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
+            self._rank = by_pattern(self.config, "rank_pattern", "r", 8, opened)
 
     def __call__(self, path: str, rank: int, alpha_name: str | None) -> float:
         alpha = None
@@ -219,12 +256,12 @@ def _count(paths: list[str]) -> str:
     return f"{len(paths)} module{'s' if len(paths) > 1 else ''}"
 
 
-def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default: float, opened: Opened) -> Callable[[str], float]:
+def by_pattern(config: dict, patterns_key: str, default_key: str, peft_default: float, opened: Opened) -> Callable[[str], float]:
     """A number for each module: that of the first pattern which its path matches as PEFT's get_pattern_key does, else the default.
 
     The patterns are regular expressions from a stranger's file, so they are given a time in which to match.
     """
-    default = _number(config.get(default_key, peft_default), default_key, opened)
+    default = number(config.get(default_key, peft_default), default_key, opened)
     patterns = config.get(patterns_key) or {}
     if not isinstance(patterns, dict) or len(patterns) > 10_000:
         raise AdapterError(
@@ -242,7 +279,7 @@ def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default:
 
     for pattern, value in patterns.items():
         try:
-            compiled.append((regex.compile(rf"(.*\.)?({pattern[:1000]})$"), _number(value, patterns_key, opened)))
+            compiled.append((regex.compile(rf"(.*\.)?({pattern[:1000]})$"), number(value, patterns_key, opened)))
         except (regex.error, RecursionError, OverflowError) as error:
             raise refused(pattern) from error
 
@@ -258,7 +295,7 @@ def _by_pattern(config: dict, patterns_key: str, default_key: str, peft_default:
     return number_of
 
 
-def _number(value, key: str, opened: Opened) -> float:
+def number(value, key: str, opened: Opened) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:  # nor NaN, nor what no float can hold
         raise AdapterError(
             f"The {key} of the config in {opened.path} is {str(value)[:40]!r}, which is no number that can be used; correct it."
@@ -276,7 +313,7 @@ def _config_in_metadata(metadata: dict) -> dict | None:
     return flat if "r" in flat and "lora_alpha" in flat else None
 
 
-def _base_model(opened: Opened) -> str | None:
+def base_model(opened: Opened) -> str | None:
     named = (opened.config or {}).get("base_model_name_or_path") or opened.tensors.metadata.get("ss_base_model_version")
     return named if isinstance(named, str) and named else None
 
@@ -303,9 +340,8 @@ def _second(first: str, second: list[str]) -> list[str]:
     if not second:
         return []
     shown = ", ".join(name[:60] or "one without a name" for name in second[:4])
-    return [
-        f"holds {len(second) + 1} adapters: {first[:60] or 'the one without a name'} is read and {shown} left out; give each in a file of its own"
-    ]
+    more = " and more" if len(second) > 4 else ""
+    return [f"holds {len(second) + 1} adapters: {first[:60] or 'the one without a name'} is read, {shown}{more} when asked for by name"]
 
 
 def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
@@ -313,14 +349,33 @@ def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
     if opened.config is None and any(name.startswith("base_model.model.") for name in opened.tensors):
         notes.append("PEFT weights without adapter_config.json")
     start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(("pissa", "olora", "corda")):
+    if start.startswith(("pissa", "olora", "corda", "lora_ga")):
         notes.append("started from the base weights' own directions: B·A holds those too, not the change alone")
     if config.get("use_dora"):
         notes.append("DoRA: the update is B·A and a change of magnitude")
-    notes += left_out(opened.tensors, set(opened.tensors) - set(rest), what="kept whole, listed and not analysed")
+    if config.get("alora_invocation_tokens"):
+        notes.append("aLoRA: it acts only behind the tokens that invoke it")
+    notes += kept_whole(opened, config, rest)
     relatives = _relatives(rest)
     if relatives:
         notes.append(f"part of it is {' and '.join(relatives)}, which is not read")
+    return notes
+
+
+def kept_whole(opened: Opened, config: dict, rest: list[str]) -> list[str]:
+    """What else was trained and is not analysed: biases, and modules that PEFT saves whole; or that the config names some which the file lacks."""
+    biases = [name for name in rest if name.endswith(".bias")]
+    notes = []
+    if biases:
+        notes.append(
+            f"also trains {len(biases)} bias{'es' if len(biases) > 1 else ''}, which no ΔW holds: {biases[0][:80]}{', …' if len(biases) > 1 else ''}"
+        )
+    others = set(rest) - set(biases)
+    notes += left_out(opened.tensors, set(opened.tensors) - others, what="kept whole, listed and not analysed")
+    named = config.get("modules_to_save")
+    listed = [name for name in named if isinstance(name, str) and name] if isinstance(named, list) else []
+    if listed and not any(f".{name}." in f".{tensor}." for name in listed for tensor in rest):
+        notes.append(f"the config names modules_to_save ({', '.join(name[:40] for name in listed[:4])}), and the file holds none of them")
     return notes
 
 
@@ -337,11 +392,6 @@ def _refuse(opened: Opened, halves: list[str]):
             f"The file {tensors.path} holds only one of the two factors of {_count(halves)}, the first {halves[0][:100]}; the file is damaged or cut."
         )
     relatives = _relatives(tensors)
-    if relatives == ["AdaLoRA"]:
-        raise AdapterError(
-            f"The file {tensors.path} holds AdaLoRA, B·diag(E)·A with ranks that training gave out, which is not read; merge E into A (E · A) and save both as lora_A and "
-            "lora_B."
-        )
     if relatives:
         raise AdapterError(
             f"The file {tensors.path} holds {' and '.join(relatives)}, no product of two thin matrices; of its kin only LoRA is read."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,12 @@ OTHER_PURPOSES = {
     "SEQ_2_SEQ_LM": "an encoder-decoder",
 }
 
-Kind = Literal["soft_prompt", "prefix", "textual_inversion"]
+# Classes of transformers that do not write on, by what their names end in.
+_OTHER_CLASSES = re.compile(
+    r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction|PreTraining|ImageClassification|CTC)$"
+)
+
+Kind = Literal["soft_prompt", "prefix", "adaption_prompt", "textual_inversion"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class SoftPrompt(Shown):
     base_model : the model it was trained on as the file names it, or None.
     method : how it was trained, in PEFT's words, for instance `PROMPT_TUNING`, or None.
     metadata : what else the file says of itself.
-    kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; or `prefix`, whose rows are not
-        input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them.
+    kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; `prefix`, whose rows are not
+        input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them; or `adaption_prompt`,
+        whose rows each layer's attention takes for itself (its `parts` are the layers).
     parts : (name, rows) of the stretches that go to different places, for instance (("encoder", 8), ("decoder", 8)); empty for one stretch.
     task_factors : (t, n, d) float32 or None. Multitask prompt tuning (Wang et al. 2023, section 3.1) trains one prompt for t tasks, and the model
         receives the rows times a task's factors, never the rows as they are.
@@ -89,6 +96,11 @@ class SoftPrompt(Shown):
     @property
     def width(self) -> int:
         return self.embeddings.shape[1]
+
+    @property
+    def is_embeddings(self) -> bool:
+        """Whether the rows are input embeddings, which words can be near to."""
+        return self.kind not in ("prefix", "adaption_prompt")
 
     @property
     def norms(self) -> np.ndarray:
@@ -148,6 +160,11 @@ class SoftPrompt(Shown):
                 f"The prefix {self.name} holds the keys and values of every layer and no input embeddings, so no vocabulary word is near to them; "
                 "inspect says what it holds."
             )
+        if self.kind == "adaption_prompt":
+            raise AdapterError(
+                f"The LLaMA-Adapter {self.name} holds prompts that each layer's attention takes behind a gate and no input embeddings, so no vocabulary word is "
+                "near to them; inspect says what it holds."
+            )
 
     def check_is_causal(self) -> None:
         """Refuse to put the prompt in front of a causal model where it was trained for another kind.
@@ -156,7 +173,7 @@ class SoftPrompt(Shown):
         ------
         AdapterError
         """
-        check_task_type(self.metadata.get("task_type"), self.name)
+        check_task_type(self.metadata.get("task_type"), self.name, self.metadata.get("auto_mapping"))
 
     def check_is_one(self) -> None:
         """Refuse a file of several prompts where one is put in front of a model.
@@ -166,7 +183,7 @@ class SoftPrompt(Shown):
         AdapterError
         """
         parts = self.split()
-        if len(parts) > 1:
+        if len(parts) > 1 and self.kind != "adaption_prompt":  # whose parts are layers
             raise AdapterError(
                 f"The file {self.name} holds {len(parts)} prompts ({', '.join(part.name for part in parts[:4])}), and only a single one can be put in front of a model."
             )
@@ -187,14 +204,24 @@ class SoftPrompt(Shown):
             )
 
 
-def check_task_type(task_type: object, name: str) -> None:
+def check_task_type(task_type: object, name: str, auto_mapping: object = None) -> None:
     """Refuse an adapter whose config says that it was trained for another purpose than to write on.
+
+    Parameters
+    ----------
+    task_type, auto_mapping : as PEFT's config has them. Where it has no task type, the mapping holds the class of the model.
 
     Raises
     ------
     AdapterError
     """
     said = str(task_type or "").upper().rpartition(".")[2]
+    trained_in = auto_mapping.get("base_model_class") if isinstance(auto_mapping, dict) and not said else None
+    if isinstance(trained_in, str) and _OTHER_CLASSES.search(trained_in[:200]):
+        raise AdapterError(
+            f"The adapter {name} was trained in a {trained_in[:80]} and a causal model is asked what comes next, so its answers would mean nothing; "
+            "ask one trained for CAUSAL_LM."
+        )
     if said in OTHER_PURPOSES:
         raise AdapterError(
             f"The adapter {name} was trained for {OTHER_PURPOSES[said]} ({said}) and a causal model is asked what comes next, so its answers would mean nothing; "

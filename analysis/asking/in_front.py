@@ -161,6 +161,14 @@ def check_fits(prompt: SoftPrompt, model) -> None:
     AdapterError
     """
     prompt.check_is_causal()
+    if prompt.method == "TRAINABLE_TOKENS":
+        raise AdapterError(
+            f"{prompt.name} holds rows of the vocabulary, which stand in front of nothing: they take the place of words' own, so readings and neighbours tell what is in them."
+        )
+    if prompt.kind == "adaption_prompt":
+        raise AdapterError(
+            f"The LLaMA-Adapter {prompt.name} works inside each layer's attention, and cannot be put into a model here; use it with PEFT."
+        )
     if prompt.kind == "prefix":
         kept = prompt_config("prefix-tuning", len(prompt), model.config)
         width = 2 * kept.num_layers * kept.token_dim

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soft_prompt_explorer.analysis.adapters.opening import read_json
 from soft_prompt_explorer.analysis.adapters.soft_prompt import check_task_type
 from soft_prompt_explorer.analysis.core.errors import InputError
 
@@ -66,15 +67,20 @@ def applied(model, folder: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        The folder is not such a one, or its factors do not fit the model.
+        The folder is not such a one, or of another type, or its factors do not fit the model.
     """
     from peft import LoraConfig
     from safetensors.numpy import load_file
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"The LoRA in {folder} is no PEFT folder with safetensors, which is what can be put into a model.")
+    kind = read_json(folder / "adapter_config.json").get("peft_type")
+    if kind != "LORA":
+        raise InputError(
+            f"The adapter in {folder} is of the type {str(kind)[:80]}, and only a LoRA can be put into a model here; spectra and lens read the others."
+        )
     lora_config = LoraConfig.from_pretrained(str(folder))
-    check_task_type(lora_config.task_type, folder.name)
+    check_task_type(lora_config.task_type, folder.name, lora_config.auto_mapping)
     lora_config.base_model_name_or_path = None  # PEFT warns where it is not the folder that this model was loaded from
     with applied_weights(model, lora_config, load_file(folder / "adapter_model.safetensors")):
         yield

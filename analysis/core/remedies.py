@@ -48,6 +48,8 @@ class Remedy:
 MODEL = Remedy("with --model", "in the field “Model”", "to `load_vocabulary` or `load_model`")
 MODEL_TOO = Remedy("give --model", "name the model on the page Neighbours", "give `model`")
 BASE = Remedy("with --base", "to the command line's `spectra`", "as `model`")
+WEIGHTS = Remedy("with --base", "to the command line's `spectra`", "to `with_base`")
+BESIDE = Remedy("by spectra with --base", "by the command line's `spectra` beside a base model", "by `with_base`")
 INITIAL = Remedy("with --initial", "as initial.safetensors beside the prompt's file", "with `recover_initial` or `split_from`")
 INITIAL_OR_RECOVERED = replace(INITIAL, option="with --initial FILE, or --initial recover")
 TEMPLATE = Remedy("give its own with --template '…{input}…'", "type its own above", "give its own as `template`")

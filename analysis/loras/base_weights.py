@@ -6,25 +6,18 @@ One weight is in memory at a time. Its SVD is computed once and kept, since it i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
-from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError, NoRoomError
-from soft_prompt_explorer.analysis.core.folders import cache_folder, read_json_object
+from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.core.remedies import BASE
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors, ranks_in_use, singular_vectors
-from soft_prompt_explorer.analysis.models.weights import load_model, prepare_model
-
-if TYPE_CHECKING:
-    import torch
+from soft_prompt_explorer.analysis.loras.weights import BaseWeights, base_weights
 
 COLUMNS = ["module", "relative_norm", "amplification", "intruders", "magnitude_change"]
 TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
@@ -41,41 +34,32 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     2021, section 7.3), intruders (how many of the ten leading left singular vectors of W + ΔW have no left singular vector of W within a cosine of
     0.5: Shuttleworth et al. 2024). These two are missing where the module was never trained. Of a weight-decomposed LoRA (DoRA: Liu et al. 2024), whose
     update is not B A alone, all three are those of B A, and magnitude_change is how far the lengths m that it gives to the rows of W have gone from those
-    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA.
+    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA. A module of which the model has no weight of that name and shape has none of
+    these. Weights are found as adapters name them (see `analysis.loras.weights`): turned where the model keeps them so, the head by the embeddings where
+    it is tied to them, replicated layers by their source.
 
     Raises
     ------
     InputError
-        The model cannot be had, or a module is not in it or has another shape there.
+        The model cannot be had.
     AdapterError
         A factor or the magnitudes hold NaN or infinity.
     """
-    try:
-        files = _tensor_files(prepare_model(model, report=report))
-    except NoRoomError:
-        files = dict(load_model(model, device="cpu", report=report)[0].state_dict())
+    weights = base_weights(model, report=report)
     rows = []
     for i, module in enumerate(adapter.modules):
         report(i / len(adapter.modules), f"{module} beside its weight")
-        rows.append((module, *_beside_its_weight(adapter, module, model, files)))
+        rows.append((module, *_beside_its_weight(adapter, module, weights)))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS).astype({"intruders": "Int64"})
 
 
-def _beside_its_weight(
-    adapter: LoraAdapter, module: str, model: str, files: Mapping[str, Path | torch.Tensor]
-) -> tuple[float, float, int | None, float]:
+def _beside_its_weight(adapter: LoraAdapter, module: str, weights: BaseWeights) -> tuple[float, float, int | None, float]:
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
-    factors, name = adapter.modules[module], f"{module}.weight"
-    if name not in files:
-        raise InputError(f"The model {model} has no weight {name}; name the model that {adapter.name} was trained on", remedy=BASE)
-    weight = _read(files[name], name)
-    if weight.shape != (factors.out_features, factors.in_features):
-        raise InputError(
-            f"The weight {name} of {model} is {weight.shape} and the update of {adapter.name} {(factors.out_features, factors.in_features)}; "
-            "name the model that it was trained on",
-            remedy=BASE,
-        )
+    factors = adapter.modules[module]
+    weight = weights.of(module, factors, adapter.metadata)
+    if weight is None:
+        return float("nan"), float("nan"), None, float("nan")
     return (*compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight))
 
 
@@ -168,34 +152,3 @@ def base_svd(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     (out, width), k = weight.shape, min(weight.shape)
     kept = KeptArrays(cache_folder() / "base-svd", digest, _VERSION, shapes={"u": (out, k), "s": (k,), "vt": (k, width)}).get(decomposed)
     return kept["u"], kept["s"], kept["vt"]
-
-
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Which file of a model's folder holds each tensor, by the tensor's name."""
-    from safetensors import SafetensorError, safe_open
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = read_json_object(index, ModelError).get("weight_map") or {}
-        return {name: folder / Path(file).name for name, file in weight_map.items()}
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np") as file:
-                found |= dict.fromkeys(file.keys(), path)
-        except SafetensorError as error:
-            raise ModelError(f"The file {path.name} cannot be read as safetensors ({error}).") from error
-    return found
-
-
-def _read(source: Path | torch.Tensor, name: str) -> np.ndarray:
-    """One tensor, (out, in) float32, from its file or from a model in memory."""
-    from safetensors import safe_open
-
-    if isinstance(source, Path):
-        with safe_open(source, framework="pt") as file:  # torch reads bfloat16, numpy does not
-            tensor = file.get_tensor(name)
-    else:
-        tensor = source
-    tensor = tensor.float().numpy()
-    return tensor.reshape(len(tensor), -1)

@@ -67,7 +67,8 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     One row a module, in the file's order:
 
     - module (its path as the file spells it), layer (its number, missing where the path has none), projection (q, k, v, o, gate, up, down, or the
-      path's last name), out_features, in_features, rank (r, the number of rows of A), scaling (s).
+      path's last name), out_features, in_features, rank (r, the number of rows of A; of a ΔW that is no product of thin
+      matrices min(out, in)), scaling (s; 1 where the type has it in its factors).
     - frobenius_norm ‖ΔW‖_F, spectral_norm σ₁.
     - stable_rank ‖ΔW‖²_F / σ₁²; effective_rank exp(H(σ/Σσ)) (Roy & Vetterli 2007); entropy H(σ²/Σσ²) / log r, between 0 and 1, missing
       for r = 1.
@@ -79,7 +80,7 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     Raises
     ------
     AdapterError
-        A factor holds NaN or infinity, or a tensor of the file cannot be read.
+        A factor holds NaN or infinity, a tensor of the file cannot be read, or an update is made of weights that are not at hand.
 
     Examples
     --------
@@ -91,6 +92,7 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     rows = []
     for i, (module, factors) in enumerate(adapter.modules.items()):
         report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
+        factors = factors.made()
         values = singular_values(factors)
         layer, projection = place_of(module)
         sizes = (factors.out_features, factors.in_features, factors.rank, factors.scaling)
@@ -112,8 +114,11 @@ def singular_values(factors: LoraFactors) -> np.ndarray:
     AdapterError
         A factor holds NaN or infinity.
     """
+    factors = factors.made()
     a, b = finite_factors(factors)
-    count = min(factors.rank, len(b), a.shape[1])
+    count = min(len(a), len(b), a.shape[1])
+    if factors.is_whole:
+        return abs(factors.scaling) * np.linalg.svd(b @ a, compute_uv=False)
     gram_a = a @ a.T
     squares_b, directions = np.linalg.eigh(b.T @ b)
     half = directions * np.sqrt(np.clip(squares_b, 0.0, None))
@@ -177,7 +182,8 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
             rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
             continue
         dead = row.rank - ranks_in_use(values)
-        if dead:
+        is_whole = adapter.kind == "delta" and row.rank >= min(row.out_features, row.in_features)  # which has no ranks to lose
+        if dead and not is_whole:
             rows.append(
                 (row.module, "dead ranks", f"{dead} of {row.rank} ranks do nothing (under {DEAD:g} of the largest singular value).")
             )
@@ -286,14 +292,14 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
     AdapterError
         One holds NaN or infinity.
     """
-    read = {}
-    for name, array in ((factors.a_name, factors.A), (factors.b_name, factors.B)):
-        read[name] = array.astype(np.float64)
+    read = []
+    for name, array in zip((factors.a_name, factors.b_name), factors.both(), strict=True):
+        read.append(array.astype(np.float64))
         if not np.isfinite(array).all():
             raise AdapterError(
                 f"The factor {name} in {factors.tensors.path} holds NaN or infinity ({int((~np.isfinite(array)).sum())} values); the training diverged or the file is damaged."
             )
-    return read[factors.a_name], read[factors.b_name]
+    return read[0], read[1]
 
 
 def _core(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import appears_whole
@@ -23,7 +25,8 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     """Write the adapter with the fewest ranks of each module that hold a share of its energy (the best approximation of that rank: Eckart and Young 1936).
 
     The factors are B' = U √σ and A' = √σ Vᵀ in float32, with α = r in each module, so that the scaling is 1; the config carries `rank_pattern` and
-    `alpha_pattern`. A module that was never trained is left out: its update is zero.
+    `alpha_pattern`. A module that was never trained is left out: its update is zero. The experts of one parameter, which PEFT keeps in one at one rank, keep
+    as many ranks as that of them which needs most.
 
     Parameters
     ----------
@@ -42,21 +45,31 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     """
     check_energy(energy)
     check_can_be_copied(adapter)
-    spectra_of, patterns = {}, {}
+    spectra_of: dict[str, tuple[int, np.ndarray]] = {}
+    patterns: dict[str, int] = {}
+    parameters: dict[str, int] = {}
     try:
         with appears_whole(folder) as partial:
             tensors: dict[str, np.ndarray] = {}
-            for i, (module, factors) in enumerate(adapter.modules.items()):
-                report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
-                u, values, vt = singular_vectors(factors)
-                spectra_of[module] = factors.rank, values
-                if not values[0]:
+            for together in stacks(adapter):
+                report(len(spectra_of) / len(adapter.modules), f"module {len(spectra_of) + 1} of {len(adapter.modules)}")
+                found = {module: singular_vectors(adapter.modules[module]) for module in together}
+                spectra_of |= {module: (adapter.modules[module].rank, values) for module, (_, values, _) in found.items()}
+                kept = max(fewest(energies(values), energy) if values[0] else 0 for _, values, _ in found.values())
+                if not kept:
                     continue
-                patterns[module] = kept = fewest(energies(values), energy)
-                tensors |= _named(module, factors, u[:, :kept] * np.sqrt(values[:kept]), np.sqrt(values[:kept])[:, None] * vt[:kept])
+                pairs = [_cut(u, values, vt, kept) for u, values, vt in found.values()]
+                factors = adapter.modules[together[0]]
+                if factors.experts > 1:
+                    tensors |= _stacked(factors, pairs)
+                    parameters[_parameter_of(together[0])] = kept
+                else:
+                    tensors |= _named(together[0], factors, *pairs[0])
+                patterns |= dict.fromkeys(together, kept)
             if not tensors:
                 raise InputError(f"No module of {adapter.name} was ever trained, so there is nothing to keep.")
-            _save(tensors, patterns, adapter.base_model, partial)
+            of_modules = {module: kept for module, kept in patterns.items() if adapter.modules[module].experts == 1}
+            _save(tensors, of_modules, parameters, adapter, partial)
     except FileExistsError as error:
         raise InputError(f"{folder} exists; choose another folder for the truncated adapter.") from error
     except OSError as error:
@@ -65,15 +78,31 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
     return _losses(spectra_of, patterns)
 
 
-def planned(table: pd.DataFrame, energy: float) -> pd.DataFrame:
+def planned(table: pd.DataFrame, energy: float, adapter: LoraAdapter | None = None) -> pd.DataFrame:
     """What `truncate` would keep and lose, from the table of `analysis.loras.ranks.spectra`: the same columns, nothing written.
+
+    Parameters
+    ----------
+    adapter : which the table is of, where it may have experts.
 
     Raises
     ------
     InputError
         The share is out of range.
     """
-    return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, rank_pattern(table, energy))
+    patterns = rank_pattern(table, energy)
+    for together in stacks(adapter) if adapter is not None else ():
+        kept = max(patterns.get(module, 0) for module in together)
+        patterns |= dict.fromkeys(together if kept else (), kept)
+    return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, patterns)
+
+
+def stacks(adapter: LoraAdapter) -> list[list[str]]:
+    """The modules in the file's order, those whose factors it keeps in one together."""
+    found: dict[str, list[str]] = {}
+    for module, factors in adapter.modules.items():
+        found.setdefault(factors.a_name, []).append(module)
+    return list(found.values())
 
 
 def check_can_be_copied(adapter: LoraAdapter) -> None:
@@ -82,8 +111,12 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     Raises
     ------
     InputError
-        It holds tensors beside the factors, magnitudes (DoRA), embeddings' factors, or factors of experts.
+        It is no LoRA, or holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors.
     """
+    if any(isinstance(factors, DeltaFactors) for factors in adapter.modules.values()):
+        raise InputError(
+            f"{adapter.name} is of the type {adapter.method}, whose files hold no ranks that could be cut; only a LoRA is truncated here."
+        )
     if adapter.saved_modules:
         raise InputError(
             f"{adapter.name} also holds {len(adapter.saved_modules)} tensors that are kept whole ({adapter.saved_modules[0]}, …), which a truncated copy would lose."
@@ -91,11 +124,6 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     if any(factors.magnitude_name for factors in adapter.modules.values()):
         raise InputError(
             f"{adapter.name} is weight-decomposed (DoRA): its update is not B A alone, and cutting ranks would change its magnitudes' meaning."
-        )
-    stacked = next((module for module, factors in adapter.modules.items() if factors.experts > 1), None)
-    if stacked is not None:
-        raise InputError(
-            f"{adapter.name} changes parameters of experts ({stacked}, …), whose factors PEFT keeps in one at one rank; they cannot be truncated here."
         )
     if any("lora_embedding_" in factors.a_name for factors in adapter.modules.values()):
         raise InputError(f"{adapter.name} changes embeddings, whose factors PEFT keeps otherwise; they cannot be truncated here.")
@@ -106,11 +134,30 @@ def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, i
     rows, total, lost = [], 0.0, 0.0
     for module, (rank, values) in spectra_of.items():
         squares, kept = values**2, patterns.get(module, 0)
-        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept else float("nan")))
+        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept and squares.any() else float("nan")))
         total, lost = total + squares.sum(), lost + squares[kept:].sum()
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total) if total else float("nan")]
     return table
+
+
+def _cut(u: np.ndarray, values: np.ndarray, vt: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """B' and A' of so many ranks."""
+    return u[:, :kept] * np.sqrt(values[:kept]), np.sqrt(values[:kept])[:, None] * vt[:kept]
+
+
+def _parameter_of(module: str) -> str:
+    """The parameter that holds the weights of several experts, of one of them."""
+    owner, _, parameter = module.rsplit(".", 2)
+    return f"{owner}.{parameter}"
+
+
+def _stacked(factors: LoraFactors, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The factors of all experts in one, as PEFT keeps them: A's rows expert by expert, B's columns rank by rank."""
+    a = np.concatenate([each for _, each in pairs])
+    b = np.stack([each for each, _ in pairs], axis=2).reshape(len(pairs[0][0]), -1)
+    named = {re.sub(r"\.lora_([AB])\..+", r".lora_\1.weight", name): array for name, array in ((factors.a_name, a), (factors.b_name, b))}
+    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in named.items()}
 
 
 def _named(module: str, factors: LoraFactors, b: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,19 +172,22 @@ def _named(module: str, factors: LoraFactors, b: np.ndarray, a: np.ndarray) -> d
     return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in named.items()}
 
 
-def _save(tensors: dict[str, np.ndarray], patterns: dict[str, int], base_model: str | None, folder: Path) -> None:
+def _save(tensors: dict[str, np.ndarray], patterns: dict[str, int], parameters: dict[str, int], adapter: LoraAdapter, folder: Path) -> None:
+    """Write PEFT's two files, with the ranks of modules and of parameters that hold several experts."""
     from peft import LoraConfig
     from safetensors.numpy import save_file
 
-    largest = max(patterns.values())
+    ranks = patterns | parameters
+    largest = max(ranks.values())
     LoraConfig(
-        base_model_name_or_path=base_model,
+        base_model_name_or_path=adapter.base_model,
         inference_mode=True,
         r=largest,
         lora_alpha=largest,
-        rank_pattern=patterns,
-        alpha_pattern=patterns,
+        rank_pattern=ranks,
+        alpha_pattern=ranks,
         target_modules=sorted(patterns),
+        target_parameters=sorted(parameters) or None,
         lora_dropout=0.0,
     ).save_pretrained(str(folder))
     save_file(tensors, folder / "adapter_model.safetensors")

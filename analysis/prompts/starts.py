@@ -24,6 +24,7 @@ from soft_prompt_explorer.analysis.prompts.search import nearest
 
 INITIAL = "initial"  # in a prompt's metadata: how its initial values were found out, where no file holds them
 RECOVERED, FROM_TEXT, FROM_IDS = "recovered", "from the config's text", "from the config's token ids"
+_LISTS_IDS = {"CPT": "cpt_token_ids", "TRAINABLE_TOKENS": "token_indices"}  # where PEFT's config lists the tokens whose rows were the start
 LEVEL = 0.05
 MAX_TEXT = 100_000  # characters
 
@@ -47,7 +48,8 @@ def start_from_config(prompt: SoftPrompt, vocabulary: Vocabulary) -> SoftPrompt:
     """The prompt with the rows that its config names as initial values, where it names any and they are not known already.
 
     PEFT's prompt tuning takes the rows of `prompt_tuning_init_text`, tokenised with the special tokens that the tokenizer adds, repeated and cut to the
-    number of virtual tokens, over the encoder's and the decoder's together; its CPT takes those of `cpt_token_ids`. Give the whole prompt, before `split`.
+    number of virtual tokens, over the encoder's and the decoder's together; its CPT takes those of `cpt_token_ids`, and trained
+    tokens start as their own rows. Give the whole prompt, before `split`.
 
     Returns
     -------
@@ -163,8 +165,9 @@ def _text(prompt: SoftPrompt) -> str | None:
 
 
 def _listed_ids(prompt: SoftPrompt) -> list | None:
-    ids = prompt.metadata.get("cpt_token_ids")
-    return ids if prompt.method == "CPT" and isinstance(ids, list) and ids else None
+    key = _LISTS_IDS.get(prompt.method or "")
+    ids = prompt.metadata.get(key) if key is not None and prompt.metadata.get("init_weights") is not False else None
+    return ids if isinstance(ids, list) and ids else None
 
 
 def _config_ids(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray, str] | None:
@@ -178,7 +181,7 @@ def _config_ids(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[np.ndarray,
     n, listed, text = len(prompt), _listed_ids(prompt), _text(prompt)
     if listed is not None:
         if len(listed) != n:
-            raise InputError(f"the config lists {len(listed)} cpt_token_ids for {n} rows, so its start cannot be told")
+            raise InputError(f"the config lists {len(listed)} {_LISTS_IDS[prompt.method or '']} for {n} rows, so its start cannot be told")
         return _checked(listed, vocabulary), FROM_IDS
     if text is None:
         return None

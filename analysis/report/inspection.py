@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, LoraFactors, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_TENSORS
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.core.remedies import MODEL_TOO
+from soft_prompt_explorer.analysis.core.remedies import BESIDE, MODEL_TOO
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
 from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
@@ -111,12 +111,17 @@ def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
 
 
 def modules(lora: LoraAdapter) -> pd.DataFrame:
-    """One row a module of a LoRA: module, rank, out_features, in_features, scaling, dtype."""
+    """One row a module of a LoRA: module, rank, out_features, in_features (missing where only the base model tells them), scaling, dtype."""
     rows = [
-        (printable(path), factors.rank, factors.out_features, factors.in_features, factors.scaling, factors.dtype)
+        (printable(path), *(_sizes(factors) if factors.is_known else (None,) * 3), factors.scaling, factors.dtype)
         for path, factors in lora.modules.items()
     ]
-    return pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
+    table = pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
+    return table if all(factors.is_known for factors in lora.modules.values()) else table.astype(dict.fromkeys(table.columns[1:4], "Int64"))
+
+
+def _sizes(factors: LoraFactors) -> tuple[int, int, int]:
+    return factors.rank, factors.out_features, factors.in_features
 
 
 def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
@@ -183,12 +188,14 @@ def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]
 
 
 def _lora_notes(lora: LoraAdapter) -> list[str]:
+    if lora.needs_weights:
+        return [f"{len(lora)} modules; what they change is told {BESIDE}", *lora.notes, *_base_model_notes(lora.base_model)]
     ranks = Counter(factors.rank for factors in lora.modules.values())
     shown = ", ".join(f"{rank}" for rank, _ in ranks.most_common(4)) + (" and more" if len(ranks) > 4 else "")
     notes = [f"{len(lora)} modules of rank {shown}", *lora.notes, *_base_model_notes(lora.base_model)]
     untrained, damaged = 0, []
     for path, factors in lora.modules.items():
-        A, B = factors.A, factors.B
+        A, B = factors.both()
         untrained += not (A.any() and B.any())  # PEFT starts from B = 0, in an embedding from A = 0
         if not (np.isfinite(A).all() and np.isfinite(B).all()):
             damaged.append(path)
@@ -202,7 +209,10 @@ def _lora_notes(lora: LoraAdapter) -> list[str]:
         notes.append(f"NaN or infinity in {len(damaged)} modules, the first {damaged[0]}: the training diverged or the file is damaged")
     if lora.textual_inversion is not None:
         words = lora.textual_inversion
-        notes.append(f"also holds textual-inversion vectors {len(words)} × {words.width} ({', '.join(words.metadata['words'][:4])})")
+        if words.kind == "textual_inversion":
+            notes.append(f"also holds textual-inversion vectors {len(words)} × {words.width} ({', '.join(words.metadata['words'][:4])})")
+        else:
+            notes.append(f"also holds {words.notes[0]}: neighbours and readings read them")
     return notes
 
 

@@ -41,7 +41,7 @@ def of_prompt(prompt: SoftPrompt) -> str:
         f"<p><b>{_cell(prompt.name)}</b>: {_cell(facts['kind'])}, {len(prompt)} × {prompt.width}"
         f"{', of ' + _cell(prompt.base_model) if prompt.base_model else ''}{', ' + _cell(prompt.method) if prompt.method else ''}</p>"
     )
-    vocabulary = vocabulary_at_hand(prompt) if prompt.kind != "prefix" else None
+    vocabulary = vocabulary_at_hand(prompt) if prompt.is_embeddings else None
     if vocabulary is None:
         return head + "<p>Its words are told once the vocabulary of its model is at hand.</p>"
     try:

@@ -45,7 +45,7 @@ def lora_choices() -> list[str]:
 def _choices(files: list[str], *, lora: bool) -> list[str]:
     runs, kept = at_hand.list_runs(), at_hand.list_kept()
     runs = runs[runs["method"].isin(["lora"] if lora else ["prompt-tuning", "p-tuning"])]
-    kept = kept[(kept["kind"] == "lora") == lora]
+    kept = kept[kept["kind"].isin(("lora", "delta")) == lora]
     yours, shipped = runs[runs["origin"] == "yours"], runs[runs["origin"] == "gallery"]
     if lora:
         shipped = shipped.sort_values(["task", "rank"], ascending=[False, True])

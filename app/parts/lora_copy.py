@@ -30,7 +30,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
     st.subheader("A smaller copy")
     energy = st.slider("Share of each module's energy to keep", 0.50, 1.00, 0.95, 0.01, key="keep", bind="query-params")
     if (table["spectral_norm"] > 0).any():
-        whole = planned(table, energy).iloc[-1]
+        whole = planned(table, energy, adapter).iloc[-1]
         st.markdown(
             f"**{whole['kept']:,} of {whole['rank']:,} ranks**, with a relative error of **{whole['relative_error']:.1%}** (Frobenius, all modules together)."
         )

@@ -94,7 +94,7 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
     try:
         with widgets.progress() as report:
             model = default_model(prompt.base_model, prompt.width, report=report)
-        if model == EMBEDDED_MODEL and prompt.kind != "prefix":
+        if model == EMBEDDED_MODEL and prompt.is_embeddings:
             prompt.check_width(EMBEDDED_WIDTH, model)
         return model
     except (ModelError, AdapterError) as error:

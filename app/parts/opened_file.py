@@ -42,7 +42,7 @@ def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: list[tuple[str, by
     prompt = choosing.prompt_of(adapter)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = "Read its nearest words" if prompt is adapter else "Read the nearest words of its new words"
-        if prompt is not None and prompt.kind != "prefix" and st.button(words, type="primary", icon=NEIGHBOURS.icon):
+        if prompt is not None and prompt.is_embeddings and st.button(words, type="primary", icon=NEIGHBOURS.icon):
             st.switch_page(NEIGHBOURS.file, query_params={"prompt": key})
         if files is None:
             return

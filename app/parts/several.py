@@ -75,7 +75,7 @@ def prompts_at_hand(model: str) -> list[SoftPrompt]:
                     for part in started(choosing.load_prompt(key), widgets.vocabulary(model)).split()
                     if part.width == widgets.vocabulary(model).width
                 ]
-    return distinct([prompt for prompt in prompts if prompt.kind != "prefix" and _is_near_words(prompt)])
+    return distinct([prompt for prompt in prompts if prompt.is_embeddings and _is_near_words(prompt)])
 
 
 def of_this_session(prompts: list[SoftPrompt]) -> set[str]:

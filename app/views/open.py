@@ -20,7 +20,14 @@ FORMATS = (
     "PEFT folders (prompt tuning, p-tuning, multitask, prefix, LoRA), `.npy`, safetensors, files of `torch.save`, textual inversion, "
     "LoRA of kohya, diffusers and cloneofsimo, KoboldAI's zips, and a zip of any of these."
 )
-KINDS = {"soft_prompt": "Soft prompt", "lora": "LoRA", "prefix": "Prefix", "textual_inversion": "Textual inversion"}
+KINDS = {
+    "soft_prompt": "Soft prompt",
+    "lora": "LoRA",
+    "prefix": "Prefix",
+    "textual_inversion": "Textual inversion",
+    "delta": "Change of weights",
+    "adaption_prompt": "LLaMA-Adapter",
+}
 
 st.title("Open a file")
 st.markdown(f"{FORMATS} A file is only parsed, never run: a pickle that holds more than tensors is refused.")

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from soft_prompt_explorer.analysis.loras.ranks import spectra
+from soft_prompt_explorer.analysis.loras.weights import with_base
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.parts.lora_beside import show_other
 from soft_prompt_explorer.app.parts.lora_copy import show_smaller_copy
@@ -32,12 +33,13 @@ if asked is not None and asked not in map(choosing.prompt_label, keys):
 key = st.selectbox("LoRA", keys, format_func=choosing.labels_of(keys), key="lora", bind="query-params")
 with widgets.in_words():
     adapter = choosing.load_lora(key)
+    base = base_of(adapter, key)
+    if adapter.needs_weights and base is not None and naming.may_be_fetched(base, "the model"):
+        adapter = with_base(adapter, base)
     table = computed(("spectra", adapter.source.sha256), "the spectra", lambda report: spectra(adapter, report=report))
 if table is None:
     st.stop()
 
-with widgets.in_words():
-    base = base_of(adapter, key)
 if base is not None and naming.vocabulary_is_here(base):
     for show in (show_what_it_does, show_pushed):
         with widgets.on_its_own():
@@ -51,5 +53,6 @@ show_directions(adapter, base)
 show_smaller_copy(adapter, key, table)
 show_other(adapter, key, keys)
 st.caption(
-    f"{widgets.plain(adapter.name)}: {adapter.source.format}, {adapter.source.dtype}, sha256 {adapter.source.sha256[:12]}… · ΔW is never formed"
+    f"{widgets.plain(adapter.name)}: {adapter.source.format}, {adapter.source.dtype}, sha256 {adapter.source.sha256[:12]}… · "
+    + ("ΔW is never formed" if adapter.kind == "lora" else f"ΔW of {widgets.plain(adapter.method)}, as its tensors make it")
 )

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
-from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.errors import ModelError
+from soft_prompt_explorer.analysis.loras.base_weights import against_base
 from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
-from soft_prompt_explorer.analysis.loras.truncation import truncate
+from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
 from soft_prompt_explorer.analysis.models.weights import check_is_causal, load_model
 from soft_prompt_explorer.analysis.report.inspection import inspect
 
@@ -56,7 +57,6 @@ OTHERS = {
     "Megatron": ({f"layers.0.self_attention.adapter_layer.lora_kqv_adapter.linear_{w}.weight": x for w, x in (("in", A), ("out", B))}, "Megatron"),
     "LyCORIS full": ({"lora_unet_a.diff": r(64, 64), "lora_unet_b.diff": r(64, 64)}, "LyCORIS"),
     "LyCORIS IA3": ({"lora_unet_a.weight": r(64, 1), "lora_unet_a.on_input": torch.tensor(True)}, "LyCORIS"),
-    "AdaLoRA": ({"m.q_proj.lora_A": A, "m.q_proj.lora_B": B, "m.q_proj.lora_E": r(4, 1)}, r"AdaLoRA, B·diag\(E\)·A"),
     "a list of factors": ([B.half(), A.half(), B.half(), A.half()], "a list of 4 matrices that multiply in pairs"),
 }  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_of_two_adapters_in_one_file_one_is_read_whole_and_the_other_named(tmp_p
     adapter = load_adapter(tmp_path / "two.bin")
     assert sorted(adapter.modules) == ["layers.0.q_proj", "layers.0.v_proj"]
     assert np.array_equal(adapter.modules["layers.0.q_proj"].A, factors["base_model.model.layers.0.q_proj.lora_A.default.weight"].numpy())
-    assert "holds 2 adapters: default is read and another left out" in inspect([tmp_path / "two.bin"])["notes"][0]
+    assert "holds 2 adapters: default is read, another when asked for by name" in inspect([tmp_path / "two.bin"])["notes"][0]
 
 
 def test_other_packages_folders_and_archives_are_named(tmp_path):
@@ -196,14 +196,57 @@ def test_every_expert_is_a_module_with_the_spectrum_of_what_peft_adds(experts):
         np.testing.assert_allclose(factors.scaling * factors.B @ factors.A, expected[row["module"]], atol=1e-6)
 
 
-def test_experts_are_told_and_their_copy_refused_by_name(experts, tmp_path):
+def test_experts_are_told(experts):
     folder, _ = experts
     notes = inspect([folder])["notes"][0]
     assert "16 of the modules are experts, 4 to a parameter" in notes
     assert "another rank" not in notes
-    with pytest.raises(InputError, match=r"experts \(model\.layers\.0\.mlp\.experts\.0"):
-        truncate(load_adapter(folder), 0.9, tmp_path / "cut")
-    assert not (tmp_path / "cut").exists()
+
+
+@pytest.mark.parametrize("energy", [1.0, 0.6])
+def test_a_truncated_copy_of_experts_is_what_peft_merges(experts, tmp_path, energy):
+    from peft import PeftModel
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    folder, added = experts
+    adapter = load_adapter(folder)
+    table = truncate(adapter, energy, tmp_path / "cut").set_index("module")
+    assert planned(spectra(adapter), energy, adapter).set_index("module")["kept"].tolist() == table["kept"].tolist()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    base = MixtralForCausalLM(MixtralConfig(vocab_size=32, num_local_experts=4, **sizes)).double()
+    before = {name: parameter.detach().clone() for name, parameter in base.named_parameters()}
+    merged = dict(PeftModel.from_pretrained(base, tmp_path / "cut").merge_and_unload().named_parameters())
+    for name, change in added.items():
+        owner, _, parameter = name.rpartition(".")
+        found = (merged[name].detach() - before[name]).numpy()
+        for i, (each, whole) in enumerate(zip(found, change, strict=True) if change.ndim == 3 else [(found, change)]):
+            module = f"{owner}.{i}.{parameter}" if change.ndim == 3 else owner
+            kept = table.loc[module, "kept"]
+            u, values, vt = np.linalg.svd(whole, full_matrices=False)
+            np.testing.assert_allclose(each, u[:, :kept] * values[:kept] @ vt[:kept], atol=1e-6)
+    if energy < 1:
+        assert table["kept"][:-1].sum() < table["rank"][:-1].sum()
+
+
+def test_a_parameter_of_one_weight_is_that_weights_module(tmp_path, llama_folder, own_cache):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(llama_folder)
+    path = "model.layers.1.self_attn.q_proj"
+    before = model.get_submodule(path).weight.detach().clone()
+    changed = get_peft_model(
+        model, LoraConfig(r=2, lora_alpha=6, target_modules=[], target_parameters=["q_proj.weight"], task_type="CAUSAL_LM")
+    )
+    for parameter in changed.parameters():
+        parameter.data += 0.05 * r(parameter.shape) * parameter.requires_grad
+    changed.save_pretrained(tmp_path)
+    fresh = AutoModelForCausalLM.from_pretrained(llama_folder)
+    merged = PeftModel.from_pretrained(fresh, tmp_path).merge_and_unload().get_submodule(path).weight.detach()
+    factors = load_adapter(tmp_path).modules[path]
+    np.testing.assert_allclose(factors.scaling * factors.B @ factors.A, (merged - before).numpy(), atol=1e-6)
+    assert against_base(load_adapter(tmp_path), str(llama_folder))["relative_norm"].notna().all()
 
 
 # --- Causal questions to causal models -------------------------------------------------------------------------------

@@ -248,24 +248,63 @@ def test_layers_stand_in_the_order_of_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("config", "word"),
     [
-        (LoHaConfig(r=2, target_modules=LINEAR), "LoHa"),
-        (LoKrConfig(r=2, target_modules=LINEAR), "LoKr"),
         (IA3Config(target_modules=LINEAR, feedforward_modules=[]), "IA³"),
         (OFTConfig(r=2, oft_block_size=0, target_modules=LINEAR), "OFT"),
-        (AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=LINEAR), "AdaLoRA"),
         (VeraConfig(r=4, target_modules=LINEAR), "VeRA"),
         (HRAConfig(r=4, target_modules=LINEAR), "neither a prompt nor a LoRA"),
         (TrainableTokensConfig(token_indices=[1, 2]), "neither a prompt nor a LoRA"),
     ],
     ids=lambda value: type(value).__name__.removesuffix("Config"),
 )
-def test_what_is_akin_to_lora_is_refused_by_its_name(llama, tmp_path, config, word):
+def test_what_is_akin_to_lora_is_refused_by_its_name_without_its_config(llama, tmp_path, config, word):
     get_peft_model(llama, config).save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match=f"is of the type {config.peft_type.value}"):
-        load_adapter(tmp_path)
+    assert load_adapter(tmp_path).method == config.peft_type.value
     (tmp_path / "adapter_config.json").unlink()
     with pytest.raises(AdapterError, match=word):
         load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoHaConfig(r=2, alpha=2, target_modules=LINEAR),
+        LoKrConfig(r=2, alpha=2, target_modules=LINEAR),
+        AdaLoraConfig(init_r=4, lora_alpha=4, target_r=2, total_step=10, target_modules=LINEAR),
+    ],
+    ids=lambda value: type(value).__name__.removesuffix("Config"),
+)
+def test_relatives_whose_tensors_tell_their_type_are_read_without_a_config_at_a_scaling_of_one(llama, tmp_path, config):
+    model = get_peft_model(llama, config)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * parameter.requires_grad
+    model.save_pretrained(tmp_path)
+    known = load_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    adapter = load_adapter(tmp_path)
+    assert adapter.method == config.peft_type.value
+    assert "without adapter_config.json" in inspect([tmp_path])["notes"].item()
+    for path, factors in adapter.modules.items():
+        assert np.allclose(update(factors), update(known.modules[path]), rtol=1e-4), path
+
+
+def test_a_file_that_is_part_lora_is_read_as_one_and_says_so(tmp_path):
+    up, down = pair()
+    loha = {f"b.hada_{part}": torch.ones(2, 2) for part in ("w1_a", "w1_b", "w2_a", "w2_b")}
+    save_file({"a.lora_up.weight": up, "a.lora_down.weight": down} | loha, tmp_path / "style.safetensors")
+    adapter = load_adapter(tmp_path / "style.safetensors")
+    assert list(adapter.modules) == ["a"]
+    assert "part of it is LoHa, which is not read" in adapter.notes
+
+
+@pytest.mark.parametrize("alpha", [None, 3.0])
+def test_a_loha_of_lycoris_is_scaled_by_its_own_alpha(tmp_path, alpha):
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"w1_a": (6, 2), "w1_b": (2, 5), "w2_a": (6, 2), "w2_b": (2, 5)}
+    tensors = {f"lora_unet_mid_to_q.hada_{part}": torch.randn(*shape, generator=generator) for part, shape in shapes.items()}
+    save_file(tensors | ({} if alpha is None else {"lora_unet_mid_to_q.alpha": torch.tensor(alpha)}), tmp_path / "style.safetensors")
+    parts = [tensors[f"lora_unet_mid_to_q.hada_{part}"].double().numpy() for part in shapes]
+    expected = (1.0 if alpha is None else alpha / 2) * (parts[0] @ parts[1]) * (parts[2] @ parts[3])
+    assert np.allclose(update(load_adapter(tmp_path / "style.safetensors").modules["lora_unet_mid_to_q"]), expected)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +324,8 @@ def test_what_is_akin_to_lora_is_refused_by_its_name(llama, tmp_path, config, wo
         ),
         ({"base_model.model.a.lora_A.weight": torch.ones(2, 4)}, "only one of the two factors"),
         ({"a.hada_w1_a": torch.ones(4, 2), "a.hada_w1_b": torch.ones(2, 4)}, "LoHa"),
-        ({"a.lokr_w1": torch.ones(4, 2), "a.lokr_w2": torch.ones(2, 4)}, "LoKr"),
+        ({"a.lokr_w1": torch.ones(4, 2), "a.lokr_w2_a": torch.ones(2, 4)}, "LoKr"),
+        ({"a.lokr_w1": torch.ones(2**11, 2**11), "a.lokr_w2": torch.ones(8, 8)}, "which no model has"),
     ],
 )
 def test_factors_that_make_no_update_are_refused(tmp_path, tensors, word):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.adapters import load_lora
-from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras.base_weights import COLUMNS, against_base, base_svd, intruder_dimensions, magnitude_change
 from soft_prompt_explorer.analysis.loras.ranks import singular_vectors
@@ -51,13 +51,20 @@ def test_the_decomposition_of_a_weight_is_kept_by_its_content(own_cache):
     assert len(list((own_cache / "base-svd").iterdir())) == 2
 
 
-def test_another_models_lora_is_refused(tmp_path, llama_folder):
-    adapter = lora_file(tmp_path / "a.safetensors", {"model.layers.9.self_attn.q_proj": gaussian(16, 16, 2, np.random.default_rng(3))})
-    with pytest.raises(InputError, match="has no weight"):
-        against_base(adapter, str(llama_folder))
-    adapter = lora_file(tmp_path / "b.safetensors", {"model.layers.0.self_attn.q_proj": gaussian(16, 8, 2, np.random.default_rng(3))})
-    with pytest.raises(InputError, match=r"\(16, 16\).*\(16, 8\)"):
-        against_base(adapter, str(llama_folder))
+def test_a_module_that_the_model_lacks_or_has_in_another_shape_has_an_empty_row(tmp_path, llama_folder, own_cache, command):
+    rng = np.random.default_rng(3)
+    modules = {
+        "model.layers.0.self_attn.q_proj": gaussian(16, 16, 2, rng),
+        "model.layers.0.self_attn.v_proj": gaussian(16, 8, 2, rng),
+        "model.layers.9.self_attn.q_proj": gaussian(16, 16, 2, rng),
+    }
+    adapter = lora_file(tmp_path / "a.safetensors", modules)
+    table = against_base(adapter, str(llama_folder)).set_index("module")
+    assert table["relative_norm"].notna().tolist() == [True, False, False]
+    assert table.loc["model.layers.9.self_attn.q_proj"].isna().all()
+    told = command("spectra", tmp_path / "a.safetensors", "--base", llama_folder, "--format", "csv")
+    assert (told.status, len(told.out.splitlines())) == (0, 4)
+    assert "2 of the 3 modules have no weight of their name and shape in" in told.err
 
 
 def test_the_magnitudes_of_dora_begin_as_the_lengths_of_the_weights_rows(llama_folder, own_cache, tmp_path):

@@ -17,6 +17,7 @@ from soft_prompt_explorer.trained_prompts.experiments.truncated import score_tru
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
 from tests.support.lora_files import gaussian, lora_file
+from tests.support.peft_types import made
 from tests.support.places import EMBEDDED
 from tests.support.tiny_models import random_llama
 
@@ -220,6 +221,20 @@ def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path)
     assert not driver.exception
     assert not driver.error
     assert driver.toggle(key="base").disabled
+
+
+def test_another_types_updates_have_their_spectra_and_what_lacks_its_weights_says_so(tmp_path, byte_level_tokenizer):
+    for kind in ("LOHA", "OFT"):
+        model = random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+        made(model, kind, tmp_path / kind)
+        it = replace(load_lora(tmp_path / kind), base_model="somebody/elses")
+        driver = driver_of("spectra", state={"opened": {"file-it": it}}, lora=f"{kind} (your file)")
+        settled(driver).run()
+        assert not driver.exception
+        said = [error.value for error in driver.error]
+        assert ("made of the weight that it changes" in " ".join(said)) == (kind == "OFT")
+        assert (kind == "OFT") or driver.metric[0].value == "4"
+        assert any("only a LoRA is truncated here" in info.value for info in driver.info) == (kind == "LOHA")
 
 
 @pytest.mark.parametrize("exact_up_to", [1_000_000, 100], ids=["compared with all", "inverted file"])
