@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | batch | prepare`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from soft_prompt_explorer.analysis.batch_command import app as of_batches
 from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, against_one_vocabulary, read_prompts, with_weights
 from soft_prompt_explorer.analysis.command_line import (
     Format,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-app.registered_commands += of_the_lens.registered_commands + of_translation.registered_commands
+app.registered_commands += of_the_lens.registered_commands + of_translation.registered_commands + of_batches.registered_commands
 
 
 @app.callback()

@@ -9,29 +9,25 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
 
+from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.core.remedies import NO_SCHEDULER
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-Engine = Literal["loky", "dask", "ray"]
 AXES = ("tokens", "init", "rank", "learning_rate", "seed", "readable")  # what a grid may vary
 LONGEST = 64  # characters of a run's name
 _one_at_a_time = threading.Lock()  # in a process: its one model is changed while it trains, and a Dask worker may have several threads
-_INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
 
 
 def grid(base: TrainingConfig, axes: dict[str, list]) -> dict[str, TrainingConfig]:
@@ -91,18 +87,16 @@ def sweep(
     Raises
     ------
     InputError
-        The engine is not installed, or not known.
+        The engine is not installed, or not known; see `core.engines.outcomes`.
     """
-    if engine not in get_args(Engine):
-        raise InputError(f"No engine is called {engine!r}; the engines are {', '.join(get_args(Engine))}.")
-    if workers < 1:
-        raise InputError(f"A sweep has 1 or more workers, not {workers}.")
     folder.mkdir(parents=True, exist_ok=True)
     waiting = {name: config for name, config in cells.items() if not (folder / name / "run.json").is_file()}
     failed: dict[str, str] = {}
     report((len(cells) - len(waiting)) / len(cells), f"{len(cells) - len(waiting)} of {len(cells)} cells were finished before")
     calls = [(name, config, folder, limit) for name, config in waiting.items()]
-    for done, (name, error) in enumerate(_outcomes(engine, workers, scheduler, calls), start=len(cells) - len(waiting) + 1):
+    for done, (name, error) in enumerate(
+        outcomes(_cell, calls, engine=engine, workers=workers, scheduler=scheduler), start=len(cells) - len(waiting) + 1
+    ):
         if error is not None:
             failed[name] = str(error)
         report(done / len(cells), f"{done} of {len(cells)} cells")
@@ -130,57 +124,3 @@ def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) ->
 def _model(name: str) -> LanguageModel:
     """The frozen model of this process."""
     return load_model(name)
-
-
-def _outcomes(engine: Engine, workers: int, scheduler: str | None, calls: list[tuple]) -> Iterator[tuple[str, InputError | None]]:
-    """What `_cell` answers to each of these arguments, in any order."""
-    with ExitStack() as stack:
-        if engine == "dask":
-            # Not by joblib, whose Dask backend hands nothing to a cluster of one thread, and computes here instead.
-            from distributed import as_completed
-
-            client = stack.enter_context(_dask(workers, scheduler))
-            cells = [client.submit(_cell, *call, pure=False) for call in calls]
-            yield from (cell.result() for cell in as_completed(cells))
-            return
-        from joblib import Parallel, delayed, parallel_config
-
-        as_they_end = {"return_as": "generator_unordered"}
-        if engine == "ray":
-            _start_ray(workers, scheduler)
-            as_they_end = {}
-        stack.enter_context(parallel_config(engine, n_jobs=workers))
-        yield from Parallel(**as_they_end)(delayed(_cell)(*call) for call in calls)
-
-
-@contextmanager
-def _dask(workers: int, scheduler: str | None) -> Iterator:
-    """A client of the scheduler at this address, or of a cluster made here."""
-    try:
-        from distributed import Client, LocalCluster
-    except ModuleNotFoundError as error:
-        raise _not_installed("dask") from error
-    with ExitStack() as stack:
-        cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
-        try:
-            client = stack.enter_context(Client(cluster))
-        except OSError as error:
-            raise InputError(
-                f"No Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or",
-                remedy=NO_SCHEDULER,
-            ) from error
-        yield client
-
-
-def _start_ray(workers: int, scheduler: str | None) -> None:
-    try:
-        import ray
-        from ray.util.joblib import register_ray
-    except ModuleNotFoundError as error:
-        raise _not_installed("ray") from error
-    ray.init(address=scheduler, num_cpus=None if scheduler else workers, include_dashboard=False, ignore_reinit_error=True)
-    register_ray()
-
-
-def _not_installed(engine: str) -> InputError:
-    return InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.")

@@ -1,0 +1,323 @@
+"""Thousands of adapters at once: what is in each, what is read in it and how its spectra look, as Parquet that any tool reads, and gone on with after a stop.
+
+    manifest.parquet                     a row a file that was read: the columns of `inspect`, and copy_of, the first path with the same sha256
+    refused.parquet                      a row a file that was refused: path, why
+    tokens/base_model=…/part.parquet     a row a virtual token: path, sha256 and the columns of `readings`
+    modules/base_model=…/part.parquet    a row a module of a LoRA: path, sha256 and the columns of `spectra`, its singular values as a list
+    health/base_model=…/part.parquet     a row a finding about a LoRA: path, sha256 and the columns of `health`
+    journal.sqlite                       what was done so far; a run that is started again goes on from it
+    batch.log                            a line a file
+
+Each file is read once, by the process that also computes its tables.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, WEIGHTS
+from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.loras.ranks import health, spectra, values_of
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.starts import start_from_config
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, vocabulary_at_hand
+
+TABLES = ("tokens", "modules", "health")
+SUFFIXES = (".safetensors", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".zip", ".gguf", ".nemo", ".p")
+NO_MODEL = "unknown"
+ROWS_AT_ONCE = 200_000  # of a table that is written
+LARGEST_FETCHED = 2_000_000_000  # bytes of a file that is not on this machine
+
+
+class Found(NamedTuple):
+    """A file or a folder that may be an adapter: where it is, its size, and what changes when it does."""
+
+    url: str
+    size: int
+    state: str
+
+
+class Done(NamedTuple):
+    """What came of one: the row of `inspect` or why it was refused, and its tables as Parquet by name."""
+
+    url: str
+    state: str
+    row: dict[str, Any] | None
+    refused: str | None
+    tables: dict[str, bytes]
+    process: int
+    seconds: float
+
+
+def find(pattern: str) -> list[Found]:
+    """The adapters that a glob or a URL names, on any file system that fsspec knows: files by their endings, and folders of PEFT as one each.
+
+    Parameters
+    ----------
+    pattern : a path or a URL, with `*`, `?`, `[…]` and `**`; a folder stands for all that is in it.
+
+    Raises
+    ------
+    InputError
+        It names nothing, or the file system is not known or not installed.
+    """
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(pattern)
+        listed = fs.glob(path, detail=True) if any(letter in path for letter in "*?[") else fs.find(path, withdirs=False, detail=True)
+        if not listed and fs.exists(path):
+            listed = {path: fs.info(path)}
+        files: dict[str, dict] = {}
+        for name, info in listed.items():
+            files |= {name: info} if info["type"] == "file" else fs.find(name, detail=True)
+    except (ValueError, ImportError, OSError) as error:
+        raise InputError(f"{pattern} cannot be looked at: {str(error).rstrip('.')}.") from error
+    found = {}
+    for name, info in sorted(files.items()):
+        folder, _, last = name.rpartition("/")
+        if last in WEIGHTS:
+            whole = folder if f"{folder}/{CONFIG}" in files or fs.exists(f"{folder}/{CONFIG}") else name
+        elif last.endswith(SUFFIXES) and not any(f"{folder}/{weights}" in files for weights in WEIGHTS):
+            whole = name  # beside the weights of PEFT lie the files of a run
+        else:
+            continue
+        state = str(info.get("mtime") or info.get("ETag") or info.get("etag") or info.get("LastModified") or "")
+        found[whole] = Found(fs.unstrip_protocol(whole), int(info.get("size") or 0), f"{info.get('size')} {state}")
+    if not found:
+        raise InputError(f"{pattern} names no file or folder that could be an adapter; give a glob such as 'adapters/*'.")
+    return list(found.values())
+
+
+def batch(
+    pattern: str, folder: Path, *, model: str | None = None, engine: Engine = "loky", workers: int = 1, scheduler: str | None = None,
+    report: Report = no_report,
+) -> pd.DataFrame:  # fmt: skip
+    """Read all adapters that a pattern names, and keep the tables in a folder; what was done before is not done again.
+
+    Parameters
+    ----------
+    folder : where the tables are kept, and the journal of what was done.
+    model : whose vocabulary prompts are read against; each one's own where it is on this machine when None.
+    engine, workers, scheduler : see `core.engines.outcomes`; a cluster's workers have to see the files.
+
+    Returns
+    -------
+    The manifest.
+
+    Raises
+    ------
+    InputError
+        Nothing is named, the folder cannot be written or is of another batch, or the engine is not there.
+    """
+    found = find(pattern)
+    if model is not None:
+        load_vocabulary(model, report=report)  # prepared once, before several processes want it
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = _Journal(folder / "journal.sqlite", model)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise InputError(f"The tables cannot be kept in {folder}: {error}; choose another folder.") from error
+    with closing(journal), (folder / "batch.log").open("a", encoding="utf-8") as log:
+        waiting = [each for each in found if not journal.has(each)]
+        done = len(found) - len(waiting)
+        report(done / len(found), f"{done:,} of {len(found):,} were done before")
+        calls = [(each.url, each.state, each.size, model) for each in waiting]
+        for one in outcomes(_read, calls, engine=engine, workers=workers, scheduler=scheduler):
+            done += 1
+            told = "refused" if one.refused else one.row["kind"] if one.row else ""
+            log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')}\t{one.process}\t{one.seconds:.3f}\t{told}\t{printable(one.url)}\n")
+            log.flush()
+            journal.add(one)
+            report(done / len(found), f"{done:,} of {len(found):,}")
+        return _write(journal, {each.url for each in found}, folder)
+
+
+def _read(url: str, state: str, size: int, model: str | None) -> Done:
+    """All that is told of one adapter, in one reading of its files."""
+    began = time.perf_counter()
+    row: dict[str, Any] | None = None
+    refused, tables = None, {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            adapter = load_adapter(_local(url, size, Path(folder)))
+            vocabulary = _vocabulary_of(adapter, model)
+            row = {"path": printable(url), **describe(adapter, vocabulary)}
+            tables = {name: _parquet(table) for name, table in _tables(adapter, vocabulary).items() if len(table)}
+    except InputError as error:
+        refused = str(error)
+    except Exception as error:
+        refused = f"Reading it failed unexpectedly ({type(error).__name__}: {printable(str(error))[:200]})."
+    if row is not None and refused is not None:  # it was read, and only what is told of it could not be computed
+        row, refused = row | {"notes": "; ".join(filter(None, [row["notes"], refused]))}, None
+    return Done(url, state, row, refused, tables, os.getpid(), time.perf_counter() - began)
+
+
+def _local(url: str, size: int, folder: Path) -> Path:
+    """The adapter on this machine: where it is, or fetched into the folder."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(url)
+    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        return Path(path)
+    if size > LARGEST_FETCHED:
+        raise AdapterError(f"{printable(url)} has {size:,} bytes, and {LARGEST_FETCHED:,} are the most that is fetched.")
+    target = folder / Path(path).name
+    fs.get(path, str(target), recursive=fs.isdir(path))
+    return target
+
+
+def _vocabulary_of(adapter: SoftPrompt | LoraAdapter, model: str | None) -> Vocabulary | None:
+    if not isinstance(adapter, SoftPrompt) or adapter.kind != "soft_prompt":
+        return None
+    if model is None:
+        return vocabulary_at_hand(adapter)
+    vocabulary = _vocabulary(model)
+    return vocabulary if vocabulary.width == adapter.width else None
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(model: str) -> Vocabulary:
+    """The one vocabulary of this process."""
+    return load_vocabulary(model)
+
+
+def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) -> dict[str, pd.DataFrame]:
+    if isinstance(adapter, LoraAdapter):
+        if adapter.needs_weights:
+            return {}
+        modules = spectra(adapter)
+        found = health(adapter, modules)
+        return {
+            "modules": modules.assign(singular_values=[values_of(modules.loc[i]).tolist() for i in modules.index]),
+            "health": found.astype({"module": "string"}),
+        }
+    if vocabulary is None:
+        return {}
+    prompt = start_from_config(adapter, vocabulary)
+    return {"tokens": pd.concat([readings(part, vocabulary) for part in prompt.split()], ignore_index=True)}
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+class _Journal:
+    """What was done, a row a file, each written for good before the next is begun."""
+
+    def __init__(self, path: Path, model: str | None) -> None:
+        self._db = sqlite3.connect(path)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS done (url TEXT PRIMARY KEY, state TEXT, row TEXT, refused TEXT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS tables (url TEXT, name TEXT, content BLOB, PRIMARY KEY (url, name))")
+        with self._db:
+            self._db.execute("INSERT OR IGNORE INTO settings VALUES ('model', ?)", (json.dumps(model),))
+        (before,) = self._db.execute("SELECT value FROM settings WHERE name = 'model'").fetchone()
+        if json.loads(before) != model:
+            raise InputError(f"The folder {path.parent} holds a batch that was read against {json.loads(before)}; choose another folder.")
+
+    def has(self, found: Found) -> bool:
+        return self._db.execute("SELECT 1 FROM done WHERE url = ? AND state = ?", (found.url, found.state)).fetchone() is not None
+
+    def add(self, one: Done) -> None:
+        with self._db:
+            self._db.execute("DELETE FROM tables WHERE url = ?", (one.url,))
+            row = None if one.row is None else json.dumps(one.row)
+            self._db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?)", (one.url, one.state, row, one.refused))
+            self._db.executemany("INSERT INTO tables VALUES (?, ?, ?)", [(one.url, name, content) for name, content in one.tables.items()])
+
+    def rows(self, urls: set[str]) -> Iterator[tuple[str, dict[str, Any] | None, str | None]]:
+        for url, row, refused in self._db.execute("SELECT url, row, refused FROM done ORDER BY url"):
+            if url in urls:
+                yield url, None if row is None else json.loads(row), refused
+
+    def tables(self, name: str, urls: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for url in urls:
+            for (content,) in self._db.execute("SELECT content FROM tables WHERE url = ? AND name = ?", (url, name)):
+                yield url, content
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _write(journal: _Journal, urls: set[str], folder: Path) -> pd.DataFrame:
+    """The tables from the journal, a base model at a time, so that memory stays flat."""
+    done, refused = [], []
+    for url, row, why in journal.rows(urls):
+        if why is not None:
+            refused.append((printable(url), why))
+        elif row is not None:
+            done.append(row | {"url": url})
+    manifest = pd.DataFrame(done, columns=[*COLUMNS, "url"])
+    manifest = manifest.astype({"virtual_tokens": "Int64", "width": "Int64", "tensors": "Int64", "norm_median": "float64"})
+    first = manifest.drop_duplicates("sha256").set_index("sha256")["path"]
+    manifest["copy_of"] = manifest["sha256"].map(first).where(manifest.duplicated("sha256"))
+    for name in TABLES:
+        for base, rows in manifest.groupby(manifest["base_model"].fillna(NO_MODEL), sort=True):
+            _write_part(journal, name, rows, folder / name / f"base_model={quote(str(base), safe='')}" / "part.parquet")
+    manifest = manifest.drop(columns="url")
+    _write_whole(pd.DataFrame(refused, columns=["path", "why"]), folder / "refused.parquet")
+    _write_whole(manifest, folder / "manifest.parquet")
+    return manifest
+
+
+def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = dict(zip(rows["url"], zip(rows["path"], rows["sha256"], strict=True), strict=True))
+    partial, writer = path.with_suffix(".partial"), None
+    waiting: list[Any] = []
+    count = 0
+
+    def flush() -> None:
+        nonlocal writer, waiting, count
+        whole = pa.concat_tables(waiting, promote_options="permissive")
+        if writer is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer = pq.ParquetWriter(partial, whole.schema)
+        writer.write_table(whole.cast(writer.schema))
+        waiting, count = [], 0
+
+    for url, content in journal.tables(name, list(known)):
+        table = pq.read_table(io.BytesIO(content)).replace_schema_metadata(None)
+        for column, value in zip(("sha256", "path"), reversed(known[url]), strict=True):
+            table = table.add_column(0, column, pa.array([value] * len(table), pa.string()))
+        waiting.append(table)
+        count += len(table)
+        if count >= ROWS_AT_ONCE:
+            flush()
+    if waiting:
+        flush()
+    if writer is not None:
+        writer.close()
+        partial.replace(path)
+    elif path.exists():
+        path.unlink()
+
+
+def _write_whole(table: pd.DataFrame, path: Path) -> None:
+    from soft_prompt_explorer.analysis.core.folders import write_whole
+
+    write_whole(path, _parquet(table))

@@ -1,0 +1,161 @@
+"""Many adapters at once: the same tables as one at a time, from every engine; what was stopped goes on, and what is refused stands by itself."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset
+import pytest
+
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.loras.ranks import health, spectra
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.report.batches import batch, find
+from soft_prompt_explorer.analysis.report.inspection import inspect
+from tests.support.lora_files import gaussian, lora_file
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def many(llama_folder, tmp_path, own_cache):
+    """Twelve prompts, three LoRAs, a copy and a damaged file, and the tiny model."""
+    folder, rng = tmp_path / "adapters", np.random.default_rng(1)
+    folder.mkdir()
+    width = load_vocabulary(str(llama_folder)).width
+    for i in range(12):
+        np.save(folder / f"prompt-{i:02}.npy", rng.normal(size=(4, width)).astype(np.float32))
+    for i in range(3):
+        (folder / f"lora-{i}").mkdir()
+        (folder / f"lora-{i}" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+        lora_file(
+            folder / f"lora-{i}" / "adapter_model.safetensors",
+            {"model.layers.0.self_attn.q_proj": gaussian(16, 16, 2, np.random.default_rng(i))},
+        )
+    shutil.copy(folder / "prompt-03.npy", folder / "zz-copy.npy")
+    (folder / "damaged.npy").write_bytes(b"\x93NUMPY" + b"\0" * 40)
+    (folder / "README.md").write_text("not an adapter")
+    return folder
+
+
+def tables(folder) -> dict[str, pd.DataFrame]:
+    """All tables of a batch, as any tool that knows hive partitions reads them."""
+    found = {"manifest": pd.read_parquet(folder / "manifest.parquet"), "refused": pd.read_parquet(folder / "refused.parquet")}
+    for name in ("tokens", "modules", "health"):
+        if (folder / name).is_dir():
+            found[name] = pyarrow.dataset.dataset(folder / name, partitioning="hive").to_table().to_pandas()
+    return found
+
+
+def test_the_tables_are_those_of_the_single_adapters(many, llama_folder, tmp_path):
+    manifest = batch(str(many), tmp_path / "out", model=str(llama_folder))
+    found = tables(tmp_path / "out")
+    names = sorted(path for path in many.iterdir() if path.name not in ("damaged.npy", "README.md"))
+    assert len(manifest) == len(names) == 16
+    alone = inspect(names, model=str(llama_folder)).set_index("sha256")
+    for row in manifest.itertuples():
+        wanted = alone.loc[[row.sha256]].iloc[0]
+        assert (row.kind, row.format, row.notes) == (wanted["kind"], wanted["format"], wanted["notes"])
+    copy = manifest[manifest["copy_of"].notna()]
+    assert copy["path"].str.endswith("zz-copy.npy").tolist() == [True] and copy["copy_of"].str.endswith("prompt-03.npy").all()
+    (refused,) = found["refused"].itertuples()
+    assert refused.path.endswith("damaged.npy") and "damaged" in refused.why
+    vocabulary = load_vocabulary(str(llama_folder))
+    own = readings(load_adapter(many / "prompt-05.npy"), vocabulary)
+    told = found["tokens"][found["tokens"]["path"].str.endswith("prompt-05.npy")]
+    assert told["nearest_token"].tolist() == own["nearest_token"].tolist() and told["verdict"].tolist() == own["verdict"].tolist()
+    np.testing.assert_allclose(told["p_chance"], own["p_chance"])
+    lora = load_adapter(many / "lora-1")
+    module = found["modules"][found["modules"]["path"].str.endswith("lora-1")].iloc[0]
+    np.testing.assert_allclose(module["singular_values"], np.array(spectra(lora)["singular_values"][0].split(), float))
+    findings = sum(len(health(load_adapter(many / f"lora-{i}"), spectra(load_adapter(many / f"lora-{i}")))) for i in range(3))
+    assert len(found.get("health", [])) == findings
+
+
+def test_what_was_done_is_not_done_again_and_what_changed_is(many, llama_folder, tmp_path):
+    batch(str(many), tmp_path / "out", model=str(llama_folder))
+    lines = len((tmp_path / "out" / "batch.log").read_text().splitlines())
+    np.save(many / "prompt-07.npy", np.ones((2, load_vocabulary(str(llama_folder)).width), np.float32))
+    (many / "prompt-08.npy").unlink()
+    manifest = batch(str(many), tmp_path / "out", model=str(llama_folder))
+    log = (tmp_path / "out" / "batch.log").read_text().splitlines()
+    assert len(log) == lines + 1 and log[-1].endswith("prompt-07.npy")
+    assert not manifest["path"].str.endswith("prompt-08.npy").any()
+    tokens = tables(tmp_path / "out")["tokens"]
+    assert (tokens["path"].str.endswith("prompt-07.npy")).sum() == 2 and not tokens["path"].str.endswith("prompt-08.npy").any()
+
+
+def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
+    assert one.keys() == other.keys()
+    for name, table in one.items():
+        pd.testing.assert_frame_equal(table, other[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["loky", "dask", "scheduler", "ray"])
+def test_every_engine_makes_the_same_tables_and_computes_elsewhere(engine, many, llama_folder, tmp_path, monkeypatch):
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    batch(str(many), tmp_path / "here", model=str(llama_folder))
+    if engine == "scheduler":
+        from distributed import LocalCluster
+
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1", protocol="tcp://") as cluster:
+            batch(str(many), tmp_path / "there", model=str(llama_folder), engine="dask", scheduler=cluster.scheduler_address)
+    else:
+        batch(str(many), tmp_path / "there", model=str(llama_folder), engine=engine, workers=2)
+    same(tables(tmp_path / "here"), tables(tmp_path / "there"))
+    processes = {line.split("\t")[1] for line in (tmp_path / "there" / "batch.log").read_text().splitlines()}
+    assert str(os.getpid()) not in processes
+
+
+@pytest.mark.slow
+def test_after_kill_9_in_the_middle_at_most_one_file_is_done_twice(many, llama_folder, tmp_path):
+    for i in range(12, 150):
+        shutil.copy(many / "prompt-00.npy", many / f"prompt-{i:03}.npy")
+    words = [sys.executable, "-m", "soft_prompt_explorer", "batch", str(many), "--out", str(tmp_path / "out"), "--model", str(llama_folder)]
+    log = tmp_path / "out" / "batch.log"
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    wait_until(lambda: log.is_file() and len(log.read_text().splitlines()) >= 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(log.read_text().splitlines())
+    assert 20 <= before < 154
+    subprocess.run(words, check=True, capture_output=True)
+    urls = pd.Series([line.split("\t")[-1] for line in log.read_text().splitlines()])
+    assert urls.nunique() == 155 and len(urls) - urls.nunique() <= 1
+    batch(str(many), tmp_path / "whole", model=str(llama_folder))
+    same(tables(tmp_path / "out"), tables(tmp_path / "whole"))
+
+
+def test_a_pattern_of_another_file_system_is_fetched_and_one_that_names_nothing_is_refused(many, llama_folder, tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/adapters/a.npy", (many / "prompt-00.npy").read_bytes())
+    memory.pipe("/adapters/notes.txt", b"no")
+    manifest = batch("memory://adapters/*", tmp_path / "out", model=str(llama_folder))
+    assert manifest["path"].tolist() == ["memory:///adapters/a.npy"] and manifest["virtual_tokens"].tolist() == [4]
+    for pattern, says in (
+        ("memory://nothing/*", "names no file"),
+        ("nosuchprotocol://x/*", "cannot be looked at"),
+        (str(tmp_path / "no"), "names no file"),
+    ):
+        with pytest.raises(InputError, match=says):
+            find(pattern)
+
+
+def test_a_folder_of_another_batch_is_refused(many, llama_folder, tmp_path):
+    batch(str(many / "prompt-00.npy"), tmp_path / "out", model=str(llama_folder))
+    with pytest.raises(InputError, match="choose another folder"):
+        batch(str(many / "prompt-00.npy"), tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be kept"):
+        batch(str(many / "prompt-00.npy"), tmp_path / "file" / "out")
