@@ -47,7 +47,7 @@ NOTHING, MIXTURE = "nothing", "mixture"
 EXPERTS = 5  # in the mixture, those that come nearest alone
 LEAST_WEIGHT = 0.01
 LEAST_KL = 1e-4  # nats, of an adapter that changes any answer at all
-NEARLY_ALL, MOST = 0.9, 0.5  # shares, in the sentence
+NEARLY_ALL, MOST = 0.9, 0.5  # shares, in the sentence; what recovers less does something else
 TOLD_EXAMPLES = (1, 2, 4)  # and as many as are enough
 
 
@@ -279,9 +279,9 @@ def best_text(table: pd.DataFrame) -> pd.Series | None:
 
 
 def what_it_does(table: pd.DataFrame) -> pd.Series | None:
-    """The text that says what an adapter does: the chosen one, where its whole interval lies above 0 and above the best control's share; else None."""
-    best = best_text(table)
-    if best is None or not best["share_low"] > max(0.0, best["control_share"]):
+    """The text that says what an adapter does: the chosen one, where it recovers half or more, and its whole interval lies above 0 and those of all controls; else None."""
+    best, controls = best_text(table), table.loc[table["candidate"].str.startswith(CONTROL), "share_high"]
+    if best is None or best["share"] < MOST or not best["share_low"] > max(0.0, controls.max()):
         return None
     return best
 
@@ -295,10 +295,11 @@ def sentence(table: pd.DataFrame) -> str:
     control = controls.loc[controls["share"].idxmax()]
     low, high = (f"{best[bound]:.2f}" for bound in ("share_low", "share_high"))
     does = f"{best['share']:.2f} ({low} to {high}) of what it changes in the model's answers".replace("-0.", "−0.")
-    beside = f"the best control, {control['candidate'].removeprefix(CONTROL)}, recovers {control['share']:.2f}".replace("-0.", "−0.")
+    beside = f"the best control, {control['candidate'].removeprefix(CONTROL)}, recovers {control['share']:.2f}"
+    beside = f"{beside} ({control['share_low']:.2f} to {control['share_high']:.2f})".replace("-0.", "−0.")
     if what_it_does(table) is None:
         return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, and {beside}; n = {best['n']}."
-    most = "Nearly all" if best["share"] >= NEARLY_ALL else "Most" if best["share"] >= MOST else "Some"
+    most = "Nearly all" if best["share"] >= NEARLY_ALL else "Most"
     return (
         f"{most} of what {name} does, a text does in its place: {best['candidate']} recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
         f"same; {beside}. The text begins {in_one_line(copied(best['text']), 80)}."

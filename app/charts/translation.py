@@ -15,7 +15,7 @@ LEAST = -1.0  # shares below are drawn here: a text can be worse than nothing wi
 
 
 def shares(table: pd.DataFrame) -> go.Figure:
-    """The share that the best texts recover, with 95 % intervals; the best controls in grey below, the first of them as a dotted line, and the chosen text as a star.
+    """The share that the best texts recover, with 95 % intervals; the best controls in grey below, a dotted line where their intervals end, and the chosen text as a star.
 
     Parameters
     ----------
@@ -49,7 +49,10 @@ def shares(table: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": GREY, "width": 1})
     if control.any():
-        figure.add_vline(x=max(LEAST, rows.loc[control, "share"].max()), line={"color": GREY, "width": 1, "dash": "dot"})
+        figure.add_vline(
+            x=max(LEAST, table.loc[table["candidate"].str.startswith(CONTROL), "share_high"].max()),
+            line={"color": GREY, "width": 1, "dash": "dot"},
+        )
     figure.update_layout(
         height=110 + ROW_HEIGHT * len(rows),
         margin=MARGIN | {"t": 60},

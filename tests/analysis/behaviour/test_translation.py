@@ -210,7 +210,7 @@ def made_table(share_low: float, control: float) -> pd.DataFrame:
         tokens=3,
         perplexity=9.0,
         kl=0.1,
-        share_high=0.99,
+        share_high=lambda made: np.where(made["candidate"].str.startswith(CONTROL), made["share"] + 0.05, 0.99),
         same_answer=0.5,
         control_share=control,
         n=60,
@@ -218,14 +218,20 @@ def made_table(share_low: float, control: float) -> pd.DataFrame:
     )[COLUMNS]
 
 
-def test_a_share_counts_only_where_its_interval_lies_above_the_best_control():
+def test_a_share_counts_only_where_its_interval_lies_above_those_of_the_controls():
     found = what_it_does(made_table(0.8, 0.7))
     assert found is not None and found["candidate"] == "8 examples"
     assert sentence(made_table(0.8, 0.7)).startswith(
         "Nearly all of what it does, a text does in its place: 8 examples recovers 0.90 (0.80 to 0.99)"
     )
-    assert what_it_does(made_table(0.6, 0.7)) is None and what_it_does(made_table(-0.1, -0.4)) is None
+    assert (
+        what_it_does(made_table(0.74, 0.7)) is None
+        and what_it_does(made_table(0.6, 0.7)) is None
+        and what_it_does(made_table(-0.1, -0.4)) is None
+    )
     assert sentence(made_table(0.6, 0.7)).startswith("No text says what it does: the best, 8 examples, recovers 0.90")
+    little = made_table(0.3, 0.1).assign(share=lambda made: made["share"].replace(0.9, 0.4))
+    assert what_it_does(little) is None  # beyond the controls, and yet less than half
 
 
 def test_a_text_read_once_answers_as_the_whole_text_does(tiny_llama, byte_level_tokenizer):

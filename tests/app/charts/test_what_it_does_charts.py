@@ -28,7 +28,7 @@ def test_texts_are_told_by_shape_and_what_is_worse_than_nothing_without_end_is_d
     by_name = {trace.name: trace for trace in figure.data}
     assert list(by_name["other texts"].x) == [-1.0] and by_name["other texts"].customdata[0][1] == -3.0
     assert list(figure.layout.yaxis.ticktext) == ["mixture", "4 examples", "nearest words", "4 examples of &lt;b&gt;", "random words"]
-    assert [shape.x0 for shape in figure.layout.shapes] == [0, 0.5]
+    assert [shape.x0 for shape in figure.layout.shapes] == [0, 0.6]
 
 
 def test_before_the_controls_are_told_there_is_no_line_of_theirs():
