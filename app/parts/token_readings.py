@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,39 @@ from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
 from soft_prompt_explorer.app.charts.theme import verdict_label
 from soft_prompt_explorer.app.pages import BEHAVIOUR
-from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+
+SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 
 
 def pick_metric(place) -> MetricName:
     """By which metric words are near, with what each of them says."""
     says = "  \n".join(f"**{name}**: {each.says}" for name, each in METRICS.items())
     return place.selectbox("Metric", list(METRICS), key="metric", bind="query-params", help=says)
+
+
+def pick_filters() -> tuple[dict[str, Any], str]:
+    """Which words may be named, as `search.neighbours` takes it, and the model whose vocabulary the person names; empty for the prompt's own."""
+    with st.expander("Filters and vocabulary", icon=":material/tune:"):
+        first, second, third = st.columns(3, vertical_alignment="bottom")
+        whole_words = first.toggle(
+            "Whole words only", key="whole", bind="query-params", help="Tokens that start a word and hold only letters."
+        )
+        exclude_special = first.toggle(
+            "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
+        )
+        script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
+        named_model = naming.model_field(
+            third,
+            "Model",
+            placeholder="the prompt's own model",
+            key="model",
+            help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
+        )
+    return {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}, named_model
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:

@@ -1,7 +1,5 @@
 """What a prompt pushes the model towards, what its tokens moved towards together, and each one's nearest words with a verdict: real, chance, or an echo of its start."""
 
-from typing import Any
-
 import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.search import neighbours
@@ -15,6 +13,7 @@ from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
 from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
+    pick_filters,
     pick_metric,
     pick_part,
     show_behaviour,
@@ -25,8 +24,6 @@ from soft_prompt_explorer.app.parts.token_readings import (
     warn_of_start,
 )
 from soft_prompt_explorer.app.server.background import computed
-
-SCRIPTS = ["Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "CJK", "Han", "Hangul"]
 
 st.title("Nearest words")
 keys = choosing.prompt_keys()
@@ -47,25 +44,11 @@ if key is not None:  # named even where it is the first choice: the link means t
     st.session_state["last_prompt"] = st.query_params["prompt"] = key
 metric = pick_metric(columns[1])
 top_k = columns[2].slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
-with st.expander("Filters and vocabulary", icon=":material/tune:"):
-    first, second, third = st.columns(3, vertical_alignment="bottom")
-    whole_words = first.toggle("Whole words only", key="whole", bind="query-params", help="Tokens that start a word and hold only letters.")
-    exclude_special = first.toggle(
-        "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
-    )
-    script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-    named_model = naming.model_field(
-        third,
-        "Model",
-        placeholder="the prompt's own model",
-        key="model",
-        help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
-    )
+filters, named_model = pick_filters()
 
 if key is None:
     st.info("Pick a prompt to read its nearest words.", icon=":material/info:")
     st.stop()
-filters: dict[str, Any] = {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
 with widgets.in_words():
     prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()
@@ -90,10 +73,9 @@ with widgets.in_words():
 
 page = PromptOnPage(key, prompt, vocabulary)
 as_kept = len(parts) == 1 and "initial" not in prompt.metadata
-with widgets.on_its_own():
-    show_what_it_does(prompt, vocabulary, page.content, as_kept=as_kept)
-with widgets.on_its_own():
-    show_pushed(prompt, vocabulary, page.content, as_kept=as_kept)
+for show in (show_what_it_does, show_pushed):
+    with widgets.on_its_own():
+        show(prompt, vocabulary, page.content, as_kept=as_kept)
 with widgets.in_words():
     show_behaviour(page)
 if prompt.initial is not None:
