@@ -157,6 +157,7 @@ def _read_one(opened: Opened, name: str, matches: list[_Match], rest: list[str])
         metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
         notes=(*scaling.notes(), *_of_experts(modules), *_notes(opened, scaling.config, rest)),
+        family=family,
     )
 
 
