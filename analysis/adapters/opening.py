@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -9,7 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from soft_prompt_explorer.analysis.adapters import foreign_config, gguf_lora_file, npy_file, safetensors_file, torch_file, zip_file
+from soft_prompt_explorer.analysis.adapters import (
+    foreign_config,
+    gguf_lora_file,
+    npy_file,
+    safetensors_file,
+    tar_file,
+    torch_file,
+    zip_file,
+)
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON, read_json
 from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors
@@ -20,6 +29,7 @@ CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALVES = ("encoder.pt", "decoder.pt")  # the two files that IBM's text-generation-inference writes
 KOBOLD = ("tensor.npy", "meta.json")
+NEMO = "model_weights.ckpt"  # in a .nemo
 
 FORMATS = (npy_file, safetensors_file, torch_file, gguf_lora_file)  # asked in this order
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -79,13 +89,31 @@ def open_adapter(path: Path) -> Opened:
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
             zip_file.unpack(path, Path(unpacked))
             try:
-                opened = _open_folder(Path(unpacked))
+                opened = _arrays(Path(unpacked)) or _open_folder(Path(unpacked))
             except AdapterError as error:
                 raise AdapterError(str(error).replace(f"folder {unpacked}", f"zip {path}").replace(unpacked, str(path))) from error
-            for tensors in (opened.tensors, *opened.halves.values()):
-                _ = tensors.sha256  # while the file is there
-            return replace(opened, path=path, container="zip")
+            return _of_container(replace(opened, container="zip"), path)
+    if tar_file.reads(path):
+        with tempfile.TemporaryDirectory() as unpacked:
+            target = Path(unpacked) / NEMO
+            if tar_file.unpack_one(path, NEMO, target):
+                return _of_container(replace(_read_inside(target, path), container="tar"), path)
     raise AdapterError(_unknown(path))
+
+
+def _read_inside(target: Path, path: Path) -> Opened:
+    """What is in a file that was unpacked; a refusal names what it came of."""
+    try:
+        return Opened(target, _known_file(target))
+    except AdapterError as error:
+        raise AdapterError(str(error).replace(str(target), f"{path} ({target.name})")) from error
+
+
+def _of_container(opened: Opened, path: Path) -> Opened:
+    """The same, under the path of what it was unpacked from."""
+    for tensors in (opened.tensors, *opened.halves.values()):
+        _ = tensors.sha256  # while the file is there
+    return replace(opened, path=path)
 
 
 def format_of(path: Path) -> ModuleType | None:
@@ -149,6 +177,21 @@ def _open_folder(folder: Path) -> Opened:
         f"The folder {folder} holds {_listed(everything) or 'nothing'}; a PEFT adapter's folder holds {CONFIG} and {WEIGHTS[0]}, "
         "and any other one file with tensors."
     )
+
+
+def _arrays(folder: Path) -> Opened | None:
+    """What `numpy.savez` wrote: several arrays and nothing else, each under its own name."""
+    files = _files(folder)
+    if len(files) < 2 or not all(path.suffix == ".npy" and npy_file.reads(path) for path in files):
+        return None
+    entries, digest = {}, hashlib.sha256()
+    for path in files:
+        tensors = npy_file.read(path)
+        entries[path.stem] = tensors.entries[""]
+        digest.update(bytes.fromhex(tensors.sha256))
+    joined = Tensors(folder, "NumPy arrays", entries, checks=(("pickle", "none: arrays of plain numbers"),))
+    joined.__dict__["sha256"] = digest.hexdigest()
+    return Opened(folder, joined)
 
 
 def _known_file(path: Path) -> Tensors:

@@ -109,11 +109,36 @@ def test_other_packages_folders_and_archives_are_named(tmp_path):
     with pytest.raises(AdapterError, match=r"AdapterHub.*prefix_tuning.*PEFT's layout"):
         load_adapter(hub)
     torch.save({"prompt_table": {"prompt_table.squad.prompt_embeddings.weight": rows}}, tmp_path / "model_weights.ckpt")
-    with tarfile.open(tmp_path / "prompt.nemo", "w") as archive:
-        archive.add(tmp_path / "model_weights.ckpt", "./model_weights.ckpt")
-    with pytest.raises(AdapterError, match=r"NeMo.*tar -xf.*model_weights.ckpt"):
-        load_adapter(tmp_path / "prompt.nemo")
+    for name, inside, how in (
+        ("prompt", "./model_weights.ckpt", "w"),
+        ("packed", "model_weights.ckpt", "w:gz"),
+        ("other", "weights.ckpt", "w"),
+    ):
+        with tarfile.open(tmp_path / f"{name}.nemo", how) as archive:
+            archive.addfile(tarfile.TarInfo("./model_config.yaml"))
+            archive.add(tmp_path / "model_weights.ckpt", inside)
+    prompt = load_soft_prompt(tmp_path / "prompt.nemo")
+    assert np.array_equal(prompt.embeddings, rows.numpy())
+    assert (prompt.name, prompt.source.path, prompt.source.format) == ("prompt", tmp_path / "prompt.nemo", "PyTorch in a tar")
+    for name in ("packed", "other"):
+        with pytest.raises(AdapterError, match=r"NeMo.*(tar -xf|gunzip).*model_weights.ckpt|gunzip"):
+            load_adapter(tmp_path / f"{name}.nemo")
     assert np.array_equal(load_soft_prompt(tmp_path / "model_weights.ckpt").embeddings, rows.numpy())
+
+
+@pytest.mark.parametrize("damage", ["cut", "no number", "larger than the file"])
+def test_a_damaged_nemo_is_refused_in_a_sentence(damage, tmp_path):
+    torch.save({"prompt_embeddings": r(10, 64)}, tmp_path / "model_weights.ckpt")
+    with tarfile.open(tmp_path / "p.nemo", "w") as archive:
+        archive.add(tmp_path / "model_weights.ckpt", "model_weights.ckpt")
+    content = bytearray((tmp_path / "p.nemo").read_bytes())
+    if damage == "cut":
+        content = content[:2200]
+    else:
+        content[124:136] = b"not a size!\0" if damage == "no number" else b"77777777777\0"
+    (tmp_path / "p.nemo").write_bytes(content)
+    with pytest.raises(AdapterError, match=r"The tar .* (announces|is damaged)"):
+        load_adapter(tmp_path / "p.nemo")
 
 
 def test_a_gguf_is_told_as_a_model(tmp_path):
