@@ -11,14 +11,19 @@ from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors, Numbers, 
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora_names import base_model, by_pattern, has_factors, kept_whole, natural, number, words_beside
 from soft_prompt_explorer.analysis.adapters.opening import Opened
-from soft_prompt_explorer.analysis.adapters.recipes import RECIPES
+from soft_prompt_explorer.analysis.adapters.recipes import FULL, RECIPES
 from soft_prompt_explorer.analysis.adapters.recipes_of_weights import RECIPES_OF_WEIGHTS
 from soft_prompt_explorer.analysis.adapters.tensors import check_count
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
-TYPES = RECIPES | RECIPES_OF_WEIGHTS
+TYPES = RECIPES | RECIPES_OF_WEIGHTS | {"FULL": FULL}
 # Told by their tensors alone, where no config names the type: a name that no other type's tensors have.
-WITHOUT_CONFIG = {"LOHA": re.compile(r".+\.hada_w1_a"), "LOKR": re.compile(r".+\.lokr_w[12](?:_a)?"), "ADALORA": re.compile(r".+\.lora_E")}
+WITHOUT_CONFIG = {
+    "LOHA": re.compile(r".+\.hada_w1_a"),
+    "LOKR": re.compile(r".+\.lokr_w[12](?:_a)?"),
+    "ADALORA": re.compile(r".+\.lora_E"),
+    "FULL": re.compile(r".+\.diff"),
+}
 MOST_UPDATES = 10_000  # of one weight
 # The keys of a config that hold a number for some modules, beside that for all.
 _PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern", "lora_alpha": "alpha_pattern"}
@@ -48,6 +53,10 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
             "there, and save it with save_projection."
         )
     named, shared, used = _sorted(opened, recipe)
+    if method == "FULL":  # a module whose bias alone was trained has no ΔW
+        used -= {tensor for parts in named.values() if "diff" not in parts for tensor in parts.values()}
+        named = {module: parts for module, parts in named.items() if "diff" in parts}
+        used -= {parts["diff_b"] for parts in named.values() if "diff_b" in parts}
     if not named:
         raise AdapterError(_none(opened, recipe))
     numbers = _Numbers(opened)

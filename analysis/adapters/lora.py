@@ -139,6 +139,7 @@ class LoraAdapter(Shown):
     textual_inversion : the new words that came in the same file, or the trained rows of the model's own; or None.
     others : the other adapters of a file that holds several, by their names in it.
     notes : what a person should know about the file.
+    family : who names its tensors so, for instance `PEFT` or `kohya`.
     """
 
     name: str
@@ -151,6 +152,7 @@ class LoraAdapter(Shown):
     textual_inversion: SoftPrompt | None = None
     others: Mapping[str, LoraAdapter] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    family: str = "PEFT"
 
     @property
     def kind(self) -> str:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import regex
 
-from soft_prompt_explorer.analysis.adapters import experts, textual_inversion, trained_tokens
+from soft_prompt_explorer.analysis.adapters import experts, gguf_lora_file, lora_layouts, textual_inversion, trained_tokens
+from soft_prompt_explorer.analysis.adapters.foreign_config import ALPHA, SCALE
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out
@@ -44,10 +45,18 @@ NAMINGS = (
     _naming("kohya", r"(?P<module>.+)\.(?P<part>dora_scale)"),
     _naming("diffusers", r"(?P<module>.+)\.processor\.(?P<leaf>\w+)_lora\.(?P<part>down|up)\.weight"),
     _naming("diffusers", r"(?P<module>.+?)(?:\.lora_linear_layer|\.lora|_lora)\.(?P<part>down|up)\.weight"),
+    _naming("XLabs", r"(?P<module>.+_lora\d)\.(?P<part>down|up)\.weight"),
     _naming("cloneofsimo", r"(?P<module>(?:unet|text_encoder):\d+):(?P<part>down|up)"),
+    _naming("NeMo", r"(?P<module>.*lora\w*_adapter)\.linear_(?P<part>in|out)\.weight"),
+    _naming("torchtune", r"(?P<module>.+)\.lora_(?P<part>a|b)\.weight"),
+    _naming("MLX", r"(?P<module>.+)\.lora_(?P<part>a|b)"),
+    _naming("llama.cpp", r"(?P<module>.+)\.weight\.lora_(?P<part>A|B)"),
+    _naming("AdapterHub", r"(?P<module>.+)\.loras\.(?P<adapter>[^.]+)\.lora_(?P<part>A|B)"),
+    _naming("loralib", r"(?P<module>.+)\.lora_(?P<part>A|B)"),
     _naming("kohya", r"(?P<module>.+)\.(?P<part>alpha)"),
 )
-_PARTS = {"A": "A", "down": "A", "B": "B", "up": "B", "mid": "mid", "magnitude": "magnitude", "dora_scale": "magnitude", "alpha": "alpha"}
+_PARTS = {"mid": "mid", "magnitude": "magnitude", "dora_scale": "magnitude", "alpha": "alpha"}
+_PARTS |= dict.fromkeys(("A", "a", "down", "in"), "A") | dict.fromkeys(("B", "b", "up", "out"), "B")
 
 # Relatives of LoRA whose update is no product of two thin matrices, by a piece of their tensors' names.
 RELATIVES = {
@@ -86,11 +95,12 @@ def reads(opened: Opened) -> bool:
 
 def has_factors(opened: Opened) -> bool:
     """Whether any tensor is a factor of a LoRA, by its name."""
-    return any(match.part in ("A", "B") for match in _matches(opened))
+    return lora_layouts.is_list(opened.tensors) or any(match.part in ("A", "B") for match in _matches(opened))
 
 
 def read(opened: Opened, name: str) -> LoraAdapter:
     """The LoRA; of several in one file `default`, or the first, with the others beside it."""
+    opened = lora_layouts.in_order(opened)
     matches = list(_matches(opened))
     first, second = _adapters_in(matches)
     used = {tensor for tensor, *_ in matches}
@@ -147,6 +157,7 @@ def _read_one(opened: Opened, name: str, matches: list[_Match], rest: list[str])
         metadata=tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
         notes=(*scaling.notes(), *_of_experts(modules), *_notes(opened, scaling.config, rest)),
+        family=family,
     )
 
 
@@ -174,7 +185,7 @@ def _matches(opened: Opened) -> Iterator[_Match]:
     for tensor in opened.tensors:
         for naming in NAMINGS:
             match = naming.pattern.fullmatch(tensor) if len(tensor) < 1000 else None
-            if match is not None:
+            if match is not None and not (naming.family == "loralib" and f"{match['module']}.lora_E" in opened.tensors):  # AdaLoRA's
                 groups = match.groupdict()
                 module = groups["module"] + (f".{groups['leaf']}" if groups.get("leaf") else "")
                 yield _Match(tensor, module, _PARTS[groups["part"]], naming.family, groups.get("adapter") or "")
@@ -211,6 +222,7 @@ class _Scaling:
         self.opened = opened
         found = _config_in_metadata(opened.tensors.metadata) if opened.config is None else opened.config
         self.known, self.config = found is not None, found or {}
+        self.scale, self.alpha = opened.metadata.get(SCALE), opened.metadata.get(ALPHA, opened.tensors.metadata.get(gguf_lora_file.ALPHA))
         self.root_of_rank = bool(self.config.get("use_rslora"))
         self.rank_differs: list[str] = []
         self.without: list[str] = []
@@ -219,7 +231,9 @@ class _Scaling:
             self._rank = by_pattern(self.config, "rank_pattern", "r", 8, opened)
 
     def __call__(self, path: str, rank: int, alpha_name: str | None) -> float:
-        alpha = None
+        if isinstance(self.scale, float):
+            return self.scale
+        alpha = self.alpha if isinstance(self.alpha, float) else None
         if alpha_name is not None:
             entry = self.opened.tensors.entries[alpha_name]
             is_number = entry.values == 1 and entry.dtype in FLOATS | _WHOLE

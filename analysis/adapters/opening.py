@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -9,20 +10,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from soft_prompt_explorer.analysis.adapters import npy_file, safetensors_file, torch_file, zip_file
+from soft_prompt_explorer.analysis.adapters import (
+    foreign_config,
+    gguf_lora_file,
+    npy_file,
+    safetensors_file,
+    tar_file,
+    torch_file,
+    zip_file,
+)
+from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON, read_json
 from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
-from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.core.remedies import MODEL
 
 CONFIG, INITIAL = "adapter_config.json", "initial.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALVES = ("encoder.pt", "decoder.pt")  # the two files that IBM's text-generation-inference writes
 KOBOLD = ("tensor.npy", "meta.json")
-MAX_JSON = 2**20
+NEMO = "model_weights.ckpt"  # in a .nemo
 
-FORMATS = (npy_file, safetensors_file, torch_file)  # asked in this order
+FORMATS = (npy_file, safetensors_file, torch_file, gguf_lora_file)  # asked in this order
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -72,20 +81,39 @@ def open_adapter(path: Path) -> Opened:
     if reader is not None:
         tensors = reader.read(path)
         beside = path.parent / CONFIG
+        said = foreign_config.read(beside) if path.name in foreign_config.WEIGHTS and beside.is_file() else None
         # The weights of a PEFT folder, given by their own name: the config says what they are.
-        config = _config(beside) if path.name in WEIGHTS and beside.is_file() else None
-        return Opened(path, tensors, config=config, initial=_initial(path.parent) if config else None)
+        config = _config(beside) if path.name in WEIGHTS and beside.is_file() and said is None else None
+        return Opened(path, tensors, config=config, metadata=said or {}, initial=_initial(path.parent) if config else None)
     if zip_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
             zip_file.unpack(path, Path(unpacked))
             try:
-                opened = _open_folder(Path(unpacked))
+                opened = _arrays(Path(unpacked)) or _open_folder(Path(unpacked))
             except AdapterError as error:
                 raise AdapterError(str(error).replace(f"folder {unpacked}", f"zip {path}").replace(unpacked, str(path))) from error
-            for tensors in (opened.tensors, *opened.halves.values()):
-                _ = tensors.sha256  # while the file is there
-            return replace(opened, path=path, container="zip")
+            return _of_container(replace(opened, container="zip"), path)
+    if tar_file.reads(path):
+        with tempfile.TemporaryDirectory() as unpacked:
+            target = Path(unpacked) / NEMO
+            if tar_file.unpack_one(path, NEMO, target):
+                return _of_container(replace(_read_inside(target, path), container="tar"), path)
     raise AdapterError(_unknown(path))
+
+
+def _read_inside(target: Path, path: Path) -> Opened:
+    """What is in a file that was unpacked; a refusal names what it came of."""
+    try:
+        return Opened(target, _known_file(target))
+    except AdapterError as error:
+        raise AdapterError(str(error).replace(str(target), f"{path} ({target.name})")) from error
+
+
+def _of_container(opened: Opened, path: Path) -> Opened:
+    """The same, under the path of what it was unpacked from."""
+    for tensors in (opened.tensors, *opened.halves.values()):
+        _ = tensors.sha256  # while the file is there
+    return replace(opened, path=path)
 
 
 def format_of(path: Path) -> ModuleType | None:
@@ -93,46 +121,29 @@ def format_of(path: Path) -> ModuleType | None:
     return next((reader for reader in FORMATS if reader.reads(path)), None)
 
 
-def read_json(path: Path) -> dict:
-    """A small JSON object from a file.
-
-    Raises
-    ------
-    AdapterError
-        It is larger than `MAX_JSON`, not JSON or not an object.
-    """
-    if path.stat().st_size > MAX_JSON:
-        raise AdapterError(f"The file {path} has {path.stat().st_size:,} bytes; an adapter's config has a few hundred.")
-    return read_json_object(path, AdapterError)
-
-
 def _config(path: Path) -> dict:
-    """PEFT's adapter_config.json; other packages call their own so too.
+    """PEFT's adapter_config.json.
 
     Raises
     ------
     AdapterError
-        It is another package's, which is named.
+        It is another package's.
     """
     config = read_json(path)
     if "peft_type" in config:
         return config
-    inside = config.get("config")
-    if isinstance(inside, dict) and "model_type" in config:
-        architecture = str(inside.get("architecture"))[:60]
-        then = "give its pytorch_adapter.bin by its own name" if architecture == "prompt_tuning" else "convert it to PEFT's layout"
-        raise AdapterError(
-            f"The folder {path.parent} holds an adapter of AdapterHub's package adapters ({architecture}), not PEFT's; {then}."
-        )
-    if {"fine_tune_type", "lora_parameters"} & set(config):
-        raise AdapterError(
-            f"The folder {path.parent} holds a LoRA of MLX ({CONFIG} with {', '.join(sorted(config))[:80]}), whose factors stand the other way round; "
-            "convert it to PEFT's layout (lora_A (r, in), lora_B (out, r), the scale as lora_alpha / r)."
-        )
     raise AdapterError(f"The file {path} names no peft_type, so it is not PEFT's; give the file with the tensors by its own name.")
 
 
 def _open_folder(folder: Path) -> Opened:
+    said = foreign_config.read(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    if said is not None:
+        weights = next((folder / name for name in foreign_config.WEIGHTS if (folder / name).is_file()), None)
+        if weights is None:
+            raise AdapterError(
+                f"The folder {folder} holds {CONFIG} but no {' or '.join(foreign_config.WEIGHTS[:2])}; put the file beside it."
+            )
+        return Opened(folder, _known_file(weights), metadata=said, container="folder")
     config = _config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     for name in WEIGHTS:
         if (folder / name).is_file():
@@ -166,6 +177,21 @@ def _open_folder(folder: Path) -> Opened:
         f"The folder {folder} holds {_listed(everything) or 'nothing'}; a PEFT adapter's folder holds {CONFIG} and {WEIGHTS[0]}, "
         "and any other one file with tensors."
     )
+
+
+def _arrays(folder: Path) -> Opened | None:
+    """What `numpy.savez` wrote: several arrays and nothing else, each under its own name."""
+    files = _files(folder)
+    if len(files) < 2 or not all(path.suffix == ".npy" and npy_file.reads(path) for path in files):
+        return None
+    entries, digest = {}, hashlib.sha256()
+    for path in files:
+        tensors = npy_file.read(path)
+        entries[path.stem] = tensors.entries[""]
+        digest.update(bytes.fromhex(tensors.sha256))
+    joined = Tensors(folder, "NumPy arrays", entries, checks=(("pickle", "none: arrays of plain numbers"),))
+    joined.__dict__["sha256"] = digest.hexdigest()
+    return Opened(folder, joined)
 
 
 def _known_file(path: Path) -> Tensors:
@@ -227,14 +253,9 @@ def _unknown_gguf(path: Path) -> str:
     from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
 
     try:
-        file = GgufFile(path)
+        GgufFile(path)
     except ModelError as error:
         return str(error)
-    if file.text("general.type") == "adapter" or any(name.endswith(".lora_a") for name in file.tensors):
-        return (
-            f"The file {path} is a LoRA as GGUF, for llama.cpp ({len(file.tensors)} tensors); it is not read, so give the LoRA that it was converted from, in PEFT's "
-            "layout."
-        )
     return f"The file {path} is a model as GGUF and no adapter; name it {MODEL}, and give the prompt's own file."
 
 

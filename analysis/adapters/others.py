@@ -48,11 +48,7 @@ OTHERS = (
         "the queries of a Q-Former or resampler, which ask an image encoder and are no input embeddings of a language model",
         "give what the language model receives instead, the projected output for one image",
     ),
-    _other(r"\S+\.lora_[ab](?:\.weight)?", "a LoRA as MLX or torchtune names it (lora_a, lora_b)", _LORA),
-    _other(r"\S+\.lora_[AB](?:\.\d+)?", "a LoRA as loralib, lit-gpt and RWKV name it (lora_A, lora_B without .weight)", _LORA),
-    _other(r"\S+_lora\d?\.(?:down|up)\.weight", "a LoRA as XLabs names it", _LORA),
-    _other(r"\S*lora\w*_adapter\.linear_(?:in|out)\.weight", "a LoRA as NeMo and Megatron name it (linear_in, linear_out)", _LORA),
-    _other(r"\S+\.diff(?:_b)?", "LyCORIS's full difference of weights, which has no thin factors", "factor it by its singular values first, for instance with LyCORIS's own extraction"),
+    _other(r"\S+\.lora_[AB]\.\d+", "a LoRA with its factors in numbered pieces (lora_A.0, lora_B.0)", _LORA),
     _other(r"\S+\.on_input", "LyCORIS's IA³, which multiplies activations and has no thin factors", "use it with LyCORIS"),
     _other(r"deep_prompt_embeddings|compound_prompts?_\w+(?:\.\d+)?", "prompts of an encoder's deeper layers, no input embeddings of a language model", "use it with the model that it was trained for"),
     _other(
@@ -83,7 +79,7 @@ _MOST = 1000  # characters of a name that is looked at
 def reads(opened: Opened) -> bool:
     if opened.halves or any(len(name) < _MOST and _PROMPT.fullmatch(name) for name in opened.tensors):
         return False
-    return _prefix(opened.tensors) is not None or other_in(opened.tensors) is not None or _is_list_of_factors(opened.tensors)
+    return _prefix(opened.tensors) is not None or other_in(opened.tensors) is not None
 
 
 def read(opened: Opened, name: str) -> SoftPrompt:
@@ -94,11 +90,7 @@ def read(opened: Opened, name: str) -> SoftPrompt:
         example = next(each for each in tensors if len(each) < _MOST and other.pattern.fullmatch(each))
         sentence = f"The file {tensors.path} holds {other.what} ({printable(example)[:80]}); {other.do}"
         raise AdapterError(sentence if other.remedy else f"{sentence}.", remedy=other.remedy)
-    if found is None:
-        raise AdapterError(
-            f"The file {tensors.path} is a list of {len(tensors)} matrices that multiply in pairs, a LoRA as cloneofsimo's older scripts save it, without the names "
-            f"of its modules; {_LORA}."
-        )
+    assert found is not None  # or `reads` would have said no
     rows = prompt_rows(tensors, found, what="a prefix's rows")
     return SoftPrompt(
         name,
@@ -124,16 +116,3 @@ def _prefix(tensors: Tensors) -> str | None:
     if any(OTHERS[0].pattern.fullmatch(name) for name in tensors if len(name) < _MOST):
         return None
     return next((name for name in tensors if len(name) < _MOST and _PREFIX.fullmatch(name)), None)
-
-
-def _is_list_of_factors(tensors: Tensors) -> bool:
-    """Whether these are nameless matrices (out, r), (r, in), (out, r), …"""
-    shapes = [entry.shape for entry in tensors.entries.values()]
-    if (
-        len(shapes) < 2
-        or len(shapes) % 2
-        or list(tensors) != [str(i) for i in range(len(shapes))]
-        or any(len(shape) != 2 for shape in shapes)
-    ):
-        return False
-    return all(up[1] == down[0] < min(up[0], down[1]) for up, down in zip(shapes[::2], shapes[1::2], strict=True))

@@ -366,6 +366,22 @@ def _count_poly(parts: Parts) -> int:
     return parts.shape("router.module_logits")[0]
 
 
+# --- LyCORIS's full difference of a weight, and of a bias, which is no part of ΔW ---
+
+
+def _full_shape(parts: Parts) -> Sizes:
+    out, *others = parts.shape("diff")
+    return whole_shape(out, math.prod(others))
+
+
+def _full(parts: Parts) -> Pair:
+    difference = parts("diff")
+    return whole(difference.reshape(len(difference), -1))
+
+
+FULL = Recipe(
+    "LyCORIS's full difference", "(?=diff(?:_b)?$)", _full_shape, _full, says="ΔW is kept whole, so its ranks are those of the weight"
+)
 RECIPES = {
     "ADALORA": Recipe("AdaLoRA", "lora_", _adalora_shape, _adalora),
     "KASA": Recipe("KaSA", "lora_", _kasa_shape, _kasa, says="KaSA: PEFT also takes as many of the weight's smallest directions away, which is no part of these ΔW"),

@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.core.notebook import Shown
 from soft_prompt_explorer.analysis.core.remedies import MODEL
 
 MAX_TOKENS = 10_000
+MAX_PROMPTS = 1_000  # in one file; CoOp has one for each class of ImageNet
 DRAWN_TO_WORDS = "readable"  # in the metadata of a prompt that training drew to words: how strongly
 MAX_VALUES = 2**24  # 1,000 virtual tokens 16,384 wide: 64 MiB of float32
 
@@ -253,6 +254,27 @@ def prompt_rows(tensors: Tensors, name: str, *, what: str = "virtual tokens") ->
             "a vocabulary or a transposed array, perhaps."
         )
     return checked_floats(tensors[name].reshape(shape), path)
+
+
+def stack_of_prompts(tensors: Tensors, name: str) -> tuple[np.ndarray, int]:
+    """A tensor (k, n, d) of a file as the rows of k prompts, (k · n, d) float32, and n.
+
+    Raises
+    ------
+    AdapterError
+        It is too large, empty or not of floats, or holds NaN or infinity.
+    """
+    entry, path = tensors.entries[name], tensors.path
+    if entry.dtype not in FLOATS or 0 in entry.shape or len(entry.shape) != 3:
+        raise AdapterError(
+            f"The array in {path} holds {entry.dtype} in the shape {entry.shape}; several prompts are floats in the shape (prompts, tokens, width)."
+        )
+    if entry.shape[0] > MAX_PROMPTS or entry.shape[1] > MAX_TOKENS or entry.values > MAX_VALUES:
+        raise AdapterError(
+            f"The array in {path} has the shape {entry.shape}, and a stack of prompts at most {MAX_PROMPTS:,} of {MAX_TOKENS:,} rows, {MAX_VALUES:,} values together; "
+            "save fewer of them."
+        )
+    return checked_floats(tensors[name].reshape(-1, entry.shape[2]), path), entry.shape[1]
 
 
 def checked_floats(array: np.ndarray, path: Path) -> np.ndarray:

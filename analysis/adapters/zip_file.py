@@ -5,6 +5,8 @@ A zip's own names are never used as paths: only the last part of a known name is
 
 from __future__ import annotations
 
+import copy
+import lzma
 import re
 import shutil
 import stat
@@ -17,6 +19,7 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError
 
 MAX_UNPACKED = 128 * 2**20  # all the files of a zip together
 MAX_FILES = 1_000
+MAX_DICTIONARY = 64 * 2**20  # bytes of what LZMA looks back on; the strongest of its own settings takes as many
 MAX_DIRECTORY = 2**20  # bytes; about 46 and a name for each file, so some 15,000 files
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 
@@ -80,12 +83,54 @@ def unpack(path: Path, folder: Path) -> None:
                 target = folder / (name if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name) else f"file-{i}")
                 if target.exists():
                     raise AdapterError(f"The zip {path} holds several files called {target.name}; give one adapter at a time.")
+                if record.compress_type == zipfile.ZIP_LZMA:
+                    _unpack_lzma(archive, record, target)
+                    continue
                 with archive.open(record) as packed, target.open("wb") as file:
                     shutil.copyfileobj(_Bounded(packed, record.file_size), file, 2**20)
         except AdapterError:
             raise
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise AdapterError(f"The zip {path} cannot be unpacked ({error}); download it again.") from error
+
+
+def _unpack_lzma(archive: zipfile.ZipFile, record: zipfile.ZipInfo, target: Path) -> None:
+    """Write one file that LZMA packed: zipfile itself would give the dictionary, and what comes of a chunk, all the memory that they ask for.
+
+    The data start with a version, the length of the properties, and those: how literals are coded, and the size of the dictionary (APPNOTE.TXT, section 5.8).
+
+    Raises
+    ------
+    AdapterError
+        The dictionary is larger than `MAX_DICTIONARY`.
+    zipfile.BadZipFile
+        The data are not those that the directory tells of.
+    """
+    raw = copy.copy(record)
+    raw.compress_type, raw.file_size, raw.CRC = zipfile.ZIP_STORED, record.compress_size, None  # type: ignore[assignment]
+    with archive.open(raw) as packed, target.open("wb") as file:
+        head = packed.read(9)
+        if len(head) < 9 or int.from_bytes(head[2:4], "little") != 5:
+            raise zipfile.BadZipFile("the properties of LZMA are damaged")
+        literals, dictionary = head[4], int.from_bytes(head[5:9], "little")
+        if dictionary > MAX_DICTIONARY:
+            raise AdapterError(
+                f"The zip {archive.filename} is packed with a dictionary of {dictionary:,} bytes, at most {MAX_DICTIONARY:,} are; pack it again in the usual way."
+            )
+        way = {"id": lzma.FILTER_LZMA1, "dict_size": max(dictionary, 4096)} | {
+            "lc": literals % 9, "lp": literals // 9 % 5, "pb": literals // 45
+        }  # fmt: skip
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[way])
+        left, check = record.file_size, 0
+        while left and not decoder.eof:
+            chunk = packed.read(2**16) if decoder.needs_input else b""
+            if decoder.needs_input and not chunk:
+                break
+            content = decoder.decompress(chunk, min(left, 2**20))
+            file.write(content)
+            left, check = left - len(content), zlib.crc32(content, check)
+        if left or check != record.CRC:
+            raise zipfile.BadZipFile(f"{record.filename[:100]!r} is damaged")
 
 
 class _Bounded:
@@ -108,7 +153,7 @@ def _check_name(record: zipfile.ZipInfo, path: Path) -> None:
         raise AdapterError(f"The zip {path} holds a link, {record.filename!r}; it is not opened.")
     if record.flag_bits & 1:
         raise AdapterError(f"The zip {path} is encrypted; unpack it, and give the folder.")
-    if record.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes what memory the file asks for
+    if record.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
         raise AdapterError(f"The zip {path} is packed in another way than most zips; unpack it, and give the folder.")
 
 

@@ -1,4 +1,4 @@
-"""A LoRA cut down to the ranks that hold a share of its energy, as files that PEFT loads."""
+"""A LoRA cut down to the ranks that hold a share of its energy, as files that PEFT loads, or under the names of kohya or diffusers where it came so."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ from soft_prompt_explorer.analysis.core.folders import appears_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.loras.ranks import check_energy, energies, fewest, rank_pattern, singular_vectors, values_of
 
+# Whose loaders take the ranks from each module's own shapes, so that a copy under the file's names is loaded as the file is.
+OWN_NAMES = ("kohya", "diffusers")
+_OF_DIFFUSERS = re.compile(r"(?:unet|transformer|text_encoder(?:_\d)?|text_model)\..+")  # in PEFT's spelling, and loaded by diffusers alone
+_STALE = ("lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash")  # of metadata: the ranks, and digests of the file
+_RANKS = ("ss_network_dim", "ss_network_alpha")
+
 COLUMNS = ["module", "rank", "kept", "relative_error"]
 
 
@@ -26,7 +32,7 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
 
     The factors are B' = U √σ and A' = √σ Vᵀ in float32, with α = r in each module, so that the scaling is 1; the config carries `rank_pattern` and
     `alpha_pattern`. A module that was never trained is left out: its update is zero. The experts of one parameter, which PEFT keeps in one at one rank, keep
-    as many ranks as that of them which needs most.
+    as many ranks as that of them which needs most. A file in kohya's or diffusers' naming becomes one safetensors file in the same, where it has alphas with α = r.
 
     Parameters
     ----------
@@ -63,13 +69,18 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
                 if factors.experts > 1:
                     tensors |= _stacked(factors, pairs)
                     parameters[_parameter_of(together[0])] = kept
+                elif keeps_names(adapter):
+                    tensors |= _own_named(together[0], factors, adapter.family, *pairs[0])
                 else:
                     tensors |= _named(together[0], factors, *pairs[0])
                 patterns |= dict.fromkeys(together, kept)
             if not tensors:
                 raise InputError(f"No module of {adapter.name} was ever trained, so there is nothing to keep.")
             of_modules = {module: kept for module, kept in patterns.items() if adapter.modules[module].experts == 1}
-            _save(tensors, of_modules, parameters, adapter, partial)
+            if keeps_names(adapter):
+                _save_own(tensors, adapter, partial)
+            else:
+                _save(tensors, of_modules, parameters, adapter, partial)
     except FileExistsError as error:
         raise InputError(f"{folder} exists; choose another folder for the truncated adapter.") from error
     except OSError as error:
@@ -111,7 +122,7 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     Raises
     ------
     InputError
-        It is no LoRA, or holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors.
+        It is no LoRA, or holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors, or is of a trainer that loads no such copy.
     """
     if any(isinstance(factors, DeltaFactors) for factors in adapter.modules.values()):
         raise InputError(
@@ -120,6 +131,11 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     if adapter.saved_modules:
         raise InputError(
             f"{adapter.name} also holds {len(adapter.saved_modules)} tensors that are kept whole ({adapter.saved_modules[0]}, …), which a truncated copy would lose."
+        )
+    if not (keeps_names(adapter) or adapter.family.startswith("PEFT")):
+        raise InputError(
+            f"{adapter.name} is a LoRA as {adapter.family} names it, whose loader takes one rank for all modules from its own config or code, so a copy with other ranks would "
+            "not load there; convert it to PEFT's layout first, and truncate that."
         )
     if any(factors.magnitude_name for factors in adapter.modules.values()):
         raise InputError(
@@ -161,15 +177,42 @@ def _stacked(factors: LoraFactors, pairs: list[tuple[np.ndarray, np.ndarray]]) -
 
 
 def _named(module: str, factors: LoraFactors, b: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
-    """The factors by PEFT's names, in the shapes of the module's kind."""
+    """The factors by PEFT's names."""
+    a, b = _shaped(factors, b, a)
+    return {f"base_model.model.{module}.lora_A.weight": a, f"base_model.model.{module}.lora_B.weight": b}
+
+
+def _shaped(factors: LoraFactors, b: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A and B in the shapes of the module's kind, float32."""
     shape_a = factors.tensors.entries[factors.mid_name or factors.a_name].shape
     shape_b = factors.tensors.entries[factors.b_name].shape
     if factors.mid_name is not None:
         shape_a = (shape_a[0], factors.tensors.entries[factors.a_name].shape[1], *shape_a[2:])
     a = a.reshape(len(a), *shape_a[1:])
     b = b.reshape(*b.shape, *(1,) * (len(shape_b) - 2))
-    named = {f"base_model.model.{module}.lora_A.weight": a, f"base_model.model.{module}.lora_B.weight": b}
-    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in named.items()}
+    return np.ascontiguousarray(a, dtype=np.float32), np.ascontiguousarray(b, dtype=np.float32)
+
+
+def keeps_names(adapter: LoraAdapter) -> bool:
+    """Whether a copy of it has the file's own naming, and is no folder for PEFT."""
+    return adapter.family in OWN_NAMES or (adapter.family == "PEFT naming" and all(map(_OF_DIFFUSERS.fullmatch, adapter.modules)))
+
+
+def _own_named(module: str, factors: LoraFactors, family: str, b: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
+    """The factors by the file's own names, with kohya's alpha."""
+    named = dict(zip((factors.a_name, factors.b_name), _shaped(factors, b, a), strict=True))
+    alpha = f"{module}.alpha"
+    return named | ({alpha: np.array(len(a), dtype=np.float32)} if family == "kohya" or alpha in factors.tensors else {})
+
+
+def _save_own(tensors: dict[str, np.ndarray], adapter: LoraAdapter, folder: Path) -> None:
+    """Write one safetensors file, with what the file's metadata say but its ranks."""
+    from safetensors.numpy import save_file
+
+    said = {str(key): value for key, value in adapter.metadata.items() if isinstance(value, str) and key not in _STALE}
+    said |= {key: "Dynamic" for key in _RANKS if key in said}  # as kohya's own resize_lora says where they differ
+    name = re.sub(r"[^\w.-]+", "_", adapter.source.path.stem)[:100].strip(".") or "lora"
+    save_file(tensors, folder / f"{name}.safetensors", metadata=said or None)
 
 
 def _save(tensors: dict[str, np.ndarray], patterns: dict[str, int], parameters: dict[str, int], adapter: LoraAdapter, folder: Path) -> None:

@@ -96,6 +96,11 @@ class GgufFile:
         dtype = np.dtype(_NUMBERS.get(kind, "<f4"))
         return int(np.frombuffer(self._bytes, dtype, 1, at)[0]) if dtype.kind in "iu" else default
 
+    def real(self, key: str) -> float | None:
+        """The number under a key, or None."""
+        kind, at = self._places.get(key, (_STRING, 0))
+        return float(np.frombuffer(self._bytes, _NUMBERS[kind], 1, at)[0]) if kind in _NUMBERS else None
+
     def strings(self, key: str, most: int) -> list[str] | None:
         """The first `most` strings of the array under a key; None where it holds no strings."""
         kind, count, start = self._array(key)

@@ -17,6 +17,7 @@ EMBEDDING_NAMES = (
     "token_embd.weight",
     "embeddings.weight",
     "emb.weight",
+    "token_embedding.weight",  # CLIP and its kin: the text encoder's
 )
 # Parts that may hold embeddings of their own (of the target language, of speech, of a tokenizer) beside the input's.
 OTHER_PARTS = frozenset({"decoder", "talker", "patcher"})

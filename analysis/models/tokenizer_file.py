@@ -43,7 +43,8 @@ def read_tokenizer(path: Path, rows: int) -> RawTokens:
     """
     spec = checked_spec(path)
     by_id, special, literal = _by_id(spec, path)
-    return raw_tokens(by_id, special, literal, style_of(spec, by_id.values()), rows, path)
+    style = style_of(spec, by_id.values())
+    return raw_tokens(without_word_ends(by_id, spec, literal), special, literal, style, rows, path)
 
 
 def raw_tokens(by_id: dict[int, str], special: set[int], literal: set[str], style: str, rows: int, path: Path) -> RawTokens:
@@ -102,6 +103,15 @@ def style_of(spec: dict, tokens) -> str:
     if "WordPiece" in kinds or (spec.get("model") or {}).get("type") == "WordPiece":
         return "wordpiece"
     return "sentencepiece" if any("▁" in token for token in tokens) else "plain"
+
+
+def without_word_ends(by_id: dict[int, str], spec: dict, literal: set[str]) -> dict[int, str]:
+    """The tokens without what marks the end of a word, the `</w>` of CLIP and GPT-1; a piece inside a word has no such mark, so that two may read the same."""
+    model = spec.get("model")
+    suffix = model.get("end_of_word_suffix") if isinstance(model, dict) else None
+    if not isinstance(suffix, str) or not suffix:
+        return by_id
+    return {i: token if token in literal else token.removesuffix(suffix) or token for i, token in by_id.items()}
 
 
 def _by_id(spec: dict, path: Path) -> tuple[dict[int, str], set[int], set[str]]:

@@ -30,12 +30,13 @@ from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.gguf_file import MAX_ROWS, GgufFile
 from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model
 from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
-from soft_prompt_explorer.analysis.models.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of
+from soft_prompt_explorer.analysis.models.tokenizer_file import RawTokens, raw_tokens, read_tokenizer, style_of, without_word_ends
 
 ROWS_AT_A_TIME = 8192
 MAX_JSON = 16 * 2**20  # bytes of a config or an index; that of 160,000 tensors has 9 million
 RELEASED_ABOVE = 1 << 30  # bytes; blocks of a larger memory-mapped array leave the memory when they have been used
 _VERSION = 4  # raise it when the content of a kept vocabulary changes
+_WORDS_VERSION = 5  # and this one when only its tokens do
 # Families that multiply the stored rows when they look up an id, and not when they are given `inputs_embeds`: by the square root of
 # the width (by the start of model_type; for Gemma 1 and 2, older transformers multiplied both), or by a number in their config.
 SCALED_BY_SQRT_WIDTH = ("gemma", "vaultgemma", "diffusion_gemma", "embedding_gemma", "t5gemma2")
@@ -136,7 +137,7 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     rows = kept.get(lambda: {"embeddings": opened()[2]})["embeddings"]
     count, width = rows.shape
     shapes = {"tokens": (None,), "special": (count,), "mean": (width,), "norms": (count,), "centred_norms": (count,)}
-    kept = KeptArrays(folder, "words", _VERSION, shapes=shapes)
+    kept = KeptArrays(folder, "words", _WORDS_VERSION, shapes=shapes)
     words = kept.get(lambda: _measured(*opened()[:2], rows, model, report))
     if opened.cache_info().currsize:
         _remove_older(folder.parent)
@@ -328,13 +329,15 @@ def _folder_tokens(folder: Path, rows: int) -> RawTokens:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).backend_tokenizer
             added = tokenizer.get_added_tokens_decoder()
             by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
-            style = style_of(json.loads(tokenizer.to_str()), by_id.values())
+            spec = json.loads(tokenizer.to_str())
+            style = style_of(spec, by_id.values())
     except Exception as error:  # whatever the readers of six formats raise
         raise ModelError(
             f"The folder {folder} holds no tokenizer that can be read ({reason(error)}); copy the model's tokenizer.json beside its config.json."
         ) from error
     special = {i for i, token in added.items() if token.special}
-    return raw_tokens(by_id, special, {token.content for token in added.values()}, style, rows, folder)
+    literal = {token.content for token in added.values()}
+    return raw_tokens(without_word_ends(by_id, spec, literal), special, literal, style, rows, folder)
 
 
 def _scale(config: dict, width: int) -> np.float32:

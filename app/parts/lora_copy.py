@@ -17,7 +17,7 @@ from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.loras.ranks import rank_pattern
-from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, planned, truncate
+from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, keeps_names, planned, truncate
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.server.background import computed
@@ -43,7 +43,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
         with st.container(horizontal=True):
             if refused is None:
                 st.download_button(
-                    "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
+                    "Safetensors (zip)" if keeps_names(adapter) else "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
                     on_click="ignore", icon=":material/download:", key="truncated",
                 )  # fmt: skip
             with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
@@ -129,7 +129,7 @@ def task_of(key: str) -> str | None:
 
 
 def zipped(adapter: LoraAdapter, energy: float) -> bytes:
-    """The truncated adapter's PEFT files in a zip."""
+    """The truncated adapter's files in a zip."""
     with tempfile.TemporaryDirectory() as folder:
         truncate(adapter, energy, Path(folder) / "cut")
         buffer = io.BytesIO()

@@ -209,6 +209,22 @@ def packed_otherwise(path, how):
         archive.writestr("tensor.npy", bytes(2**20))
 
 
+def lzma_zip(path, *, dictionary=None, content=bytes(2**20), size=None, literals=None):
+    """A zip packed by LZMA, with another size in its directory than it unpacks to, or with other properties."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("tensor.npy", content)
+    packed = bytearray(path.read_bytes())
+    start = 30 + len("tensor.npy") + 4  # past the local header, the version and the properties' length
+    if literals is not None:
+        packed[start] = literals
+    if dictionary is not None:
+        packed[start + 1 : start + 5] = struct.pack("<I", dictionary)
+    if size is not None:
+        directory = packed.rfind(b"PK\1\2")
+        packed[directory + 24 : directory + 28] = struct.pack("<I", size)
+    path.write_bytes(packed)
+
+
 def torch_then(path, size):
     """A whole file of torch.save, and nothing after it up to this size."""
     torch.save(torch.zeros(2, 4), path)
@@ -329,7 +345,9 @@ HOSTILE = {
     "a-zip-of-one-entry-many-times": (lambda p: directory_of_one_entry(p, 100), "would unpack to"),
     "a-zip-that-lies-about-a-size": (lambda p: directory_of_one_entry(p, 1, size=1000), "tensor.npy|cannot be unpacked"),
     "a-zip-bomb-in-a-zip": (packed_twice, "neither"),
-    "a-zip-packed-by-lzma": (lambda p: packed_otherwise(p, zipfile.ZIP_LZMA), "another way"),
+    "a-zip-whose-dictionary-fills-memory": (lambda p: lzma_zip(p, dictionary=2**32 - 1), "a dictionary of 4,294,967,295 bytes"),
+    "a-zip-that-unpacks-to-more-than-it-says": (lambda p: lzma_zip(p, content=bytes(400 * 2**20), size=1000), "cannot be unpacked"),
+    "a-zip-of-lzma-with-damaged-properties": (lambda p: lzma_zip(p, literals=224), "cannot be unpacked"),
     "a-zip-packed-by-bzip2": (lambda p: packed_otherwise(p, zipfile.ZIP_BZIP2), "another way"),
     "a-zip-with-a-null-in-a-name": (null_in_a_name, "a name in it"),
     "no-tensor-in-a-pickle": (lambda p: torch_zip(p, pickle.dumps({"a": 1}, 2)), "no tensor|0 tensors"),

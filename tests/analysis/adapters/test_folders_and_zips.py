@@ -95,7 +95,7 @@ def test_a_zip_of_a_peft_folder_is_the_folder(peft_folder, tmp_path, inside, lit
     assert prompt.source.sha256 == folder.source.sha256, "of the file with the tensors"
 
 
-@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "packed"])
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA], ids=["stored", "packed", "lzma"])
 def test_a_zip_of_koboldai_is_read(tmp_path, how):
     rows = values(5, WIDTH)
     meta = {"name": "Mine", "author": "me", "supported": "gpt-neo-2.7B", "description": "A style."}
@@ -107,6 +107,24 @@ def test_a_zip_of_koboldai_is_read(tmp_path, how):
     assert same(prompt, rows)
     assert meta.items() <= prompt.metadata.items()
     assert prompt.source.format == "NumPy array in a zip"
+
+
+def test_a_zip_packed_by_lzma_as_koboldai_writes_it_is_read(tmp_path):
+    rows = values(7, WIDTH)
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_LZMA) as archive, archive.open("tensor.npy", "w") as file:
+        np.save(file, rows.numpy(), allow_pickle=False)
+    with zipfile.ZipFile(tmp_path / "mine.zip", "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("meta.json", json.dumps({"name": "Mine", "supported": ["Generic 6B"]}))
+    assert same(load_adapter(tmp_path / "mine.zip"), rows)
+
+
+def test_a_damaged_zip_of_lzma_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("tensor.npy", npy(values(7, WIDTH).numpy()))
+    content = bytearray((tmp_path / "mine.zip").read_bytes())
+    content[200] ^= 255
+    (tmp_path / "mine.zip").write_bytes(content)
+    assert "cannot be unpacked" in refusal(tmp_path / "mine.zip")
 
 
 def test_a_zip_of_two_adapters_is_refused(peft_folder, tmp_path):

@@ -35,7 +35,6 @@ def test_p_tuning_v2_is_a_prefix(name, tmp_path, command):
     assert "keys and values" in done.err
 
 
-A, B = r(4, 64), r(48, 4)
 OTHERS = {
     "the encoder of a prefix": ({"prefix_encoder.embedding.weight": r(16, 64), "prefix_encoder.trans.0.weight": r(32, 64)}, "the encoder that makes a prefix's"),
     "LLaMA-Adapter": ({"adapter_query.weight": r(300, 64), "layers.0.attention.gate": r(1, 8, 1, 1)}, "a LLaMA-Adapter"),
@@ -50,14 +49,7 @@ OTHERS = {
     "an encoder's layer": ({"bert.encoder.layer.0.attention.self.query.weight": r(64, 64)}, "weights of a model or of an encoder"),
     "an image encoder": ({"vision_model.embeddings.class_embedding": r(768)}, "weights of a model or of an encoder"),
     "positions": ({"transformer.wpe.weight": r(100, 64)}, "a model's own embeddings"),
-    "MLX": ({"model.layers.0.self_attn.q_proj.lora_a": A.T.contiguous(), "model.layers.0.self_attn.q_proj.lora_b": B.T.contiguous()}, "MLX or torchtune"),
-    "torchtune": ({"layers.0.attn.q_proj.lora_a.weight": A, "layers.0.attn.q_proj.lora_b.weight": B}, "MLX or torchtune"),
-    "loralib": ({"transformer.h.0.attn.c_attn.lora_A": A, "transformer.h.0.attn.c_attn.lora_B": B}, "loralib"),
-    "XLabs": ({f"double_blocks.0.processor.qkv_lora1.{w}.weight": x for w, x in (("down", A), ("up", B))}, "XLabs"),
-    "Megatron": ({f"layers.0.self_attention.adapter_layer.lora_kqv_adapter.linear_{w}.weight": x for w, x in (("in", A), ("out", B))}, "Megatron"),
-    "LyCORIS full": ({"lora_unet_a.diff": r(64, 64), "lora_unet_b.diff": r(64, 64)}, "LyCORIS"),
     "LyCORIS IA3": ({"lora_unet_a.weight": r(64, 1), "lora_unet_a.on_input": torch.tensor(True)}, "LyCORIS"),
-    "a list of factors": ([B.half(), A.half(), B.half(), A.half()], "a list of 4 matrices that multiply in pairs"),
 }  # fmt: skip
 
 
@@ -107,40 +99,58 @@ def test_of_two_adapters_in_one_file_one_is_read_whole_and_the_other_named(tmp_p
 def test_other_packages_folders_and_archives_are_named(tmp_path):
     hub = tmp_path / "adapterhub"
     hub.mkdir()
-    config = {"config": {"architecture": "prompt_tuning"}, "model_type": "roberta", "name": "my"}
-    (hub / "adapter_config.json").write_text(json.dumps(config))
     rows = r(10, 64)
     torch.save({"roberta.prompt_tuning.prompt_tunings.my.prompt_embedding.weight": rows}, hub / "pytorch_adapter.bin")
-    with pytest.raises(AdapterError, match=r"AdapterHub.*pytorch_adapter.bin"):
+    for architecture in ("prompt_tuning", "prefix_tuning"):
+        config = {"config": {"architecture": architecture}, "model_type": "roberta", "name": "my"}
+        (hub / "adapter_config.json").write_text(json.dumps(config))
+        if architecture == "prompt_tuning":
+            assert np.array_equal(load_soft_prompt(hub).embeddings, rows.numpy())
+    with pytest.raises(AdapterError, match=r"AdapterHub.*prefix_tuning.*PEFT's layout"):
         load_adapter(hub)
-    assert np.array_equal(load_soft_prompt(hub / "pytorch_adapter.bin").embeddings, rows.numpy())
-    mlx = tmp_path / "mlx"
-    mlx.mkdir()
-    (mlx / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": {"rank": 8}}))
-    save_file({"model.layers.0.q_proj.lora_a": r(64, 8), "model.layers.0.q_proj.lora_b": r(8, 64)}, mlx / "adapters.safetensors")
-    with pytest.raises(AdapterError, match="MLX"):
-        load_adapter(mlx)
     torch.save({"prompt_table": {"prompt_table.squad.prompt_embeddings.weight": rows}}, tmp_path / "model_weights.ckpt")
-    with tarfile.open(tmp_path / "prompt.nemo", "w") as archive:
-        archive.add(tmp_path / "model_weights.ckpt", "./model_weights.ckpt")
-    with pytest.raises(AdapterError, match=r"NeMo.*tar -xf.*model_weights.ckpt"):
-        load_adapter(tmp_path / "prompt.nemo")
+    for name, inside, how in (
+        ("prompt", "./model_weights.ckpt", "w"),
+        ("packed", "model_weights.ckpt", "w:gz"),
+        ("other", "weights.ckpt", "w"),
+    ):
+        with tarfile.open(tmp_path / f"{name}.nemo", how) as archive:
+            archive.addfile(tarfile.TarInfo("./model_config.yaml"))
+            archive.add(tmp_path / "model_weights.ckpt", inside)
+    prompt = load_soft_prompt(tmp_path / "prompt.nemo")
+    assert np.array_equal(prompt.embeddings, rows.numpy())
+    assert (prompt.name, prompt.source.path, prompt.source.format) == ("prompt", tmp_path / "prompt.nemo", "PyTorch in a tar")
+    for name in ("packed", "other"):
+        with pytest.raises(AdapterError, match=r"NeMo.*(tar -xf|gunzip).*model_weights.ckpt|gunzip"):
+            load_adapter(tmp_path / f"{name}.nemo")
     assert np.array_equal(load_soft_prompt(tmp_path / "model_weights.ckpt").embeddings, rows.numpy())
 
 
-def test_a_gguf_is_told_as_a_lora_or_as_a_model(tmp_path):
+@pytest.mark.parametrize("damage", ["cut", "no number", "larger than the file"])
+def test_a_damaged_nemo_is_refused_in_a_sentence(damage, tmp_path):
+    torch.save({"prompt_embeddings": r(10, 64)}, tmp_path / "model_weights.ckpt")
+    with tarfile.open(tmp_path / "p.nemo", "w") as archive:
+        archive.add(tmp_path / "model_weights.ckpt", "model_weights.ckpt")
+    content = bytearray((tmp_path / "p.nemo").read_bytes())
+    if damage == "cut":
+        content = content[:2200]
+    else:
+        content[124:136] = b"not a size!\0" if damage == "no number" else b"77777777777\0"
+    (tmp_path / "p.nemo").write_bytes(content)
+    with pytest.raises(AdapterError, match=r"The tar .* (announces|is damaged)"):
+        load_adapter(tmp_path / "p.nemo")
+
+
+def test_a_gguf_is_told_as_a_model(tmp_path):
     import gguf
 
-    for kind in ("adapter", "model"):
-        writer = gguf.GGUFWriter(tmp_path / f"{kind}.gguf", "llama")
-        writer.add_type(kind)
-        writer.add_tensor("blk.0.attn_q.weight" + (".lora_a" if kind == "adapter" else ""), np.ones((4, 64), dtype=np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-    with pytest.raises(AdapterError, match="a LoRA as GGUF"):
-        load_adapter(tmp_path / "adapter.gguf")
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_type("model")
+    writer.add_tensor("blk.0.attn_q.weight", np.ones((4, 64), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     with pytest.raises(AdapterError, match="a model as GGUF"):
         load_adapter(tmp_path / "model.gguf")
 

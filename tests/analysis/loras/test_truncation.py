@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
 from tests.support.lora_files import gaussian, lora_file
+from tests.support.places import names_in
 from tests.support.tiny_models import random_llama
 
 
@@ -102,3 +105,48 @@ def test_the_command_line_writes_it_and_refuses_half_an_order(command, tiny_lora
     assert f"python -m trained_prompts evaluate {tmp_path / 'cut'} --task TASK" in outcome.err
     for arguments in (["--truncate", "0.9"], ["--save", tmp_path / "x"], ["--truncate", "0.9", "--save", tmp_path / "x", "--base", "m"]):
         assert command("spectra", tiny_lora, *arguments).status == 2
+
+
+def own_named(path, family, conv=False):
+    """A file in the naming of kohya or diffusers, and what it adds by module."""
+    ends = ((1, 1), (3, 3)) if conv else ((), ())
+    a, b = torch.randn(6, 20, *ends[1]), torch.randn(24, 6, *ends[0])
+    if family == "kohya":
+        tensors = {"lora_unet_in.lora_down.weight": a, "lora_unet_in.lora_up.weight": b, "lora_unet_in.alpha": torch.tensor(3.0)}
+    elif family == "old diffusers":
+        tensors = {"unet.attn.processor.to_q_lora.down.weight": a, "unet.attn.processor.to_q_lora.up.weight": b}
+    else:
+        tensors = {"unet.attn.to_q.lora_A.weight": a, "unet.attn.to_q.lora_B.weight": b}
+    scaling = 0.5 if family == "kohya" else 1.0
+    metadata = {"ss_base_model_version": "sd_v1", "ss_network_dim": "6", "ss_network_alpha": "3", "sshs_model_hash": "of the file"}
+    save_file(tensors, path, metadata=metadata if family == "kohya" else {"format": "pt"})
+    return tensors, scaling * (b.reshape(24, 6) @ a.reshape(6, -1)).numpy()
+
+
+@pytest.mark.parametrize(("family", "conv"), [("kohya", False), ("kohya", True), ("old diffusers", False), ("diffusers", False)])
+def test_a_copy_of_an_image_models_lora_keeps_the_files_naming(tmp_path, family, conv):
+    tensors, update = own_named(tmp_path / "mine.safetensors", family, conv)
+    table = truncate(load_lora(tmp_path / "mine.safetensors"), 0.6, tmp_path / "cut").set_index("module")
+    assert names_in(tmp_path / "cut") == ["mine.safetensors"]
+    copied = load_file(tmp_path / "cut" / "mine.safetensors")
+    assert sorted(copied) == sorted(tensors)
+    kept = int(table["kept"].iloc[0])
+    assert kept < 6
+    for name, tensor in copied.items():
+        assert tensor.ndim == tensors[name].ndim
+        if name.endswith("alpha"):
+            assert tensor.item() == kept
+    (factors,) = load_lora(tmp_path / "cut").modules.values()
+    assert (factors.rank, factors.scaling) == (kept, 1.0)
+    u, values, vt = np.linalg.svd(update, full_matrices=False)
+    np.testing.assert_allclose(factors.B @ factors.A, u[:, :kept] * values[:kept] @ vt[:kept], atol=1e-4)
+    if family == "kohya":
+        with safe_open(tmp_path / "cut" / "mine.safetensors", "pt") as file:
+            assert file.metadata() == {"ss_base_model_version": "sd_v1", "ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"}
+
+
+def test_a_lora_whose_trainer_loads_no_such_copy_says_why(tmp_path):
+    save_file({"unet:0:down": torch.randn(2, 8), "unet:0:up": torch.randn(8, 2)}, tmp_path / "old.safetensors")
+    with pytest.raises(InputError, match=r"as cloneofsimo names it.*convert it to PEFT's layout"):
+        truncate(load_lora(tmp_path / "old.safetensors"), 0.9, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
