@@ -173,6 +173,11 @@ def _prompt_tensor(opened: Opened) -> str:
             f"The file {tensors.path} holds {tensors.listing()}: PEFT weights that are neither a prompt nor a LoRA, or no adapter_config.json to say so; "
             "give the folder that holds both."
         )
+    if {"clip_l", "clip_g"} <= set(tensors):
+        raise AdapterError(
+            f"The file {tensors.path} holds the words of SDXL's two text encoders ({tensors.listing()}), which are not equally wide; save one of the two tensors alone, and read it "
+            "against that encoder."
+        )
     if len(tensors) == 1:
         return next(iter(tensors))  # its shape is judged where it is read
     if any(_REENCODED.search(name) for name in tensors):

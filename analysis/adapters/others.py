@@ -1,4 +1,4 @@
-"""What is neither a soft prompt nor a LoRA that is read here, known by the names of its tensors and told for what it is.
+"""What is neither a soft prompt nor a LoRA, known by the names of its tensors, and read or told for what it is.
 
 Keys and values, the queries of another network, classification heads and a model's own weights are matrices too, some as wide as a model's
 embeddings; read as virtual tokens they would get neighbours that mean nothing.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from soft_prompt_explorer.analysis.adapters.bare import PROMPT_NAMES
+from soft_prompt_explorer.analysis.adapters.lora_names import natural
 from soft_prompt_explorer.analysis.adapters.opening import Opened
-from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out, prompt_rows
+from soft_prompt_explorer.analysis.adapters.soft_prompt import MAX_PROMPTS, MAX_VALUES, SoftPrompt, left_out, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.remedies import MODEL, Remedy
@@ -73,6 +76,11 @@ OTHERS = (
 )  # fmt: skip
 _PREFIX = re.compile(r"(?:.*\.)?prefix_encoder\.embedding\.weight")
 _PROMPT = re.compile(rf"(?:.*\.)?(?:{'|'.join(PROMPT_NAMES)})")
+_QUERIES = re.compile(r"(?:.*\.)?(?:query_tokens|(?:resampler|perceiver\w*)\.(?:query|queries|latents)|learned_queries)")
+# LLaMA-Adapter's own file has the rows of all its layers in one; PEFT's and lit-gpt's a tensor a layer.
+_ADAPTER_QUERY = re.compile(r"(?:.*\.)?adapter_query(?:\.weight)?")
+_ADAPTER_LAYER = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.(?:adaption_prompt|adapter_wte\.weight)")
+_GATE = re.compile(r"(?:.*\.)?layers\.\d+\.attention\.gate\d*")
 _MOST = 1000  # characters of a name that is looked at
 
 
@@ -83,8 +91,24 @@ def reads(opened: Opened) -> bool:
 
 
 def read(opened: Opened, name: str) -> SoftPrompt:
-    """A prefix of P-tuning v2; everything else is refused in a sentence that names it."""
+    """A prefix of P-tuning v2, the prompts of a LLaMA-Adapter, or the queries of a Q-Former; everything else is refused in a sentence that names it."""
     tensors = opened.tensors
+    layers = _layers(tensors)
+    if layers:
+        return _adaption_prompt(opened, name, layers)
+    queries = _named(tensors, _QUERIES)
+    if len(queries) == 1:
+        return SoftPrompt(
+            name,
+            prompt_rows(tensors, queries[0], what="queries"),
+            initial=None,
+            base_model=None,
+            method=None,
+            source=opened.source(queries[0]),
+            metadata=opened.metadata | tensors.metadata,
+            kind="queries",
+            notes=("the queries of a Q-Former or resampler, which ask an image encoder, not input embeddings", *left_out(tensors, queries)),
+        )
     found, other = _prefix(tensors), other_in(tensors)
     if found is None and other is not None:
         example = next(each for each in tensors if len(each) < _MOST and other.pattern.fullmatch(each))
@@ -103,6 +127,48 @@ def read(opened: Opened, name: str) -> SoftPrompt:
         kind="prefix",
         notes=("keys and values of every layer (P-tuning v2), not input embeddings", *left_out(tensors, {found})),
     )
+
+
+def _adaption_prompt(opened: Opened, name: str, layers: dict[str, str]) -> SoftPrompt:
+    """A LLaMA-Adapter (Zhang et al. 2023): its layers' rows, a part each where the file tells which are whose."""
+    tensors = opened.tensors
+    if len(layers) > MAX_PROMPTS or sum(tensors.entries[each].values for each in layers.values()) > MAX_VALUES:
+        raise AdapterError(f"The prompts in {tensors.path} hold more than {MAX_VALUES:,} values together; the file is damaged.")
+    rows = [prompt_rows(tensors, each, what="a layer's prompts") for each in layers.values()]
+    if len({each.shape[1] for each in rows}) > 1:
+        raise AdapterError(f"The prompts in {tensors.path} are not equally wide in all layers; the file is damaged.")
+    parts = tuple((module, len(each)) for module, each in zip(layers, rows, strict=True))
+    gates = len(_named(tensors, _GATE))
+    if len(rows) == 1 and gates > 1 and len(rows[0]) % gates == 0:
+        parts = tuple((f"layer {i} of {gates}", len(rows[0]) // gates) for i in range(gates))
+    return SoftPrompt(
+        name,
+        np.concatenate(rows),
+        initial=None,
+        base_model=None,
+        method="ADAPTION_PROMPT",
+        source=opened.source(next(iter(layers.values()))),
+        metadata=opened.metadata | tensors.metadata,
+        kind="adaption_prompt",
+        parts=parts if len(parts) > 1 else (),
+        notes=(
+            "prompts of a LLaMA-Adapter, which each layer's attention takes behind a gate, not input embeddings",
+            *left_out(tensors, layers.values()),
+        ),
+    )
+
+
+def _layers(tensors: Tensors) -> dict[str, str]:
+    """The tensors of a LLaMA-Adapter's prompts by their layer's path; the one of all layers under its own name."""
+    whole = _named(tensors, _ADAPTER_QUERY)
+    if len(whole) == 1:
+        return {whole[0]: whole[0]}
+    found = {match["module"]: name for name in tensors if len(name) < _MOST and (match := _ADAPTER_LAYER.fullmatch(name)) is not None}
+    return {printable(module)[:200]: found[module] for module in sorted(found, key=natural)}
+
+
+def _named(tensors: Tensors, pattern: re.Pattern) -> list[str]:
+    return [name for name in tensors if len(name) < _MOST and pattern.fullmatch(name)]
 
 
 def other_in(tensors: Tensors) -> Other | None:

@@ -34,7 +34,7 @@ _OTHER_CLASSES = re.compile(
     r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction|PreTraining|ImageClassification|CTC)$"
 )
 
-Kind = Literal["soft_prompt", "prefix", "adaption_prompt", "textual_inversion"]
+Kind = Literal["soft_prompt", "prefix", "adaption_prompt", "queries", "textual_inversion"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SoftPrompt(Shown):
     metadata : what else the file says of itself.
     kind : `soft_prompt`; `textual_inversion`, which stands for new words of an image model's text encoder; `prefix`, whose rows are not
         input embeddings but the keys and values of every layer, one after the other, so that no vocabulary word is near them; or `adaption_prompt`,
-        whose rows each layer's attention takes for itself (its `parts` are the layers).
+        whose rows each layer's attention takes for itself (its `parts` are the layers); or `queries`, which a Q-Former asks an image encoder.
     parts : (name, rows) of the stretches that go to different places, for instance (("encoder", 8), ("decoder", 8)); empty for one stretch.
     task_factors : (t, n, d) float32 or None. Multitask prompt tuning (Wang et al. 2023, section 3.1) trains one prompt for t tasks, and the model
         receives the rows times a task's factors, never the rows as they are.
@@ -101,7 +101,7 @@ class SoftPrompt(Shown):
     @property
     def is_embeddings(self) -> bool:
         """Whether the rows are input embeddings, which words can be near to."""
-        return self.kind not in ("prefix", "adaption_prompt")
+        return self.kind not in ("prefix", "adaption_prompt", "queries")
 
     @property
     def norms(self) -> np.ndarray:
@@ -160,6 +160,11 @@ class SoftPrompt(Shown):
             raise AdapterError(
                 f"The prefix {self.name} holds the keys and values of every layer and no input embeddings, so no vocabulary word is near to them; "
                 "inspect says what it holds."
+            )
+        if self.kind == "queries":
+            raise AdapterError(
+                f"{self.name} holds the queries of a Q-Former or resampler, which ask an image encoder and are no input embeddings of a language model, so no vocabulary word "
+                "is near to them; give what the language model receives instead, the projected output for one image."
             )
         if self.kind == "adaption_prompt":
             raise AdapterError(

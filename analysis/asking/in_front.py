@@ -165,6 +165,8 @@ def check_fits(prompt: SoftPrompt, model) -> None:
         raise AdapterError(
             f"{prompt.name} holds rows of the vocabulary, which stand in front of nothing: they take the place of words' own, so readings and neighbours tell what is in them."
         )
+    if prompt.kind == "queries":
+        prompt.check_is_embeddings()
     if prompt.kind == "adaption_prompt":
         raise AdapterError(
             f"The LLaMA-Adapter {prompt.name} works inside each layer's attention, and cannot be put into a model here; use it with PEFT."

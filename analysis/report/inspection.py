@@ -35,6 +35,7 @@ COLUMNS = [
     "sha256",
     "notes",
 ]
+PARTS_TOLD = 8
 SHORTEST, LONGEST = 0.01, 100.0  # norms within these multiples of the vocabulary's are nothing to remark on
 
 
@@ -161,9 +162,11 @@ def _prompt_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str
     if prompt.kind == "soft_prompt":
         notes += _start_notes(prompt, vocabulary)
     start = 0
-    for part, rows in prompt.parts:
+    for part, rows in prompt.parts[:PARTS_TOLD]:
         notes.append(f"tokens {start} to {start + rows - 1} are the {part}'s")
         start += rows
+    if len(prompt.parts) > PARTS_TOLD:
+        notes.append(f"and so on, {len(prompt.parts)} parts in all")
     repeated = len(prompt) - len(np.unique(prompt.embeddings, axis=0))
     if repeated and norms.any():
         from_text = str(prompt.metadata.get("prompt_tuning_init", "")).upper().endswith("TEXT")

@@ -27,6 +27,7 @@ KINDS = {
     "textual_inversion": "Textual inversion",
     "delta": "Change of weights",
     "adaption_prompt": "LLaMA-Adapter",
+    "queries": "Queries of a Q-Former",
 }
 
 st.title("Open a file")

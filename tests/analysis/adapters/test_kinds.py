@@ -35,14 +35,41 @@ def test_p_tuning_v2_is_a_prefix(name, tmp_path, command):
     assert "keys and values" in done.err
 
 
+LAYERS = {
+    "its own file": ({"adapter_query.weight": r(12, 64)} | {f"layers.{i}.attention.gate": r(1, 8, 1, 1) for i in (0, 1, 2)}, [4, 4, 4]),
+    "its queries alone": ({"adapter_query.weight": r(12, 64)}, []),
+    "PEFT's": ({f"base_model.model.model.layers.{i}.self_attn.adaption_prompt": r(1, 5, 64) for i in (10, 2)}, [5, 5]),
+    "lit-gpt's": ({f"transformer.h.{i}.attn.adapter_wte.weight": r(6, 64) for i in (2, 3)}, [6, 6]),
+}
+
+
+@pytest.mark.parametrize(("content", "rows"), LAYERS.values(), ids=LAYERS)
+def test_a_llama_adapter_is_prompts_of_its_layers(content, rows, tmp_path, command):
+    torch.save(content, tmp_path / "file.bin")
+    prompt = load_adapter(tmp_path / "file.bin")
+    assert prompt.kind == "adaption_prompt"
+    assert [length for _, length in prompt.parts] == rows
+    done = command("neighbours", tmp_path / "file.bin")
+    assert done.status == 2
+    assert "LLaMA-Adapter" in done.err
+
+
+@pytest.mark.parametrize("beside", [{}, {"model.qformer.layernorm.weight": r(768)}])
+def test_the_queries_of_a_q_former_are_what_they_are(beside, tmp_path, command):
+    rows = r(1, 32, 768)
+    torch.save({"model.query_tokens": rows} | beside, tmp_path / "file.bin")
+    prompt = load_adapter(tmp_path / "file.bin")
+    assert (prompt.kind, prompt.is_embeddings) == ("queries", False)
+    assert np.array_equal(prompt.embeddings, rows[0].numpy())
+    for asked in (("neighbours",), ("behaviour", "--task", "sentiment")):
+        done = command(asked[0], tmp_path / "file.bin", *asked[1:])
+        assert done.status == 2
+        assert "the queries of a Q-Former" in done.err
+
+
 OTHERS = {
+    "a Q-Former": ({"qformer.layernorm.weight": r(768)}, "the queries of a Q-Former"),
     "the encoder of a prefix": ({"prefix_encoder.embedding.weight": r(16, 64), "prefix_encoder.trans.0.weight": r(32, 64)}, "the encoder that makes a prefix's"),
-    "LLaMA-Adapter": ({"adapter_query.weight": r(300, 64), "layers.0.attention.gate": r(1, 8, 1, 1)}, "a LLaMA-Adapter"),
-    "LLaMA-Adapter, its queries alone": ({"adapter_query.weight": r(300, 64)}, "a LLaMA-Adapter"),
-    "PEFT's LLaMA-Adapter": ({"base_model.model.model.layers.1.self_attn.adaption_prompt": r(1, 10, 64)}, "a LLaMA-Adapter"),
-    "lit-gpt's LLaMA-Adapter": ({"transformer.h.2.attn.adapter_wte.weight": r(10, 64)}, "a LLaMA-Adapter"),
-    "BLIP-2": ({"query_tokens": r(1, 32, 768)}, "the queries of a Q-Former"),
-    "BLIP-2, as a model saves it": ({"model.query_tokens": r(1, 32, 768), "model.qformer.layernorm.weight": r(768)}, "the queries of a Q-Former"),
     "a head": ({"classifier.weight": r(2, 768), "classifier.bias": r(2)}, "the head of a classification"),
     "a head's matrix": ({"score.weight": r(3, 768)}, "the head of a classification"),
     "RoBERTa's head": ({"classifier.out_proj.weight": r(2, 768)}, "the head of a classification"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.report.inspection import notes_on
 from tests.support.adapter_files import WIDTH, refusal, same, torch_saved, values
 
 FIRST, SECOND = values(4, WIDTH), values(6, WIDTH)
@@ -96,6 +97,18 @@ NETWORKS = {
 @pytest.mark.parametrize("content", NETWORKS.values(), ids=NETWORKS)
 def test_what_may_be_a_networks_weights_stays_refused(content, tmp_path):
     assert "it is not clear which is the soft prompt" in refusal(torch_saved(content, tmp_path / "file.pt"))
+
+
+def test_the_two_encoders_of_sdxl_are_named(tmp_path):
+    assert "SDXL's two text encoders" in refusal(torch_saved({"clip_l": FIRST, "clip_g": values(4, 24)}, tmp_path / "words.pt"))
+
+
+def test_the_parts_of_a_large_file_are_not_all_told(tmp_path):
+    prompt = load_adapter(torch_saved(values(20, 2, WIDTH), tmp_path / "stack.pt"))
+    found = notes_on(prompt)
+    assert "tokens 14 to 15 are the prompt 7's" in found
+    assert "and so on, 20 parts in all" in found
+    assert not any("prompt 8" in note for note in found)
 
 
 def test_a_stack_beyond_the_limits_is_refused_before_it_is_read(tmp_path):
