@@ -57,7 +57,7 @@ def shares(table: pd.DataFrame) -> go.Figure:
         height=110 + ROW_HEIGHT * len(rows),
         margin=MARGIN | {"t": 60},
         legend=ABOVE,
-        xaxis_title="share of what it changes that the text recovers",
+        xaxis_title="share that the text recovers",
     )
     figure.update_xaxes(range=[LEAST - 0.05, 1.05], zeroline=False)
     figure.update_yaxes(tickvals=list(rows.index), ticktext=labels, range=[len(rows) - 0.4, -0.6], zeroline=False, showgrid=False)

@@ -24,7 +24,7 @@ def show_compared_readings() -> None:
     )  # fmt: skip
     st.caption(
         "A translation is told the tasks: it asks whose examples do what the adapter does. All other readings score words, and know no task. The rule and the words "
-        "were fixed before these adapters were trained. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."
+        "were fixed before these adapters were trained; that the two lenses go together was not. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."
     )
     with st.expander("All figures", icon=":material/table_rows:"):
         st.dataframe(table, hide_index=True)
