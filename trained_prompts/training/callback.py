@@ -50,9 +50,14 @@ class Recorder:
 
     Examples
     --------
-    >>> recorder = Recorder("runs/mine", model, tokenizer)  # doctest: +SKIP
-    >>> recorder.after_step(loss)  # after each step                # doctest: +SKIP
-    >>> recorder.end()  # doctest: +SKIP
+    >>> import os, tempfile, torch
+    >>> import soft_prompt_explorer as spe
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     recorder = spe.Recorder(folder, torch.nn.Linear(2, 2))  # before the first step
+    ...     told = recorder.after_step(0.5)  # after each step
+    ...     recorder.end()
+    ...     print(sorted(os.listdir(folder)))
+    ['explorer.json', 'followed.csv', 'losses.csv']
     """
 
     def __init__(self, folder: str | Path, model: Any, tokenizer: Any = None, *, every: int = 50, template: str | None = None) -> None:
@@ -267,6 +272,13 @@ class ExplorerCallback(TrainerCallback):
     ----------
     folder : where it is written; the Trainer's own `output_dir` when None, where the checkpoints are.
     every, template : see `Recorder`.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> callback = spe.ExplorerCallback("runs/mine", every=10)  # what `Trainer(..., callbacks=[callback])` takes
+    >>> callback.recorder is None  # until the training begins
+    True
     """
 
     def __init__(self, folder: str | Path | None = None, *, every: int = 50, template: str | None = None) -> None:

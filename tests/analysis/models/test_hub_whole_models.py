@@ -62,10 +62,10 @@ def test_a_part_of_the_weights_is_never_taken_for_the_whole(hub, sharded_llama_f
 # Measures a LoRA beside a hub model's weights, and says whether each weight was gone before the next one was read.
 MEASURER = """
 import sys, weakref
-from soft_prompt_explorer.analysis.loras import base_weights
+from soft_prompt_explorer.analysis.loras import base_weights, weights
 from soft_prompt_explorer.analysis.adapters import load_lora
 
-read, seen = base_weights._read, []
+read, seen = weights._read, []
 
 def watched(path, name):
     assert not any(weight() is not None for weight in seen), f"another weight is still in memory when {name} is read"
@@ -73,7 +73,7 @@ def watched(path, name):
     seen.append(weakref.ref(weight))
     return weight
 
-base_weights._read = watched
+weights._read = watched
 table = base_weights.against_base(load_lora(sys.argv[1]), sys.argv[2])
 assert len(seen) == len(table)
 table.to_csv(sys.stdout, index=False, float_format="%.17g")
