@@ -39,7 +39,9 @@ def read(opened: Opened, name: str) -> SoftPrompt:
         return _halves(opened, name)
     start = _start_in(opened)
     if start is not None:
-        opened = _without(opened, start[1])
+        opened = opened.with_entries(
+            {each: entry for each, entry in opened.tensors.entries.items() if each != start[1]}
+        )  # it has had its use
     several = _several(opened) if start is None else []
     if several:
         return _prompts(opened, name, several)
@@ -69,15 +71,6 @@ def _start_in(opened: Opened) -> tuple[str, str, Tensors] | None:
         return None
     alike = [name for name, shape in matrices.items() if name != starts[0] and shape == matrices[starts[0]]]
     return (alike[0], starts[0], opened.tensors) if len(alike) == 1 else None
-
-
-def _without(opened: Opened, name: str) -> Opened:
-    """The same without a tensor that has had its use."""
-    entries = {each: entry for each, entry in opened.tensors.entries.items() if each != name}
-    tensors = replace(opened.tensors, entries=entries)
-    if "sha256" in opened.tensors.__dict__:  # of a file in a zip, which is gone
-        tensors.__dict__["sha256"] = opened.tensors.sha256
-    return replace(opened, tensors=tensors)
 
 
 def _several(opened: Opened) -> list[str]:

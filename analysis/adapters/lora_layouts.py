@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +23,7 @@ _MOST = 1000  # characters of a name that is looked at
 def in_order(opened: Opened) -> Opened:
     """The same with factors A (r, in) and B (out, r), each under a name that tells which it is."""
     if is_list(opened.tensors):
-        return _with(opened, _named_list(opened.tensors))
+        return opened.with_entries(_named_list(opened.tensors))
     turned = {name: _turned(entry, opened, name) if _is_mlx(name) else entry for name, entry in opened.tensors.entries.items()}
     split: dict[str, Entry] = {}
     for name, entry in turned.items():
@@ -36,7 +35,7 @@ def in_order(opened: Opened) -> Opened:
                 split[f"{match['module']}.{i}.lora_B"] = _piece(b, groups, i)
         elif not (name.endswith(".lora_B") and _groups(turned.get(f"{name[:-1]}A"), entry) > 1):
             split[name] = entry
-    return opened if split == opened.tensors.entries else _with(opened, split)
+    return opened if split == opened.tensors.entries else opened.with_entries(split)
 
 
 def is_list(tensors: Tensors) -> bool:
@@ -96,10 +95,3 @@ def _piece(entry: Entry, groups: int, i: int) -> Entry:
 
 def _then(entry: Entry, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[], np.ndarray]:
     return lambda: change(entry.read())
-
-
-def _with(opened: Opened, entries: dict[str, Entry]) -> Opened:
-    tensors = replace(opened.tensors, entries=entries)
-    if "sha256" in opened.tensors.__dict__:  # of a file in a zip, which is gone
-        tensors.__dict__["sha256"] = opened.tensors.sha256
-    return replace(opened, tensors=tensors)

@@ -21,7 +21,7 @@ from soft_prompt_explorer.analysis.adapters import (
 )
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON, read_json
 from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
-from soft_prompt_explorer.analysis.adapters.tensors import Tensors
+from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.remedies import MODEL
 
@@ -57,6 +57,13 @@ class Opened:
     metadata: dict = field(default_factory=dict)
     initial: Tensors | None = None
     container: str = ""
+
+    def with_entries(self, entries: Mapping[str, Entry]) -> Opened:
+        """The same with other tensors of the same file."""
+        tensors = replace(self.tensors, entries=entries)
+        if "sha256" in self.tensors.__dict__:  # of a file in a zip, which is gone
+            tensors.__dict__["sha256"] = self.tensors.sha256
+        return replace(self, tensors=tensors)
 
     def source(self, tensor: str, *, kind: str = "") -> Source:
         """The source of what is read from a named tensor of the one file; `kind` leads the format's words."""

@@ -34,6 +34,12 @@ def readings_compared(table: pd.DataFrame) -> go.Figure:
                 error_x={"type": "data", "symmetric": False, "array": rows[high] - rows[share], "arrayminus": rows[share] - rows[low], "color": colour, "thickness": 1.5},
                 hovertemplate="%{customdata[0]}, " + kind + "<br>%{x:.0%} of %{customdata[1]}<extra></extra>", row=1, col=column,
             )  # fmt: skip
+            if column == 1:  # the control: what the form of the answers comes to
+                figure.add_scatter(
+                    x=rows["twins_named"], y=rows["reading"].map(names.index).astype(float) + 0.22 * (i - (len(kinds) - 1) / 2), mode="markers",
+                    name=f"their twins ({kind})", legendgroup=kind, showlegend=False, marker={"color": colour, "symbol": f"{symbol}-open", "size": 9},
+                    customdata=rows[["reading"]], hovertemplate="%{customdata[0]}, twins of " + kind + "<br>%{x:.0%}<extra></extra>", row=1, col=1,
+                )  # fmt: skip
         figure.add_vline(x=chance, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=column)
     figure.update_layout(height=150 + 2 * ROW_HEIGHT * len(names), margin=MARGIN | {"t": 80}, legend=ABOVE | {"y": 1.12})
     figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03], zeroline=False)

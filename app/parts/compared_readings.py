@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.app.charts.readings import readings_compared
@@ -10,12 +11,12 @@ from soft_prompt_explorer.trained_prompts.experiments.benchmark import kept_scor
 
 
 def show_compared_readings() -> None:
-    table = summary(kept_scores())
+    table = _summary()
     st.header("Which readings can be believed", anchor="benchmark")
     st.markdown(
         "Each reading was asked about adapters of which it is known what they learned: ten tasks, and of every adapter a twin that was trained on shuffled answers. "
         "Left: how often the adapter's own task comes first of ten. Right: how often the reading tells the adapter from its twin, which learned the form of the "
-        "answers alone. Dotted is chance."
+        "answers alone. Dotted is chance. Hollow marks on the left are the twins: what the form of the answers comes to."
     )
     best = table.loc[table["identified"].idxmax()]
     st.plotly_chart(
@@ -29,3 +30,9 @@ def show_compared_readings() -> None:
     with st.expander("All figures", icon=":material/table_rows:"):
         st.dataframe(table, hide_index=True)
     widgets.download_buttons(table, "benchmark-of-readings")
+
+
+@st.cache_data(show_spinner=False)
+def _summary() -> pd.DataFrame:
+    """The answers of the readings that ship; a second of permutations."""
+    return summary(kept_scores())

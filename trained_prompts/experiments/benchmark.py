@@ -46,7 +46,7 @@ from soft_prompt_explorer.trained_prompts.experiments.known_truth import (
 
 COLUMNS = [
     "reading", "adapters", "n", "identified", "low", "high", "p", "false_alarms", "cpu_seconds", "function", "function_low", "function_high", "function_n",
-    "false_alarms_n",
+    "false_alarms_n", "twins_named",
 ]  # fmt: skip
 SCORES = FOLDER.parent / "known_truth.csv"  # of the readings that ship, of every adapter
 MODEL = "smollm2-135m"
@@ -164,7 +164,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     -------
     A row a reading and kind of adapter: reading, adapters, n (trained ones), identified (share), low, high (Wilson's 95 % interval), p (of so many by labels dealt
     out anew among the adapters), false_alarms (share), cpu_seconds (the mean of one adapter), function (share), function_low, function_high, function_n,
-    false_alarms_n.
+    false_alarms_n, twins_named (share of the twins whose task scores highest all the same: what the form of the answers comes to).
     """
     scores = with_both_lenses(scores)
     tasks = list(scores.columns[6:])
@@ -181,13 +181,14 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
         twins = of[TWIN].assign(row=np.arange(len(of[TWIN]))).set_index("adapter")["row"]
         pairs = [(i, twins[name + SHUFFLED]) for i, name in enumerate(of[TRUE]["adapter"]) if name + SHUFFLED in twins]
         told = [standard[TRUE][i, truth[i]] > standard[TWIN][j, truth[i]] for i, j in pairs]
+        named = standard[TWIN].argmax(axis=1) == of[TWIN]["task"].map(tasks.index).to_numpy() if len(of[TWIN]) else np.array([np.nan])
         level = np.quantile(standard[NULL].max(axis=1), 0.95)
         nothing = np.concatenate([standard[RANDOM], standard[UNTRAINED]])
         alarms = nothing.max(axis=1) > level
         rows.append(
             (
                 reading, adapters, len(hits), *_share(hits), _p_of_labels(standard[TRUE].argmax(axis=1), truth), alarms.mean(),
-                table["cpu_seconds"].mean(), *_share(told), len(told), len(alarms),
+                table["cpu_seconds"].mean(), *_share(told), len(told), len(alarms), named.mean(),
             )
         )  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -295,12 +296,12 @@ def markdown(table: pd.DataFrame) -> str:
         return "–" if pd.isna(value) else f"{value:.0%} ({low:.0%} to {high:.0%})"
 
     lines = [
-        "| reading | adapters | n | answers named (chance 10 %) | p | true from shuffled (chance 50 %) | pairs | false alarms (goal 5 %) | of | CPU seconds each |",
-        "|---|---|--:|---|--:|---|--:|--:|--:|--:|",
+        "| reading | adapters | n | answers named (chance 10 %) | the same of twins | p | true from shuffled (chance 50 %) | pairs | false alarms (goal 5 %) | of | CPU seconds each |",
+        "|---|---|--:|---|--:|--:|---|--:|--:|--:|--:|",
     ]
     for row in table.itertuples():
         lines.append(
-            f"| {row.reading} | {row.adapters} | {row.n} | {share(row.identified, row.low, row.high)} | {p_value(row.p)} "
+            f"| {row.reading} | {row.adapters} | {row.n} | {share(row.identified, row.low, row.high)} | {'–' if pd.isna(row.twins_named) else f'{row.twins_named:.0%}'} | {p_value(row.p)} "
             f"| {share(row.function, row.function_low, row.function_high)} | {row.function_n} | {row.false_alarms:.0%} | {row.false_alarms_n} | {row.cpu_seconds:.2g} |"
         )
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from soft_prompt_explorer.analysis.behaviour.translation import COLUMNS
 from soft_prompt_explorer.app.charts.readings import readings_compared
@@ -37,11 +38,12 @@ def test_before_the_controls_are_told_there_is_no_line_of_theirs():
 
 def test_readings_stand_in_rows_with_chance_beside_them():
     rows = [
-        ("lens", "soft prompts", 30, 0.3, 0.2, 0.5, 0.01, 0.05, 1.0, 0.5, 0.3, 0.7, 30, 60),
-        ("lens", "LoRAs", 10, 0.4, 0.2, 0.7, 0.01, 0.05, 1.0, np.nan, np.nan, np.nan, 0, 60),
+        ("lens", "soft prompts", 30, 0.3, 0.2, 0.5, 0.01, 0.05, 1.0, 0.5, 0.3, 0.7, 30, 60, 0.2),
+        ("lens", "LoRAs", 10, 0.4, 0.2, 0.7, 0.01, 0.05, 1.0, np.nan, np.nan, np.nan, 0, 60, np.nan),
     ]
     figure = readings_compared(pd.DataFrame(rows, columns=benchmark.COLUMNS))
     assert [(trace.name, trace.marker.symbol, list(trace.x)) for trace in figure.data] == [
-        ("soft prompts", "circle", [0.3]), ("LoRAs", "square", [0.4]), ("soft prompts", "circle", [0.5]), ("LoRAs", "square", []),
+        ("soft prompts", "circle", [0.3]), ("their twins (soft prompts)", "circle-open", [0.2]), ("LoRAs", "square", [0.4]),
+        ("their twins (LoRAs)", "square-open", [pytest.approx(np.nan, nan_ok=True)]), ("soft prompts", "circle", [0.5]), ("LoRAs", "square", []),
     ]  # fmt: skip
     assert [shape.x0 for shape in figure.layout.shapes] == [0.1, 0.5]

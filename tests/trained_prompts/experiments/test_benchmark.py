@@ -61,6 +61,7 @@ def test_planted_answers_are_identified_and_noise_is_not():
 
 
 def test_the_function_is_told_only_where_twins_score_less():
+    assert summary(scores(named=True, function=False))["twins_named"].iloc[0] == 1.0  # the form of the answers alone is named
     told = [summary(scores(named=True, function=function))["function"].iloc[0] for function in (True, False)]
     assert told[0] == 1.0 and 0.1 < told[1] < 0.9
 
