@@ -165,7 +165,7 @@ def trajectory(
     with progress_bar() as report:
         steps, embeddings = trajectory_of(path)
         (prompt, *_), vocabulary = read_prompts([last_of(path)], model, None, report)
-        table = way(prompt, steps, embeddings, vocabulary, report=report)
+        table = way(prompt, steps, embeddings, vocabulary)
     emit(table, form, out)
 
 

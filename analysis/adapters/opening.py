@@ -58,7 +58,7 @@ class Opened:
     initial: Tensors | None = None
     container: str = ""
 
-    def with_entries(self, entries: Mapping[str, Entry]) -> Opened:
+    def with_entries(self, entries: dict[str, Entry]) -> Opened:
         """The same with other tensors of the same file."""
         tensors = replace(self.tensors, entries=entries)
         if "sha256" in self.tensors.__dict__:  # of a file in a zip, which is gone

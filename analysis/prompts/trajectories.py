@@ -8,16 +8,13 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
-from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.verdicts import START_COLUMNS, start_and_now
 
 COLUMNS = ["prompt", "step", *START_COLUMNS[1:]]
 
 
-def trajectory(
-    prompt: SoftPrompt, steps: np.ndarray, embeddings: np.ndarray, vocabulary: Vocabulary, *, report: Report = no_report
-) -> pd.DataFrame:
+def trajectory(prompt: SoftPrompt, steps: np.ndarray, embeddings: np.ndarray, vocabulary: Vocabulary) -> pd.DataFrame:
     """One row a snapshot and virtual token: what it was nearest to then, and how far from its start.
 
     Parameters
@@ -35,9 +32,11 @@ def trajectory(
         The prompt is not as wide as the vocabulary.
     """
     start = prompt.initial if prompt.initial is not None else embeddings[0] if steps[0] == 0 else None
-    tables = []
-    for i, (step, rows) in enumerate(zip(steps, embeddings, strict=True)):
-        report(i / len(steps), f"step {step}")
-        tables.append(start_and_now(replace(prompt, embeddings=rows, initial=start, parts=()), vocabulary).assign(step=int(step)))
-    report(1.0, "ready")
-    return pd.concat(tables, ignore_index=True)[COLUMNS]
+    whole = replace(
+        prompt,
+        embeddings=embeddings.reshape(-1, embeddings.shape[2]),
+        initial=None if start is None else np.tile(start, (len(steps), 1)),
+        parts=(),
+    )
+    table = start_and_now(whole, vocabulary)
+    return table.assign(step=np.repeat(steps, embeddings.shape[1]), position=table["position"] % embeddings.shape[1])[COLUMNS]

@@ -46,16 +46,11 @@ def measured(asked: AskedPrompt) -> pd.DataFrame | None:
         if not st.button("Ask the model", type="primary", icon=":material/play_arrow:", key="ask"):
             return None
         st.session_state["behaviour"] = wanted
-    so_far, answers = _so_far(), _answers(wanted)
+    answers = _answers(wanted)
 
-    def ask(language_model, report: Report) -> pd.DataFrame:
+    def ask(language_model, report: Report, row_made: Callable[[pd.DataFrame], None]) -> pd.DataFrame:
         examples = examples_of(task, language_model, limit=n)
-        try:
-            made = behave(
-                prompt, vocabulary, examples, task, asked=answers, report=report, row_made=lambda rows: so_far.__setitem__(wanted, rows)
-            )
-        finally:
-            so_far.pop(wanted, None)
+        made = behave(prompt, vocabulary, examples, task, asked=answers, report=report, row_made=row_made)
         answers.clear()
         before = kept_behaviour.kept(asked.key) if asked.as_trained and asked.yours else made
         if before is None or before["n"].iloc[0] < n:
@@ -64,10 +59,7 @@ def measured(asked: AskedPrompt) -> pd.DataFrame | None:
         return made
 
     with widgets.in_words():
-        table = asking(vocabulary.model, ("behaviour", *wanted), "the interventions", ask)
-    if table is None:
-        watch(wanted)
-    return table
+        return asking_in_rows(vocabulary.model, ("behaviour", *wanted), "the interventions", ask, _draw)
 
 
 def kept_table(asked: AskedPrompt) -> pd.DataFrame | None:
@@ -90,23 +82,45 @@ def asking(model: str, key: tuple, what: str, ask: Callable[[LanguageModel, Repo
     return computed(key, what, compute, alone=True)
 
 
-def watch(wanted: tuple) -> None:
-    @st.fragment(run_every=2.0)
-    def rows_so_far() -> None:
-        rows = _so_far().get(wanted)
-        if rows is None:
-            return
-        st.markdown(
-            f"The whole prompt: {rows['measure'].iloc[0]} **{rows['score'].iloc[0]:.3f}**, loss {rows['loss'].iloc[0]:.3f} on {rows['n'].iloc[0]} examples."
-        )
-        if len(rows) > 1:
-            st.plotly_chart(
-                behaviour_charts.changes(rows, "score"),
-                key="so-far",
-                alt=f"{len(rows)} interventions so far, each with the change of the score.",
-            )
+def asking_in_rows(
+    model: str,
+    key: tuple,
+    what: str,
+    ask: Callable[[LanguageModel, Report, Callable[[pd.DataFrame], None]], pd.DataFrame],
+    draw: Callable[[pd.DataFrame], None],
+) -> pd.DataFrame | None:
+    """`asking` for a table that grows: `ask(language_model, report, row_made)`; the rows that are there so far are drawn every two seconds."""
+    so_far = _so_far()
 
-    rows_so_far()
+    def whole(language_model: LanguageModel, report: Report) -> pd.DataFrame:
+        try:
+            return ask(language_model, report, lambda rows: so_far.__setitem__(key, rows))
+        finally:
+            so_far.pop(key, None)
+
+    table = asking(model, key, what, whole)
+    if table is None:
+
+        @st.fragment(run_every=2.0)
+        def rows_so_far() -> None:
+            rows = so_far.get(key)
+            if rows is not None:
+                draw(rows)
+
+        rows_so_far()
+    return table
+
+
+def _draw(rows: pd.DataFrame) -> None:
+    st.markdown(
+        f"The whole prompt: {rows['measure'].iloc[0]} **{rows['score'].iloc[0]:.3f}**, loss {rows['loss'].iloc[0]:.3f} on {rows['n'].iloc[0]} examples."
+    )
+    if len(rows) > 1:
+        st.plotly_chart(
+            behaviour_charts.changes(rows, "score"),
+            key="so-far",
+            alt=f"{len(rows)} interventions so far, each with the change of the score.",
+        )
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -116,7 +130,7 @@ def _loaded(model: str) -> LanguageModel:
 
 @st.cache_resource
 def _so_far() -> dict[tuple, pd.DataFrame]:
-    """The rows of interventions that are under way."""
+    """The rows so far, of tables that are under way."""
     return {}
 
 

@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.translation import shares
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.behaviour_asking import asking_in_rows
 
 
 def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable, *, as_kept: bool) -> None:
@@ -78,21 +78,12 @@ def _translated(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
         if not st.button("Find texts that do it", icon=":material/translate:", key="translate"):
             return None
         wanted.add(key)
-    so_far = _so_far()
 
-    def find(language_model, report) -> pd.DataFrame:
-        try:
-            return translate(
-                adapter, language_model, vocabulary, inputs_of_task(asked.task), report=report,
-                row_made=lambda rows: so_far.__setitem__(key, rows),
-            )  # fmt: skip
-        finally:
-            so_far.pop(key, None)
+    def find(language_model, report, row_made) -> pd.DataFrame:
+        return translate(adapter, language_model, vocabulary, inputs_of_task(asked.task), report=report, row_made=row_made)
 
-    table = asking(vocabulary.model, key, "texts that do it", find)
-    if table is None:
-        _watch(key)
-    elif (note := asked.note(adapter.name)) is not None:
+    table = asking_in_rows(vocabulary.model, key, "texts that do it", find, _draw)
+    if table is not None and (note := asked.note(adapter.name)) is not None:
         st.warning(widgets.plain(note), icon=":material/chat:")
     return table
 
@@ -106,17 +97,6 @@ def _picked(adapter: SoftPrompt | LoraAdapter) -> Asked | None:
     return None if task is None else how_asked(adapter, task)
 
 
-def _watch(key: tuple) -> None:
-    @st.fragment(run_every=2.0)
-    def texts_so_far() -> None:
-        rows = _so_far().get(key)
-        if rows is not None and len(rows) > 1:
-            _show_shares(rows, "shares-so-far")
-
-    texts_so_far()
-
-
-@st.cache_resource
-def _so_far() -> dict[tuple, pd.DataFrame]:
-    """The texts that are told so far, of translations that are under way."""
-    return {}
+def _draw(rows: pd.DataFrame) -> None:
+    if len(rows) > 1:
+        _show_shares(rows, "shares-so-far")

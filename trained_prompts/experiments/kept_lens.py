@@ -24,13 +24,7 @@ def look_at(names: Sequence[str], *, report: Report = no_report) -> None:
         There is no such run, its model is not at hand, or nothing can be written there.
     """
     watches: dict[str, Watch] = {}
-    for i, name in enumerate(names):
-        folder = store.find(name)
-        if kept_lens.read(folder) is not None:
-            continue
-        model = store.own_model(name)
-        if model is None:
-            raise InputError(f"The run {name} does not say which model it was trained on.")
+    for i, name, folder, model in store.lacking(names, kept_lens.read):
         if model not in watches:
             watches[model] = Watch(load_model(model, report=report))
         vocabulary, adapter = load_vocabulary(model), load_adapter(folder)

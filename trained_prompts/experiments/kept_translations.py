@@ -26,13 +26,7 @@ def put_into_words(names: Sequence[str], *, report: Report = no_report) -> None:
         There is no such run, its model or its task is not at hand, or nothing can be written there.
     """
     models: dict[str, LanguageModel] = {}
-    for i, name in enumerate(names):
-        folder = store.find(name)
-        if kept_translation.read(folder) is not None:
-            continue
-        model = store.own_model(name)
-        if model is None:
-            raise InputError(f"The run {name} does not say which model it was trained on.")
+    for i, name, folder, model in store.lacking(names, kept_translation.read):
         if model not in models:
             models[model] = load_model(model, report=report)
         inputs = inputs_of_task(task_of_run(read_description(folder)))

@@ -22,7 +22,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -324,6 +324,28 @@ def read_trajectory(name: str) -> tuple[np.ndarray, np.ndarray]:
         return recorded.read_trajectory(find(name) / recorded.TRAJECTORY)
     except AdapterError as error:
         raise InputError(f"How {name} was trained cannot be read; pick another run, or train it again.") from error
+
+
+def lacking(names: Sequence[str], read: Callable[[Path], object | None]) -> Iterator[tuple[int, str, Path, str]]:
+    """The runs with which something is not kept yet: the place among `names`, name, folder and model of each.
+
+    Parameters
+    ----------
+    read : answers what is kept in a folder, or None.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or it does not say which model it was trained on.
+    """
+    for i, name in enumerate(names):
+        folder = find(name)
+        if read(folder) is not None:
+            continue
+        model = own_model(name)
+        if model is None:
+            raise InputError(f"The run {name} does not say which model it was trained on.")
+        yield i, name, folder, model
 
 
 def own_model(name: str) -> str | None:

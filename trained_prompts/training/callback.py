@@ -45,7 +45,7 @@ class Recorder:
     folder : where it is written; made when it is not there.
     model : of PEFT, or with such a one in it; of a soft prompt the virtual tokens are followed, of any other adapter the losses alone.
     tokenizer : the words of the vocabulary are told with it, and examples written out.
-    every : steps between two snapshots of the virtual tokens. They are read as well, unless reading would take more than a fiftieth of the training's time.
+    every : steps between two snapshots of the virtual tokens. They are read and written as well, unless that has taken more than a fiftieth of the training's time.
     template : how the examples are asked, with `{input}` in it; found from the first examples when None.
 
     Examples
@@ -63,7 +63,7 @@ class Recorder:
     def __init__(self, folder: str | Path, model: Any, tokenizer: Any = None, *, every: int = 50, template: str | None = None) -> None:
         self.folder, self._every, self._template, self._tokenizer = Path(folder), max(1, every), template, tokenizer
         self._model = getattr(model, "module", model)  # as data parallelism wraps it
-        self._began, self._spent, self._reading, self._stopped = time.perf_counter(), 0.0, 0.0, False
+        self._began, self._looking, self._stopped = time.perf_counter(), 0.0, False
         self.step = 0
         self._losses: list[tuple[int, float, float, float]] = []
         self._snapshots: dict[int, np.ndarray] = {}
@@ -88,11 +88,10 @@ class Recorder:
         self.step += 1
         if loss is not None:
             self.lost(float(loss.detach() if isinstance(loss, torch.Tensor) else loss), learning_rate)
-        return (
-            self._safely(lambda: self._look(read=self._reading <= WORTH * (time.perf_counter() - self._began)))
-            if self.step % self._every == 0
-            else {}
-        )
+        if self.step % self._every:
+            return {}
+        self._safely(self._snapshot)
+        return self._safely(self._look) if self._looking <= WORTH * (time.perf_counter() - self._began) else {}
 
     def lost(self, loss: float, learning_rate: float = float("nan")) -> None:
         """The loss after this step."""
@@ -106,25 +105,18 @@ class Recorder:
         """The last look, and all of it written."""
         if self._hook is not None:
             self._hook.remove()
-        self._safely(lambda: self._look(read=True))
-
-    @property
-    def overhead(self) -> float:
-        """The share of the time so far that recording took."""
-        return self._spent / max(time.perf_counter() - self._began, 1e-9)
+        self._safely(self._snapshot)
+        self._safely(self._look)
 
     def _safely(self, work: Callable[[], Any]) -> Any:
         if self._stopped:
             return {}
-        began = time.perf_counter()
         try:
             return work() or {}
         except Exception as error:
             self._stopped = True
             _log.warning("The training is no longer recorded in %s (%s: %s); it goes on.", self.folder, type(error).__name__, error)
             return {}
-        finally:
-            self._spent += time.perf_counter() - began
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,21 +136,26 @@ class Recorder:
         with torch.no_grad():
             return self._model.get_prompt_embedding_to_save(self._model.active_adapter).detach().float().cpu().numpy().copy()
 
-    def _look(self, *, read: bool) -> dict[str, float]:
+    def _snapshot(self) -> None:
+        rows = self._rows()
+        if rows is None:
+            return
+        self._snapshots[self.step] = rows.astype(np.float16)
+        if len(self._snapshots) > SNAPSHOTS:
+            steps = sorted(self._snapshots)
+            self._snapshots = {step: self._snapshots[step] for step in {*steps[::2], steps[-1]}}
+
+    def _look(self) -> dict[str, float]:
+        """Read the virtual tokens and write everything; the time that it takes is counted."""
+        began = time.perf_counter()
         rows = self._rows()
         told: dict[str, float] = {}
-        if rows is not None:
-            self._snapshots[self.step] = rows.astype(np.float16)
-            if len(self._snapshots) > SNAPSHOTS:
-                steps = sorted(self._snapshots)
-                self._snapshots = {step: self._snapshots[step] for step in {*steps[::2], steps[-1]}}
-        if rows is not None and read and self._words is not None and (not self._followed or self._followed[-1][0] < self.step):
-            began = time.perf_counter()
+        if rows is not None and self._words is not None and (not self._followed or self._followed[-1][0] < self.step):
             echo, drift, ratio, words, direction = self._words.read(rows)
-            self._reading += time.perf_counter() - began
             self._followed.append((self.step, echo, drift, ratio, words, direction))
             told = {"explorer/echo_share": echo, "explorer/drift": drift, "explorer/norm_ratio": ratio}
         self._write()
+        self._looking += time.perf_counter() - began
         return told
 
     def _fed(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
