@@ -213,7 +213,7 @@ def test_an_option_that_is_mistyped_is_refused_in_one_line(prompt, command, opti
         (np.full((3, 576), np.nan), (), "NaN"),
         (np.zeros((3, 10)), (), "10 wide"),
         (np.zeros((3, 10)), ("--model", EMBEDDED), "10 wide"),
-        (np.zeros((2, 3, 576)), (), "shape"),
+        (np.zeros((2, 2, 3, 576)), (), "shape"),
         (np.zeros((3, 576), dtype=int), (), "int64"),
         (np.full((3, 576), 1e30), (), "beyond"),
     ],
