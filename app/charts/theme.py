@@ -29,6 +29,7 @@ VERDICT_MARKS = {
     "unreadable": (GREY, "x"),
     "never trained": (GREY, "circle-open"),
 }
+MARKDOWN_COLOURS = {"learned": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
 PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
@@ -42,6 +43,11 @@ def drawn(token: str) -> str:
 def verdict_label(verdict: str) -> str:
     """A verdict with the shape that stands for it on the map."""
     return f"{SHAPES[plain_verdict(verdict)]} {verdict}"
+
+
+def mark_of(verdict: str) -> str:
+    """The shape that stands for a verdict, in its colour: Markdown."""
+    return f":{MARKDOWN_COLOURS[plain_verdict(verdict)]}[{SHAPES[plain_verdict(verdict)]}]"
 
 
 def marks_of(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
