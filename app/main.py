@@ -33,6 +33,7 @@ moved = [st.Page(partial(go_on, each), title=each.to.title, url_path=each.url_pa
 with speaking("page"):
     here = st.navigation([*pages, *moved], position="top")
     st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
+    st.session_state["here"] = here.url_path
     begin_page()
     show_frame()
     here.run()

@@ -5,6 +5,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
 from soft_prompt_explorer.app.pages import LEARN, LIBRARY, LORA, MEASURES, PROMPT, Page
 from soft_prompt_explorer.app.parts import choosing
+from soft_prompt_explorer.app.parts.tray import show_tray
 
 # Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
 STYLES = """<style>
@@ -30,6 +31,7 @@ def show_frame() -> None:
     """The jump box, and the way to a file of one's own."""
     st.html(STYLES)
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="frame"):
+        show_tray()
         anywhere = places()
         chosen = st.selectbox(
             "Jump to",

@@ -119,8 +119,8 @@ def show_direction_out() -> None:
     if table is None:
         return
     names = {
-        "no prompt": "no prompt", "direction alone": "that direction alone", "random direction alone": "a random one alone",
-        "direction out": "without it", "whole prompt": "the whole prompt",
+        "whole prompt": "the whole prompt", "task direction alone": "that direction alone", "task direction out": "all but it",
+        "random direction alone": "a random one alone", "no prompt": "no prompt",
     }  # fmt: skip
     rows = table[table["intervention"].isin(names)].drop_duplicates("intervention").set_index("intervention")
     show_bars(
@@ -130,7 +130,7 @@ def show_direction_out() -> None:
                     "label": label,
                     "share": rows.loc[name, "score"],
                     "says": f"{rows.loc[name, 'score']:.0%}",
-                    "yes": name == "direction alone",
+                    "yes": name == "task direction alone",
                 }
                 for name, label in names.items()
                 if name in rows.index

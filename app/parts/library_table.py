@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import streamlit as st
@@ -62,16 +63,16 @@ def show_library() -> None:
         st.info("Nothing here is like that. Take a filter away, open a file, or train a prompt.", icon=":material/filter_alt_off:")
         return
     state = st.dataframe(
-        table.drop(columns="key"),
+        table.drop(columns="key").assign(no_prompt=100 * table["no_prompt"], score=100 * table["score"]),
         hide_index=True,
         key=f"library-{wanted}-{kind}-{origin}-{tasks}",
         on_select="rerun",
-        selection_mode="multi-row",
+        selection_mode=["multi-row", "single-cell"],
         height=min(620, 38 + 35 * len(table)),
         column_config={
             "name": st.column_config.TextColumn("name", pinned=True, width="medium"),
-            "no_prompt": st.column_config.ProgressColumn("without", format="percent", min_value=0, max_value=1, width="small", help="Held-out score of the bare model"),
-            "score": st.column_config.ProgressColumn("with it", format="percent", min_value=0, max_value=1, width="small", help="Held-out score as trained"),
+            "no_prompt": st.column_config.ProgressColumn("without", format="%.0f %%", min_value=0, max_value=100, width="small", help="Held-out score of the bare model"),
+            "score": st.column_config.ProgressColumn("with it", format="%.0f %%", min_value=0, max_value=100, width="small", help="Held-out score as trained"),
             "does": st.column_config.TextColumn(
                 "in words", width="large",
                 help="The text that does most of what it does, with the share that it recovers; where no text is said to, the words that it pushes the model towards.",
@@ -79,9 +80,18 @@ def show_library() -> None:
         },
         alt=f"{len(table)} prompts and LoRAs with their task, their score without and with them, and what they do.",
     )  # fmt: skip
+    for row, column in state["selection"]["cells"]:
+        if column == "name":
+            _read(table.iloc[row])
     _offer(table.iloc[state["selection"]["rows"]])
     choosing.note_left_out()
     widgets.download_buttons(table.drop(columns="key"), "library")
+
+
+def _read(row: pd.Series) -> NoReturn:
+    """Go to the page of an adapter."""
+    page, name = (LORA, "lora") if row["kind"] == "LoRA" else (PROMPT, "prompt")
+    st.switch_page(page.file, query_params={name: row["key"]})
 
 
 def _offer(ticked: pd.DataFrame) -> None:
