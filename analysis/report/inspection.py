@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, LoraFactors, SoftPrompt, load_adapter
+from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_TENSORS
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
@@ -134,13 +135,15 @@ def _row(path: str | Path, vocabulary: Vocabulary | None) -> dict:
 
 def vocabulary_at_hand(prompt: SoftPrompt) -> Vocabulary | None:
     """The vocabulary that a prompt is read against by default, if no network is needed for it and the widths agree."""
-    named = prompt.base_model or EMBEDDED_MODEL
+    known = trusted_model(prompt)
+    named = known or prompt.base_model or EMBEDDED_MODEL
     if named in EMBEDDED_ALIASES:
         named = EMBEDDED_MODEL
     if named == EMBEDDED_MODEL and prompt.width != EMBEDDED_WIDTH:
         return None
     try:
-        if named != EMBEDDED_MODEL and not (is_hub_id(named) and is_at_hand(named)):  # a path in an adapter is not followed
+        followed = known is not None or named == EMBEDDED_MODEL or is_hub_id(named)  # a path in an adapter is not
+        if not (followed and is_at_hand(named)):
             return None
         found = load_vocabulary(named)
     except ModelError:
