@@ -51,10 +51,11 @@ def read(opened: Opened, name: str) -> SoftPrompt:
     notes = left_out(opened.tensors, {found})
     if found.endswith("prompt_embeddings"):
         notes = ("PEFT weights without adapter_config.json, so the method is unknown", *notes)
+    rows = prompt_rows(opened.tensors, found)
     return SoftPrompt(
         name,
-        prompt_rows(opened.tensors, found),
-        initial=None if start is None else prompt_rows(start[2], start[1], what="initial values"),
+        rows,
+        initial=opened.initial_rows(rows.shape) if start is None else prompt_rows(start[2], start[1], what="initial values"),
         base_model=None,
         method=None,
         source=opened.source(found),

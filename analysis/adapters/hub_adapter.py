@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON
-from soft_prompt_explorer.analysis.adapters.opening import CONFIG, HALVES, INITIAL, WEIGHTS
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, HALVES, INITIAL, WEIGHTS
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_FILE
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.folders import cache_folder, cache_folders, locked, temporary_folder, write_whole
@@ -38,19 +38,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SAFE = (WEIGHTS[0], "adapters.safetensors", "adapter.safetensors", "pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
 _PICKLED = (WEIGHTS[1], "pytorch_adapter.bin", "pytorch_lora_weights.bin", "learned_embeds.bin")
 _WHOLE_MODEL = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
-ENDINGS = (
-    ".safetensors",
-    ".npy",
-    ".npz",
-    ".gguf",
-    ".pt",
-    ".pth",
-    ".bin",
-    ".ckpt",
-    ".zip",
-    ".nemo",
-    ".p",
-)  # of files that may hold an adapter
 
 
 class RemoteEntry(NamedTuple):

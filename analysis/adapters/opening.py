@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from soft_prompt_explorer.analysis.adapters import (
     foreign_config,
     gguf_lora_file,
@@ -20,7 +22,7 @@ from soft_prompt_explorer.analysis.adapters import (
     zip_file,
 )
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON, read_json
-from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
+from soft_prompt_explorer.analysis.adapters.soft_prompt import Source, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.remedies import MODEL
@@ -30,6 +32,20 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALVES = ("encoder.pt", "decoder.pt")  # the two files that IBM's text-generation-inference writes
 KOBOLD = ("tensor.npy", "meta.json")
 NEMO = "model_weights.ckpt"  # in a .nemo
+
+ENDINGS = (
+    ".safetensors",
+    ".npy",
+    ".npz",
+    ".gguf",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".zip",
+    ".nemo",
+    ".p",
+)  # of files that may hold an adapter
 
 FORMATS = (npy_file, safetensors_file, torch_file, gguf_lora_file)  # asked in this order
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -65,6 +81,22 @@ class Opened:
             tensors.__dict__["sha256"] = self.tensors.sha256
         return replace(self, tensors=tensors)
 
+    def initial_rows(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The values that training started from, (n, d) float32 as the prompt's own; None where none lie beside it.
+
+        Raises
+        ------
+        AdapterError
+            Those beside it are of another prompt.
+        """
+        if self.initial is None:
+            return None
+        if "initial" not in self.initial or self.initial.entries["initial"].shape != shape:
+            raise AdapterError(
+                f"The file {self.initial.path} ({INITIAL}) does not hold initial values of the shape {shape}; take it away, or put the run's own in its place."
+            )
+        return prompt_rows(self.initial, "initial", what="initial values")
+
     def source(self, tensor: str, *, kind: str = "") -> Source:
         """The source of what is read from a named tensor of the one file; `kind` leads the format's words."""
         place = f"{self.tensors.format} in a {self.container}" if self.container else self.tensors.format
@@ -91,7 +123,9 @@ def open_adapter(path: Path) -> Opened:
         said = foreign_config.read(beside) if path.name in foreign_config.WEIGHTS and beside.is_file() else None
         # The weights of a PEFT folder, given by their own name: the config says what they are.
         config = _config(beside) if path.name in WEIGHTS and beside.is_file() and said is None else None
-        return Opened(path, tensors, config=config, metadata=said or {}, initial=_initial(path.parent) if config else None)
+        return Opened(
+            path, tensors, config=config, metadata=said or {}, initial=_initial(path.parent) if config or _is_alone(path) else None
+        )
     if zip_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
             zip_file.unpack(path, Path(unpacked))
@@ -211,6 +245,13 @@ def _known_file(path: Path) -> Tensors:
 def _initial(folder: Path) -> Tensors | None:
     path = folder / INITIAL
     return _known_file(path) if path.is_file() else None
+
+
+def _is_alone(path: Path) -> bool:
+    """Whether no other file beside it could be an adapter, so that what lies there goes with this one."""
+    return path.name != INITIAL and all(
+        each.name in (path.name, INITIAL) or not each.name.endswith(ENDINGS) for each in _files(path.parent)
+    )
 
 
 def _files(folder: Path) -> list[Path]:

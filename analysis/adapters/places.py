@@ -10,8 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.adapters import foreign_config, hub_adapter
-from soft_prompt_explorer.analysis.adapters.hub_adapter import ENDINGS
-from soft_prompt_explorer.analysis.adapters.opening import CONFIG, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
 from soft_prompt_explorer.analysis.adapters.recorded import TRAJECTORY
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
