@@ -241,7 +241,16 @@ def _each_started(
             result.append([recover_initial(part, vocabulary, report=report) for part in prompt.split()])
         else:
             result.append(start_from_config(prompt, vocabulary).split())
-    return result
+    return result if vocabulary is None else [_fitting(parts, vocabulary) for parts in result]
+
+
+def _fitting(parts: list[SoftPrompt], vocabulary: Vocabulary) -> list[SoftPrompt]:
+    """Of a file's prompts for several models those that are as wide as this one; all of them where none is, so that it is said."""
+    fit = [part for part in parts if part.width == vocabulary.width]
+    for part in parts if 0 < len(fit) < len(parts) else ():
+        if part.width != vocabulary.width:
+            print(f"Left out: {part.name} is {part.width} wide, for another model than {vocabulary.model}.", file=sys.stderr)
+    return fit or parts
 
 
 def read_adapters(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from soft_prompt_explorer.analysis.adapters import foreign_config
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON
 from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, HALVES, INITIAL, WEIGHTS
 from soft_prompt_explorer.analysis.adapters.tensors import MAX_FILE
@@ -35,7 +36,14 @@ _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _ID = re.compile(rf"({_PART}/{_PART})(?:/({_PART}))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # What holds an adapter by a known name, surest first: PEFT's, MLX's, AdapterHub's, diffusers'; then textual inversion's.
-_SAFE = (WEIGHTS[0], "adapters.safetensors", "adapter.safetensors", "pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
+_SAFE = (
+    WEIGHTS[0],
+    "adapters.safetensors",
+    "adapters.npz",
+    "adapter.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "learned_embeds.safetensors",
+)
 _PICKLED = (WEIGHTS[1], "pytorch_adapter.bin", "pytorch_lora_weights.bin", "learned_embeds.bin")
 _WHOLE_MODEL = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 
@@ -213,6 +221,8 @@ def _remote(name: str, commit: str, chosen: str | None, every: Iterable[RemoteEn
     needed = _needed(known, name) if chosen is None else [chosen]
     if chosen is not None and chosen not in known:
         raise AdapterError(f"The hub's {name} holds no file {chosen}; it holds {_shown(known)}.")
+    if chosen is not None and not chosen.endswith(".safetensors") and (safe := f"{Path(chosen).stem}.safetensors") in known:
+        raise AdapterError(f"Beside {chosen} of the hub's {name} lies {safe}, in which nothing could be run; name that.")
     entries = tuple(known[each] for each in needed)
     for entry in entries:
         most = MAX_JSON if entry.name.endswith(".json") else MAX_FILE
@@ -234,15 +244,14 @@ def _needed(files: Collection[str], name: str) -> list[str]:
         It holds none, or several.
     """
     beside = [each for each in (CONFIG, INITIAL) if each in files]
-    for known in (*_SAFE, *_PICKLED):
+    may_be = [each for each in files if each.endswith(ENDINGS) and not _WHOLE_MODEL.fullmatch(each) and each != INITIAL]
+    safe = [each for each in may_be if each.endswith(".safetensors")]
+    for known in _SAFE if safe else (*_SAFE, *_PICKLED):
         if known in files:
-            return (
-                [*beside, known] if known in (*WEIGHTS, "adapters.safetensors", "adapter.safetensors", "pytorch_adapter.bin") else [known]
-            )
+            return [*beside, known] if known in (*WEIGHTS, *foreign_config.WEIGHTS) else [known]
     if all(half in files for half in HALVES):
         return list(HALVES)
-    may_be = [each for each in files if each.endswith(ENDINGS) and not _WHOLE_MODEL.fullmatch(each) and each != INITIAL]
-    found = [each for each in may_be if each.endswith(".safetensors")] or may_be
+    found = safe or may_be
     if len(found) == 1:
         return found
     if found:

@@ -119,13 +119,11 @@ def open_adapter(path: Path) -> Opened:
     reader = format_of(path)
     if reader is not None:
         tensors = reader.read(path)
-        beside = path.parent / CONFIG
-        said = foreign_config.read(beside) if path.name in foreign_config.WEIGHTS and beside.is_file() else None
+        beside, said = path.parent / CONFIG, _said_beside(path)
         # The weights of a PEFT folder, given by their own name: the config says what they are.
-        config = _config(beside) if path.name in WEIGHTS and beside.is_file() and said is None else None
-        return Opened(
-            path, tensors, config=config, metadata=said or {}, initial=_initial(path.parent) if config or _is_alone(path) else None
-        )
+        config = _config(beside) if path.name in WEIGHTS and beside.is_file() and not said else None
+        initial = _initial(path.parent) if config or _is_alone(path) else None
+        return Opened(path, tensors, config=config, metadata=said, initial=initial)
     if zip_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
             zip_file.unpack(path, Path(unpacked))
@@ -133,7 +131,7 @@ def open_adapter(path: Path) -> Opened:
                 opened = _arrays(Path(unpacked)) or _open_folder(Path(unpacked))
             except AdapterError as error:
                 raise AdapterError(str(error).replace(f"folder {unpacked}", f"zip {path}").replace(unpacked, str(path))) from error
-            return _of_container(replace(opened, container="zip"), path)
+            return _of_container(replace(opened, container="zip", metadata=opened.metadata | _said_beside(path)), path)
     if tar_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:
             target = Path(unpacked) / NEMO
@@ -184,6 +182,8 @@ def _open_folder(folder: Path) -> Opened:
             raise AdapterError(
                 f"The folder {folder} holds {CONFIG} but no {' or '.join(foreign_config.WEIGHTS[:2])}; put the file beside it."
             )
+        if zip_file.reads(weights) and format_of(weights) is None:  # MLX's of before it wrote safetensors
+            return replace(open_adapter(weights), path=folder, container="folder")
         return Opened(folder, _known_file(weights), metadata=said, container="folder")
     config = _config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     for name in WEIGHTS:
@@ -247,6 +247,12 @@ def _initial(folder: Path) -> Tensors | None:
     return _known_file(path) if path.is_file() else None
 
 
+def _said_beside(path: Path) -> dict:
+    """What another package's config says beside a file of the name that it writes."""
+    beside = path.parent / CONFIG
+    return (foreign_config.read(beside) or {}) if path.name in foreign_config.WEIGHTS and beside.is_file() else {}
+
+
 def _is_alone(path: Path) -> bool:
     """Whether no other file beside it could be an adapter, so that what lies there goes with this one."""
     return path.name != INITIAL and all(
@@ -280,8 +286,7 @@ def _unknown(path: Path) -> str:
         return _pointer(path)
     with path.open("rb") as file:
         start = file.read(64)
-        file.seek(257)
-        is_tar = file.read(5) == b"ustar"
+    is_tar = tar_file.reads(path)
     if is_tar or start[:2] == b"\x1f\x8b":
         return (
             f"The file {path} is {'a tar archive, as NeMo packs its .nemo files' if is_tar else 'packed with gzip'}; unpack it ({'tar -xf' if is_tar else 'gunzip'}), "

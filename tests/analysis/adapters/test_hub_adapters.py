@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from soft_prompt_explorer.analysis.adapters import AdapterError
 from soft_prompt_explorer.analysis.adapters.hub_adapter import RemoteEntry, _remote
 from tests.support.hub import COMMIT, NEXT_COMMIT, Repository, away_from_home, running_hub
 from tests.support.places import REPOSITORY, names_in
@@ -140,12 +141,20 @@ def test_a_mistyped_path_of_a_folder_here_is_no_question_to_the_hub(hub, tmp_pat
         (["soft.npy", "README.md", "config.json"], ["soft.npy"]),
         (["adapter_config.json", "adapters.safetensors"], ["adapter_config.json", "adapters.safetensors"]),
         (["initial.safetensors", "adapter_config.json", "adapter_model.safetensors"], ["adapter_config.json", "initial.safetensors", "adapter_model.safetensors"]),
+        (["pytorch_adapter.bin", "mine.safetensors"], ["mine.safetensors"]),
         (["learned_embeds.safetensors", "learned_embeds.bin", "unet.safetensors"], ["learned_embeds.safetensors"]),
     ],
 )  # fmt: skip
 def test_only_what_an_adapter_needs_is_fetched_and_no_pickle_beside_safetensors(files, taken):
     remote = _remote("a/b", COMMIT, None, [RemoteEntry(name, 10, "0" * 64, None) for name in files])
     assert [entry.name for entry in remote.entries] == taken
+
+
+def test_no_pickle_is_named_beside_safetensors():
+    files = [RemoteEntry(name, 10, "0" * 64, None) for name in ("a.safetensors", "a.pt", "b.pt")]
+    with pytest.raises(AdapterError, match=r"lies a\.safetensors"):
+        _remote("a/b", COMMIT, "a.pt", files)
+    assert [entry.name for entry in _remote("a/b", COMMIT, "b.pt", files).entries] == ["b.pt"]
 
 
 @pytest.mark.slow
