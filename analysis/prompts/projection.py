@@ -109,14 +109,57 @@ def place(points: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> np.n
     (n, k) float64.
     """
     points = unit_rows(np.asarray(points, dtype=np.float64))
-    if on.projection == "pca":
-        return (points - on.centre) @ on.axes
+    return _places(points, on, *(_near(points, on, vocabulary) if on.projection == "umap" else (None, None)))
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Vectors on a map, and how far their places tell what they are near to.
+
+    Attributes
+    ----------
+    places : (n, k) float64.
+    near : (n, 15) int64, the token ids of the words on the map that are nearest in truth, by centred cosine, the nearest first; `scores` are their cosines.
+    kept : (n,) float64, the share of these that are among the fifteen nearest words on the map too.
+    """
+
+    places: np.ndarray
+    near: np.ndarray
+    scores: np.ndarray
+    kept: np.ndarray
+
+
+def placed(points: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> Placed:
+    """Where vectors stand on a map, as `place` says, with their nearest words in truth and the share of them that the map keeps beside each.
+
+    Parameters
+    ----------
+    points : (n, d), centred: P − μ, or Δ.
+    """
+    from scipy.spatial import KDTree
+
+    points = unit_rows(np.asarray(points, dtype=np.float64))
+    near, scores = _near(points, on, vocabulary)
+    places = _places(points, on, near, scores)
+    _, rows = KDTree(on.places).query(places, k=near.shape[1])
+    kept = [np.isin(words, beside).mean() for words, beside in zip(near, on.ids[rows], strict=True)]
+    return Placed(places, near, scores, np.array(kept))
+
+
+def _near(points: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the words on the map that are nearest to unit vectors, and their cosines."""
     on_map = np.zeros(len(vocabulary), dtype=bool)
     on_map[on.ids] = True
-    ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=NEIGHBOURS, allowed=on_map)
+    return nearest(vocabulary.mean + points, vocabulary, top_k=NEIGHBOURS, allowed=on_map)
+
+
+def _places(points: np.ndarray, on: VocabularyMap, near: np.ndarray | None, scores: np.ndarray | None) -> np.ndarray:
+    if on.projection == "pca":
+        return (points - on.centre) @ on.axes
+    assert near is not None and scores is not None  # of `_near`
     weights = _membership(1.0 - scores)
-    places = on.places[np.searchsorted(on.ids, ids)].astype(np.float64)
-    return (weights[:, :, None] * places).sum(axis=1) / weights.sum(axis=1)[:, None]
+    of_words = on.places[np.searchsorted(on.ids, near)].astype(np.float64)
+    return (weights[:, :, None] * of_words).sum(axis=1) / weights.sum(axis=1)[:, None]
 
 
 def trustworthiness(points: np.ndarray, places: np.ndarray) -> float:
@@ -169,10 +212,7 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
     -------
     token_id, token, and the place: x, y and, of a map of three dimensions, z.
     """
-    beginnings = {token[:end] for token in vocabulary.tokens for end in range(LANDMARK_LETTERS + 1, len(token))}
-    words = on.ids[allowed_tokens(vocabulary, whole_words=True)[on.ids]]  # fragments too, such as " activ", but those begin other tokens
-    told = [len(vocabulary.tokens[i].strip()) >= LANDMARK_LETTERS and vocabulary.tokens[i] not in beginnings for i in words]
-    words = words[told][:LANDMARKS_FROM]  # ids run with frequency
+    words = on.ids[_told(on, vocabulary)][:LANDMARKS_FROM]  # ids run with frequency
     places = on.places[np.searchsorted(on.ids, words)]
     apart = np.linalg.norm(on.places.std(axis=0)) / 2
     chosen: list[int] = []
@@ -183,6 +223,23 @@ def landmarks(on: VocabularyMap, vocabulary: Vocabulary, count: int = 40) -> pd.
         apart *= 0.8
     table = pd.DataFrame({"token_id": words[chosen], "token": [vocabulary.tokens[i] for i in words[chosen]]})
     return table.join(pd.DataFrame(places[chosen], columns=list(AXES[: on.dimensions])))
+
+
+def label_order(on: VocabularyMap, vocabulary: Vocabulary) -> np.ndarray:
+    """Which words to write on a map first, where there is room for some: (m,) int64, rows of `on.ids`.
+
+    Frequent whole words that begin no other token come first (see `landmarks`), then other whole words, then the rest; special tokens last.
+    """
+    whole = allowed_tokens(vocabulary, whole_words=True)[on.ids]
+    return np.lexsort((on.ids, ~whole, ~_told(on, vocabulary), vocabulary.special[on.ids]))
+
+
+def _told(on: VocabularyMap, vocabulary: Vocabulary) -> np.ndarray:
+    """Which of a map's words a person knows by themselves, (m,) bool: fragments too count as whole words, such as " activ", but those begin other tokens."""
+    beginnings = {token[:end] for token in vocabulary.tokens for end in range(LANDMARK_LETTERS + 1, len(token))}
+    whole = allowed_tokens(vocabulary, whole_words=True)[on.ids]
+    words = [vocabulary.tokens[i] for i in on.ids]
+    return whole & np.array([len(word.strip()) >= LANDMARK_LETTERS and word not in beginnings for word in words])
 
 
 def _kept(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> KeptArrays:
