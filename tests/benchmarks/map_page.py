@@ -49,7 +49,9 @@ def plotly(words: np.ndarray, tokens: np.ndarray) -> None:
         text=[f"word {i}" for i in range(len(words))],
     )
     figure.add_scattergl(x=tokens[:, 0], y=tokens[:, 1], mode="markers", marker={"size": 10, "color": BLUE})
-    figure.update_layout(height=HEIGHT, dragmode="pan", showlegend=False, yaxis={"scaleanchor": "x"}, margin={"l": 0, "r": 0, "t": 0, "b": 0})
+    figure.update_layout(
+        height=HEIGHT, dragmode="pan", showlegend=False, yaxis={"scaleanchor": "x"}, margin={"l": 0, "r": 0, "t": 0, "b": 0}
+    )
     st.plotly_chart(figure, config={"scrollZoom": True})
 
 

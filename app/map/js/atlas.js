@@ -1,5 +1,5 @@
 // The map as an instrument: one or two panes that share a view, a selection and a lasso. Text of others is set as text and never as HTML.
-const STILL = 90; // milliseconds after which a moved picture is drawn anew
+const STILL = 120; // milliseconds after which a moved picture is drawn anew
 const A_CLICK = 4; // pixels that a click may move
 const NEAR = { mouse: 10, pen: 14, touch: 20 }; // pixels from a mark that count as on it
 const LEGEND = 14; // groups that are listed before the rest is counted
@@ -168,7 +168,7 @@ class Atlas {
       if (this.play.frames) this.drawOver();
     });
     clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.draw(), STILL);
+    if (!this.pointers.size) this.settling = setTimeout(() => this.draw(), STILL); // else when the finger is lifted
   }
 
   zoom(factor, dx, dy) {

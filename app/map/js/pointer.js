@@ -43,7 +43,11 @@ function listen(atlas, pane) {
   });
 
   const lift = (event) => {
-    if (!pointers.delete(event.pointerId) || !began) return;
+    if (!pointers.delete(event.pointerId)) return;
+    if (!began) {
+      if (!pointers.size) atlas.draw(); // two fingers were there
+      return;
+    }
     const { moved } = began;
     began = null;
     const path = atlas.lasso;
