@@ -68,7 +68,7 @@ def _show(key: tuple, each: Waited) -> None:
     page = next((page for page in PAGES if page.url_path == each.page), PAGES[0])
     with st.container(horizontal=True):
         st.page_link(page.file, label=f"Back to {page.title}", icon=page.icon, query_params=each.query)
-        if not _is_ready(key) and st.button("Stop", key=f"tray-{key}", icon=":material/stop:"):
+        if not _is_ready(key) and st.button("Stop", key=f"tray-{hash(key)}", icon=":material/stop:"):
             stop(key)
             waited_for().pop(key, None)
             st.rerun()
