@@ -31,7 +31,8 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print the
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead: .csv, .parquet, .json or .md.", dir_okay=False)]
 _refused: ContextVar[list[str] | None] = ContextVar("refused", default=None)
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own]")
+    str | None,
+    typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own, else SPE_MODEL's]"),
 ]
 
 

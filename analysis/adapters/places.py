@@ -127,10 +127,10 @@ def _told_apart(said: Sequence[str], paths: Sequence[Path]) -> list[str]:
     for parts, path, each in zip(whole, paths, said, strict=True):
         ends = len(parts) > 2 if str(path) != each else bool(parts) and not path.is_dir()
         short.append((*parts[:-1], Path(parts[-1]).stem) if ends else parts)
-    parts = [short[i] if short.count(short[i]) == whole.count(whole[i]) else whole[i] for i in range(len(whole))]
+    told = [short[i] if short.count(short[i]) == whole.count(whole[i]) else whole[i] for i in range(len(whole))]
     names = []
-    for own in parts:
-        others = [other for other in parts if other != own]
+    for own in told:
+        others = [other for other in told if other != own]
         most = len(own)
         length = next((n for n in range(1, most) if all(other[-n:] != own[-n:] for other in others)), most)
         names.append(str(Path(*own[-length:])) if own else "")
