@@ -10,8 +10,9 @@ from soft_prompt_explorer.app.parts.tray import show_tray
 # Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
 STYLES = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 4rem; max-width: 1400px; }
-.st-key-frame [data-testid="stSelectbox"] { width: 22rem; }
+.st-key-frame [data-testid="stSelectbox"] { flex: 1 1 10rem; min-width: 10rem; }
 @media (min-width: 900px) {
+  .st-key-frame [data-testid="stSelectbox"] { width: 22rem; }
   .st-key-frame { position: fixed; top: 0.45rem; right: 4rem; z-index: 999991; width: auto; }
 }
 </style>"""

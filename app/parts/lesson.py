@@ -25,6 +25,7 @@ from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
+LENS_WORDS = 6
 
 
 def show_it_works() -> None:
@@ -73,18 +74,17 @@ def show_lens() -> None:
     """What it pushes the model towards on unrelated text."""
     told = kept_lens.kept_with(choosing.load_prompt(HERO))
     st.markdown(
-        "Another way: let the model read ten texts that have nothing to do with verbs, with the prompt and without, and see which next words become likelier."
+        "Another way: let the model read texts that have nothing to do with verbs, with the prompt and without. Which next words become likelier?"
     )
     if told is None:
         st.caption("It has not been looked at on this machine: `make gallery` does so.")
         return
+    words = told.last.head(LENS_WORDS)
     st.plotly_chart(
-        pushed_words(told.last),
-        key="lesson-lens",
-        alt=f"The words that it pushes towards: {', '.join(told.last['token'].str.strip().head(8))}.",
+        pushed_words(words), key="lesson-lens", alt=f"The words that it pushes towards: {', '.join(words['token'].str.strip())}."
     )
     st.caption(
-        "Here this says little of the task. Over 60 adapters of known truth it names the task of three in ten: page *Learn*, *Which readings hold*."
+        "Read them: what do they have in common? ★ marks what adapters that know nothing do not do. It does not always say so much; *Learn* tells how often it does."
     )
 
 
@@ -137,7 +137,9 @@ def show_direction_out() -> None:
             ]
         )
     )
-    st.caption(f"Each on the same {table['n'].iloc[0]} held-out verbs.")
+    st.caption(
+        f"Alone it does most of the work; yet without it the rest does as much. Each bar is of the same {table['n'].iloc[0]} held-out verbs."
+    )
 
 
 @dataclass(frozen=True)

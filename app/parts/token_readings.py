@@ -10,6 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
+from soft_prompt_explorer.analysis.behaviour.verdict import LABELS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
@@ -99,10 +100,11 @@ def show_behaviour(page: PromptOnPage) -> None:
             lambda report: judged(prompt, vocabulary, task, measured, report=report).verdict,
         )
         if verdict is not None:
-            st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")
+            st.subheader("Does its reading explain that?")
+            st.markdown(f"**{verdict.label[0].upper()}{verdict.label[1:]}:** {LABELS[verdict.label]}.")
     st.page_link(
         PROMPT.file,
-        label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
+        label="Does the reading explain the behaviour?" if measured is None else "The evidence for this",
         icon=":material/science:",
         query_params={"prompt": key, "tab": BEHAVIOUR},
     )
