@@ -8,9 +8,12 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.report.bundle import bundle
 from soft_prompt_explorer.analysis.report.page import html, of_prompt
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_header import run_of
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.trained_prompts.runs import store
 
 CITATION = """@software{{soft_prompt_explorer,
   title = {{Soft Prompt Explorer}},
@@ -41,6 +44,23 @@ def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
             key="report-of-words",
             help="Every token's reading, what it does and what it pushes towards, on one page to keep, to send and to print",
         )
+        st.download_button(
+            "Everything (zip)",
+            lambda: _everything(key, prompt, vocabulary),
+            file_name=f"{widgets.file_name(prompt.name)}.zip",
+            mime="application/zip",
+            on_click="ignore",
+            icon=":material/folder_zip:",
+            key="everything",
+            help="The report, and every table that there is of this prompt as CSV",
+        )
+
+
+def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> bytes:
+    run = run_of(key)
+    return bundle(
+        prompt, vocabulary, behaviour=None if run is None else kept_behaviour.kept(key), card=None if run is None else store.read_card(key)
+    )
 
 
 def offer_lora(key: str, adapter: LoraAdapter) -> None:
