@@ -10,9 +10,11 @@ from soft_prompt_explorer.app.parts.tray import show_tray
 # Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
 STYLES = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 4rem; max-width: 1400px; }
-.st-key-frame [data-testid="stSelectbox"] { flex: 1 1 10rem; min-width: 10rem; }
+.st-key-frame { flex-wrap: wrap; }
+.st-key-frame > :has([data-testid="stSelectbox"]) { flex: 1 1 12rem; }
 @media (min-width: 900px) {
-  .st-key-frame [data-testid="stSelectbox"] { width: 22rem; }
+  .st-key-frame > * { flex: 0 0 auto !important; width: auto !important; }
+  .st-key-frame [data-testid="stSelectbox"] { width: 20rem; }
   .st-key-frame { position: fixed; top: 0.45rem; right: 4rem; z-index: 999991; width: auto; }
 }
 </style>"""

@@ -44,6 +44,6 @@ def show_geometry(prompt: SoftPrompt) -> None:
         st.markdown("**How long its tokens are**")
         st.plotly_chart(norms_chart(norms), key="norms", alt=f"Euclidean norms of {len(prompt)} virtual tokens.")
     st.caption(
-        "These need no vocabulary. The mean of a model’s words is in every row, so cosines of trained tokens are seldom near 0; how high chance goes is told beside the words."
+        "None of this needs a vocabulary. What chance comes to is told beside a model’s words alone."
         + (f" The first {MOST_TOKENS} tokens are shown." if len(prompt) > MOST_TOKENS else "")
     )
