@@ -234,7 +234,7 @@ def _each_started(
     result = []
     for i, prompt in enumerate(whole):
         if initial and initial[i] != "recover":
-            result.append(split_from(prompt, load_soft_prompt(Path(initial[i]))))
+            result.append(split_from(prompt, load_soft_prompt(place(Path(initial[i]), False))))
         elif vocabulary is None:
             result.append(prompt.split())
         elif initial:

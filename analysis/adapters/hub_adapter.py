@@ -45,7 +45,7 @@ _SAFE = (
     "learned_embeds.safetensors",
 )
 _PICKLED = (WEIGHTS[1], "pytorch_adapter.bin", "pytorch_lora_weights.bin", "learned_embeds.bin")
-_WHOLE_MODEL = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
+WHOLE_MODEL = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 
 
 class RemoteEntry(NamedTuple):
@@ -244,7 +244,7 @@ def _needed(files: Collection[str], name: str) -> list[str]:
         It holds none, or several.
     """
     beside = [each for each in (CONFIG, INITIAL) if each in files]
-    may_be = [each for each in files if each.endswith(ENDINGS) and not _WHOLE_MODEL.fullmatch(each) and each != INITIAL]
+    may_be = [each for each in files if each.endswith(ENDINGS) and not WHOLE_MODEL.fullmatch(each) and each != INITIAL]
     safe = [each for each in may_be if each.endswith(".safetensors")]
     for known in _SAFE if safe else (*_SAFE, *_PICKLED):
         if known in files:
@@ -258,7 +258,7 @@ def _needed(files: Collection[str], name: str) -> list[str]:
         raise AdapterError(
             f"The hub's {name} holds {len(found)} files that may be adapters; name one: {_shown([f'{name}/{each}' for each in found])}."
         )
-    if any(map(_WHOLE_MODEL.fullmatch, files)):
+    if any(map(WHOLE_MODEL.fullmatch, files)):
         raise AdapterError(f"The hub's {name} is a whole model and no adapter; give the adapter that was trained on it.")
     raise AdapterError(f"The hub's {name} holds no file that an adapter could be in; it holds {_shown(files)}.")
 

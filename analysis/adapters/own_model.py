@@ -39,6 +39,7 @@ def _of_run(adapter: SoftPrompt | LoraAdapter) -> str | None:
     if folder is None or not (folder / "run.json").is_file():
         return None
     try:
-        return read_description(folder)["model"]["name"]
+        name = read_description(folder)["model"]["name"]
     except InputError:  # damaged, as the page and `list` say
         return None
+    return name if name == adapter.base_model else None  # the adapter says it too, as every run's does

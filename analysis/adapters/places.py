@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.adapters import foreign_config, hub_adapter
+from soft_prompt_explorer.analysis.adapters.hub_adapter import WHOLE_MODEL
 from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, HALVES, INITIAL, KOBOLD, WEIGHTS, format_of
 from soft_prompt_explorer.analysis.adapters.recorded import TRAJECTORY
 from soft_prompt_explorer.analysis.core.errors import AdapterError
@@ -164,6 +165,8 @@ def _below(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield here
             continue
+        if "config.json" in files:  # a whole model: its weights are no adapter
+            files = [each for each in files if not WHOLE_MODEL.fullmatch(each)]
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         yield from (here / name for name in sorted(files) if not name.startswith(".") and _ends_as_one(here / name))
 
@@ -176,4 +179,5 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _ends_as_one(path: Path) -> bool:
-    return path.name not in _NEVER and path.name.lower().endswith(ENDINGS) and path.is_file()
+    name = path.name.lower()
+    return name not in _NEVER and (name.endswith(ENDINGS) or ".pth.tar-" in name) and path.is_file()  # CoOp's is model.pth.tar-50

@@ -233,7 +233,7 @@ def test_displacements_need_no_vocabulary(foreign, command):
 
 
 @pytest.mark.parametrize("command_name", ["neighbours", "readings", "direction"])
-def test_what_is_about_words_is_refused_and_the_rest_is_pointed_at(foreign, command, command_name):
+def test_what_is_about_words_is_refused(foreign, command, command_name):
     done = command(command_name, foreign[0])
     assert (done.status, done.out) == (2, "")
     assert "which model it was trained on" in done.err

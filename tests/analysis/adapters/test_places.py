@@ -74,10 +74,14 @@ def test_a_folder_of_adapters_stands_for_all_of_them_but_for_what_lies_below_one
     prompt_at(here / "runs" / ".hidden" / "d")
     (here / "runs" / "notes.txt").write_text("no adapter")
     (here / "runs" / "c" / "training_args.bin").write_bytes(b"no adapter")
+    (here / "runs" / "model").mkdir()
+    for name in ("config.json", "model.safetensors", "model-00001-of-00002.safetensors"):
+        (here / "runs" / "model" / name).write_text("no adapter")
+    prompts.append(prompt_at(here / "runs" / "z.npy").rename(here / "runs" / "z.pth.tar-50"))
     places = found(here / "runs")
     assert [place.path for place in places] == prompts
     assert all(place.found for place in places)
-    assert [load_soft_prompt(place.path, name=place.name).name for place in places] == ["final", "b", "loose"]
+    assert [load_soft_prompt(place.path, name=place.name).name for place in places] == ["final", "b", "loose", "z.pth"]
 
 
 def test_a_training_that_left_checkpoints_alone_stands_for_these(here):

@@ -294,7 +294,7 @@ def test_the_command_prints_the_columns_and_tells_rows_and_a_sentence(command, t
     [
         (["--task", "plural", "--inputs"], "Give either --task or --inputs, not both"),
         (["--inputs"], "It is not known with which template"),
-        ([], "It is not known what prompt.npy was trained on; give --task, or --inputs with --template."),
+        ([], "It is not known what prompt was trained on; give --task, or --inputs with --template."),
         (["--task", "plural", "--also", "gemma3-270m"], "is not installed"),
         (["--template", "{input}:", "--also", "gemma3-270m", "--inputs"], "--also scores a text by a task's answers"),
     ],
