@@ -69,8 +69,8 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
     )
 
 
-def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
-    """The row of `inspect` for an adapter that was read, from `kind` on."""
+def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None) -> dict:
+    """The row of `inspect` for an adapter that was read, from `kind` on. Parameters as `notes_on`."""
     source = adapter.read_from
     row = {
         "kind": adapter.kind,
@@ -80,7 +80,7 @@ def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
         "base_model": adapter.base_model and printable(adapter.base_model),
         "method": adapter.method,
         "sha256": source.sha256,
-        "notes": "; ".join(notes_on(adapter, vocabulary)),
+        "notes": "; ".join(notes_on(adapter, vocabulary, modules=modules)),
     }
     if isinstance(adapter, SoftPrompt):
         row |= {"virtual_tokens": len(adapter), "width": adapter.width, "norm_median": float(np.median(adapter.norms))}
@@ -90,14 +90,17 @@ def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
     return row
 
 
-def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> list[str]:
+def notes_on(
+    adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None
+) -> list[str]:
     """What a person should know of an adapter. Of a LoRA every factor is read for it, one module at a time.
 
     Parameters
     ----------
     vocabulary : whose norms a prompt's are compared with; the prompt's own, where it is on this machine, when None.
+    modules : a LoRA's table of `spectra`, where it is at hand: it says which factors are finite and not zero, and they are not read again.
     """
-    found = _lora_notes(adapter) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
+    found = _lora_notes(adapter, modules) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
     return [printable(note) for note in found]
 
 
@@ -202,15 +205,16 @@ def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]
     return ["the initial values are unknown"]
 
 
-def _lora_notes(lora: LoraAdapter) -> list[str]:
+def _lora_notes(lora: LoraAdapter, modules: pd.DataFrame | None) -> list[str]:
     if lora.needs_weights:
         return [f"{len(lora)} modules; what they change is told {BESIDE}", *lora.notes, *_base_model_notes(lora.base_model)]
     ranks = Counter(factors.rank for factors in lora.modules.values())
     shown = ", ".join(f"{rank}" for rank, _ in ranks.most_common(4)) + (" and more" if len(ranks) > 4 else "")
     notes = [f"{len(lora)} modules of rank {shown}", *lora.notes, *_base_model_notes(lora.base_model)]
     untrained, damaged = 0, []
-    for path, factors in lora.modules.items():
-        A, B = factors.both()
+    doubted = lora.modules if modules is None else modules.loc[modules["spectral_norm"] == 0, "module"]
+    for path in doubted:
+        A, B = lora.modules[path].both()
         untrained += not (A.any() and B.any())  # PEFT starts from B = 0, in an embedding from A = 0
         if not (np.isfinite(A).all() and np.isfinite(B).all()):
             damaged.append(path)
