@@ -5,6 +5,7 @@
     tokens/base_model=…/part.parquet     a row a virtual token: path, sha256 and the columns of `readings`
     modules/base_model=…/part.parquet    a row a module of a LoRA: path, sha256 and the columns of `spectra`, its singular values as a list
     health/base_model=…/part.parquet     a row a finding about a LoRA: path, sha256 and the columns of `health`
+    lens/base_model=…/part.parquet       where the lens is asked for: a row a word that an adapter pushes the model towards: path, sha256 and the columns of `lens`
     journal.sqlite                       what was done so far; a run that is started again goes on from it
     batch.log                            a line a file
 
@@ -21,9 +22,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -36,12 +37,17 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra, values_of
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import prepare_model
 from soft_prompt_explorer.analysis.prompts.starts import start_from_config
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, vocabulary_at_hand
 
-TABLES = ("tokens", "modules", "health")
+if TYPE_CHECKING:
+    from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+
+TABLES = ("tokens", "modules", "health", "lens")
 SUFFIXES = (".safetensors", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".zip", ".gguf", ".nemo", ".p")
 NO_MODEL = "unknown"
 ROWS_AT_ONCE = 200_000  # of a table that is written
@@ -109,8 +115,8 @@ def find(pattern: str) -> list[Found]:
 
 
 def batch(
-    pattern: str, folder: Path, *, model: str | None = None, engine: Engine = "loky", workers: int = 1, scheduler: str | None = None,
-    report: Report = no_report,
+    pattern: str, folder: Path, *, model: str | None = None, lens: bool = False, engine: Engine = "loky", workers: int = 1,
+    scheduler: str | None = None, report: Report = no_report,
 ) -> pd.DataFrame:  # fmt: skip
     """Read all adapters that a pattern names, and keep the tables in a folder; what was done before is not done again.
 
@@ -118,6 +124,8 @@ def batch(
     ----------
     folder : where the tables are kept, and the journal of what was done.
     model : whose vocabulary prompts are read against; each one's own where it is on this machine when None.
+    lens : look through the model too (see `analysis.behaviour.lens`), through the embedded one where none is named: each process loads it once, and what
+        null adapters do is kept for the next adapter with the same start and lengths. It takes minutes an adapter on a processor.
     engine, workers, scheduler : see `core.engines.outcomes`; a cluster's workers have to see the files.
 
     Returns
@@ -132,16 +140,18 @@ def batch(
     found = find(pattern)
     if model is not None:
         load_vocabulary(model, report=report)  # prepared once, before several processes want it
+    if lens:
+        prepare_model(model or EMBEDDED_MODEL, report=report)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        journal = _Journal(folder / "journal.sqlite", model)
+        journal = _Journal(folder / "journal.sqlite", model, lens)
     except (OSError, sqlite3.DatabaseError) as error:
         raise InputError(f"The tables cannot be kept in {folder}: {error}; choose another folder.") from error
     with closing(journal), (folder / "batch.log").open("a", encoding="utf-8") as log:
         waiting = [each for each in found if not journal.has(each)]
         done = len(found) - len(waiting)
         report(done / len(found), f"{done:,} of {len(found):,} were done before")
-        calls = [(each.url, each.state, each.size, model) for each in waiting]
+        calls = [(each.url, each.state, each.size, model, lens) for each in waiting]
         for one in outcomes(_read, calls, engine=engine, workers=workers, scheduler=scheduler):
             done += 1
             told = "refused" if one.refused else one.row["kind"] if one.row else ""
@@ -152,30 +162,34 @@ def batch(
         return _write(journal, {each.url for each in found}, folder)
 
 
-def _read(url: str, state: str, size: int, model: str | None) -> Done:
+def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Done:
     """All that is told of one adapter, in one reading of its files."""
     _keep_freed_memory()
     began = time.perf_counter()
     row: dict[str, Any] | None = None
-    refused, tables = None, {}
+    refused, tables, notes = None, {}, []
     try:
         with tempfile.TemporaryDirectory() as folder:
             adapter = load_adapter(_local(url, size, Path(folder)))
             vocabulary = _vocabulary_of(adapter, model)
-            try:
-                found = _tables(adapter, vocabulary)
-            except Exception:
-                row = {"path": printable(url), **describe(adapter, vocabulary)}
-                raise
+            found: dict[str, pd.DataFrame] = {}
+            for compute in (_tables, partial(_lens, model=model)) if lens else (_tables,):
+                try:
+                    found |= compute(adapter, vocabulary)
+                except Exception as error:  # it was read, and only what is told of it could not be computed
+                    notes.append(_why(error))
             row = {"path": printable(url), **describe(adapter, vocabulary, modules=found.get("modules"))}
+            row["notes"] = "; ".join(filter(None, [row["notes"], *notes]))
             tables = {name: _parquet(table) for name, table in found.items() if len(table)}
-    except InputError as error:
-        refused = str(error)
     except Exception as error:
-        refused = f"Reading it failed unexpectedly ({type(error).__name__}: {printable(str(error))[:200]})."
-    if row is not None and refused is not None:  # it was read, and only what is told of it could not be computed
-        row, refused = row | {"notes": "; ".join(filter(None, [row["notes"], refused]))}, None
+        row, refused = None, _why(error)
     return Done(url, state, row, refused, tables, os.getpid(), time.perf_counter() - began)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"Reading it failed unexpectedly ({type(error).__name__}: {printable(str(error))[:200]})."
 
 
 @cache
@@ -230,6 +244,32 @@ def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) ->
     return {"tokens": pd.concat([readings(part, vocabulary) for part in prompt.split()], ignore_index=True)}
 
 
+def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, model: str | None) -> dict[str, pd.DataFrame]:
+    """The words that an adapter pushes the model towards, as the command `lens` tells them."""
+    from soft_prompt_explorer.analysis.behaviour.lens import lens
+    from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
+
+    if model is None and (adapter.base_model or EMBEDDED_MODEL) not in EMBEDDED_ALIASES:
+        raise InputError(
+            f"the lens was not used: the adapter is for {printable(str(adapter.base_model))}, and only a model that is named is loaded"
+        )
+    watch, words = _watch(model or EMBEDDED_MODEL), _vocabulary(model or EMBEDDED_MODEL)
+    parts: list[SoftPrompt | LoraAdapter] = [adapter]
+    if isinstance(adapter, SoftPrompt) and adapter.kind == "soft_prompt" and vocabulary is not None:
+        parts = [*start_from_config(adapter, vocabulary).split()]
+    others = changes_at_hand(watch, words, parts)
+    return {"lens": lens(parts, watch, words, others=others.changes).drop(columns="path")}
+
+
+@lru_cache(maxsize=1)
+def _watch(model: str) -> Watch:
+    """The one model of this process."""
+    from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+    from soft_prompt_explorer.analysis.models.weights import load_model
+
+    return Watch(load_model(model))
+
+
 def _parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
@@ -239,17 +279,18 @@ def _parquet(table: pd.DataFrame) -> bytes:
 class _Journal:
     """What was done, a row a file, each written for good before the next is begun."""
 
-    def __init__(self, path: Path, model: str | None) -> None:
+    def __init__(self, path: Path, model: str | None, lens: bool) -> None:
         self._db = sqlite3.connect(path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS done (url TEXT PRIMARY KEY, state TEXT, row TEXT, refused TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS tables (url TEXT, name TEXT, content BLOB, PRIMARY KEY (url, name))")
         with self._db:
-            self._db.execute("INSERT OR IGNORE INTO settings VALUES ('model', ?)", (json.dumps(model),))
-        (before,) = self._db.execute("SELECT value FROM settings WHERE name = 'model'").fetchone()
-        if json.loads(before) != model:
-            raise InputError(f"The folder {path.parent} holds a batch that was read against {json.loads(before)}; choose another folder.")
+            self._db.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", [("model", json.dumps(model)), ("lens", json.dumps(lens))])
+        before = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM settings")}
+        if before != {"model": model, "lens": lens}:
+            how = f"against {before.get('model') or 'each own model'}, with{'' if before.get('lens') else 'out'} the lens"
+            raise InputError(f"The folder {path.parent} holds a batch that was read {how}; choose another folder.")
 
     def has(self, found: Found) -> bool:
         return self._db.execute("SELECT 1 FROM done WHERE url = ? AND state = ?", (found.url, found.state)).fetchone() is not None

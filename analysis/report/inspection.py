@@ -90,9 +90,7 @@ def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
     return row
 
 
-def notes_on(
-    adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None
-) -> list[str]:
+def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None) -> list[str]:
     """What a person should know of an adapter. Of a LoRA every factor is read for it, one module at a time.
 
     Parameters
