@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, LoraFactors, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
@@ -22,6 +22,9 @@ from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.prompts.never_trained import untrained
 from soft_prompt_explorer.analysis.prompts.starts import mark_of, names_start, start_from_config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     "path",
@@ -58,12 +61,24 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
     ModelError
         `model` resolves to nothing.
     """
+    return table_of(rows_of(paths, model=model, report=report))
+
+
+def rows_of(paths: Sequence[str | Path], *, model: str | None = None, report: Report = no_report) -> list[dict]:
+    """The rows of `inspect`, without what is missing in them: pandas takes longer to load than a file to read."""
     vocabulary = None if model is None else load_vocabulary(model, report=report)
     rows = []
     for i, path in enumerate(paths):
         if len(paths) > 1:
             report(i / len(paths), f"reading {printable(Path(path).name)}")
         rows.append(_row(path, vocabulary))
+    return rows
+
+
+def table_of(rows: list[dict]) -> pd.DataFrame:
+    """These rows as `inspect` answers them."""
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"virtual_tokens": "Int64", "width": "Int64", "tensors": "Int64", "effective_rank": "float64"}
     )
@@ -105,6 +120,8 @@ def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
 def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
     """One row a virtual token: position, part (of an encoder-decoder; else empty), norm (Euclidean)."""
     parts = [part for part, rows in prompt.parts or (("", len(prompt)),) for _ in range(rows)]
+    import pandas as pd
+
     return pd.DataFrame({"position": np.arange(len(prompt)), "part": parts, "norm": prompt.norms})
 
 
@@ -119,6 +136,8 @@ def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
         *source.checks,
         ("sha256", source.sha256),
     ]
+    import pandas as pd
+
     return pd.DataFrame([tuple(map(printable, row)) for row in rows], columns=["check", "found"])
 
 
@@ -128,6 +147,8 @@ def modules(lora: LoraAdapter) -> pd.DataFrame:
         (printable(path), *(_sizes(factors) if factors.is_known else (None,) * 3), factors.scaling, factors.dtype)
         for path, factors in lora.modules.items()
     ]
+    import pandas as pd
+
     table = pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
     return table if all(factors.is_known for factors in lora.modules.values()) else table.astype(dict.fromkeys(table.columns[1:4], "Int64"))
 
