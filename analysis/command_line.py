@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError, not_installed
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import speaking
 
@@ -73,6 +73,11 @@ def _run(app: typer.Typer, refused: list[str]) -> None:
         raise SystemExit(2) from None
     except InputError as error:
         print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if (told := not_installed(error)) is None:
+            raise
+        print(told, file=sys.stderr)
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
         print("Stopped; nothing was saved.", file=sys.stderr)

@@ -16,12 +16,11 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Literal, TypeVar, get_args
 
-from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError, not_installed
 from soft_prompt_explorer.analysis.core.remedies import NO_SCHEDULER
 
 Engine = Literal["loky", "dask", "ray"]
 CARDS = "CUDA_VISIBLE_DEVICES"  # the graphics cards that a process sees
-_INSTALL = {"dask": "distributed==2026.8.0", "ray": "ray==2.60.0"}
 AHEAD, LEAST_AHEAD = 4, 64  # calls that a Dask cluster is given ahead, for each thread and at least: it does not hold all of thousands
 TO_ANSWER = 5.0  # seconds
 _Result = TypeVar("_Result")
@@ -123,7 +122,7 @@ def _dask(workers: int, scheduler: str | None) -> Iterator:
     try:
         from distributed import Client, LocalCluster
     except ModuleNotFoundError as error:
-        raise _not_installed("dask") from error
+        raise not_installed(error) or error from error
     with ExitStack() as stack:
         cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
         try:
@@ -166,7 +165,7 @@ def _ray(workers: int, scheduler: str | None) -> Iterator:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise _not_installed("ray") from error
+        raise not_installed(error) or error from error
     began = not ray.is_initialized()
     if began:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
@@ -188,7 +187,3 @@ def _check_answers(scheduler: str) -> None:
         socket.create_connection((host, int(port)), timeout=TO_ANSWER).close()
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"No Ray cluster answers at {scheduler}; start one with `ray start --head`, or", remedy=NO_SCHEDULER) from error
-
-
-def _not_installed(engine: str) -> InputError:
-    return InputError(f"The engine {engine} is not installed; install it with `pip install {_INSTALL[engine]}`, or use loky.")

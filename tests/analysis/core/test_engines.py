@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from soft_prompt_explorer.analysis.core import engines
 from soft_prompt_explorer.analysis.core.engines import outcomes, take_card
 from soft_prompt_explorer.analysis.core.errors import InputError
 
@@ -94,4 +93,3 @@ def test_what_is_not_there_is_told():
         outcomes(seen, [], engine="slurm")
     with pytest.raises(InputError, match="1 or more workers"):
         outcomes(seen, [], workers=0)
-    assert "pip install ray" in str(engines._not_installed("ray"))
