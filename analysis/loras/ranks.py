@@ -118,22 +118,39 @@ def singular_values(factors: LoraFactors) -> np.ndarray:
         A factor holds NaN or infinity.
     """
     factors = factors.made()
-    a, b = finite_factors(factors)
-    count = min(len(a), len(b), a.shape[1])
     if factors.is_whole:
+        a, b = finite_factors(factors)
         return abs(factors.scaling) * np.linalg.svd(b @ a, compute_uv=False)
-    gram_a, gram_b = a @ a.T, b.T @ b
+    found = values_of_product(*factors.both(), factors.scaling)
+    if found is None:
+        return _by_qr(*finite_factors(factors), factors.scaling)
+    return found
+
+
+def values_of_product(a: np.ndarray, b: np.ndarray, scaling: float) -> np.ndarray | None:
+    """All singular values of s · B A, descending, float64, from A (r, in) and B (out, r) by their Gram matrices, or by QR; see `singular_values`.
+
+    Returns
+    -------
+    None where a factor holds NaN or infinity, or values whose squares are beyond float64.
+    """
+    a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+    count = min(len(a), len(b), a.shape[1])
+    with np.errstate(invalid="ignore", over="ignore"):
+        gram_a, gram_b = a @ a.T, b.T @ b
+    if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):  # NaN and infinity show here, in fewer numbers
+        return None
     try:
         half = np.linalg.cholesky(gram_b)
     except np.linalg.LinAlgError:  # columns that depend on each other, or zeros
-        return _by_qr(a, b, factors.scaling)[:count]
+        return _by_qr(a, b, scaling)
     squares = np.clip(np.linalg.eigvalsh(half.T @ gram_a @ half)[::-1], 0.0, None)[:count]
     norm_b = min(np.abs(gram_b).sum(0).max(), np.linalg.norm(gram_b))  # at least the largest eigenvalue, and seldom much more
     error = GRAM_ERROR * norm_b * np.trace(gram_a)
     told = squares[squares > 1e-14 * squares[0]]  # what is smaller is zero, or rounding
     if error > 1e-13 * squares[0] or (len(told) and error > 1e-3 * told[-1]):
-        return _by_qr(a, b, factors.scaling)[:count]
-    return abs(factors.scaling) * np.sqrt(np.where(squares > error, squares, 0.0))
+        return _by_qr(a, b, scaling)
+    return abs(scaling) * np.sqrt(np.where(squares > error, squares, 0.0))
 
 
 def summary(table: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -310,8 +327,8 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _by_qr(a: np.ndarray, b: np.ndarray, scaling: float) -> np.ndarray:
-    """Those of s · R_B R_Aᵀ, which are those of s · B A."""
-    return abs(scaling) * np.linalg.svd(_r(b) @ _r(a.T).T, compute_uv=False)
+    """All singular values of s · R_B R_Aᵀ, which are those of s · B A."""
+    return abs(scaling) * np.linalg.svd(_r(b) @ _r(a.T).T, compute_uv=False)[: min(len(a), len(b), a.shape[1])]
 
 
 def _r(matrix: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ Beside peers: each reads the same LoRA files in turn, file after file, in a proc
 a file, its sha256 and its Parquet among it; a peer what its own command does of one. PYTHON is that of an environment with gradience==0.11.0 and
 adaptersentry==2.0.2; without it ours stands alone.
 
-A collection: so many adapters, of which at most 200 are different and the rest near-copies; half are prompts of the embedded model and half LoRAs. `spe batch`
-reads them, is killed with signal 9 in the middle, and goes on. Then every engine reads all of them again, and the tables are compared.
+A collection: so many adapters, of which at most 200 are different and the rest near-copies; a twentieth are prompts of the embedded model, the others LoRAs. `spe batch`
+reads them, is killed with signal 9 in the middle, and goes on. Then every engine reads a tenth as many, and the tables are compared.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def write_lora(folder: Path, tensors: dict[str, np.ndarray], rank: int, modules:
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
 
 
-def collection(folder: Path, count: int, *, width: int = EMBEDDED_WIDTH, prompts: float = 0.5) -> None:
+def collection(folder: Path, count: int, *, prompts: float = 0.05) -> None:
     """So many adapters, `DIFFERENT` of them different; each of the others is one of those with a thousandth of noise added.
 
     Parameters
@@ -149,7 +149,7 @@ def collection(folder: Path, count: int, *, width: int = EMBEDDED_WIDTH, prompts
         if i % DIFFERENT < prompts * DIFFERENT:
             path = folder / "prompts" / f"{i:05}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"prompt_embeddings": drawn(10, width) / np.float32(8)}, path)
+            save_file({"prompt_embeddings": drawn(10, EMBEDDED_WIDTH) / np.float32(8)}, path)
         else:
             tensors = {}
             for layer in range(4):
@@ -225,12 +225,12 @@ def differing(one: Path, other: Path) -> list[str]:
     ]
 
 
-def same_from_every_engine(folder: Path, made: Path, count: int) -> str:
+def same_from_every_engine(folder: Path, into: Path, count: int) -> str:
     """The same adapters by every engine: how long, from how many processes, and whether the tables are the same."""
     rows = []
     os.environ["OMP_NUM_THREADS"] = "1"
-    for engine, workers in (("loky", 2), ("dask", 2), ("dask", 1), ("ray", 2)):
-        out = made.parent / f"{engine}-{workers}"
+    for engine, workers in (("loky", 1), ("loky", 2), ("dask", 2), ("dask", 1), ("ray", 2)):
+        out = into / f"{engine}-{workers}"
         began = time.perf_counter()
         ended = subprocess.run(
             batch_command(folder, out, "--engine", engine, "--workers", str(workers)), stderr=subprocess.PIPE, text=True, check=False
@@ -240,11 +240,11 @@ def same_from_every_engine(folder: Path, made: Path, count: int) -> str:
             continue
         assert ended.returncode == 0, ended.stderr
         took, processes = time.perf_counter() - began, {line[1] for line in lines_of(out)}
-        different = differing(made, out)
+        different = differing(into / "loky-1", out)
         rows.append([f"{engine}, {workers}", f"{took:.0f} s", str(len(processes)), ", ".join(different) or "none"])
     return text_table(
         f"the same {count:,} adapters by every engine",
-        ["engine, workers", "took", "processes", "tables that differ from those above"],
+        ["engine, workers", "took", "processes", "tables that differ from the first"],
         rows,
     )
 
@@ -268,13 +268,14 @@ def readings_in_minutes(folder: Path, out: Path, count: int) -> str:
 def tables(folder: Path, *, peers: str | None, adapters: int, prompts: int) -> Iterator[str]:
     for dtype in (np.float16, np.float32):
         yield beside_peers(folder / "large", peers, dtype)
-    if prompts:
-        collection(folder / "of-prompts", prompts, prompts=1.0)
-        yield readings_in_minutes(folder / "of-prompts", folder / "readings", prompts)
     if adapters:
         collection(folder / "collection", adapters)
         yield killed_and_resumed(folder / "collection", folder / "resumed", adapters)
-        yield same_from_every_engine(folder / "collection", folder / "resumed", adapters)
+        collection(folder / "fewer", adapters // 10)
+        yield same_from_every_engine(folder / "fewer", folder, adapters // 10)
+    if prompts:
+        collection(folder / "of-prompts", prompts, prompts=1.0)
+        yield readings_in_minutes(folder / "of-prompts", folder / "readings", prompts)
 
 
 def main() -> None:
