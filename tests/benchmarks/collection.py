@@ -147,7 +147,7 @@ def collection(folder: Path, count: int, *, prompts: float = 0.05) -> None:
             return (rng.standard_normal(shape) + noise * own.standard_normal(shape)).astype(np.float32)
 
         if i % DIFFERENT < prompts * DIFFERENT:
-            path = folder / "prompts" / f"{i:05}.safetensors"
+            path = folder / f"{i:05}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({"prompt_embeddings": drawn(10, EMBEDDED_WIDTH) / np.float32(8)}, path)
         else:
@@ -156,7 +156,7 @@ def collection(folder: Path, count: int, *, prompts: float = 0.05) -> None:
                 for module in ("q_proj", "v_proj"):
                     name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
                     tensors |= {f"{name}.lora_A.weight": drawn(4, 64), f"{name}.lora_B.weight": drawn(64, 4)}
-            write_lora(folder / "loras" / f"{i:05}", tensors, 4, ["q_proj", "v_proj"], "somebody/small")
+            write_lora(folder / f"{i:05}", tensors, 4, ["q_proj", "v_proj"], "somebody/small")
 
 
 def batch_command(folder: Path, out: Path, *options: str) -> list[str]:
