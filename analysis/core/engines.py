@@ -139,16 +139,16 @@ def _by_ray(call: Callable[..., Any], arguments: Sequence[tuple], workers: int, 
     """By as many processes as there are workers, each with its share of the cluster's cards."""
     from ray.util import ActorPool
 
-    @ray.remote
     class Worker:
         def call(self, call: Callable[..., Any], arguments: tuple) -> Any:
             return call(*arguments)
 
+    remote: Any = ray.remote(Worker)
     there = ray.cluster_resources()
     workers = max(1, min(workers, int(there.get("CPU", 1))))  # one that finds no place would wait for ever
     cards = int(there.get("GPU", 0))
     share = int(10_000 / math.ceil(workers / cards)) / 10_000 if cards else 0  # Ray counts ten-thousandths
-    pool = ActorPool([Worker.options(num_cpus=1, num_gpus=share).remote() for _ in range(workers)])
+    pool = ActorPool([remote.options(num_cpus=1, num_gpus=share).remote() for _ in range(workers)])
     left = iter(arguments)
     for each in islice(left, AHEAD * workers):
         pool.submit(lambda worker, each: worker.call.remote(call, each), each)
