@@ -36,6 +36,7 @@ from soft_prompt_explorer.analysis.command_line import (
     new_app,
     progress_bar,
     run,
+    show_rows,
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed, printable
@@ -75,18 +76,21 @@ def inspect(
 ) -> None:
     """What is in these files. A file that is refused keeps its row, the notes say why, and the status is 2."""
     check_out(out)
-    from soft_prompt_explorer.analysis.report.inspection import inspect as inspect_files
+    from soft_prompt_explorer.analysis.report.inspection import COLUMNS, rows_of, table_of
 
     where = places(paths, None, fetch)
     with progress_bar() as report:
-        table = inspect_files([each.path for each in where], model=model, report=report)
-    table["path"] = [printable(each.said) for each in where]
-    refused = table[table["kind"].isna()]
-    if len(table) == len(refused) == 1:
-        raise InputError(refused["notes"].iloc[0])
-    emit(table, form, out)
-    if len(refused):
-        raise InputError(f"{len(refused)} of {len(table)} were refused; their notes say why.")
+        rows = rows_of([each.path for each in where], model=model, report=report)
+    rows = [row | {"path": printable(each.said)} for row, each in zip(rows, where, strict=True)]
+    refused = [row for row in rows if "kind" not in row]
+    if len(rows) == len(refused) == 1:
+        raise InputError(refused[0]["notes"])
+    if form is Format.table and out is None:
+        show_rows(rows, COLUMNS)
+    else:
+        emit(table_of(rows), form, out)
+    if refused:
+        raise InputError(f"{len(refused)} of {len(rows)} were refused; their notes say why.")
 
 
 @app.command()

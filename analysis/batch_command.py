@@ -25,13 +25,21 @@ def batch(
     engine: Annotated[str, typer.Option(help="loky (processes of this machine), dask or ray.")] = "loky",
     workers: Annotated[int, typer.Option(help="How many at once.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask or Ray cluster. [default: one made here]")] = None,
+    lens: Annotated[
+        bool,
+        typer.Option(
+            "--lens", help="What each pushes the model towards, too: minutes an adapter on a processor, seconds on a graphics card."
+        ),
+    ] = False,
     model: ModelOption = None,
 ) -> None:
     """Read any number of adapters into a folder of Parquet: a manifest, the refused ones, and a row for each virtual token and each module."""
     from soft_prompt_explorer.analysis.report.batches import batch as read_all
 
     with progress_bar() as report:
-        manifest = read_all(pattern, out, model=model, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, report=report)
+        manifest = read_all(
+            pattern, out, model=model, lens=lens, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, report=report
+        )
     import pandas as pd
 
     refused, copies = len(pd.read_parquet(out / "refused.parquet")), int(manifest["copy_of"].notna().sum())

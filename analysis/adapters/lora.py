@@ -123,7 +123,7 @@ class LoraFactors:
 
     def _read(self, name: str) -> np.ndarray:
         array = self.tensors[name]
-        return array if array.dtype == np.float64 else array.astype(np.float32)
+        return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

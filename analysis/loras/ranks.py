@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -100,13 +101,15 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
         rows.append((module, layer, projection, *sizes, *measures(values, factors.rank).values(), text))
     report(1.0, "ready")
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype({"layer": "Int64"} | dict.fromkeys(("rank_90", "rank_95", "rank_99"), "int64"))
+    for column, kind in ({"layer": "Int64"} | dict.fromkeys(("rank_90", "rank_95", "rank_99"), "int64")).items():
+        table[column] = table[column].astype(kind)  # one by one: `astype` of a whole table goes through all of its columns
+    return table
 
 
 def singular_values(factors: LoraFactors) -> np.ndarray:
     """All min(r, out, in) singular values of ΔW = s · B A, descending, float64.
 
-    By the Gram matrices BᵀB and A Aᵀ in float64: the eigenvalues of S Vᵀ (A Aᵀ) V S, with BᵀB = V S² Vᵀ, are σ². By thin QR of B and Aᵀ and the
+    By the Gram matrices BᵀB = L Lᵀ (Cholesky) and A Aᵀ in float64: the eigenvalues of Lᵀ (A Aᵀ) L are σ². By thin QR of B and Aᵀ and the
     SVD of the r × r core where the factors are so nearly dependent that squaring them would lose digits.
 
     Raises
@@ -115,19 +118,39 @@ def singular_values(factors: LoraFactors) -> np.ndarray:
         A factor holds NaN or infinity.
     """
     factors = factors.made()
-    a, b = finite_factors(factors)
-    count = min(len(a), len(b), a.shape[1])
     if factors.is_whole:
+        a, b = finite_factors(factors)
         return abs(factors.scaling) * np.linalg.svd(b @ a, compute_uv=False)
-    gram_a = a @ a.T
-    squares_b, directions = np.linalg.eigh(b.T @ b)
-    half = directions * np.sqrt(np.clip(squares_b, 0.0, None))
+    found = values_of_product(*factors.both(), factors.scaling)
+    if found is None:
+        return _by_qr(*finite_factors(factors), factors.scaling)
+    return found
+
+
+def values_of_product(a: np.ndarray, b: np.ndarray, scaling: float) -> np.ndarray | None:
+    """All singular values of s · B A, descending, float64, from A (r, in) and B (out, r) by their Gram matrices, or by QR; see `singular_values`.
+
+    Returns
+    -------
+    None where a factor holds NaN or infinity, or values whose squares are beyond float64.
+    """
+    a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+    count = min(len(a), len(b), a.shape[1])
+    with np.errstate(invalid="ignore", over="ignore"):
+        gram_a, gram_b = a @ a.T, b.T @ b
+    if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):  # NaN and infinity show here, in fewer numbers
+        return None
+    try:
+        half = np.linalg.cholesky(gram_b)
+    except np.linalg.LinAlgError:  # columns that depend on each other, or zeros
+        return _by_qr(a, b, scaling)
     squares = np.clip(np.linalg.eigvalsh(half.T @ gram_a @ half)[::-1], 0.0, None)[:count]
-    error = GRAM_ERROR * squares_b[-1] * np.trace(gram_a)
+    norm_b = min(np.abs(gram_b).sum(0).max(), np.linalg.norm(gram_b))  # at least the largest eigenvalue, and seldom much more
+    error = GRAM_ERROR * norm_b * np.trace(gram_a)
     told = squares[squares > 1e-14 * squares[0]]  # what is smaller is zero, or rounding
     if error > 1e-13 * squares[0] or (len(told) and error > 1e-3 * told[-1]):
-        return abs(factors.scaling) * np.linalg.svd(_core(a, b), compute_uv=False)[:count]
-    return abs(factors.scaling) * np.sqrt(np.where(squares > error, squares, 0.0))
+        return _by_qr(a, b, scaling)
+    return abs(scaling) * np.sqrt(np.where(squares > error, squares, 0.0))
 
 
 def summary(table: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -177,7 +200,7 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[tuple[str | None, str, str]] = [(None, "as the file says", note) for note in adapter.notes]
     for row in table.itertuples():
-        values = values_of(table.loc[row.Index])
+        values = values_of(row)
         if row.spectral_norm == 0:
             rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
             continue
@@ -255,6 +278,7 @@ def fewest(cumulative: np.ndarray, energy: float) -> int:
     return min(len(cumulative), 1 + int(np.searchsorted(cumulative, energy - 1e-12)))
 
 
+@lru_cache(maxsize=4_096)  # thousands of LoRAs of one model name the same modules
 def place_of(module: str) -> tuple[int | None, str]:
     """The layer's number in a module's path, None where there is none, and the projection: q, k, v, o, gate, up, down, or the path's last name."""
     path = re.sub(r"_(?=\d+(_|$))|(?<=\d)_", ".", module)  # kohya writes lora_unet_down_blocks_0_attentions_1 for paths with dots
@@ -279,9 +303,9 @@ def ranks_in_use(values: np.ndarray) -> int:
     return int((values > DEAD * values[0]).sum())
 
 
-def values_of(row: pd.Series) -> np.ndarray:
-    """The singular values in a row of the table."""
-    return np.array(row["singular_values"].split(), dtype=np.float64)
+def values_of(row: Any) -> np.ndarray:
+    """The singular values in a row of the table, as pandas' `iterrows` or, many times as fast, its `itertuples` hands it out."""
+    return np.array(row.singular_values.split(), dtype=np.float64)
 
 
 def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
@@ -294,7 +318,7 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
     """
     read = []
     for name, array in zip((factors.a_name, factors.b_name), factors.both(), strict=True):
-        read.append(array.astype(np.float64))
+        read.append(array.astype(np.float64, copy=False))
         if not np.isfinite(array).all():
             raise AdapterError(
                 f"The factor {name} in {factors.tensors.path} holds NaN or infinity ({int((~np.isfinite(array)).sum())} values); the training diverged or the file is damaged."
@@ -302,9 +326,9 @@ def finite_factors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
     return read[0], read[1]
 
 
-def _core(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """R_B R_Aᵀ, whose singular values are those of B A."""
-    return _r(b) @ _r(a.T).T
+def _by_qr(a: np.ndarray, b: np.ndarray, scaling: float) -> np.ndarray:
+    """All singular values of s · R_B R_Aᵀ, which are those of s · B A."""
+    return abs(scaling) * np.linalg.svd(_r(b) @ _r(a.T).T, compute_uv=False)[: min(len(a), len(b), a.shape[1])]
 
 
 def _r(matrix: np.ndarray) -> np.ndarray:

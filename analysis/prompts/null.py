@@ -92,18 +92,33 @@ def read_words(vectors: np.ndarray, vocabulary: Vocabulary, null: Null, *, but: 
     -------
     ids, p : (n,) int64 and float64; of a vector of which nothing is left, the word nearest to the whole of it (of one of no length the first token), and p is 1.
     """
-    vectors = np.asarray(vectors, dtype=np.float64)
     ids, p = _read(null.without_common(vectors, but=but), vocabulary, null)
-    whole = np.flatnonzero((ids < 0) & vectors.any(axis=1))
-    if len(whole):
-        ids[whole] = nearest(vocabulary.mean + unit_rows(vectors[whole]), vocabulary, top_k=1)[0][:, 0]
-    return np.maximum(ids, 0), p
+    return _or_whole(ids, vectors, vocabulary), p
 
 
 def p_as_word(vectors: np.ndarray, named: np.ndarray, vocabulary: Vocabulary, null: Null) -> np.ndarray:
     """The p-value of each vector being read as the word named (n,), the common directions taken off; 1 where another word is nearer then."""
     ids, p = _read(null.without_common(vectors), vocabulary, null)
     return np.where(ids == named, p, 1.0)
+
+
+def p_as_word_and_read(
+    vectors: np.ndarray, named: np.ndarray, moved: np.ndarray, vocabulary: Vocabulary, null: Null, *, but: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`p_as_word` of virtual tokens, and the ids and p-values that `read_words` tells of their displacements, in one pass over the vocabulary."""
+    left = np.concatenate([null.without_common(vectors), null.without_common(moved, but=but)])
+    ids, p = _read(left, vocabulary, null)
+    n = len(vectors)
+    return np.where(ids[:n] == named, p[:n], 1.0), _or_whole(ids[n:], moved, vocabulary), p[n:]
+
+
+def _or_whole(ids: np.ndarray, vectors: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """The ids, and where nothing was left to read the word nearest to the whole vector; of a vector of no length the first one."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    whole = np.flatnonzero((ids < 0) & vectors.any(axis=1))
+    if len(whole):
+        ids[whole] = nearest(vocabulary.mean + unit_rows(vectors[whole]), vocabulary, top_k=1)[0][:, 0]
+    return np.maximum(ids, 0)
 
 
 def _read(left: np.ndarray, vocabulary: Vocabulary, null: Null) -> tuple[np.ndarray, np.ndarray]:

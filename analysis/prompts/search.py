@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
@@ -22,6 +21,8 @@ from soft_prompt_explorer.analysis.models.vocabulary import ROWS_AT_A_TIME, Voca
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 COLUMNS = ["prompt", "position", "rank", "token_id", "token", "score", "metric"]
@@ -76,6 +77,8 @@ def neighbours(
     allowed = allowed_tokens(vocabulary, exclude_special=exclude_special, whole_words=whole_words, script=script)
     ids, scores = nearest(prompt.embeddings, vocabulary, metric=metric, top_k=top_k, allowed=allowed, report=report)
     n, k = ids.shape
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "prompt": prompt.name,

@@ -216,6 +216,10 @@ def _tokenised(text: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> list[in
         ids = load_tokenizer(model)(text)["input_ids"]
     except ModelError as error:
         raise InputError(f"the config spells the text that it started from, which cannot be tokenised: {str(error).rstrip('.')}") from error
+    except ModuleNotFoundError as error:  # the reading half alone is installed
+        raise InputError(
+            f"the config spells the text that it started from, which {error.name} tokenises, and that is not installed"
+        ) from error
     if not ids:
         raise InputError("the config's text holds no token, so its start cannot be told")
     return ids

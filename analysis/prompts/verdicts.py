@@ -15,7 +15,7 @@ from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.never_trained import untrained
-from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word, read_words
+from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word, p_as_word_and_read
 from soft_prompt_explorer.analysis.prompts.search import nearest
 from soft_prompt_explorer.analysis.prompts.starts import mark_of
 from soft_prompt_explorer.analysis.prompts.twins import MADE
@@ -86,22 +86,25 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     >>> read["verdict"].value_counts().to_dict()
     {'echo': 10}
     """
-    table = start_and_now(prompt, vocabulary)
+    table, nearest_ids = _start_and_now(prompt, vocabulary)
     null = null_of(vocabulary, report=report)
-    nearest_ids, _ = nearest(prompt.embeddings, vocabulary, top_k=1)
-    as_word = p_as_word(prompt.embeddings, nearest_ids[:, 0], vocabulary, null)
+    if prompt.initial is None:
+        as_word = p_as_word(prompt.embeddings, nearest_ids, vocabulary, null)
+    else:
+        as_word, delta_ids, p_learned = p_as_word_and_read(
+            prompt.embeddings, nearest_ids, displacements(prompt), vocabulary, null, but=prompt.initial
+        )
     table["p_chance"] = np.maximum(null.p_drawn(table["score"].to_numpy()), as_word)
     from scipy.stats import false_discovery_control
 
     table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
-    near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids[:, 0]]
+    near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
     table["p_learned"] = np.nan
     never = untrained(prompt, vocabulary) is not None
     if prompt.initial is None:
         table["verdict"] = "never trained" if never else np.where(near, "near a word", "unreadable")
         return table[COLUMNS]
-    delta_ids, p_learned = read_words(displacements(prompt), vocabulary, null, but=prompt.initial)
     drifted = table["drift"].to_numpy() > 0
     table["delta_token"] = pd.array(
         [vocabulary.tokens[i] if moved else None for i, moved in zip(delta_ids, drifted, strict=True)], dtype="string"
@@ -139,29 +142,36 @@ def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:
     InputError
         The prompt is not as wide as the vocabulary.
     """
+    return _start_and_now(prompt, vocabulary)[0]
+
+
+def _start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table of `start_and_now`, and the id of each token's nearest word."""
     prompt.check_width(vocabulary.width, vocabulary.model)
     n = len(prompt)
-    ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
+    rows = prompt.embeddings if prompt.initial is None else np.concatenate([prompt.embeddings, prompt.initial])
+    found, scores = nearest(rows, vocabulary, top_k=1)  # one pass over the vocabulary for both
+    ids, initial_ids = found[:n, 0], found[n:, 0]
     initial_token, echo, drift = [None] * n, [None] * n, np.full(n, np.nan)
     if prompt.initial is not None:
-        initial_ids, _ = nearest(prompt.initial, vocabulary, top_k=1)
-        initial_token = [vocabulary.tokens[i] for i in initial_ids[:, 0]]
-        echo = (initial_ids[:, 0] == ids[:, 0]).tolist()
+        initial_token = [vocabulary.tokens[i] for i in initial_ids]
+        echo = (initial_ids == ids).tolist()
         drift = np.linalg.norm(displacements(prompt), axis=1)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "prompt": prompt.name,
             "position": np.arange(n),
             "norm": prompt.norms,
             "norm_ratio": prompt.norms / vocabulary.median_norm,
-            "nearest_token": [vocabulary.tokens[i] for i in ids[:, 0]],
-            "score": scores[:, 0],
+            "nearest_token": [vocabulary.tokens[i] for i in ids],
+            "score": scores[:n, 0],
             "initial_token": pd.array(initial_token, dtype="string"),
             "echo": pd.array(echo, dtype="boolean"),
             "drift": drift,
         },
         columns=START_COLUMNS,
     )
+    return table, ids
 
 
 def displacements(prompt: SoftPrompt) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, LoraFactors, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
@@ -22,6 +22,9 @@ from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.prompts.never_trained import untrained
 from soft_prompt_explorer.analysis.prompts.starts import mark_of, names_start, start_from_config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     "path",
@@ -58,19 +61,31 @@ def inspect(paths: Sequence[str | Path], *, model: str | None = None, report: Re
     ModelError
         `model` resolves to nothing.
     """
+    return table_of(rows_of(paths, model=model, report=report))
+
+
+def rows_of(paths: Sequence[str | Path], *, model: str | None = None, report: Report = no_report) -> list[dict]:
+    """The rows of `inspect`, without what is missing in them: pandas takes longer to load than a file to read."""
     vocabulary = None if model is None else load_vocabulary(model, report=report)
     rows = []
     for i, path in enumerate(paths):
         if len(paths) > 1:
             report(i / len(paths), f"reading {printable(Path(path).name)}")
         rows.append(_row(path, vocabulary))
+    return rows
+
+
+def table_of(rows: list[dict]) -> pd.DataFrame:
+    """These rows as `inspect` answers them."""
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"virtual_tokens": "Int64", "width": "Int64", "tensors": "Int64", "effective_rank": "float64"}
     )
 
 
-def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> dict:
-    """The row of `inspect` for an adapter that was read, from `kind` on."""
+def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None) -> dict:
+    """The row of `inspect` for an adapter that was read, from `kind` on. Parameters as `notes_on`."""
     source = adapter.read_from
     row = {
         "kind": adapter.kind,
@@ -80,7 +95,7 @@ def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
         "base_model": adapter.base_model and printable(adapter.base_model),
         "method": adapter.method,
         "sha256": source.sha256,
-        "notes": "; ".join(notes_on(adapter, vocabulary)),
+        "notes": "; ".join(notes_on(adapter, vocabulary, modules=modules)),
     }
     if isinstance(adapter, SoftPrompt):
         row |= {"virtual_tokens": len(adapter), "width": adapter.width, "norm_median": float(np.median(adapter.norms))}
@@ -90,20 +105,23 @@ def describe(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = 
     return row
 
 
-def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None) -> list[str]:
+def notes_on(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None = None, *, modules: pd.DataFrame | None = None) -> list[str]:
     """What a person should know of an adapter. Of a LoRA every factor is read for it, one module at a time.
 
     Parameters
     ----------
     vocabulary : whose norms a prompt's are compared with; the prompt's own, where it is on this machine, when None.
+    modules : a LoRA's table of `spectra`, where it is at hand: it says which factors are finite and not zero, and they are not read again.
     """
-    found = _lora_notes(adapter) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
+    found = _lora_notes(adapter, modules) if isinstance(adapter, LoraAdapter) else _prompt_notes(adapter, vocabulary)
     return [printable(note) for note in found]
 
 
 def token_norms(prompt: SoftPrompt) -> pd.DataFrame:
     """One row a virtual token: position, part (of an encoder-decoder; else empty), norm (Euclidean)."""
     parts = [part for part, rows in prompt.parts or (("", len(prompt)),) for _ in range(rows)]
+    import pandas as pd
+
     return pd.DataFrame({"position": np.arange(len(prompt)), "part": parts, "norm": prompt.norms})
 
 
@@ -118,6 +136,8 @@ def receipt(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame:
         *source.checks,
         ("sha256", source.sha256),
     ]
+    import pandas as pd
+
     return pd.DataFrame([tuple(map(printable, row)) for row in rows], columns=["check", "found"])
 
 
@@ -127,6 +147,8 @@ def modules(lora: LoraAdapter) -> pd.DataFrame:
         (printable(path), *(_sizes(factors) if factors.is_known else (None,) * 3), factors.scaling, factors.dtype)
         for path, factors in lora.modules.items()
     ]
+    import pandas as pd
+
     table = pd.DataFrame(rows, columns=["module", "rank", "out_features", "in_features", "scaling", "dtype"])
     return table if all(factors.is_known for factors in lora.modules.values()) else table.astype(dict.fromkeys(table.columns[1:4], "Int64"))
 
@@ -202,15 +224,16 @@ def _start_notes(prompt: SoftPrompt, vocabulary: Vocabulary | None) -> list[str]
     return ["the initial values are unknown"]
 
 
-def _lora_notes(lora: LoraAdapter) -> list[str]:
+def _lora_notes(lora: LoraAdapter, modules: pd.DataFrame | None) -> list[str]:
     if lora.needs_weights:
         return [f"{len(lora)} modules; what they change is told {BESIDE}", *lora.notes, *_base_model_notes(lora.base_model)]
     ranks = Counter(factors.rank for factors in lora.modules.values())
     shown = ", ".join(f"{rank}" for rank, _ in ranks.most_common(4)) + (" and more" if len(ranks) > 4 else "")
     notes = [f"{len(lora)} modules of rank {shown}", *lora.notes, *_base_model_notes(lora.base_model)]
     untrained, damaged = 0, []
-    for path, factors in lora.modules.items():
-        A, B = factors.both()
+    doubted = lora.modules if modules is None else modules.loc[modules["spectral_norm"] == 0, "module"]
+    for path in doubted:
+        A, B = lora.modules[path].both()
         untrained += not (A.any() and B.any())  # PEFT starts from B = 0, in an embedding from A = 0
         if not (np.isfinite(A).all() and np.isfinite(B).all()):
             damaged.append(path)

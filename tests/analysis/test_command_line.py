@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -122,6 +123,20 @@ def test_a_table_for_reading_has_a_line_for_each_row(prompt, command):
     header, *rows = outcome.out.splitlines()
     assert header.split() == INSPECT
     assert len(rows) == 2
+
+
+def test_the_table_for_reading_says_what_the_others_say(prompt, tmp_path, command):
+    (tmp_path / "broken.npy").write_bytes(b"no prompt")
+    files = (prompt, tmp_path / "broken.npy", REPOSITORY / "trained_prompts" / "gallery" / "capitals-lora-8")
+    rows = json.loads(command("inspect", *files, "--format", "json").out)
+    header, *lines = command("inspect", *files).out.splitlines()
+    assert len(lines) == len(rows) == 3
+    for column in INSPECT:
+        end = re.search(rf"\b{column}\b", header).end()  # all columns end where their titles do
+        for row, line in zip(rows, lines, strict=True):
+            value = row[column]
+            told = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+            assert line[:end].endswith(told) and line[end : end + 1] in ("", " ")
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ It writes beside the checkpoints, so that `load_adapter` finds the start of what
     trajectory.safetensors   steps (s,) and embeddings (s, n, d) float16, a snapshot every few steps
     losses.csv               step, loss, learning_rate, seconds
     followed.csv             every few steps: what is read in the virtual tokens, see `FOLLOWED`
+    ranks.csv                of a LoRA, every few steps: the size and the ranks of each module's update, see `RANKS`
     explorer.json            the model, the method, how the examples were asked, and some of them as they were fed
 
 Nothing is drawn from the random numbers of the training, and nothing is sent anywhere. What goes wrong here never ends a training: it is said once, and recording stops.
@@ -29,8 +30,10 @@ from transformers import TrainerCallback
 
 from soft_prompt_explorer.analysis.adapters.recorded import EXAMPLES_KEPT, RECORD, template_of
 from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.loras.ranks import measures, values_of_product
 
 FOLLOWED = ["step", "echo_share", "drift", "norm_ratio", "words", "direction"]
+RANKS = ["step", "module", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"]  # as in the table of `spectra`
 SNAPSHOTS = 100  # at most; when there are more, every second one goes
 WORTH = 0.02  # of the training's time that following it may take
 _BLOCK = 8_192  # rows of the vocabulary at once
@@ -43,7 +46,7 @@ class Recorder:
     Parameters
     ----------
     folder : where it is written; made when it is not there.
-    model : of PEFT, or with such a one in it; of a soft prompt the virtual tokens are followed, of any other adapter the losses alone.
+    model : of PEFT, or with such a one in it; of a soft prompt the virtual tokens are followed, of a LoRA the ranks of its updates, of any other adapter the losses alone.
     tokenizer : the words of the vocabulary are told with it, and examples written out.
     every : steps between two snapshots of the virtual tokens. They are read and written as well, unless that has taken more than a fiftieth of the training's time.
     template : how the examples are asked, with `{input}` in it; found from the first examples when None.
@@ -68,6 +71,7 @@ class Recorder:
         self._losses: list[tuple[int, float, float, float]] = []
         self._snapshots: dict[int, np.ndarray] = {}
         self._followed: list[tuple] = []
+        self._ranks: dict[int, list[tuple]] = {}
         self._examples: list[dict[str, str]] = []
         self._words: _Words | None = None
         self._initial: np.ndarray | None = None
@@ -140,10 +144,7 @@ class Recorder:
         rows = self._rows()
         if rows is None:
             return
-        self._snapshots[self.step] = rows.astype(np.float16)
-        if len(self._snapshots) > SNAPSHOTS:
-            steps = sorted(self._snapshots)
-            self._snapshots = {step: self._snapshots[step] for step in {*steps[::2], steps[-1]}}
+        self._snapshots = _thinned(self._snapshots | {self.step: rows.astype(np.float16)})
 
     def _look(self) -> dict[str, float]:
         """Read the virtual tokens and write everything; the time that it takes is counted."""
@@ -154,9 +155,27 @@ class Recorder:
             echo, drift, ratio, words, direction = self._words.read(rows)
             self._followed.append((self.step, echo, drift, ratio, words, direction))
             told = {"explorer/echo_share": echo, "explorer/drift": drift, "explorer/norm_ratio": ratio}
+        elif rows is None and self.step not in self._ranks and (ranks := self._ranks_now()):
+            self._ranks = _thinned(self._ranks | {self.step: ranks})
+            norms, stable = (np.array([row[i] for row in ranks]) for i in (RANKS.index("frobenius_norm"), RANKS.index("stable_rank")))
+            told = {"explorer/update_norm": float(np.linalg.norm(norms)), "explorer/stable_rank": float(np.median(stable))}
         self._write()
         self._looking += time.perf_counter() - began
         return told
+
+    def _ranks_now(self) -> list[tuple]:
+        """The rows of `RANKS` after this step, one a module of the active LoRA."""
+        adapter, rows = getattr(self._model, "active_adapter", None), []
+        for module, layer in self._model.named_modules():
+            if adapter not in (getattr(layer, "lora_A", None) or ()):
+                continue
+            with torch.no_grad():
+                a, b = (factor[adapter].weight.detach().flatten(1).double().cpu().numpy() for factor in (layer.lora_A, layer.lora_B))
+            values = values_of_product(a, b, layer.scaling[adapter])
+            if values is not None:
+                found = measures(values, len(a))
+                rows.append((self.step, module.removeprefix("base_model.model."), *(found[name] for name in RANKS[2:])))
+        return rows
 
     def _fed(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         """The first examples, as the model is given them."""
@@ -179,10 +198,13 @@ class Recorder:
 
     def _write(self) -> None:
         self._write_into(self.folder)
-        for rows, columns, name in (
+        written: list[tuple[list, list[str], str]] = [
             (self._losses, ["step", "loss", "learning_rate", "seconds"], "losses.csv"),
             (self._followed, FOLLOWED, "followed.csv"),
-        ):
+        ]
+        if self._ranks:
+            written.append(([row for step in sorted(self._ranks) for row in self._ranks[step]], RANKS, "ranks.csv"))
+        for rows, columns, name in written:
             write_whole(self.folder / name, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode("utf-8"))
         if self._snapshots:
             steps = sorted(self._snapshots)
@@ -204,6 +226,12 @@ class Recorder:
             "examples": self._examples,
         }
         write_whole(folder / RECORD, (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
+
+
+def _thinned(by_step: dict[int, Any]) -> dict[int, Any]:
+    """What was kept of these steps; where it is too much, of every second one, and of the last."""
+    steps = sorted(by_step)
+    return by_step if len(steps) <= SNAPSHOTS else {step: by_step[step] for step in sorted({*steps[::2], steps[-1]})}
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:

@@ -13,11 +13,15 @@ import pyarrow.dataset
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.behaviour import lens_null
+from soft_prompt_explorer.analysis.behaviour.lens import lens
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from soft_prompt_explorer.analysis.report.batches import batch, find
+from soft_prompt_explorer.analysis.report.batches import _read, batch, find
 from soft_prompt_explorer.analysis.report.inspection import inspect
 from tests.support.lora_files import gaussian, lora_file
 from tests.support.waiting import wait_until
@@ -47,7 +51,7 @@ def many(llama_folder, tmp_path, own_cache):
 def tables(folder) -> dict[str, pd.DataFrame]:
     """All tables of a batch, as any tool that knows hive partitions reads them."""
     found = {"manifest": pd.read_parquet(folder / "manifest.parquet"), "refused": pd.read_parquet(folder / "refused.parquet")}
-    for name in ("tokens", "modules", "health"):
+    for name in ("tokens", "modules", "health", "lens"):
         if (folder / name).is_dir():
             found[name] = pyarrow.dataset.dataset(folder / name, partitioning="hive").to_table().to_pandas()
     return found
@@ -78,6 +82,38 @@ def test_the_tables_are_those_of_the_single_adapters(many, llama_folder, tmp_pat
     assert len(found.get("health", [])) == findings
 
 
+def test_the_lens_is_that_of_the_single_adapters_and_what_cannot_be_looked_at_keeps_its_other_tables(
+    many, llama_folder, tmp_path, monkeypatch
+):
+    for i in range(2, 12):
+        (many / f"prompt-{i:02}.npy").unlink()
+    factors = {"model.layers.9.self_attn.q_proj": gaussian(16, 16, 2, np.random.default_rng(9))}
+    lora_file(many / "unfit.safetensors", factors)
+    batch(str(many), tmp_path / "out", model=str(llama_folder), lens=True)
+    found = tables(tmp_path / "out")
+    watch, vocabulary = Watch(load_model(str(llama_folder))), load_vocabulary(str(llama_folder))
+    for name in ("prompt-00.npy", "prompt-01.npy", "lora-0"):
+        told = found["lens"][found["lens"]["path"].str.endswith(name)]
+        alone = lens([load_adapter(many / name)], watch, vocabulary)
+        assert told["token"].tolist() == alone["token"].tolist()
+        np.testing.assert_allclose(told[["score", "z", "q"]], alone[["score", "z", "q"]], rtol=1e-4, atol=1e-6)
+    notes = found["manifest"].set_index("path")["notes"]
+    unfit = notes[[path for path in notes.index if path.endswith("unfit.safetensors")]].iloc[0]
+    assert "name the model that the LoRA was trained on" in unfit and found["modules"]["path"].str.endswith("unfit.safetensors").any()
+    monkeypatch.setattr(lens_null, "_see", None)  # what the null adapters did was kept: nothing is looked at again
+    batch(str(many / "prompt-0*"), tmp_path / "again", model=str(llama_folder), lens=True)
+    assert not tables(tmp_path / "again")["manifest"]["notes"].str.contains("unexpectedly").any()
+    with pytest.raises(InputError, match="with the lens; choose another folder"):
+        batch(str(many), tmp_path / "out", model=str(llama_folder))
+
+
+def test_without_a_named_model_the_lens_loads_none_for_an_adapter_of_another(many):
+    config = many / "lora-0" / "adapter_config.json"
+    config.write_text(config.read_text().replace("{", '{"base_model_name_or_path": "somebody/large", ', 1))
+    done = _read(str(many / "lora-0"), "", 0, None, True)
+    assert "the adapter is for somebody/large, and only a model that is named is loaded" in done.row["notes"] and "modules" in done.tables
+
+
 def test_what_was_done_is_not_done_again_and_what_changed_is(many, llama_folder, tmp_path):
     batch(str(many), tmp_path / "out", model=str(llama_folder))
     lines = len((tmp_path / "out" / "batch.log").read_text().splitlines())
@@ -98,8 +134,10 @@ def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["loky", "dask", "scheduler", "ray"])
-def test_every_engine_makes_the_same_tables_and_computes_elsewhere(engine, many, llama_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("engine", "workers"), [("loky", 2), ("dask", 2), ("dask", 1), ("scheduler", 2), ("scheduler", 1), ("ray", 2), ("ray", 1)]
+)
+def test_every_engine_makes_the_same_tables_and_computes_elsewhere(engine, workers, many, llama_folder, tmp_path, monkeypatch):
     if engine == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -107,10 +145,10 @@ def test_every_engine_makes_the_same_tables_and_computes_elsewhere(engine, many,
     if engine == "scheduler":
         from distributed import LocalCluster
 
-        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1", protocol="tcp://") as cluster:
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, host="127.0.0.1", protocol="tcp://") as cluster:
             batch(str(many), tmp_path / "there", model=str(llama_folder), engine="dask", scheduler=cluster.scheduler_address)
     else:
-        batch(str(many), tmp_path / "there", model=str(llama_folder), engine=engine, workers=2)
+        batch(str(many), tmp_path / "there", model=str(llama_folder), engine=engine, workers=workers)
     same(tables(tmp_path / "here"), tables(tmp_path / "there"))
     processes = {line.split("\t")[1] for line in (tmp_path / "there" / "batch.log").read_text().splitlines()}
     assert str(os.getpid()) not in processes

@@ -52,7 +52,7 @@ def train_plainly(llama_folder, tmp_path, monkeypatch):
         trainer = Trainer(
             model, TrainingArguments(
                 output_dir=str(tmp_path / into), max_steps=steps, per_device_train_batch_size=2, learning_rate=0.3, logging_steps=1, save_steps=4,
-                report_to=[], disable_tqdm=True, use_cpu=True, **arguments,
+                disable_tqdm=True, use_cpu=True, **({"report_to": []} | arguments),
             ),
             train_dataset=examples, data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100), processing_class=tokenizer,
             callbacks=list(callbacks),
@@ -124,6 +124,40 @@ def test_of_a_lora_the_losses_and_the_examples_are_recorded(train_plainly, tmp_p
     assert len(pd.read_csv(tmp_path / "run" / "losses.csv")) == 8
     assert json.loads((tmp_path / "run" / "explorer.json").read_text())["method"] == "LORA"
     assert not (tmp_path / "run" / "initial.safetensors").exists() and load_adapter(tmp_path / "run").kind == "lora"
+
+
+def test_of_a_lora_the_ranks_of_its_updates_are_followed(train_plainly, tmp_path):
+    config = LoraConfig(task_type=TaskType.CAUSAL_LM, r=2, lora_alpha=6, target_modules=["q_proj", "v_proj"])
+    done = train_plainly(ExplorerCallback(every=4), config=config)
+    ranks = pd.read_csv(tmp_path / "run" / "ranks.csv")
+    assert ranks["step"].drop_duplicates().tolist() == [4, 8]
+    for path, step in ((tmp_path / "run" / "checkpoint-4", 4), (tmp_path / "run", 8)):
+        told = ranks[ranks["step"] == step].set_index("module")
+        tensors = load_file(path / "adapter_model.safetensors")
+        assert len(told) == len(tensors) // 2
+        for module, row in told.iterrows():
+            a, b = (tensors[f"base_model.model.{module}.lora_{factor}.weight"].astype(float) for factor in "AB")
+            sigma = np.linalg.svd(3 * b @ a, compute_uv=False)
+            assert row["spectral_norm"] == pytest.approx(sigma[0], rel=1e-5)
+            assert row["frobenius_norm"] == pytest.approx(np.sqrt((sigma**2).sum()), rel=1e-5)
+            assert row["stable_rank"] == pytest.approx((sigma**2).sum() / sigma[0] ** 2, rel=1e-5)
+    logged = [entry for entry in done.trainer.state.log_history if "explorer/update_norm" in entry]
+    last = ranks[ranks["step"] == 8]
+    assert logged[-1]["explorer/update_norm"] == pytest.approx(np.sqrt((last["frobenius_norm"] ** 2).sum()))
+    assert logged[-1]["explorer/stable_rank"] == pytest.approx(last["stable_rank"].median())
+
+
+def test_what_is_followed_stands_in_tensorboard_too(train_plainly, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_plainly(ExplorerCallback(every=4), report_to=["tensorboard"])
+    events = EventAccumulator(str(tmp_path / "run" / "runs" / "explorer"))
+    events.Reload()
+    followed = pd.read_csv(tmp_path / "run" / "followed.csv")
+    for name in ("echo_share", "drift", "norm_ratio"):
+        scalars = events.Scalars(f"explorer/{name}")
+        assert [scalar.step for scalar in scalars] == [4, 8]
+        np.testing.assert_allclose([scalar.value for scalar in scalars], followed[name], rtol=1e-6)
 
 
 def test_a_folder_that_cannot_be_written_ends_no_training(train_plainly, tmp_path, caplog):
