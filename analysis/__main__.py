@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | batch | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | batch | figure | export | prepare`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from soft_prompt_explorer.analysis.command_line import (
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.figure_command import app as of_figures
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.translate_command import app as of_translation
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-app.registered_commands += of_the_lens.registered_commands + of_translation.registered_commands + of_batches.registered_commands
+for other in (of_the_lens, of_translation, of_batches, of_figures):
+    app.registered_commands += other.registered_commands
 
 
 @app.callback()
@@ -224,14 +226,15 @@ def clusters(
     check_out(out)
     check_out(members)
     from soft_prompt_explorer.analysis.core.export import write_table
+    from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
     from soft_prompt_explorer.analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
 
     with progress_bar() as report:
         prompts, vocabulary = read_prompts(paths, model, initial, report)
         found = find_clusters(prompts, vocabulary, method=cast("Method", method), space=cast("Space", space), seed=seed, report=report)
     if members is not None:
-        write_table(found.members, members)
-    emit(found.clusters, form, out)
+        write_table(found.members, members, made_by(typed_command(), seed=seed))
+    emit(found.clusters, form, out, seed=seed)
     real = is_real(found.clusters)
     said = (
         f"{int(real.sum())} of {len(found.clusters)} clusters are stable and tighter than chance"
@@ -379,6 +382,7 @@ def report(
     from soft_prompt_explorer.analysis.behaviour.kept import asked
     from soft_prompt_explorer.analysis.behaviour.templates import as_trained, how_asked
     from soft_prompt_explorer.analysis.core.export import write
+    from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
     from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
     from soft_prompt_explorer.analysis.tasks.finding import get_task
 
@@ -405,6 +409,7 @@ def report(
         page = html(
             [*of_prompts, *(of_lora(with_weights(adapter, model, progress), report=progress) for adapter in loras)],
             vocabulary,
+            made=made_by(typed_command()),
             report=progress,
         )
     write(page.encode(), out)

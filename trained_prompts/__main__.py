@@ -109,7 +109,7 @@ def train(
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
         readable=readable, frames=tuple(frame or ()), validate_every=validate_every, patience=patience, template=template,
     )  # fmt: skip
-    emit(_train_and_keep(config, name, limit, into), form, out)
+    emit(_train_and_keep(config, name, limit, into), form, out, seed=seed)
 
 
 @app.command()
@@ -233,7 +233,7 @@ def compare(
     with progress_bar() as report:
         language_model = load_model(model, report=report)
         table = comparison(config, language_model=language_model, report=report)
-    emit(table, form, out)
+    emit(table, form, out, seed=seed)
     print(f"asked: {asked.first_example()}", file=sys.stderr)
 
 

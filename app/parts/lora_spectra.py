@@ -7,6 +7,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.loras.base_weights import against_base
 from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary
 from soft_prompt_explorer.analysis.loras.residual import residual_directions
@@ -128,6 +129,8 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
         alt="A module a row, with its measures.",
     )
     widgets.download_buttons(measured, f"{adapter.name}-spectra")
+    if (table["spectral_norm"] > 0).any():
+        widgets.figure_buttons(lambda: figures.spectrum(long_form(table).query("value > 0")), f"{adapter.name}-spectrum")
     with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
         for by in ("layer", "projection"):
             summed = summary(table, by)

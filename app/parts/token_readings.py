@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
@@ -205,6 +206,7 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
     if verdicts is not None:
         st.caption("The verdicts, with all their evidence:")
         widgets.download_buttons(verdicts, f"{prompt.name}-readings")
+        widgets.figure_buttons(lambda: figures.verdicts(verdicts), f"{prompt.name}-verdicts")
 
 
 def grid(table: pd.DataFrame, tokens: pd.DataFrame, verdict_cells: np.ndarray | None) -> pd.DataFrame:
