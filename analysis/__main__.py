@@ -275,9 +275,19 @@ def spectra(
         float | None, typer.Option(help="Keep the fewest ranks that hold this share of each module's energy, for instance 0.95.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="The new folder that --truncate writes PEFT's files to.")] = None,
+    effect: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure each singular direction's effect on the loss of this task's training examples, by one backward pass: another table. With --truncate, keep by it: of all modules together "
+            "the fewest directions that hold this share of the effect.",
+            metavar="TASK",
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(help="With --effect: of so many training examples.", min=1)] = 64,
     named: Annotated[
         str | None, typer.Option("--adapter", help="Of a file that holds several adapters, the one of this name. [default: its first]")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="With --effect: the model that is asked. [default: the adapter's own]")] = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -285,8 +295,8 @@ def spectra(
     check_out(out)
     from soft_prompt_explorer.analysis.adapters import load_lora
 
-    if sum(option is not None for option in (base, against, truncate)) > 1:
-        raise InputError("Give one of --base, --against and --truncate at a time.")
+    if sum(option is not None for option in (base, against, truncate)) > 1 or (effect is not None and (base or against)):
+        raise InputError("Give one of --base, --against and --truncate at a time; --effect goes with --truncate alone.")
     if (truncate is None) != (save is None):
         raise InputError("--truncate and --save go together: the share of the energy, and the new folder for the smaller LoRA.")
     adapter = load_lora(path).named(named)
@@ -296,6 +306,10 @@ def spectra(
 
             pair = [with_weights(each, None, report) for each in (adapter, load_lora(against))]
             table = compare(*pair, report=report)
+        elif effect is not None:
+            from soft_prompt_explorer.analysis.lora_command import by_effect
+
+            table = by_effect(adapter, path, effect, examples, model, truncate, save, report)
         elif truncate is not None and save is not None:
             from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
