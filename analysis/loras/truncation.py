@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -124,6 +127,17 @@ def _copied(
         raise InputError(f"The truncated adapter cannot be written to {folder}: {error.strerror or error}.") from error
     report(1.0, "ready")
     return _losses(spectra_of, patterns)
+
+
+def zipped_copy(write: Callable[[Path], object]) -> bytes:
+    """The files that `write` puts into a new folder, in a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "cut")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for path in sorted((Path(folder) / "cut").iterdir()):
+                file.write(path, path.name)
+        return buffer.getvalue()
 
 
 def planned(table: pd.DataFrame, energy: float, adapter: LoraAdapter | None = None) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def offer_report(asked: AskedPrompt, table: pd.DataFrame) -> None:
     """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
     prompt, vocabulary, task, how = asked.prompt, asked.vocabulary, asked.task, asked.how
 
-    made = read_here.made()
+    made = read_here.made(prompt)
 
     def report() -> bytes:
         part = of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))
@@ -111,5 +111,5 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},
         alt=f"The {len(table)} interventions, a row each.",
     )
-    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}")
-    widgets.figure_buttons(lambda: figures.interventions(table), f"interventions-{asked.prompt.name}")
+    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}", asked.prompt)
+    widgets.figure_buttons(lambda: figures.interventions(table), f"interventions-{asked.prompt.name}", asked.prompt)

@@ -43,8 +43,8 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     with st.expander("Layer by layer", icon=":material/stacks:"):
         st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
         st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
-    widgets.download_buttons(told.words, f"{adapter.name}-lens")
-    widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed")
+    widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
+    widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 
 
 def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> Told | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import streamlit as st
 
-from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.core import export
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
@@ -99,14 +99,15 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def download_buttons(table: pd.DataFrame, name: str, *, seed: int | None = None) -> None:
+def download_buttons(table: pd.DataFrame, name: str, *of: SoftPrompt | LoraAdapter, seed: int | None = None) -> None:
     """CSV, Parquet, JSON and Markdown of a table, made when clicked, and where it comes from: the same bytes as the command line's, but for the date and the command.
 
     Parameters
     ----------
+    of : what it was made of; all that the page has read where none is named.
     seed : that the person chose for it.
     """
-    made = read_here.made(seed=seed)
+    made = read_here.made(*of, seed=seed)
     with st.container(horizontal=True):
         for form in export.WRITERS:
             label, mime = _FORMS[form]
@@ -118,9 +119,9 @@ def download_buttons(table: pd.DataFrame, name: str, *, seed: int | None = None)
         )  # fmt: skip
 
 
-def figure_buttons(draw: Callable[[], Figure], name: str) -> None:
+def figure_buttons(draw: Callable[[], Figure], name: str, *of: SoftPrompt | LoraAdapter) -> None:
     """A figure for a paper as PDF and SVG, drawn when clicked: the same file as that of the command `figure`."""
-    made = read_here.made()
+    made = read_here.made(*of)
     with st.container(horizontal=True):
         for form, mime in figures.FORMS.items():
             content = partial(_drawn, draw, form, made)

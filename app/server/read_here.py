@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -24,9 +26,11 @@ def adapter(read: SoftPrompt | LoraAdapter) -> None:
         provenance.file_read(read.source.path.name, read.source.sha256)
 
 
-def made(*, seed: int | None = None) -> provenance.Provenance:
-    """The provenance of what is taken from the page as it stands."""
-    return provenance.made_by(COMMAND, seed=seed)
+def made(*of: SoftPrompt | LoraAdapter, seed: int | None = None) -> provenance.Provenance:
+    """The provenance of what is taken from the page: made of these adapters, or of all that the page has read where none is named; and of the models that it has read."""
+    everything = provenance.made_by(COMMAND, seed=seed)
+    files = dict.fromkeys((each.source.path.name, each.source.sha256) for each in of if each.source is not None)
+    return replace(everything, files=tuple(files)) if of else everything
 
 
 def _of_session() -> provenance.Log | None:
