@@ -25,6 +25,7 @@ from soft_prompt_explorer.analysis.command_line import (
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.export_command import app as of_exports
 from soft_prompt_explorer.analysis.figure_command import app as of_figures
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-for other in (of_the_lens, of_translation, of_batches, of_figures):
+for other in (of_the_lens, of_translation, of_batches, of_figures, of_exports):
     app.registered_commands += other.registered_commands
 
 

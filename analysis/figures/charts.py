@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -143,7 +143,7 @@ def token_map(on: VocabularyMap, landmarks: pd.DataFrame, tokens: pd.DataFrame, 
         axes = figure.add_subplot()
         clear_frame(axes)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.scatter(*on.places.T, s=0.3, color=GREY, alpha=0.3, linewidths=0, rasterized=True)
+        axes.scatter(on.places[:, 0], on.places[:, 1], s=0.3, color=GREY, alpha=0.3, linewidths=0, rasterized=True)
         for row in landmarks.itertuples():
             axes.text(row.x, row.y, word(row.token.strip()), fontsize=4.5, color="#444444", ha="center", va="center", clip_on=True)
         for verdict, marks in _VERDICTS.items():
@@ -177,7 +177,7 @@ def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
     return figure
 
 
-def _style(marks: tuple[str, str, bool]) -> dict:
+def _style(marks: tuple[str, str, bool]) -> dict[str, Any]:
     """What a scatter is told of a colour and a shape, filled or open."""
     colour, shape, filled = marks
     if shape == "x":

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.provenance import Provenance
@@ -28,7 +28,7 @@ TALLEST = 2_000.0  # mm
 ROW = 4.2  # mm for a row with a word on it
 _INCH = 25.4
 _UNITS = {"mm": 1.0, "cm": 10.0, "in": _INCH}
-_STYLE = {
+_STYLE: Any = {  # of matplotlib's rcParams, whose annotation lists each key
     "font.family": "DejaVu Sans",  # it comes with matplotlib: the same everywhere
     "font.size": 7,
     "axes.spines.top": False,

@@ -154,8 +154,8 @@ def planned(table: pd.DataFrame, energy: float, adapter: LoraAdapter | None = No
     """
     patterns = rank_pattern(table, energy)
     for together in stacks(adapter) if adapter is not None else ():
-        kept = max(patterns.get(module, 0) for module in together)
-        patterns |= dict.fromkeys(together if kept else (), kept)
+        most = max(patterns.get(module, 0) for module in together)
+        patterns |= dict.fromkeys(together if most else (), most)
     kept = {module: np.arange(count) for module, count in patterns.items()}
     return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, kept)
 
