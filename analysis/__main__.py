@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from soft_prompt_explorer.analysis.batch_command import app as of_batches
-from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, against_one_vocabulary, read_prompts, with_weights
+from soft_prompt_explorer.analysis.command_input import (
+    FetchOption,
+    InitialOption,
+    NameOption,
+    TemplateOption,
+    against_one_vocabulary,
+    place,
+    places,
+    read,
+    read_prompts,
+    several,
+    together,
+    with_weights,
+)
 from soft_prompt_explorer.analysis.command_line import (
     Format,
     FormatOption,
@@ -24,21 +38,26 @@ from soft_prompt_explorer.analysis.command_line import (
     run,
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.core.words import listed, printable
 from soft_prompt_explorer.analysis.export_command import app as of_exports
 from soft_prompt_explorer.analysis.figure_command import app as of_figures
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
+from soft_prompt_explorer.analysis.likeness_commands import app as of_likeness
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.translate_command import app as of_translation
 
 if TYPE_CHECKING:
-    from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
+    import pandas as pd
+
+    from soft_prompt_explorer.analysis.adapters import LoraAdapter
+    from soft_prompt_explorer.analysis.adapters.places import Place
+    from soft_prompt_explorer.analysis.core.progress import Report
     from soft_prompt_explorer.analysis.prompts.metrics import MetricName
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-for other in (of_the_lens, of_translation, of_batches, of_figures, of_exports):
-    app.registered_commands += other.registered_commands
+for part in (of_the_lens, of_translation, of_likeness, of_batches, of_figures, of_exports):
+    app.registered_commands += part.registered_commands
 
 
 @app.callback()
@@ -48,7 +67,10 @@ def main() -> None:
 
 @app.command()
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Adapter files, folders or zips.", metavar="PATH...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Adapters: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH...")
+    ],
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -57,8 +79,10 @@ def inspect(
     check_out(out)
     from soft_prompt_explorer.analysis.report.inspection import inspect as inspect_files
 
+    where = places(paths, None, fetch)
     with progress_bar() as report:
-        table = inspect_files(paths, model=model, report=report)
+        table = inspect_files([each.path for each in where], model=model, report=report)
+    table["path"] = [printable(each.said) for each in where]
     refused = table[table["kind"].isna()]
     if len(table) == len(refused) == 1:
         raise InputError(refused["notes"].iloc[0])
@@ -69,7 +93,10 @@ def inspect(
 
 @app.command()
 def neighbours(
-    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Soft prompts: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH..."),
+    ],
     metric: Annotated[str, typer.Option(help=f"{listed(list(METRICS), 'or')}.")] = "centred",
     top_k: Annotated[int, typer.Option(help="Words for each virtual token.")] = 10,
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
@@ -79,6 +106,8 @@ def neighbours(
         bool,
         typer.Option("--contextual", help="What the model makes of each token, beside what it makes of words in sentences: another table."),
     ] = False,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -91,183 +120,99 @@ def neighbours(
             raise InputError(
                 f"With --contextual all states of words in sentences are compared, by their centred cosine; leave {listed(unfit)} out."
             )
-        _contextual(path, top_k, model, form, out)
+        _contextual(places(paths, names, fetch), top_k, model, form, out)
         return
-    import pandas as pd
-
     from soft_prompt_explorer.analysis.prompts.search import neighbours as nearest_words
 
     options: dict[str, Any] = {"exclude_special": exclude_special, "whole_words": whole_words, "script": script}
+    where = places(paths, names, fetch)
     with progress_bar() as report:
-        prompts, vocabulary = read_prompts([path], model, None, report)
+        prompts, said, vocabulary = read_prompts(where, model, None, report)
         tables = [
             nearest_words(prompt, vocabulary, metric=cast("MetricName", metric), top_k=top_k, **options, report=report)
             for prompt in prompts
         ]
-    emit(pd.concat(tables, ignore_index=True), form, out)
+    emit(together(tables, said, where), form, out)
 
 
-def _contextual(path: Path, top_k: int, model: str | None, form: Format, out: Path | None) -> None:
-    import pandas as pd
-
+def _contextual(where: list[Place], top_k: int, model: str | None, form: Format, out: Path | None) -> None:
     from soft_prompt_explorer.analysis.behaviour import contextual
     from soft_prompt_explorer.analysis.models.weights import load_model
 
     if top_k < 1:  # before a model is loaded for it
         raise InputError(f"At least one neighbour has to be asked for, not {top_k}.")
     with progress_bar() as report:
-        prompts, vocabulary = read_prompts([path], model, None, report)
+        prompts, said, vocabulary = read_prompts(where, model, None, report)
         language_model = load_model(vocabulary.model, report=report)
         index = contextual.index_of(language_model, vocabulary, report=report)
         tables = [
             contextual.contextual_neighbours(prompt, language_model, vocabulary, top_k=top_k, index=index, report=report)
             for prompt in prompts
         ]
-    emit(pd.concat(tables, ignore_index=True), form, out)
+    emit(together(tables, said, where), form, out)
     for table in tables:
         print(contextual.sentence(table), file=sys.stderr)
 
 
 @app.command()
 def readings(
-    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Soft prompts: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH..."),
+    ],
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """A verdict for each virtual token: is its nearest word real, chance, or an echo of the initialisation?"""
     check_out(out)
-    import pandas as pd
-
     from soft_prompt_explorer.analysis.prompts.verdicts import readings as verdicts
 
+    where = places(paths, names, fetch)
     with progress_bar() as report:
-        prompts, vocabulary = read_prompts([path], model, initial, report)
+        prompts, said, vocabulary = read_prompts(where, model, initial, report)
         tables = [verdicts(prompt, vocabulary, report=report) for prompt in prompts]
-    emit(pd.concat(tables, ignore_index=True), form, out)
+    emit(together(tables, said, where), form, out)
 
 
 @app.command()
 def trajectory(
-    path: Annotated[
-        Path,
+    paths: Annotated[
+        list[Path],
         typer.Argument(
-            help="A run, or the folder that a training script wrote to: with a recorded trajectory, or with folders checkpoint-STEP."
+            help="Runs, or folders that a training script wrote to: with a recorded trajectory, or with folders checkpoint-STEP.",
+            metavar="PATH...",
         ),
     ],
+    names: NameOption = None,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Where each virtual token was while it was learned: its nearest word and its way from the start, snapshot by snapshot."""
     check_out(out)
+    from soft_prompt_explorer.analysis.adapters.places import folders_of
     from soft_prompt_explorer.analysis.adapters.recorded import last_of, trajectory_of
     from soft_prompt_explorer.analysis.prompts.trajectories import trajectory as way
 
+    where = folders_of(paths, names=names or ())
+    tables = []
     with progress_bar() as report:
-        steps, embeddings = trajectory_of(path)
-        (prompt, *_), vocabulary = read_prompts([last_of(path)], model, None, report)
-        table = way(prompt, steps, embeddings, vocabulary)
-    emit(table, form, out)
-
-
-@app.command()
-def direction(
-    paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one task.", metavar="PATH...")],
-    task: Annotated[str | None, typer.Option(help="A task of trained_prompts, whose label or target words are tested.")] = None,
-    words: Annotated[
-        str | None,
-        typer.Option(help="Words to test instead, with commas between them; each has to be one token, with a space before it or without."),
-    ] = None,
-    initial: InitialOption = None,
-    top_k: Annotated[int, typer.Option(help="Words to print.")] = 20,
-    model: ModelOption = None,
-    form: FormatOption = Format.table,
-    out: OutOption = None,
-) -> None:
-    """What the displacements of one or several prompts share, and the words that it points at."""
-    check_out(out)
-    from soft_prompt_explorer.analysis.models.words import told, typed_words
-    from soft_prompt_explorer.analysis.prompts.directions import direction as shared_direction
-    from soft_prompt_explorer.analysis.prompts.twins import twins_of
-
-    if task is not None and words is not None:
-        raise InputError("Give either --task or --words, not both.")
-    tested = typed_words(words or "")
-    if words is not None and not tested:
-        raise InputError("No word stands in --words; give some, with commas between them.")
-    if task is not None:
-        from soft_prompt_explorer.analysis.tasks.finding import get_task
-
-        tested = get_task(task).answer_words()
-    with progress_bar() as report:
-        prompts, vocabulary = read_prompts(paths, model, initial, report)
-        table = shared_direction(prompts, vocabulary, words=tested, twins=twins_of(prompts), top_k=top_k, report=report)
-    emit(table, form, out)
-    if tested:
-        print(f"tested: {told(vocabulary, tested)}", file=sys.stderr)
-
-
-@app.command()
-def clusters(
-    paths: Annotated[list[Path], typer.Argument(help="Soft prompts of one model.", metavar="PATH...")],
-    method: Annotated[str, typer.Option(help="hdbscan, agglomerative or kmeans.")] = "hdbscan",
-    space: Annotated[str, typer.Option(help="position, or displacement: what training added.")] = "position",
-    members: Annotated[
-        Path | None, typer.Option(help="Write the virtual tokens with their clusters to this file too.", dir_okay=False)
-    ] = None,
-    initial: InitialOption = None,
-    seed: Annotated[int, typer.Option(help="Of the resamples and of k-means.")] = 0,
-    model: ModelOption = None,
-    form: FormatOption = Format.table,
-    out: OutOption = None,
-) -> None:
-    """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
-    check_out(out)
-    check_out(members)
-    from soft_prompt_explorer.analysis.core.export import write_table
-    from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
-    from soft_prompt_explorer.analysis.prompts.clusters import POWER, find_clusters, is_echo, is_real, may_be_echo
-
-    with progress_bar() as report:
-        prompts, vocabulary = read_prompts(paths, model, initial, report)
-        found = find_clusters(prompts, vocabulary, method=cast("Method", method), space=cast("Space", space), seed=seed, report=report)
-    if members is not None:
-        write_table(found.members, members, made_by(typed_command(), seed=seed))
-    emit(found.clusters, form, out, seed=seed)
-    real = is_real(found.clusters)
-    said = (
-        f"{int(real.sum())} of {len(found.clusters)} clusters are stable and tighter than chance"
-        if len(found.clusters)
-        else "There are no clusters"
-    )
-    echoes, suspect = (int((real & which(found.clusters)).sum()) for which in (is_echo, may_be_echo))
-    start = f" {echoes} of them tell how the prompts began: the tokens lay together from the start." if echoes else ""
-    start += f" {suspect} of them may do so: where the tokens started is unknown." if suspect else ""
-    print(f"{said} among {len(found.members)} virtual tokens.{start} {POWER}", file=sys.stderr)
-
-
-@app.command()
-def similarity(
-    paths: Annotated[list[Path], typer.Argument(help="Two or more soft prompts of one model, of any lengths.", metavar="PATH PATH...")],
-    model: ModelOption = None,
-    form: FormatOption = Format.table,
-    out: OutOption = None,
-) -> None:
-    """How alike prompts are, pair by pair, by six measures. Only z says what is beyond chance and beyond a common start; of many pairs some pass 1.96."""
-    check_out(out)
-    from soft_prompt_explorer.analysis.prompts.likeness import similarity as compare
-
-    with progress_bar() as report:
-        prompts, vocabulary = read_prompts(paths, model, None, report)
-        table = compare(prompts, vocabulary, report=report)
-    emit(table, form, out)
+        for each in where:
+            steps, embeddings = trajectory_of(each.path)
+            (prompt, *_), _, vocabulary = read_prompts([replace(each, path=last_of(each.path), found=False)], model, None, report)
+            tables.append(way(prompt, steps, embeddings, vocabulary))
+    emit(together(tables, [each.said for each in where], where), form, out)
 
 
 @app.command()
 def spectra(
-    path: Annotated[Path, typer.Argument(help="A LoRA: a file, a folder or a zip.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="LoRAs: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH...")
+    ],
     base: Annotated[
         str | None, typer.Option(help="Compare with this model's weights too: smollm2-135m, a hub id, a folder or a .gguf file.")
     ] = None,
@@ -289,93 +234,115 @@ def spectra(
         str | None, typer.Option("--adapter", help="Of a file that holds several adapters, the one of this name. [default: its first]")
     ] = None,
     model: Annotated[str | None, typer.Option(help="With --effect: the model that is asked. [default: the adapter's own]")] = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """The rank spectrum of every module of a LoRA: how many of its ranks it really uses."""
+    """The rank spectrum of every module of a LoRA: how many of its ranks it really uses. Of several LoRAs the columns adapter and path say whose a row is."""
     check_out(out)
-    from soft_prompt_explorer.analysis.adapters import load_lora
+    from soft_prompt_explorer.analysis.adapters import load_lora, lora_of
 
     if sum(option is not None for option in (base, against, truncate)) > 1 or (effect is not None and (base or against)):
         raise InputError("Give one of --base, --against and --truncate at a time; --effect goes with --truncate alone.")
     if (truncate is None) != (save is None):
         raise InputError("--truncate and --save go together: the share of the energy, and the new folder for the smaller LoRA.")
-    adapter = load_lora(path).named(named)
+    where = places(paths, names, fetch)
+    if save is not None and several(where):
+        raise InputError("One LoRA is truncated at a time; give one PATH.")
+    adapters = [(each, adapter.named(named)) for each, adapter in read(where, lora_of)]
+    tables = []
     with progress_bar() as report:
-        if against is not None:
-            from soft_prompt_explorer.analysis.loras.subspaces import against as compare
+        other = None if against is None else with_weights(load_lora(place(against, fetch)), None, report)
+        for each, adapter in adapters:
+            if other is not None:
+                from soft_prompt_explorer.analysis.loras.subspaces import against as compare
 
-            pair = [with_weights(each, None, report) for each in (adapter, load_lora(against))]
-            table = compare(*pair, report=report)
-        elif effect is not None:
-            from soft_prompt_explorer.analysis.lora_command import by_effect
+                table = compare(with_weights(adapter, None, report), other, report=report)
+            elif effect is not None:
+                from soft_prompt_explorer.analysis.lora_command import by_effect
 
-            table = by_effect(adapter, path, effect, examples, model, truncate, save, report)
-        elif truncate is not None and save is not None:
-            from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
+                table = by_effect(adapter, each.path, effect, examples, model, truncate, save, report)
+            elif truncate is not None and save is not None:
+                from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
-            table = cut(adapter, truncate, save, report=report)
-        else:
-            from soft_prompt_explorer.analysis.loras.ranks import health
-            from soft_prompt_explorer.analysis.loras.ranks import spectra as all_spectra
-
-            if base is not None:
-                adapter = with_weights(adapter, base, report)
-            table = all_spectra(adapter, report=report)
-            for row in health(adapter, table).itertuples():
-                print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
-            if base is not None:
-                from soft_prompt_explorer.analysis.loras.base_weights import against_base
-
-                beside = against_base(adapter, base, report=report)
-                lacking = int(beside["relative_norm"].isna().sum())
-                if lacking:
-                    print(
-                        f"{lacking} of the {len(beside)} modules have no weight of their name and shape in {base}, so nothing stands beside them.",
-                        file=sys.stderr,
-                    )
-                table = table.merge(beside, on="module")
-    emit(table, form, out)
+                table = cut(adapter, truncate, save, report=report)
+            else:
+                table = _spectra(adapter, base, report)
+            tables.append(table.assign(adapter=each.name) if several(where) else table)
+    emit(together(tables, [each.said for each, _ in adapters], where), form, out)
     if save is not None:
         print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)
 
 
+def _spectra(adapter: LoraAdapter, base: str | None, report: Report) -> pd.DataFrame:
+    """The spectra of one LoRA, beside a base model where one is named; what is unhealthy goes to standard error."""
+    from soft_prompt_explorer.analysis.loras.ranks import health
+    from soft_prompt_explorer.analysis.loras.ranks import spectra as all_spectra
+
+    if base is not None:
+        adapter = with_weights(adapter, base, report)
+    table = all_spectra(adapter, report=report)
+    for row in health(adapter, table).itertuples():
+        print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
+    if base is None:
+        return table
+    from soft_prompt_explorer.analysis.loras.base_weights import against_base
+
+    beside = against_base(adapter, base, report=report)
+    lacking = int(beside["relative_norm"].isna().sum())
+    if lacking:
+        print(
+            f"{lacking} of the {len(beside)} modules have no weight of their name and shape in {base}, so nothing stands beside them.",
+            file=sys.stderr,
+        )
+    return table.merge(beside, on="module")
+
+
 @app.command()
 def behaviour(
-    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Soft prompts: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH..."),
+    ],
     task: Annotated[str, typer.Option(help="A task of trained_prompts, or the path of your own examples.")],
     limit: Annotated[int, typer.Option(help="Ask the first so many held-out examples.", min=1)] = 200,
     template: TemplateOption = None,
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """What the model does with the prompt changed: does the reading explain the behaviour? The verdict goes to standard error."""
     check_out(out)
-    import pandas as pd
-
     from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
     from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked
     from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.analysis.tasks.finding import get_task
 
-    asked = how_asked(path, task, template)
+    get_task(task, template)
+    where = places(paths, names, fetch)
     with progress_bar() as report:
-        prompts, vocabulary = read_prompts([path], model, initial, report)
+        prompts, said, vocabulary = read_prompts(where, model, initial, report)
         for prompt in prompts:  # before a model is loaded for it
             check_can_be_changed(prompt)
-        examples = examples_of(asked.task, load_model(vocabulary.model, report=report), limit=limit)
-        tables = [behave(prompt, vocabulary, examples, asked.task, report=report) for prompt in prompts]
-        verdicts = [
-            judged(prompt, vocabulary, asked.task, table, report=report).verdict for prompt, table in zip(prompts, tables, strict=True)
-        ]
-    emit(pd.concat(tables, ignore_index=True), form, out)
-    print(asked.example(), file=sys.stderr)
-    for prompt, verdict in zip(prompts, verdicts, strict=True):
-        if (note := asked.note(prompt.name)) is not None:
+        asked = [how_asked(prompt, task, template) for prompt in prompts]
+        language_model = load_model(vocabulary.model, report=report)
+        tables, verdicts = [], []
+        for prompt, how in zip(prompts, asked, strict=True):
+            examples = examples_of(how.task, language_model, limit=limit)
+            tables.append(behave(prompt, vocabulary, examples, how.task, report=report))
+            verdicts.append(judged(prompt, vocabulary, how.task, tables[-1], report=report).verdict)
+    emit(together(tables, said, where), form, out)
+    for example in dict.fromkeys(how.example() for how in asked):
+        print(example, file=sys.stderr)
+    for prompt, how, verdict in zip(prompts, asked, verdicts, strict=True):
+        if (note := how.note(prompt.name)) is not None:
             print(note, file=sys.stderr)
-        print(f"{prompt.name}: {asked.said(verdict).sentence}", file=sys.stderr)
+        print(f"{prompt.name}: {how.said(verdict).sentence}", file=sys.stderr)
 
 
 @app.command()
@@ -388,11 +355,13 @@ def report(
     limit: Annotated[int, typer.Option(help="With --task: ask the first so many held-out examples.", min=1)] = 200,
     template: TemplateOption = None,
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
     check_page(out)
-    from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct, distinct_paths, load_adapter
+    from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct
     from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
     from soft_prompt_explorer.analysis.behaviour.kept import asked
     from soft_prompt_explorer.analysis.behaviour.templates import as_trained, how_asked
@@ -405,7 +374,7 @@ def report(
         raise InputError("--template says how the examples of a task are asked; give --task too.")
     if task is not None:
         get_task(task, template)
-    adapters = [load_adapter(path, name=name) for path, name in zip(paths, distinct_paths(paths), strict=True)]
+    adapters = [adapter for _, adapter in read(places(paths, names, fetch), lambda adapter: adapter)]
     prompts = distinct([adapter for adapter in adapters if isinstance(adapter, SoftPrompt)])
     loras = [adapter for adapter in adapters if not isinstance(adapter, SoftPrompt)]
     of_prompts: list[PromptReport] = []

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +30,10 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the table on standard output.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write to this file instead: .csv, .parquet, .json or .md.", dir_okay=False)]
+_refused: ContextVar[list[str] | None] = ContextVar("refused", default=None)
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own]")
+    str | None,
+    typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own, else SPE_MODEL's]"),
 ]
 
 
@@ -39,16 +42,34 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error)."""
+    """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error), or a part of it (see `leave_out`)."""
     read = provenance.Log()
     provenance.keep(lambda: read)
     with speaking("command line"):
-        _run(app)
+        refused: list[str] = []
+        before = _refused.set(refused)
+        try:
+            _run(app, refused)
+        finally:
+            _refused.reset(before)
 
 
-def _run(app: typer.Typer) -> None:
+def leave_out(error: InputError) -> None:
+    """Say that one of many files is refused, and go on with the others; the status is 2 in the end."""
+    print(f"Left out: {error}", file=sys.stderr)
+    refused = _refused.get()
+    if refused is not None:
+        refused.append(str(error))
+
+
+def _run(app: typer.Typer, refused: list[str]) -> None:
     try:
-        raise SystemExit(app(standalone_mode=False))
+        status = app(standalone_mode=False)
+        if refused:
+            raise InputError(
+                f"{len(refused)} of the adapters that were found {'were' if len(refused) > 1 else 'was'} refused and left out."
+            )
+        raise SystemExit(status)
     except typer.TyperException as error:  # an option or argument that does not parse
         message = error.format_message()
         print(message if message.startswith("Usage:") else " ".join(message.split()), file=sys.stderr)  # no argument at all: the help

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, read_prompts
+from soft_prompt_explorer.analysis.command_input import InitialOption, places, read_prompts
 from soft_prompt_explorer.analysis.command_line import ModelOption, check_folder, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
 
@@ -48,7 +48,7 @@ def export(
         prompt.check_is_one()
         behind = None
         if text is not None or initial is not None:
-            (prompt, *_), vocabulary = read_prompts([path], model, initial, report)
+            (prompt, *_), _, vocabulary = read_prompts(places([path], None, False), model, initial, report)
             behind = None if text is None else _rows_of(text.replace("\\n", "\n"), vocabulary.model, report)
         export_prompt(prompt, to, out, made_by(typed_command()), behind=behind)
     alone = (

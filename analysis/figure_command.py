@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, read_adapters, read_prompts, with_weights
+from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, places, read_adapters, read_prompts, with_weights
 from soft_prompt_explorer.analysis.command_line import ModelOption, check_folder, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
@@ -59,7 +59,7 @@ def figure(
         elif what is Drawn.lens:
             drawn = _lens(path, initial, model, millimetres, report)
         else:
-            prompts, vocabulary = read_prompts([path], model, initial, report)
+            prompts, _, vocabulary = read_prompts(places([path], None, False), model, initial, report)
             if what is Drawn.verdicts:
                 import pandas as pd
 
@@ -97,7 +97,7 @@ def _lens(path: Path, initial: list[str] | None, model: str | None, width: float
     from soft_prompt_explorer.analysis.figures import charts
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    adapters, _, vocabulary = read_adapters([path], model, initial, report)
+    adapters, _, vocabulary = read_adapters(places([path], None, False), model, initial, report)
     if len(adapters) > 1:
         raise InputError(f"{path} holds {len(adapters)} prompts, and this figure is of one; give a file of that one alone.")
     told = kept_with(adapters[0]) if initial is None and model is None else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, lines_of, read_adapters
+from soft_prompt_explorer.analysis.command_input import FetchOption, InitialOption, NameOption, lines_of, places, read_adapters
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
 
 if TYPE_CHECKING:
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 NO_EFFECT = 3  # the exit status of `effect --check`
 
-PathsArgument = Annotated[list[Path], typer.Argument(help="Soft prompts, prefixes or LoRAs of one model.", metavar="PATH...")]
+PathsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Soft prompts, prefixes or LoRAs of one model: files, folders, zips, folders of them, globs, or names on the hub.",
+        metavar="PATH...",
+    ),
+]
 SentencesOption = Annotated[
     Path | None,
     typer.Option(
@@ -37,6 +43,8 @@ def lens(
     layer: Annotated[int | None, typer.Option(help="Read the state after this layer. [default: the last one]")] = None,
     top_k: Annotated[int, typer.Option(help="Words for each adapter.", min=1)] = 20,
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -46,11 +54,12 @@ def lens(
     from soft_prompt_explorer.analysis.behaviour.lens import lens as words_pushed
     from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 
+    where = places(paths, names, fetch)
     with progress_bar() as report:
-        adapters, names, vocabulary = read_adapters(paths, model, initial, report)
+        adapters, said, vocabulary = read_adapters(where, model, initial, report)
         watch = _watch(vocabulary.model, sentences, report)
         others = changes_at_hand(watch, vocabulary, adapters, report=report)
-        table = words_pushed(adapters, watch, vocabulary, paths=names, layer=layer, top_k=top_k, others=others.changes, report=report)
+        table = words_pushed(adapters, watch, vocabulary, paths=said, layer=layer, top_k=top_k, others=others.changes, report=report)
     emit(table, form, out)
     print(others.sentence, file=sys.stderr)
 
@@ -64,6 +73,8 @@ def effect(
         Path | None, typer.Option(help="Write a JUnit report for continuous integration to this file too.", dir_okay=False)
     ] = None,
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -74,9 +85,10 @@ def effect(
     from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance, junit_report, sentence
     from soft_prompt_explorer.analysis.core.export import write
 
+    where = places(paths, names, fetch)
     with progress_bar() as report:
-        adapters, names, vocabulary = read_adapters(paths, model, initial, report)
-        table = changes(adapters, _watch(vocabulary.model, sentences, report), vocabulary, paths=names, report=report)
+        adapters, said, vocabulary = read_adapters(where, model, initial, report)
+        table = changes(adapters, _watch(vocabulary.model, sentences, report), vocabulary, paths=said, report=report)
     emit(table, form, out)
     for _, row in table.iterrows():
         print(sentence(row), file=sys.stderr)

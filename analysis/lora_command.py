@@ -16,17 +16,16 @@ def by_effect(
     adapter: LoraAdapter, path: Path, task: str, examples: int, model: str | None, share: float | None, save: Path | None, report: Report
 ) -> pd.DataFrame:
     """The table of `effects`; or, once a copy is written, that of `keep_directions`."""
+    from soft_prompt_explorer.analysis.adapters.own_model import model_of
     from soft_prompt_explorer.analysis.asking.sensitivity import effects, fewest_by_effect
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked
     from soft_prompt_explorer.analysis.core.progress import part
     from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, keep_directions
-    from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
-    from soft_prompt_explorer.analysis.models.names import default_model
     from soft_prompt_explorer.analysis.models.weights import load_model
 
     check_can_be_copied(adapter)
     asked = how_asked(path, task).task
-    language_model = load_model(model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report), report=report)
+    language_model = load_model(model or model_of(adapter, report=report), report=report)
     table = effects(adapter, asked, language_model=language_model, examples=examples, report=part(report, 0, 2))
     if share is None or save is None:
         return table

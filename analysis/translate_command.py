@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, lines_of, read_adapters
+from soft_prompt_explorer.analysis.command_input import (
+    FetchOption,
+    InitialOption,
+    NameOption,
+    TemplateOption,
+    lines_of,
+    places,
+    read_adapters,
+)
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import TEMPLATE
@@ -16,6 +24,7 @@ from soft_prompt_explorer.analysis.core.remedies import TEMPLATE
 if TYPE_CHECKING:
     import pandas as pd
 
+    from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
     from soft_prompt_explorer.analysis.behaviour.templates import Asked
     from soft_prompt_explorer.analysis.behaviour.translation_candidates import Inputs
 
@@ -24,7 +33,13 @@ app = new_app("What a prompt does, as text.")
 
 @app.command()
 def translate(
-    path: Annotated[Path, typer.Argument(help="A soft prompt, a prefix or a LoRA: a file, a folder or a zip.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Soft prompts, prefixes or LoRAs of one model: files, folders, zips, folders of them, globs, or names on the hub.",
+            metavar="PATH...",
+        ),
+    ],
     task: Annotated[
         str | None,
         typer.Option(help="A task, or the path of your own examples. [default: what it was trained on, if it was trained here]"),
@@ -42,6 +57,8 @@ def translate(
     ] = None,
     template: TemplateOption = None,
     initial: InitialOption = None,
+    names: NameOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
@@ -57,27 +74,28 @@ def translate(
 
     if task is not None and inputs is not None:
         raise InputError("Give either --task or --inputs, not both.")
-    asked, given = _asked(path, task, inputs, template, limit)
     if also is not None:
-        if given.task is None:
+        if inputs is not None:
             raise InputError("--also scores a text by a task's answers, and --inputs has none; give --task.")
         resolve_model(also)  # one that is not installed is refused before the work
+    where = places(paths, names, fetch)
     tables = []
     with progress_bar() as report:
-        adapters, names, vocabulary = read_adapters([path], model, initial, report)
+        adapters, said, vocabulary = read_adapters(where, model, initial, report)
+        asked = [_asked(adapter, task, inputs, template, limit) for adapter in adapters]
         language_model = load_model(vocabulary.model, report=report)
-        for adapter, name in zip(adapters, names, strict=True):
+        for adapter, path, (how, given) in zip(adapters, said, asked, strict=True):
             tables.append(
                 texts_in_place(
-                    adapter, language_model, vocabulary, given, path=name, trained_on=asked.task.name if asked else None, search=search,
+                    adapter, language_model, vocabulary, given, path=path, trained_on=how.task.name if how else None, search=search,
                     verbalised=verbalise, report=report, row_made=_tell,
                 )
             )  # fmt: skip
     emit(pd.concat(tables, ignore_index=True), form, out)
-    if asked is not None and given.task is not None:
-        print(asked.example(), file=sys.stderr)
-    for adapter, table in zip(adapters, tables, strict=True):
-        if asked is not None and (note := asked.note(adapter.name)) is not None:
+    for example in dict.fromkeys(how.example() for how, given in asked if how is not None and given.task is not None):
+        print(example, file=sys.stderr)
+    for adapter, table, (how, given) in zip(adapters, tables, asked, strict=True):
+        if how is not None and (note := how.note(adapter.name)) is not None:
             print(note, file=sys.stderr)
         print(sentence(table), file=sys.stderr)
         best = best_text(table)
@@ -91,21 +109,23 @@ def translate(
             print(f"On {also}, {best['candidate']} as text: {measure} {carried}, without it {without}, n = {n}.", file=sys.stderr)
 
 
-def _asked(path: Path, task: str | None, inputs: Path | None, template: str | None, limit: int) -> tuple[Asked | None, Inputs]:
+def _asked(
+    adapter: SoftPrompt | LoraAdapter, task: str | None, inputs: Path | None, template: str | None, limit: int
+) -> tuple[Asked | None, Inputs]:
     """How the adapter is asked, where it is asked about a task or its own is known, and with which inputs."""
-    from soft_prompt_explorer.analysis.behaviour.templates import Asked, how_asked, own_task
+    from soft_prompt_explorer.analysis.behaviour.templates import Asked, as_trained, how_asked
     from soft_prompt_explorer.analysis.behaviour.translation_candidates import inputs_of_lines, inputs_of_task
     from soft_prompt_explorer.analysis.tasks.task import checked_template
 
-    own = own_task(path)
-    known = None if own is None else Asked(own if template is None else own.asked_with(template), known=True)
+    own = as_trained(adapter)
+    known = own if own is None or template is None else Asked(own.task.asked_with(template), known=True)
     if inputs is None:
-        asked = how_asked(path, task, template) if task is not None else known
+        asked = how_asked(adapter, task, template) if task is not None else known
         if asked is None:
-            raise InputError(f"It is not known what {path.name} was trained on; give --task, or --inputs with --template.")
+            raise InputError(f"It is not known what {adapter.name} was trained on; give --task, or --inputs with --template.")
         return asked, inputs_of_task(asked.task, limit=limit)
     if template is None and known is None:
-        raise InputError(f"It is not known with which template {path.name} was trained;", remedy=TEMPLATE)
+        raise InputError(f"It is not known with which template {adapter.name} was trained;", remedy=TEMPLATE)
     used = checked_template(template) if template is not None else known.task.template if known is not None else ""
     return known, inputs_of_lines(lines_of(inputs, "inputs"), used, name=inputs.name, limit=limit)
 

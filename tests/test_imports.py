@@ -11,7 +11,7 @@ ROOMS = (  # from the top
     *("analysis.core", "analysis.models", "analysis.adapters", "analysis.tasks", "analysis.prompts", "analysis.loras"),
     *("analysis.asking", "analysis.behaviour", "analysis.figures", "analysis.report", "analysis"),
     *("trained_prompts.training", "trained_prompts.runs", "trained_prompts.experiments", "trained_prompts.gallery", "trained_prompts"),
-    *("app.pages", "app.server", "app.charts", "app.parts", "app.views", "app"),
+    *("app.pages", "app.server", "app.charts", "app.map", "app.parts", "app.views", "app"),
 )
 LONGEST = 500  # lines of a file
 

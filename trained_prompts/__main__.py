@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import TemplateOption
+from soft_prompt_explorer.analysis.command_input import FetchOption, TemplateOption, place
 from soft_prompt_explorer.analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.names import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
     template: TrainedTemplateOption = None,
-    model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    model: Annotated[str, typer.Option(envvar=DEFAULT, help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]", min=1)] = None,
     into: Annotated[Path | None, typer.Option(help="Keep the run in this folder instead of your own runs.", file_okay=False)] = None,
     form: FormatOption = Format.table,
@@ -191,6 +192,7 @@ def evaluate(
         bool, typer.Option("--scorecard", help="Many measures of it alone: also ROUGE, calibration, lower case, typing errors.")
     ] = False,
     bins: Annotated[bool, typer.Option("--calibration", help="How sure it is against how often it is right, in ten bins.")] = False,
+    fetch: FetchOption = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -201,13 +203,13 @@ def evaluate(
     from soft_prompt_explorer.analysis.asking import scores as evaluation
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 
-    path = _path_of(prompt)
+    path = _path_of(prompt, fetch)
     asked = how_asked(path, task, template)
     alone = evaluation.scorecard if card else evaluation.calibration if bins else None
     with progress_bar() as report:
-        table = _scores_of(prompt, asked.task, model, limit, alone, report)
+        table = _scores_of(path, _name_of(prompt, path), asked.task, model, limit, alone, report)
     emit(table, form, out)
-    _say(asked, path.name)
+    _say(asked, Path(prompt).name)
 
 
 @app.command()
@@ -217,7 +219,9 @@ def compare(
     seed: Annotated[int, typer.Option(help="Determines the initial values and the order of the examples.")] = 0,
     limit: Annotated[int, typer.Option(help="Score on the first so many held-out examples.", min=1)] = 300,
     template: TrainedTemplateOption = None,
-    model: Annotated[str, typer.Option(help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    model: Annotated[
+        str, typer.Option(envvar=DEFAULT, help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")
+    ] = "smollm2-135m",
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -252,7 +256,7 @@ def sweep(
     seed: Annotated[str, typer.Option(help="Seeds.")] = "0",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
-    model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    model: Annotated[str, typer.Option(envvar=DEFAULT, help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
     engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
     workers: Annotated[int, typer.Option(help="Cells at once.")] = 1,
@@ -285,7 +289,8 @@ def trade(
     prompts: Annotated[list[str], typer.Argument(help="Names of runs, or paths, of one task.", metavar="NAME|PATH...")],
     task: Annotated[str, typer.Option(help="See `tasks`; or the path of your own examples.")],
     limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
-    model: Annotated[str, typer.Option(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    model: Annotated[str, typer.Option(envvar=DEFAULT, help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
+    fetch: FetchOption = False,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -297,7 +302,8 @@ def trade(
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.experiments.trades import trade as traded
 
-    read = [load_soft_prompt(_path_of(prompt)) for prompt in prompts]
+    paths = [_path_of(prompt, fetch) for prompt in prompts]
+    read = [load_soft_prompt(path, name=_name_of(prompt, path)) for prompt, path in zip(prompts, paths, strict=True)]
     asked = together([how_asked(prompt, task) for prompt in read])
     with progress_bar() as report:
         vocabulary = load_vocabulary(model, report=report)
@@ -392,14 +398,19 @@ def _say(asked: Asked, name: str) -> None:
             print(sentence, file=sys.stderr)
 
 
-def _path_of(prompt: str) -> Path:
-    """The path of what is named: a run's, where nothing of that name lies here."""
+def _path_of(prompt: str, fetch: bool) -> Path:
+    """The path of what is named: a run's, where nothing of that name lies here; of a name of the hub, where it was fetched to."""
     from soft_prompt_explorer.trained_prompts.runs import store
 
     path = Path(prompt)
     if path.name == prompt and not os.path.exists(path):  # noqa: PTH110 - it never raises, however odd the name
         return store.adapter_path(prompt)
-    return path
+    return path if os.path.exists(path) else place(path, fetch)  # noqa: PTH110
+
+
+def _name_of(prompt: str, path: Path) -> str:
+    """What a prompt is called: as it was named, where it lies in a folder of another name."""
+    return (path.name if path.is_dir() else path.stem) if path == Path(prompt) else Path(prompt).name
 
 
 def _values(text: str, kind: type) -> list:
@@ -409,35 +420,31 @@ def _values(text: str, kind: type) -> list:
         raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
 
 
-def _scores_of(prompt: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report) -> pd.DataFrame:
+def _scores_of(
+    path: Path, name: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report
+) -> pd.DataFrame:
     """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
     from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
+    from soft_prompt_explorer.analysis.adapters.own_model import model_of
     from soft_prompt_explorer.analysis.asking import scores as evaluation
     from soft_prompt_explorer.analysis.asking.in_front import bare, subject_of
-    from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_WIDTH
-    from soft_prompt_explorer.analysis.models.names import default_model
     from soft_prompt_explorer.analysis.models.weights import load_model
-    from soft_prompt_explorer.trained_prompts.runs import store
 
-    path = _path_of(prompt)
-    if path != Path(prompt):
-        model = model or store.own_model(prompt)
     if (path / "config.json").is_file():  # a whole model
         trained = load_model(str(path), report=report)
         if alone:
-            return alone(path.name, bare(trained), task, limit=limit, report=report)
-        return evaluation.evaluate(path.name, None, task, language_model=trained, limit=limit, report=report)
-    adapter = load_adapter(path)
+            return alone(name, bare(trained), task, limit=limit, report=report)
+        return evaluation.evaluate(name, None, task, language_model=trained, limit=limit, report=report)
+    adapter = load_adapter(path, name=name)
     adapter.check_is_causal()
     if isinstance(adapter, LoraAdapter):
-        language_model = load_model(model or default_model(adapter.base_model, EMBEDDED_WIDTH, report=report), report=report)
+        language_model = load_model(model or model_of(adapter, report=report), report=report)
         if alone:
             with subject_of(path, language_model) as ready:
                 return alone(adapter.name, ready, task, limit=limit, report=report)
         return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
     adapter.check_is_one()
-    width = adapter.width if adapter.is_embeddings else EMBEDDED_WIDTH
-    language_model = load_model(model or default_model(adapter.base_model, width, report=report), report=report)
+    language_model = load_model(model or model_of(adapter, report=report), report=report)
     if adapter.is_embeddings:
         adapter.check_width(language_model.width, model or "the model")
     if alone:

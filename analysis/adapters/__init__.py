@@ -11,7 +11,6 @@ To add a format, write a module with `reads(opened) -> bool` and `read(opened, n
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.adapters import bare, delta_names, lora_names, others, peft, textual_inversion
@@ -29,10 +28,11 @@ __all__ = [
     "SoftPrompt",
     "Source",
     "distinct",
-    "distinct_paths",
     "load_adapter",
     "load_lora",
     "load_soft_prompt",
+    "lora_of",
+    "soft_prompt_of",
 ]
 
 READERS = (peft, delta_names, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
@@ -80,31 +80,24 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
         raise AdapterError(f"{str(path)[:200]!r} is no path that can be looked up.") from error  # a null byte in it
 
 
-def distinct_paths(paths: Sequence[str | Path]) -> list[str]:
-    """A name for each path: its own, led by as many of its folders as tell it from the others: `run1/final`, `run2/final`.
-
-    Of one path given twice both keep the same name; `distinct` numbers them.
-    """
-    given = [Path(path) for path in paths]
-    parts = [(*path.parts[:-1], path.name if path.is_dir() else path.stem) for path in given]
-    names = []
-    for own in parts:
-        others = [other for other in parts if other != own]
-        most = len(own)
-        length = next((n for n in range(1, most) if all(other[-n:] != own[-n:] for other in others)), most)
-        names.append(str(Path(*own[-length:])) if own else "")
-    return names
-
-
 def load_soft_prompt(path: str | Path, *, name: str | None = None) -> SoftPrompt:
-    """`load_adapter` for callers that can only use a soft prompt; of a LoRA, the new words that came with it.
+    """`load_adapter` for callers that can only use a soft prompt; see `soft_prompt_of`."""
+    return soft_prompt_of(load_adapter(path, name=name))
+
+
+def load_lora(path: str | Path, *, name: str | None = None) -> LoraAdapter:
+    """`load_adapter` for callers that can only use a LoRA; see `lora_of`."""
+    return lora_of(load_adapter(path, name=name))
+
+
+def soft_prompt_of(adapter: SoftPrompt | LoraAdapter) -> SoftPrompt:
+    """The soft prompt that an adapter is; of a LoRA, the new words that came with it.
 
     Raises
     ------
     AdapterError
-        As `load_adapter`, or it is a LoRA without new words.
+        It is a LoRA without new words.
     """
-    adapter = load_adapter(path, name=name)
     if isinstance(adapter, SoftPrompt):
         return adapter
     if adapter.textual_inversion is not None:
@@ -114,15 +107,14 @@ def load_soft_prompt(path: str | Path, *, name: str | None = None) -> SoftPrompt
     )
 
 
-def load_lora(path: str | Path, *, name: str | None = None) -> LoraAdapter:
-    """`load_adapter` for callers that can only use a LoRA.
+def lora_of(adapter: SoftPrompt | LoraAdapter) -> LoraAdapter:
+    """The LoRA that an adapter is.
 
     Raises
     ------
     AdapterError
-        As `load_adapter`, or it is a soft prompt.
+        It is a soft prompt.
     """
-    adapter = load_adapter(path, name=name)
     if isinstance(adapter, LoraAdapter):
         return adapter
     raise AdapterError(

@@ -51,10 +51,11 @@ def read(opened: Opened, name: str) -> SoftPrompt:
     notes = left_out(opened.tensors, {found})
     if found.endswith("prompt_embeddings"):
         notes = ("PEFT weights without adapter_config.json, so the method is unknown", *notes)
+    rows = prompt_rows(opened.tensors, found)
     return SoftPrompt(
         name,
-        prompt_rows(opened.tensors, found),
-        initial=None if start is None else prompt_rows(start[2], start[1], what="initial values"),
+        rows,
+        initial=opened.initial_rows(rows.shape) if start is None else prompt_rows(start[2], start[1], what="initial values"),
         base_model=None,
         method=None,
         source=opened.source(found),
@@ -123,7 +124,8 @@ def _stack(opened: Opened, name: str, found: str) -> SoftPrompt:
     rows, length = stack_of_prompts(opened.tensors, found)
     count = len(rows) // length
     each = "class" if found.rpartition(".")[2] == "ctx" else "prompt"
-    notes = (f"a stack of {count} prompts of {length} tokens, one after the other", *left_out(opened.tensors, {found}))
+    known = "" if found else ", by its three axes alone"  # an array without a name
+    notes = (f"taken for a stack of {count} prompts of {length} tokens, one after the other{known}", *left_out(opened.tensors, {found}))
     parts = tuple((f"{each} {i}", length) for i in range(count))
     metadata = opened.metadata | opened.tensors.metadata
     return SoftPrompt(name, rows, None, None, None, opened.source(found), metadata, parts=parts, notes=notes)
@@ -165,11 +167,6 @@ def _prompt_tensor(opened: Opened) -> str:
         raise AdapterError(
             f"The file {tensors.path} holds {tensors.listing()}: PEFT weights that are neither a prompt nor a LoRA, or no adapter_config.json to say so; "
             "give the folder that holds both."
-        )
-    if {"clip_l", "clip_g"} <= set(tensors):
-        raise AdapterError(
-            f"The file {tensors.path} holds the words of SDXL's two text encoders ({tensors.listing()}), which are not equally wide; save one of the two tensors alone, and read it "
-            "against that encoder."
         )
     if len(tensors) == 1:
         return next(iter(tensors))  # its shape is judged where it is read

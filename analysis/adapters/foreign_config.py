@@ -10,8 +10,15 @@ from soft_prompt_explorer.analysis.core.folders import read_json_object
 
 MAX_JSON = 2**20
 SCALE, ALPHA = "scale of every update", "alpha of every update"  # in the metadata of what is read
-# MLX's file and AdapterHub's two; uploaded ones get PEFT's name.
-WEIGHTS = ("adapters.safetensors", "pytorch_adapter.bin", "adapter.safetensors", "adapter_model.safetensors", "adapter_model.bin")
+# MLX's file of today and of before, and AdapterHub's two; uploaded ones get PEFT's name.
+WEIGHTS = (
+    "adapters.safetensors",
+    "adapters.npz",
+    "pytorch_adapter.bin",
+    "adapter.safetensors",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+)
 
 
 def read_json(path: Path) -> dict:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from soft_prompt_explorer.analysis.adapters import (
     foreign_config,
     gguf_lora_file,
@@ -20,7 +22,7 @@ from soft_prompt_explorer.analysis.adapters import (
     zip_file,
 )
 from soft_prompt_explorer.analysis.adapters.foreign_config import MAX_JSON, read_json
-from soft_prompt_explorer.analysis.adapters.soft_prompt import Source
+from soft_prompt_explorer.analysis.adapters.soft_prompt import Source, prompt_rows
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, ModelError
 from soft_prompt_explorer.analysis.core.remedies import MODEL
@@ -30,6 +32,20 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALVES = ("encoder.pt", "decoder.pt")  # the two files that IBM's text-generation-inference writes
 KOBOLD = ("tensor.npy", "meta.json")
 NEMO = "model_weights.ckpt"  # in a .nemo
+
+ENDINGS = (
+    ".safetensors",
+    ".npy",
+    ".npz",
+    ".gguf",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".zip",
+    ".nemo",
+    ".p",
+)  # of files that may hold an adapter
 
 FORMATS = (npy_file, safetensors_file, torch_file, gguf_lora_file)  # asked in this order
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -65,6 +81,22 @@ class Opened:
             tensors.__dict__["sha256"] = self.tensors.sha256
         return replace(self, tensors=tensors)
 
+    def initial_rows(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The values that training started from, (n, d) float32 as the prompt's own; None where none lie beside it.
+
+        Raises
+        ------
+        AdapterError
+            Those beside it are of another prompt.
+        """
+        if self.initial is None:
+            return None
+        if "initial" not in self.initial or self.initial.entries["initial"].shape != shape:
+            raise AdapterError(
+                f"The file {self.initial.path} ({INITIAL}) does not hold initial values of the shape {shape}; take it away, or put the run's own in its place."
+            )
+        return prompt_rows(self.initial, "initial", what="initial values")
+
     def source(self, tensor: str, *, kind: str = "") -> Source:
         """The source of what is read from a named tensor of the one file; `kind` leads the format's words."""
         place = f"{self.tensors.format} in a {self.container}" if self.container else self.tensors.format
@@ -87,11 +119,11 @@ def open_adapter(path: Path) -> Opened:
     reader = format_of(path)
     if reader is not None:
         tensors = reader.read(path)
-        beside = path.parent / CONFIG
-        said = foreign_config.read(beside) if path.name in foreign_config.WEIGHTS and beside.is_file() else None
+        beside, said = path.parent / CONFIG, _said_beside(path)
         # The weights of a PEFT folder, given by their own name: the config says what they are.
-        config = _config(beside) if path.name in WEIGHTS and beside.is_file() and said is None else None
-        return Opened(path, tensors, config=config, metadata=said or {}, initial=_initial(path.parent) if config else None)
+        config = _config(beside) if path.name in WEIGHTS and beside.is_file() and not said else None
+        initial = _initial(path.parent) if config or _is_alone(path) else None
+        return Opened(path, tensors, config=config, metadata=said, initial=initial)
     if zip_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:  # the files stay mapped after the folder is gone
             zip_file.unpack(path, Path(unpacked))
@@ -99,7 +131,7 @@ def open_adapter(path: Path) -> Opened:
                 opened = _arrays(Path(unpacked)) or _open_folder(Path(unpacked))
             except AdapterError as error:
                 raise AdapterError(str(error).replace(f"folder {unpacked}", f"zip {path}").replace(unpacked, str(path))) from error
-            return _of_container(replace(opened, container="zip"), path)
+            return _of_container(replace(opened, container="zip", metadata=opened.metadata | _said_beside(path)), path)
     if tar_file.reads(path):
         with tempfile.TemporaryDirectory() as unpacked:
             target = Path(unpacked) / NEMO
@@ -150,6 +182,8 @@ def _open_folder(folder: Path) -> Opened:
             raise AdapterError(
                 f"The folder {folder} holds {CONFIG} but no {' or '.join(foreign_config.WEIGHTS[:2])}; put the file beside it."
             )
+        if zip_file.reads(weights) and format_of(weights) is None:  # MLX's of before it wrote safetensors
+            return replace(open_adapter(weights), path=folder, container="folder")
         return Opened(folder, _known_file(weights), metadata=said, container="folder")
     config = _config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     for name in WEIGHTS:
@@ -213,6 +247,19 @@ def _initial(folder: Path) -> Tensors | None:
     return _known_file(path) if path.is_file() else None
 
 
+def _said_beside(path: Path) -> dict:
+    """What another package's config says beside a file of the name that it writes."""
+    beside = path.parent / CONFIG
+    return (foreign_config.read(beside) or {}) if path.name in foreign_config.WEIGHTS and beside.is_file() else {}
+
+
+def _is_alone(path: Path) -> bool:
+    """Whether no other file beside it could be an adapter, so that what lies there goes with this one."""
+    return path.name != INITIAL and all(
+        each.name in (path.name, INITIAL) or not each.name.endswith(ENDINGS) for each in _files(path.parent)
+    )
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
@@ -239,8 +286,7 @@ def _unknown(path: Path) -> str:
         return _pointer(path)
     with path.open("rb") as file:
         start = file.read(64)
-        file.seek(257)
-        is_tar = file.read(5) == b"ustar"
+    is_tar = tar_file.reads(path)
     if is_tar or start[:2] == b"\x1f\x8b":
         return (
             f"The file {path} is {'a tar archive, as NeMo packs its .nemo files' if is_tar else 'packed with gzip'}; unpack it ({'tar -xf' if is_tar else 'gunzip'}), "

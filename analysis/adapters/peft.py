@@ -11,7 +11,7 @@ import numpy as np
 
 from soft_prompt_explorer.analysis.adapters import delta_names, lora_names, trained_tokens
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter
-from soft_prompt_explorer.analysis.adapters.opening import CONFIG, INITIAL, Opened
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS, MAX_VALUES, SoftPrompt, checked_floats, left_out, prompt_rows
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 
@@ -124,7 +124,7 @@ def _prompt(opened: Opened, config: dict, name: str, method: str) -> SoftPrompt:
     return SoftPrompt(
         name,
         rows,
-        initial=_initial(opened, rows.shape),
+        initial=opened.initial_rows(rows.shape),
         base_model=lora_names.base_model(opened),
         method=method,
         source=opened.source("prompt_embeddings"),
@@ -135,17 +135,6 @@ def _prompt(opened: Opened, config: dict, name: str, method: str) -> SoftPrompt:
         task_factors=_task_factors(opened, rows.shape) if method == "MULTITASK_PROMPT_TUNING" else None,
         notes=(*_notes(config, method, rows), *_drawn_to_words(tensors.metadata), *left_out(tensors, USED)),
     )
-
-
-def _initial(opened: Opened, shape: tuple[int, ...]) -> np.ndarray | None:
-    if opened.initial is None:
-        return None
-    path = opened.initial.path
-    if "initial" not in opened.initial or opened.initial.entries["initial"].shape != shape:
-        raise AdapterError(
-            f"The file {path} ({INITIAL}) does not hold initial values of the shape {shape}; take it away, or put the run's own in its place."
-        )
-    return prompt_rows(opened.initial, "initial", what="initial values")
 
 
 def _task_factors(opened: Opened, shape: tuple[int, ...]) -> np.ndarray:

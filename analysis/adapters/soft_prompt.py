@@ -77,6 +77,7 @@ class SoftPrompt(Shown):
     task_factors : (t, n, d) float32 or None. Multitask prompt tuning (Wang et al. 2023, section 3.1) trains one prompt for t tasks, and the model
         receives the rows times a task's factors, never the rows as they are.
     notes : what a person should know about the file.
+    beside : prompts of the same file for another model, which are not as wide: the words of SDXL's second text encoder.
     """
 
     name: str
@@ -90,6 +91,7 @@ class SoftPrompt(Shown):
     parts: tuple[tuple[str, int], ...] = ()
     task_factors: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    beside: tuple[SoftPrompt, ...] = ()
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -130,8 +132,10 @@ class SoftPrompt(Shown):
         Returns
         -------
         For an encoder-decoder the encoder's and the decoder's; for several tasks the shared rows and then each task's own. For both, the two
-        halves of each.
+        halves of each. Last those beside it, for another model.
         """
+        if self.beside:
+            return [part for prompt in (replace(self, beside=()), *self.beside) for part in prompt.split()]
         if self.task_factors is not None:
             shared = replace(self, name=f"{self.name} (shared)", task_factors=None)
             tasks = [

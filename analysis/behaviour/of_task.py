@@ -84,15 +84,15 @@ def behaviour_on(
     >>> table["intervention"].head(3).tolist()
     ['whole prompt', 'no prompt', 'initial values']
     """
+    from soft_prompt_explorer.analysis.adapters.own_model import model_of
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked
-    from soft_prompt_explorer.analysis.models.names import default_model
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.analysis.prompts.starts import start_from_config
 
     check_can_be_changed(prompt)
     asked = how_asked(prompt, task, template).task
-    vocabulary = load_vocabulary(model or default_model(prompt.base_model, prompt.width, report=report), report=report)
+    vocabulary = load_vocabulary(model or model_of(prompt, report=report), report=report)
     examples = examples_of(asked, load_model(vocabulary.model, report=report), limit=limit)
     return behave(start_from_config(prompt, vocabulary), vocabulary, examples, asked, report=report)
 

@@ -279,9 +279,10 @@ def best_text(table: pd.DataFrame) -> pd.Series | None:
 
 
 def what_it_does(table: pd.DataFrame) -> pd.Series | None:
-    """The text that says what an adapter does: the chosen one, where it recovers half or more, and its whole interval lies above 0 and those of all controls; else None."""
+    """The text that says what an adapter does: the chosen one, where it recovers half or more, half or more of the answers are the same, and its whole interval
+    lies above 0 and those of all controls; else None."""
     best, controls = best_text(table), table.loc[table["candidate"].str.startswith(CONTROL), "share_high"]
-    if best is None or best["share"] < MOST or not best["share_low"] > max(0.0, controls.max()):
+    if best is None or min(best["share"], best["same_answer"]) < MOST or not best["share_low"] > max(0.0, controls.max()):
         return None
     return best
 
@@ -298,7 +299,7 @@ def sentence(table: pd.DataFrame) -> str:
     beside = f"the best control, {control['candidate'].removeprefix(CONTROL)}, recovers {control['share']:.2f}"
     beside = f"{beside} ({control['share_low']:.2f} to {control['share_high']:.2f})".replace("-0.", "−0.")
     if what_it_does(table) is None:
-        return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, and {beside}; n = {best['n']}."
+        return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, with {best['same_answer']:.0%} of {best['n']} answers the same, and {beside}."
     most = "Nearly all" if best["share"] >= NEARLY_ALL else "Most"
     return (
         f"{most} of what {name} does, a text does in its place: {best['candidate']} recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "

@@ -129,7 +129,7 @@ class RemoteFile:
             if status in (408, 429) or status >= 500:  # passing troubles: treated like a dropped connection
                 raise RemoteProtocolError(f"HTTP {status}")
             if status not in (200, 206):
-                raise ModelError(f"The hub refuses {self} (HTTP {status}), so the model cannot be read.")
+                raise ModelError(f"The hub refuses {self} (HTTP {status}), so it cannot be read.")
             # The repository is asked by its commit. The header is on the hub's own answer, not on that of the host it redirects to.
             if any(part.headers.get("X-Repo-Commit", self.commit) != self.commit for part in (*response.history, response)):
                 raise ModelError(f"The hub's {self.name} changed while it was fetched; ask again.")
@@ -143,7 +143,7 @@ class RemoteFile:
             raise changed
         if response.status_code != 206:
             raise ModelError(
-                f"The hub answers the request for a part of {self} with the whole file, which was not read; give the model's folder instead."
+                f"The hub answers the request for a part of {self} with the whole file, which was not read; download it, and give its path instead."
             )
         part = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.headers.get("Content-Range", ""))
         if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, embedded_gguf
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, gemma_gguf
 
+DEFAULT = "SPE_MODEL"  # the environment's variable for the model of adapters that name none
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -71,8 +73,8 @@ def is_hub_id(name: str) -> bool:
 def default_model(base_model: str | None, width: int, *, report: Report = no_report) -> str:
     """The model whose vocabulary an adapter is read against when nobody names one.
 
-    The adapter's own base model where it can be resolved; the embedded one where the adapter names no base and its width fits.
-    A path written in an adapter is never followed: the file may come from a stranger.
+    The adapter's own base model where it can be resolved; where the adapter names no base, the one of the environment's `SPE_MODEL`, else the embedded one where
+    its width fits. A path written in an adapter is never followed, since the file may come from a stranger; it may be the one that `SPE_MODEL` names.
 
     Raises
     ------
@@ -81,6 +83,9 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
     """
     if base_model in EMBEDDED_ALIASES:
         return EMBEDDED_MODEL
+    own = persons_model(base_model)
+    if own is not None:
+        return own
     if base_model is None:
         if width == EMBEDDED_WIDTH:
             return EMBEDDED_MODEL
@@ -101,6 +106,14 @@ def default_model(base_model: str | None, width: int, *, report: Report = no_rep
         "name that model's folder, .gguf file or hub id",
         remedy=MODEL,
     )
+
+
+def persons_model(base_model: str | None) -> str | None:
+    """The model that the environment's `SPE_MODEL` names, where an adapter names none or that very one; else None."""
+    own = os.environ.get(DEFAULT, "").strip()
+    if not own:
+        return None
+    return own if base_model is None or os.path.normpath(base_model) in (own, os.path.realpath(Path(own).expanduser())) else None
 
 
 def local_model(name: str) -> ModelFiles | None:

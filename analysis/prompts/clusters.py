@@ -94,7 +94,7 @@ def may_be_echo(clusters: pd.DataFrame) -> pd.Series:
 
 def find_clusters(
     prompts: Sequence[SoftPrompt],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     *,
     method: Method = "hdbscan",
     space: Space = "position",
@@ -107,6 +107,7 @@ def find_clusters(
     Parameters
     ----------
     prompts : of different names, all as wide as the vocabulary.
+    vocabulary : None where it is not at hand: then positions are centred by their own mean, and labels, nearest words, tightness_p and shared_start are missing.
     method : `hdbscan` (Campello et al. 2013; it leaves tokens out), `agglomerative` (average linkage) or `kmeans`, the latter two with the
         number of clusters of the best silhouette; all by the cosine of centred vectors.
     space : `position`, P − μ; or `displacement`, P − P⁰, what training added.
@@ -129,31 +130,39 @@ def find_clusters(
     for value, known, what in ((method, get_args(Method), "method"), (space, get_args(Space), "space")):
         if value not in known:
             raise InputError(f"The {what} {value!r} is not known; choose one of {', '.join(known)}.")
-    points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts]) if prompts else np.empty((0, vocabulary.width))
+    centre = _centre(prompts, vocabulary)
+    points = np.concatenate([_points(prompt, centre, space) for prompt in prompts]) if prompts else np.empty((0, len(centre)))
     n = len(points)
     if not 3 <= n <= MOST_POINTS:
         raise InputError(f"Clusters are looked for among 3 to {MOST_POINTS:,} virtual tokens, and these are {n:,}; give other prompts.")
     distances = _cosine_distances(points)
     labels, probabilities = _cluster(distances, points, method, seed, report=report)
     report(0.1, "looking for clusters")
-    ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=NEIGHBOURS)
     found = labels.max(initial=-1) + 1
     tightness = np.array([_tightness(distances, labels == i) for i in range(found)])
     stability = _stability(distances, points, labels, method, seed, report)
-    recipe = recipe_of(prompts, vocabulary, report=report)
-    tightness_p = _tightness_p(distances, labels, recipe, vocabulary, method, space, seed, report)
     has_start = np.repeat([prompt.initial is not None for prompt in prompts], [len(prompt) for prompt in prompts])
-    shared_start = _shared_start(labels, found, np.where(has_start, recipe.ids, -1))
-    start_tightness, enough = _start_tightness(labels, found, recipe.start, has_start, vocabulary, space)
+    if vocabulary is None:
+        starts = np.concatenate([np.zeros((len(prompt), len(centre))) if prompt.initial is None else prompt.initial for prompt in prompts])
+        words: Sequence[str | None] = [None] * n
+        cluster_labels: Sequence[str | None] = [None] * found
+        tightness_p, shared_start = np.full((2, found), np.nan)
+    else:
+        ids, scores = nearest(vocabulary.mean + points, vocabulary, top_k=NEIGHBOURS)
+        recipe = recipe_of(prompts, vocabulary, report=report)
+        starts, words = recipe.start, [vocabulary.tokens[i] for i in ids[:, 0]]
+        cluster_labels = _labels(labels, found, ids, scores, vocabulary)
+        tightness_p = _tightness_p(distances, labels, recipe, vocabulary, method, space, seed, report)
+        shared_start = _shared_start(labels, found, np.where(has_start, recipe.ids, -1))
+    start_tightness, enough = _start_tightness(labels, found, starts, has_start, centre, space)
     # What cannot be compared is no echo: a cluster of one token.
-    echo = (np.array(shared_start) >= ECHO) | (start_tightness >= ECHO * tightness)
+    echo = (shared_start >= ECHO) | (start_tightness >= ECHO * tightness)
     owners = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
     names = np.array([prompt.name for prompt in prompts])
-    words = [vocabulary.tokens[i] for i in ids[:, 0]]
     clusters = pd.DataFrame(
         {
             "cluster": np.arange(found),
-            "label": _labels(labels, found, ids, scores, vocabulary),
+            "label": cluster_labels,
             "size": np.bincount(labels[labels >= 0], minlength=found),
             "prompts": [len(set(owners[labels == i])) for i in range(found)],
             "tightness": tightness,
@@ -179,22 +188,22 @@ def find_clusters(
     return Clustering(clusters, members, _agreement(members, tasks or {}), points)
 
 
-def _shared_start(labels: np.ndarray, found: int, word: np.ndarray) -> list[float]:
+def _shared_start(labels: np.ndarray, found: int, word: np.ndarray) -> np.ndarray:
     shares = []
     for i in range(found):
         _, which, counts = np.unique(word[(labels == i) & (word >= 0)], return_inverse=True, return_counts=True)
         shares.append(float((counts[which] > 1).mean()) if len(which) else np.nan)
-    return shares
+    return np.array(shares, dtype=np.float64)
 
 
 def _start_tightness(
-    labels: np.ndarray, found: int, starts: np.ndarray, known: np.ndarray, vocabulary: Vocabulary, space: Space
+    labels: np.ndarray, found: int, starts: np.ndarray, known: np.ndarray, middle: np.ndarray, space: Space
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tightness of each cluster's members in their initial values, and whether more than half of them, and two, have any.
 
     What all starts share, such as that random ones lie off the words' mean, is no reason for displacements to be alike.
     """
-    centre = starts[known].mean(axis=0) if space == "displacement" else vocabulary.mean
+    centre = starts[known].mean(axis=0) if space == "displacement" else middle
     tightness, enough = np.full(found, np.nan), np.zeros(found, dtype=bool)
     for i in range(found):
         units = unit_rows(starts[(labels == i) & known] - centre)
@@ -214,13 +223,27 @@ def points_of(prompt: SoftPrompt, vocabulary: Vocabulary, space: Space) -> np.nd
         The widths differ, or displacements are asked for of a prompt whose initial values are unknown.
     """
     prompt.check_width(vocabulary.width, vocabulary.model)
+    return _points(prompt, vocabulary.mean, space)
+
+
+def _centre(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary | None) -> np.ndarray:
+    """What positions are centred by, (d,) float64: the words' mean, or without a vocabulary the virtual tokens' own. The widths are checked."""
+    if vocabulary is not None:
+        for prompt in prompts:
+            prompt.check_width(vocabulary.width, vocabulary.model)
+        return vocabulary.mean
+    for prompt in prompts:
+        prompt.check_width(prompts[0].width, prompts[0].name)
+    return np.concatenate([prompt.embeddings for prompt in prompts]).mean(axis=0, dtype=np.float64) if prompts else np.empty(0)
+
+
+def _points(prompt: SoftPrompt, centre: np.ndarray, space: Space) -> np.ndarray:
     if space == "displacement" and prompt.initial is None:
         raise InputError(
             f"The initial values of {prompt.name} are unknown, so its displacements are too; cluster by position, or give them",
             remedy=INITIAL,
         )
-    vectors = displacements(prompt) if space == "displacement" else prompt.embeddings.astype(np.float64) - vocabulary.mean
-    return unit_rows(vectors)
+    return unit_rows(displacements(prompt) if space == "displacement" else prompt.embeddings.astype(np.float64) - centre)
 
 
 def _cosine_distances(points: np.ndarray) -> np.ndarray:

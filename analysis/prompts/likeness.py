@@ -39,12 +39,13 @@ INTERVAL = (0.025, 0.975)
 _ROUNDING = 1e-6  # of a row's length; rows are float32, which keeps them to 6e-8
 
 
-def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report: Report = no_report) -> pd.DataFrame:
+def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary | None, *, report: Report = no_report) -> pd.DataFrame:
     """How alike the prompts of each pair are, by plain cosines (nothing is centred) in float64.
 
     Parameters
     ----------
     prompts : two or more, all as wide as the vocabulary; of any lengths.
+    vocabulary : None where it is not at hand: then z is missing, since what is chance is told beside the model's words.
 
     Returns
     -------
@@ -64,7 +65,8 @@ def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report:
       on the sign. Where the initial values of a prompt are unknown, its mean row is kept and the rest of each row is in a random direction. Here, and
       here alone, μ is taken off first: prompts that training has driven away from it have small plain cosines with each other and with any word.
       Missing for a prompt of more than 250 tokens, and where the others all score the same.
-    - against: what z took as given: `starts` (both are known), `one start` (the other's mean row) or `mean rows` (both starts are unknown).
+    - against: what z took as given: `starts` (both are known), `one start` (the other's mean row) or `mean rows` (both starts are unknown); missing without a
+      vocabulary.
 
     A row of norm zero has the cosine 0 with everything.
 
@@ -83,14 +85,16 @@ def similarity(prompts: Sequence[SoftPrompt], vocabulary: Vocabulary, *, report:
     """
     if len(prompts) < 2:
         raise InputError(f"Prompts are compared two by two, and here is {len(prompts)}; give another one.")
-    spaces = [_space_of(prompt, vocabulary) for prompt in prompts]
+    width, whose = (prompts[0].width, prompts[0].name) if vocabulary is None else (vocabulary.width, vocabulary.model)
+    spaces = [_space_of(prompt, width, whose) for prompt in prompts]
     pairs = list(combinations(range(len(prompts)), 2))
-    z = _beyond_recipe(prompts, vocabulary, report)
+    z = np.full((len(prompts), len(prompts)), np.nan) if vocabulary is None else _beyond_recipe(prompts, vocabulary, report)
     rows = []
     for i, (a, b) in enumerate(pairs):
         report(0.8 + 0.2 * i / len(pairs), f"comparing pair {i + 1} of {len(pairs)}")
         known = (prompts[a].initial is not None) + (prompts[b].initial is not None)
-        rows.append((prompts[a].name, prompts[b].name, *_five(spaces[a], spaces[b]), z[a, b], ("mean rows", "one start", "starts")[known]))
+        against = None if vocabulary is None else ("mean rows", "one start", "starts")[known]
+        rows.append((prompts[a].name, prompts[b].name, *_five(spaces[a], spaces[b]), z[a, b], against))
     report(1.0, "ready")
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -141,7 +145,7 @@ def matched(a: SoftPrompt, b: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFram
     InputError
         As `similarity`.
     """
-    one, other = _space_of(a, vocabulary), _space_of(b, vocabulary)
+    one, other = (_space_of(prompt, vocabulary.width, vocabulary.model) for prompt in (a, b))
     cosines = _cosines(one.units, other.units)
     position_a, position_b = _assignment(cosines)
     ids_a, _ = nearest(one.rows[position_a], vocabulary, top_k=1)
@@ -231,8 +235,8 @@ class _Space:
         return cls(rows, units, directions[values > _ROUNDING * np.sqrt(len(rows))])
 
 
-def _space_of(prompt: SoftPrompt, vocabulary: Vocabulary) -> _Space:
-    prompt.check_width(vocabulary.width, vocabulary.model)
+def _space_of(prompt: SoftPrompt, width: int, whose: str) -> _Space:
+    prompt.check_width(width, whose)
     return _Space.of(prompt.embeddings.astype(np.float64))
 
 

@@ -28,6 +28,25 @@ VERDICT_MARKS = {
     "unreadable": (GREY, "x"),
     "never trained": (GREY, "circle-open"),
 }
+MARKDOWN_COLOURS = {"learned": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
+# The map draws the same colours, lighter or darker where they would not stand out from the page: 3 : 1 at least.
+MAP_COLOURS = {
+    BLUE: {"light": BLUE, "dark": "#3B8FCC"},
+    ORANGE: {"light": "#C98500", "dark": ORANGE},
+    GREEN: {"light": "#008A65", "dark": GREEN},
+    PURPLE: {"light": "#B85F92", "dark": PURPLE},
+    VERMILION: {"light": VERMILION, "dark": "#E8752B"},
+    BLUE_LIGHT: {"light": "#2E92CC", "dark": "#7CC8F2"},
+    YELLOW: {"light": "#948900", "dark": YELLOW},
+    GREY: {"light": "#6F7480", "dark": "#9AA0AC"},
+}
+MAP_LOOK = {
+    "light": {"words": "#5A5F6B", "accent": BLUE, "trail": "#8A8A8A", "moving": VERMILION},
+    "dark": {"words": "#A3A8B4", "accent": "#4FA3D9", "trail": "#8A8A8A", "moving": "#E8752B"},
+}
+# Cividis (Nuñez, Anderton & Renslow 2018), without the end that is nearest to the page's own colour.
+_CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
+MAP_SCALE = {"light": list(_CIVIDIS[:8]), "dark": list(_CIVIDIS[2:])}
 PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
@@ -41,6 +60,17 @@ def drawn(token: str) -> str:
 def verdict_label(verdict: str) -> str:
     """A verdict with the shape that stands for it on the map."""
     return f"{SHAPES[plain_verdict(verdict)]} {verdict}"
+
+
+def mark_of(verdict: str) -> str:
+    """The shape that stands for a verdict, in its colour: Markdown."""
+    return f":{MARKDOWN_COLOURS[plain_verdict(verdict)]}[{SHAPES[plain_verdict(verdict)]}]"
+
+
+def group_order(group: str) -> tuple:
+    """Groups as they are listed: by the number that a name begins with, then by name; those of no group last."""
+    number = group.split(":")[0]
+    return group in UNGROUPED, int(number) if number.isdecimal() else -1, group
 
 
 def marks_of(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:

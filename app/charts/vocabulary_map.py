@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.app.charts.theme import BLUE_LIGHT, GREY, MARGIN, ORANGE, UNGROUPED, VERDICT_MARKS, VERMILION, drawn, marks_of
+from soft_prompt_explorer.app.charts.theme import BLUE_LIGHT, GREY, MARGIN, ORANGE, VERDICT_MARKS, VERMILION, drawn, group_order, marks_of
 
 
 def token_map(
@@ -179,7 +179,7 @@ def _parts(tokens: pd.DataFrame, by: str, dimensions: int):
         }
         yield None, tokens, marker
         return
-    groups = sorted(set(tokens[by]), key=lambda group: (group in UNGROUPED, _leading_number(group), group))
+    groups = sorted(set(tokens[by]), key=group_order)
     marks = marks_of(groups, dimensions)
     for group in groups:
         colour, shape = marks[group]
@@ -188,11 +188,6 @@ def _parts(tokens: pd.DataFrame, by: str, dimensions: int):
             tokens[tokens[by] == group],
             {"size": size, "color": colour, "symbol": shape, "line": outline},
         )
-
-
-def _leading_number(text: str) -> int:
-    number = text.split(":")[0]
-    return int(number) if number.isdecimal() else -1
 
 
 def _add_words(figure: go.Figure, words: np.ndarray, landmarks: pd.DataFrame) -> None:

@@ -37,7 +37,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=scores.to_numpy(np.float32),
-            x=scores.columns.to_numpy(),
+            x=scores.columns.to_numpy() + 1,
             y=scores.index.to_numpy(),
             text=tokens.to_numpy(),
             texttemplate="%{text}",
@@ -50,7 +50,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(
-        height=110 + ROW_HEIGHT * len(scores), margin=MARGIN, xaxis_title="rank (0 is nearest)", yaxis_title="virtual token"
+        height=110 + ROW_HEIGHT * len(scores), margin=MARGIN, xaxis_title="rank (1 is nearest)", yaxis_title="virtual token"
     )
     figure.update_yaxes(autorange="reversed", dtick=1 if len(scores) <= 40 else 5, showgrid=False)
     figure.update_xaxes(dtick=1, showgrid=False)
@@ -68,7 +68,7 @@ def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = 
     figure = go.Figure(
         go.Bar(
             x=table["score"].to_numpy(np.float32),
-            y=[f"{rank}: {drawn(token)}" for rank, token in zip(table["rank"], table["token"], strict=True)],
+            y=[f"{rank + 1}: {drawn(token)}" for rank, token in zip(table["rank"], table["token"], strict=True)],
             orientation="h",
             marker_color=colour,
             text=[f"{score:.3f}" for score in table["score"]],
@@ -123,7 +123,7 @@ def direction_bars(table: pd.DataFrame, tested: set[int]) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=table["score"].to_numpy(np.float32),
-            y=[f"{row.rank:,}: {drawn(row.token)}{' ★' if mine else ''}" for row, mine in zip(table.itertuples(), own, strict=True)],
+            y=[f"{row.rank + 1:,}: {drawn(row.token)}{' ★' if mine else ''}" for row, mine in zip(table.itertuples(), own, strict=True)],
             orientation="h",
             marker_color=np.where(own, GREEN, BLUE_LIGHT),
             hovertemplate="%{y}<br>score %{x:.4f}<extra></extra>",

@@ -5,7 +5,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
-from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
+from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, LABELS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.report.page import html, of_prompt
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
@@ -39,8 +39,11 @@ def show_verdict(asked: AskedPrompt, table: pd.DataFrame) -> None:
     if (note := how.note(prompt.name)) is not None:
         st.warning(widgets.plain(note), icon=":material/chat:")
     said = how.said(verdict)
-    with st.container(border=True):
-        st.markdown(f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}**  \n{widgets.plain(said.sentence)}")
+    st.markdown(
+        f"{ICONS[verdict.label]} **{widgets.plain(said.label[0].upper() + said.label[1:])}:** {widgets.plain(LABELS[verdict.label])}."
+    )
+    with st.expander("The evidence for this", icon=":material/rule:"):
+        st.markdown(widgets.plain(said.sentence).replace("; ", ";  \n"))
         st.caption(
             "“Causal” is said of what was taken out or put in. A direction is causal where taking it out lowers the score, or where it alone raises the initial values above no prompt, "
             "and where it does so more than other directions of the same size: the prompt's own, those of other tasks and random ones. Its words are causal only where the part of it "
@@ -82,7 +85,7 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         if name in rows.index:
             column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
     st.caption(
-        f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores of the Gallery are of all, or of as many as are told there."
+        f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores in the Library are of all, or of as many as are told there."
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")

@@ -10,6 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters import load_lora as read_lora
+from soft_prompt_explorer.analysis.report.inspection import notes_on
 from soft_prompt_explorer.app.server import at_hand, read_here
 from soft_prompt_explorer.app.server.text import plain
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -56,7 +57,7 @@ def prompt_keys() -> list[str]:
     """`prompt_choices`; where there is none, what to do, and the rest of the page is left out."""
     keys = prompt_choices()
     if not keys:
-        st.info("There is no prompt to read yet: train one on the Train page, or open a file on the Open page.", icon=":material/info:")
+        st.info("There is no prompt to read yet: train one on the Train page, or open a file in the Library.", icon=":material/info:")
         st.stop()
     return keys
 
@@ -98,6 +99,15 @@ def load_lora(key: str) -> LoraAdapter:
         adapter = _read_lora(str(path), path.stat().st_mtime_ns)
     read_here.adapter(adapter)
     return adapter
+
+
+def notes_of(adapter: SoftPrompt | LoraAdapter) -> list[str]:
+    """What is to be known of an adapter, for which all of a LoRA is read: once a session."""
+    known = st.session_state.setdefault("notes", {})
+    sha256 = adapter.read_from.sha256
+    if sha256 not in known:
+        known[sha256] = notes_on(adapter)
+    return known[sha256]
 
 
 def own_model(key: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 import streamlit as st
@@ -66,18 +67,24 @@ def may_be_fetched(model: str, what: str) -> bool:
     return False
 
 
-def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
+def model_for(key: str, prompt: SoftPrompt, named: str | None = None, *, otherwise: Callable[[], None] = lambda: None) -> str:
     """The model whose vocabulary a prompt is read against: the one named on the page, a run's own, or the file's word, asking before anything is fetched.
 
     Where no model goes with a file, the page says why and asks for one, and its rest is left out.
+
+    Parameters
+    ----------
+    otherwise : shows what the page has to show without a model.
     """
     if named:
         if only_linked(named):
             ask_about_link(named)
+            otherwise()
             st.stop()
         return named
     if known := choosing.own_model(key):
         if not may_be_fetched(known, "the vocabulary"):
+            otherwise()
             st.stop()
         return known
     if key in _models_named():
@@ -90,7 +97,7 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
                 st.rerun()
         return model
     if prompt.base_model is not None and not may_be_fetched(prompt.base_model, "the vocabulary"):
-        _ask_for_model(key, prompt)
+        _ask_for_model(key, prompt, otherwise)
     try:
         with widgets.progress() as report:
             model = default_model(prompt.base_model, prompt.width, report=report)
@@ -99,7 +106,7 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None) -> str:
         return model
     except (ModelError, AdapterError) as error:
         widgets.refusal(error)
-        _ask_for_model(key, prompt)
+        _ask_for_model(key, prompt, otherwise)
 
 
 def said_model(key: str) -> str | None:
@@ -129,7 +136,7 @@ def _models_named() -> dict[str, str]:
     return st.session_state.setdefault("models", {})
 
 
-def _ask_for_model(key: str, prompt: SoftPrompt) -> NoReturn:
+def _ask_for_model(key: str, prompt: SoftPrompt, otherwise: Callable[[], None]) -> NoReturn:
     """A field for the model that a file was trained on; the rest of the page is left out until it is named."""
     named = st.text_input(
         f"Model of {plain(prompt.name)}",
@@ -139,4 +146,5 @@ def _ask_for_model(key: str, prompt: SoftPrompt) -> NoReturn:
     if named:
         _models_named()[key] = named
         st.rerun()
+    otherwise()
     st.stop()

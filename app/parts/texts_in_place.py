@@ -50,7 +50,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
     _show_shares(table, "shares")
     st.caption(
         f"Each text stands in its place on the same {table['n'].iloc[0]} inputs, which nothing was chosen on. At 1 the model answers as with the adapter, at 0 as with "
-        "nothing; what lies below −1 is drawn there. A text counts as what it does only where it recovers half, and its whole interval lies beyond the dotted line, where the intervals of the controls "
+        "nothing; what lies below −1 is drawn there. A text counts as what it does only where it recovers half, half of the answers are the same, and its whole interval lies beyond the dotted line, where the intervals of the controls "
         "end: examples of other tasks, shuffled answers, random words."
     )
     with st.expander("All texts", icon=":material/table_rows:"):

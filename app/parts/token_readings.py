@@ -10,6 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
+from soft_prompt_explorer.analysis.behaviour.verdict import LABELS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
@@ -19,9 +20,9 @@ from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
-from soft_prompt_explorer.app.charts.theme import verdict_label
-from soft_prompt_explorer.app.pages import BEHAVIOUR
-from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.charts.theme import mark_of, shortened
+from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT
+from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
@@ -35,25 +36,43 @@ def pick_metric(place) -> MetricName:
     return place.selectbox("Metric", list(METRICS), key="metric", bind="query-params", help=says)
 
 
-def pick_filters() -> tuple[dict[str, Any], str]:
-    """Which words may be named, as `search.neighbours` takes it, and the model whose vocabulary the person names; empty for the prompt's own."""
-    with st.expander("Filters and vocabulary", icon=":material/tune:"):
-        first, second, third = st.columns(3, vertical_alignment="bottom")
-        whole_words = first.toggle(
-            "Whole words only", key="whole", bind="query-params", help="Tokens that start a word and hold only letters."
+def pick_filters() -> dict[str, Any]:
+    """Which words may be named, as `search.neighbours` takes it."""
+    whole_words = st.toggle("Whole words only", key="whole", bind="query-params", help="Tokens that start a word and hold only letters.")
+    exclude_special = st.toggle(
+        "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
+    )
+    script = st.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
+    return {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}
+
+
+def pick_token(page: PromptOnPage, tokens: pd.DataFrame, verdicts: pd.DataFrame | None) -> int:
+    """The prompt as a strip of its virtual tokens, each with its nearest word and the shape of its verdict; answers the one that is picked.
+
+    Parameters
+    ----------
+    tokens : of `analysis.prompts.verdicts.start_and_now`.
+    verdicts : of `analysis.prompts.verdicts.readings`; None while they are being computed.
+    """
+    positions = list(range(len(page.prompt)))
+    widgets.follow_link("token", {str(position): position for position in positions}, 0)
+    marks = [""] * len(positions) if verdicts is None else [mark_of(verdict) + " " for verdict in verdicts["verdict"]]
+    labels = [
+        f"{mark}{position} {widgets.plain(shortened(shown(word), 14))}"
+        for position, mark, word in zip(positions, marks, tokens["nearest_token"], strict=True)
+    ]
+    picked = st.pills(
+        "Virtual tokens", positions, required=True, format_func=labels.__getitem__, key="linked-token", label_visibility="collapsed"
+    )
+    if verdicts is not None:
+        counts = verdicts["verdict"].value_counts()
+        st.caption(
+            "  \n".join(
+                f"{mark_of(verdict)} **{count} {verdict}**: {VERDICTS[plain_verdict(verdict)]}." for verdict, count in counts.items()
+            )
         )
-        exclude_special = first.toggle(
-            "Leave out special tokens", key="nospecial", bind="query-params", help="Control tokens and rows that no text uses."
-        )
-        script = second.selectbox("Script", SCRIPTS, index=None, placeholder="any", key="script", bind="query-params")
-        named_model = naming.model_field(
-            third,
-            "Model",
-            placeholder="the prompt's own model",
-            key="model",
-            help="Whose vocabulary: smollm2-135m, a hub id, or a folder or .gguf file on this machine.",
-        )
-    return {"whole_words": whole_words, "exclude_special": exclude_special, "script": script}, named_model
+    widgets.say_in_link("token", str(picked) if picked or "token" in st.query_params else None)
+    return picked
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:
@@ -82,12 +101,13 @@ def show_behaviour(page: PromptOnPage) -> None:
             lambda report: judged(prompt, vocabulary, task, measured, report=report).verdict,
         )
         if verdict is not None:
-            st.markdown(f"**{verdict.label.capitalize()}.** {widgets.plain(verdict.sentence)}")
+            st.subheader("Does its reading explain that?")
+            st.markdown(f"**{verdict.label[0].upper()}{verdict.label[1:]}:** {LABELS[verdict.label]}.")
     st.page_link(
-        BEHAVIOUR.file,
-        label="Does the reading explain the behaviour?" if measured is None else "The tests behind this sentence",
-        icon=BEHAVIOUR.icon,
-        query_params={"prompt": key},
+        PROMPT.file,
+        label="Does the reading explain the behaviour?" if measured is None else "The evidence for this",
+        icon=":material/science:",
+        query_params={"prompt": key, "tab": BEHAVIOUR},
     )
 
 
@@ -144,14 +164,6 @@ def show_facts(page: PromptOnPage, tokens: pd.DataFrame) -> None:
     )
 
 
-def show_counts(verdicts: pd.DataFrame) -> None:
-    """How many tokens have each verdict, and what it means."""
-    counts = verdicts["verdict"].value_counts()
-    st.markdown(
-        "&emsp;".join(f"**{verdict_label(verdict)}: {count}** {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items())
-    )
-
-
 def warn_of_start(page: PromptOnPage, tokens: pd.DataFrame) -> None:
     """Say so where the nearest words may tell of the start alone."""
     known = page.prompt.initial is not None
@@ -182,7 +194,7 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
     def pick_row() -> None:
         rows = st.session_state[f"grid-{key}"]["selection"]["rows"]
         if rows:
-            st.session_state["token"] = rows[0]
+            st.session_state["linked-token"] = rows[0]
 
     verdict_cells, verdict_column = (None, None) if verdicts is None else widgets.verdict_column(verdicts["verdict"], pinned=True)
     st.dataframe(

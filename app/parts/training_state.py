@@ -6,7 +6,7 @@ from contextlib import suppress
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.app.pages import NEIGHBOURS, SPECTRA, TRAIN
+from soft_prompt_explorer.app.pages import LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside, show_scores
 from soft_prompt_explorer.app.parts.training_settings import INITS, duration
@@ -99,10 +99,10 @@ def show_state(queue: JobQueue, job: Progress) -> None:
 def offer_to_read(job: Progress) -> None:
     """The page that reads what this method makes."""
     if job.config.method in ("prompt-tuning", "p-tuning"):
-        if st.button("Read its nearest words", type="primary", icon=NEIGHBOURS.icon, key="open"):
-            st.switch_page(NEIGHBOURS.file, query_params={"prompt": job.name})
-    elif job.config.method == "lora" and st.button("See its ranks", type="primary", icon=SPECTRA.icon, key="open"):
-        st.switch_page(SPECTRA.file, query_params={"lora": job.name})
+        if st.button("Read it", type="primary", icon=PROMPT.icon, key="open"):
+            st.switch_page(PROMPT.file, query_params={"prompt": job.name})
+    elif job.config.method == "lora" and st.button("Read it", type="primary", icon=LORA.icon, key="open"):
+        st.switch_page(LORA.file, query_params={"lora": job.name})
 
 
 def offer_to_go_on(queue: JobQueue, job: Progress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -92,6 +92,33 @@ def progress() -> Iterator[Report]:
         yield report
     finally:
         place.empty()
+
+
+def tab_title(of_what: str) -> None:
+    """What the browser's tab and its history call the page: what it is about comes first."""
+    st.set_page_config(page_title=f"{of_what} · Soft Prompt Explorer")
+
+
+def follow_link(name: str, choices: Mapping[str, object], default: object) -> None:
+    """Before a widget with the key `linked-NAME` is drawn: it takes the value that the link names, also where the link was changed by another page or by going back.
+
+    Parameters
+    ----------
+    choices : the widget's values, each by what links call it.
+    default : its value where the link names none of them.
+    """
+    asked = st.query_params.get(name)
+    if f"linked-{name}" not in st.session_state or asked != st.session_state.get(f"link-{name}"):
+        st.session_state[f"linked-{name}"] = choices.get(asked, default) if asked is not None else default
+
+
+def say_in_link(name: str, text: str | None) -> None:
+    """After such a widget: the link names its value; not where that is None."""
+    st.session_state[f"link-{name}"] = text
+    if text is None:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != text:
+        st.query_params[name] = text
 
 
 def file_name(name: str) -> str:

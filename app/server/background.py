@@ -11,7 +11,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import streamlit as st
 from streamlit import runtime
@@ -123,6 +123,16 @@ class Background:
             return None
         return work.future.result()
 
+    def progress_of(self, key: Hashable) -> tuple[float, str] | None:
+        """How far the computation of this key is and what it is doing; (1, "") where it has ended well, None where there is none or it failed."""
+        with self._lock:
+            work = self._works.get(key)
+        if work is None:
+            return None
+        if not work.future.done():
+            return work.share, work.doing
+        return None if work.future.cancelled() or work.future.exception() is not None else (1.0, "")
+
     def leave(self, key: Hashable, session: str) -> None:
         """A session does not want it any more: it is stopped, unless another session's page shows it; who asks for it then begins it anew."""
         with self._lock:
@@ -232,9 +242,14 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alo
             _offer_again(key, what)
         return result
     work = _background().work(key, compute, session=session(), alone=alone)
+    if work.future.done():
+        waited_for().pop(key, None)
     try:
         return work.future.result(timeout=PATIENCE if work.share == 0.0 else 0.0)
     except TimeoutError:
+        waited_for()[key] = Waited(
+            what, st.session_state.get("here", ""), {name: st.query_params.get_all(name) for name in st.query_params}
+        )
         _show_progress(key, what, work)
     except (_StoppedError, CancelledError):
         _background().forget(key)
@@ -250,6 +265,30 @@ def computed(key: tuple, what: str, compute: Callable[[Report], _Result], *, alo
             f"Computing {plain(what)} failed unexpectedly ({type(error).__name__}); the server's log says where.", icon=":material/error:"
         )
     return None
+
+
+class Waited(NamedTuple):
+    """What a person waits for: in a few words, on which page, and what the link of that page said."""
+
+    what: str
+    page: str
+    query: dict[str, list[str]]
+
+
+def waited_for() -> dict[tuple, Waited]:
+    """What this person's pages asked for and did not show yet, by key."""
+    return st.session_state.setdefault("waited", {})
+
+
+def progress_of(key: tuple) -> tuple[float, str] | None:
+    """`Background.progress_of`, of this server."""
+    return _background().progress_of(key)
+
+
+def stop(key: tuple) -> None:
+    """This person does not want it any more."""
+    _left().add(key)
+    _background().leave(key, session())
 
 
 def _left() -> set[tuple]:
@@ -273,8 +312,7 @@ def _show_progress(key: tuple, what: str, work: _Work) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.progress(work.share, text=plain(f"{what[0].upper()}{what[1:]}: {work.doing}"))
             if st.button("Stop", key=f"stop-{key}", icon=":material/stop:"):
-                _left().add(key)
-                _background().leave(key, session())
+                stop(key)
                 st.rerun()
 
     watched()

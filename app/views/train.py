@@ -24,7 +24,7 @@ with progress:
         )
     elif job is None:
         st.warning(
-            "This training is not known any more: the server was started again since. A run that was saved is in the Gallery; "
+            "This training is not known any more: the server was started again since. A run that was saved is in the Library; "
             "one that was broken off is below.",
             icon=":material/link_off:",
         )

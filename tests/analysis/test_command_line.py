@@ -24,6 +24,7 @@ INSPECT = [
     "norm_median",
     "sha256",
     "notes",
+    "effective_rank",
 ]
 READING_COLUMNS = [
     "prompt",

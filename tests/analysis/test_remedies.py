@@ -16,6 +16,7 @@ EVERY = {name: value for name, value in vars(remedies).items() if isinstance(val
 # Faces of their own: what they say is said on a command line, or is a command to copy.
 COMMAND_LINES = {
     "lens_commands.py",
+    "likeness_commands.py",
     "translate_command.py",
     "command_input.py",
     "__main__.py",

@@ -20,7 +20,7 @@ PROMPT = "plural-words-1"
 def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along(page: Page, tmp_path):
     table = kept_behaviour.kept(PROMPT)
     label = kept_behaviour.summary([PROMPT])["verdict"].iloc[0]
-    page.goto(f"/behaviour?prompt={PROMPT}")
+    page.goto(f"/prompt?prompt={PROMPT}&tab=Behaviour")
     calm(page)
     expect(page.get_by_text(label.capitalize(), exact=False).first).to_be_visible()
     expect(page.get_by_text(re.compile("10 of 10 tokens echo their initialisation"))).to_be_visible()
@@ -47,7 +47,7 @@ def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along
 
 
 def test_rows_appear_soon_while_the_model_is_asked_and_it_can_be_stopped(page: Page):
-    page.goto(f"/behaviour?prompt={PROMPT}&examples=50")
+    page.goto(f"/prompt?prompt={PROMPT}&tab=Behaviour&examples=50")
     calm(page)
     page.get_by_role("button", name="Ask the model").click()
     expect(page.locator("[class*='st-key-so-far'] .js-plotly-plot")).to_be_visible()
@@ -56,15 +56,15 @@ def test_rows_appear_soon_while_the_model_is_asked_and_it_can_be_stopped(page: P
 
 
 def test_one_token_and_what_the_model_makes_of_it_open_by_link(page: Page):
-    page.goto(f"/behaviour?prompt={PROMPT}&view=One+token&token=3")
+    page.goto(f"/prompt?prompt={PROMPT}&tab=Behaviour&view=One+token&token=3")
     calm(page)
     expect(page.get_by_role("spinbutton", name="Virtual token")).to_have_value("3")
     for said in ("Nearest words", "Its cluster", "What changing it does", "How much the answer attends to it"):
         expect(page.get_by_text(said).first).to_be_visible()
     plot(page, "heads-3")
-    page.get_by_role("radio", name="Answers").click()
+    page.get_by_role("tab", name="Try it").click()
+    expect(page).to_have_url(re.compile(r"tab=Try\+it"))
     calm(page)
-    expect(page).to_have_url(re.compile("view=Answers"))
     expect(page.get_by_text("its nearest words", exact=True)).to_be_visible()
     page.get_by_role("textbox", name="Input").fill("fox")
     page.keyboard.press("Enter")

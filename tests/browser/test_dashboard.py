@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from safetensors.torch import save_file
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
-from tests.support.chromium import download, loaded, upload, window
+from tests.support.chromium import calm, download, loaded, upload, window
 from tests.support.commands import command_line_csv
 from tests.support.places import REPOSITORY
 from tests.support.provenances import content_of, lasting
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.slow
 def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     page.goto("/")
     loaded(page)
-    expect(page.get_by_role("heading", name="Soft prompts")).to_be_visible()
-    page.get_by_role("button", name="Read its nearest words").click()
-    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
+    expect(page.get_by_role("heading", name="A soft prompt works. Can you read it?")).to_be_visible()
+    page.get_by_role("link", name="One that ships: past tense").click()
+    expect(page.get_by_role("heading", name="past-tense-words-1", level=1)).to_be_visible()
     loaded(page)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
@@ -60,16 +60,17 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     assert losses.loc["browser-run", "validation"].notna().tolist() == [False, False, False, True]
     assert (runs_folder / "browser-run" / "adapter_model.safetensors").is_file()
 
-    page.get_by_role("button", name="Read its nearest words").click()
-    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
-    loaded(page)
+    page.get_by_role("button", name="Read it", exact=True).click()
+    expect(page.get_by_role("heading", name="browser-run", level=1)).to_be_visible()
     expect(page).to_have_url(re.compile("prompt=browser-run"))
-    expect(page.get_by_role("heading", name="Each token")).to_be_visible()
+    calm(page)
+    page.get_by_role("tab", name="Tokens").click()
+    expect(page.get_by_role("heading", name="All tokens")).to_be_visible()
     assert download(page, "CSV", "neighbours") == command_line_csv("neighbours", str(runs_folder / "browser-run"), "--top-k", "8")
 
 
 def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
-    page.goto("/neighbours?prompt=sentiment-words-1&metric=euclidean&k=5")
+    page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=euclidean&k=5")
     loaded(page)
     shipped = str(REPOSITORY / "trained_prompts" / "gallery" / "sentiment-words-1")
     for label, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("JSON", "json"), ("Markdown", "md")):
@@ -91,7 +92,7 @@ def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
 
 
 def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
-    page.goto("/neighbours?prompt=sentiment-words-1&metric=dot&k=3")
+    page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=dot&k=3")
     loaded(page)
     expect(page.get_by_text("rank (0 is nearest)")).to_be_visible()
     page.get_by_role("combobox", name="Metric").click()
@@ -113,7 +114,7 @@ def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
 def test_a_file_that_is_no_prompt_gets_a_sentence_and_loses_nothing(page, content, says):
     upload(page, {"name": "mine.npy", "mimeType": "application/octet-stream", "buffer": content})
     expect(page.get_by_text(says)).to_be_visible()
-    expect(page.get_by_role("heading", name="Open a file")).to_be_visible()
+    expect(page.get_by_role("heading", name="Library")).to_be_visible()
     loaded(page)
 
 
@@ -122,15 +123,16 @@ def test_a_persons_own_file_is_opened_with_a_receipt_and_read(page, embedded_voc
     np.save(tmp_path / "planted.npy", np.array(embedded_vocabulary.embeddings[[good, good + 1]]))
     page.goto("/")
     loaded(page)
-    page.get_by_role("button", name="Open a file").click()
-    expect(page.get_by_role("heading", name="Open a file")).to_be_visible()
+    page.get_by_role("link", name="Open a file").click()
+    expect(page.get_by_role("heading", name="Library")).to_be_visible()
     loaded(page)
     page.locator('input[type="file"]').set_input_files(tmp_path / "planted.npy")
     expect(page.get_by_text("planted: Soft prompt, 2 virtual tokens, 576 wide")).to_be_visible()
     expect(page.get_by_role("heading", name="What was checked")).to_be_visible()
-    page.get_by_role("button", name="Read its nearest words").click()
-    expect(page.get_by_role("heading", name="Nearest words")).to_be_visible()
-    loaded(page)
+    page.get_by_role("button", name="Read this prompt").click()
+    expect(page.get_by_role("heading", name="planted (your file)", level=1)).to_be_visible()
+    calm(page)
+    page.get_by_role("tab", name="Tokens").click()
     expect(page.get_by_text("The initial values of this prompt are unknown")).to_be_visible()
     nearest = pd.read_csv(io.BytesIO(download(page, "CSV", "neighbours"))).iloc[0]
     assert (nearest["prompt"], nearest["token_id"], nearest["token"]) == ("planted", good, " good")
@@ -140,7 +142,7 @@ def test_a_persons_own_file_is_opened_with_a_receipt_and_read(page, embedded_voc
 def test_a_prompt_of_another_width_gets_a_sentence(page, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((3, 768), dtype=np.float32))
     upload(page, tmp_path / "wide.npy")
-    page.get_by_role("button", name="Read its nearest words").click()
+    page.get_by_role("button", name="Read this prompt").click()
     expect(page.get_by_text("This prompt is 768 wide")).to_be_visible()
     expect(page.get_by_text("--model")).to_have_count(0)  # a page names its own fields
 
@@ -157,7 +159,7 @@ def test_the_two_files_of_an_encoder_decoder_are_one_prompt_of_two_parts_that_ca
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("Kept as kept-pair.")).to_be_visible()
     assert (runs_folder / "kept-pair" / "decoder.pt").read_bytes() == (tmp_path / "decoder.pt").read_bytes()
-    page.goto("/neighbours?prompt=kept-pair&k=3")
+    page.goto("/prompt?prompt=kept-pair&tab=Tokens&k=3")
     loaded(page)
     page.get_by_role("radio", name="decoder").click()
     expect(page.get_by_text("kept-pair (decoder): encoder and decoder")).to_be_visible()  # the line that says where the figures come from
@@ -182,10 +184,10 @@ def test_the_files_of_a_lora_are_listed_by_module(page, tmp_path):
 
 def test_a_path_is_opened_in_the_folders_that_were_allowed_and_nowhere_else(page, allowed_folder):
     np.save(allowed_folder / "by-path.npy", np.ones((3, 8), dtype=np.float32))
-    page.goto("/open?path=by-path.npy")
+    page.goto("/library?tab=Open+a+file&path=by-path.npy")
     loaded(page)
     expect(page.get_by_text("by-path: Soft prompt, 3 virtual tokens, 8 wide")).to_be_visible()
-    page.goto("/open?path=/etc/hostname")
+    page.goto("/library?tab=Open+a+file&path=/etc/hostname")
     loaded(page)
     expect(page.get_by_text("that may be opened")).to_be_visible()
 
@@ -201,11 +203,11 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
 
     context = window(chromium, dashboard, width=800)
     other = context.new_page()
-    other.goto("/neighbours?prompt=sentiment-words-1&k=4")
+    other.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&k=4")
     loaded(other)
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("not among your runs yet")).to_be_visible()
-    expect(other.get_by_role("heading", name="Each token")).to_be_visible()
+    expect(other.get_by_role("heading", name="All tokens")).to_be_visible()
     expect(other.get_by_test_id("stAlertContentError")).to_have_count(0)
     context.close()
     assert not (runs_folder / "stopped-run").exists()

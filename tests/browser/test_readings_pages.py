@@ -61,11 +61,11 @@ def open_in_clusters(page: Page, path, method: str = "hdbscan") -> None:
 
 
 def test_a_prompt_opens_with_its_direction_and_gives_the_evidence_of_each_token(page):
-    page.goto("/neighbours?prompt=sentiment-words-1&token=3")
+    page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&token=3")
     calm(page)
     direction = page.get_by_role("heading", name="What the tokens moved towards, together")
     expect(direction).to_be_visible()
-    assert direction.bounding_box()["y"] < page.get_by_role("heading", name="Each token", exact=True).bounding_box()["y"]
+    assert direction.bounding_box()["y"] < page.get_by_role("heading", name="All tokens", exact=True).bounding_box()["y"]
     p = r"p (< 0\.001|0\.\d{3})"
     points = rf"points at the task’s answer words \(median rank \d+ of 49,152, {p}\) as the form of an answer: {p} on a twin"
     sentence = page.get_by_text(re.compile(rf"^This prompt's tokens .*\(concentration \d\.\d\d\)\. .*{points}"))
@@ -211,7 +211,7 @@ def test_a_word_finds_the_virtual_tokens_that_resemble_it(page):
 
 
 def test_every_measure_is_explained_and_a_group_can_be_picked(page):
-    page.goto("/measures")
+    page.goto("/learn?tab=Measures")
     calm(page)
     explained = page.get_by_text("What it does not show:")
     everything = explained.count()

@@ -60,7 +60,7 @@ def download(page: Page, label: str, table: str = "st-key") -> bytes:
 
 
 def upload(page: Page, *files) -> None:
-    page.goto("/open")
+    page.goto("/library?tab=Open+a+file")
     loaded(page)
     page.locator('input[type="file"]').set_input_files(list(files))
 

@@ -40,6 +40,7 @@ class Repository:
     says_length : whether files come with a Content-Length.
     commit_of_files : what files come with, where it is not the commit that was announced.
     busy : how many requests are answered with 503 first.
+    lists : what a file's listing says instead, by its name.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Repository:
     says_length: bool = True
     commit_of_files: str | None = None
     busy: int = 0
+    lists: dict[str, dict] = field(default_factory=dict)
 
 
 class Hub:
@@ -149,16 +151,35 @@ class Handler(BaseHTTPRequestHandler):
     def answer_listing(self, path: str) -> None:
         """What `snapshot_download` asks: the commit of a revision, and the files of a commit."""
         name = "/".join(path.split("/")[:2])
-        repository = self.hub.repositories[name]
+        repository = self.hub.repositories.get(name)
         self.hub.asked.append((self.command, f"api/{path}", None))
+        if repository is None:
+            self.reply(404, {"X-Error-Code": "RepoNotFound", "Content-Length": "0"})
+            return
         if "/tree/" in path:
             files = [path for path in sorted(repository.folder.iterdir()) if path.is_file()]
             content = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40} for path in files]
         else:
-            content = {"id": name, "sha": repository.commit}
+            content = {
+                "id": name,
+                "sha": repository.commit,
+                "siblings": [
+                    self.listed(file) | repository.lists.get(file.name, {})
+                    for file in sorted(repository.folder.iterdir())
+                    if file.is_file()
+                ],
+            }
         body = json.dumps(content).encode()
         self.reply(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
         self.wfile.write(body)
+
+    def listed(self, file: Path) -> dict:
+        """A file as the hub lists it: with git's name of its content, and of weights, which lie in LFS, with their SHA-256."""
+        content = file.read_bytes()
+        about = {"rfilename": file.name, "size": len(content), "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
+        if file.suffix in (".safetensors", ".bin", ".npy"):
+            about |= {"lfs": {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}}
+        return about
 
     def reply(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -12,18 +12,18 @@ from pathlib import Path
 from tests.support.places import REPOSITORY
 from tests.support.waiting import PATIENCE, wait_until
 
-PATHS = (  # of every page
+PATHS = (  # of every page, with what stands below its tabs
     "/",
-    "/open",
-    "/neighbours?prompt=sentiment-words-1",
+    "/library",
+    "/library?tab=Open+a+file",
+    "/library?tab=Scores",
+    *(f"/prompt?prompt=plural-words-1&tab={tab}" for tab in ("What+it+does", "Tokens", "Behaviour", "Try+it", "How+it+was+made")),
+    *(f"/lora?lora=sentiment-lora-8&tab={tab}" for tab in ("What+it+does", "Ranks", "Smaller+copy", "Beside+another", "How+it+was+made")),
     "/clusters",
     "/compare",
     "/search",
-    "/spectra",
-    "/behaviour?prompt=plural-words-1",
     "/train",
-    "/methods",
-    "/measures",
+    *(f"/learn?tab={tab}" for tab in ("The+lesson", "Which+readings+hold", "Measures", "Methods")),
 )
 
 

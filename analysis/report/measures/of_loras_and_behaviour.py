@@ -210,7 +210,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
         (
             "How much of what an adapter changes in the model's answers a text in its place changes too (`share`).",
             "1 means that the text does what the adapter does, 0 that it does no more than nothing, and below 0 it leads away.",
-            "Beside it stand as many examples of each other task, the same examples with shuffled answers and random words; a text says what the adapter does only where its whole interval (inputs resampled 2,000 times) lies above the best of these.",
+            "Beside it stand as many examples of each other task, the same examples with shuffled answers and random words; a text says what the adapter does only where it recovers half, half of the answers are the same, and its whole interval (inputs resampled 2,000 times) lies above those of all of these.",
         ),
         r"""\begin{gathered}
         \text{share}(t) = 1 - \frac{\sum_x K_t(x)}{\sum_x K_\varnothing(x)}, \qquad K_t(x) = \sum_{i} \text{KL}\bigl(p(\cdot \mid x, a_{<i}) \,\Vert\, q_t(\cdot \mid x, a_{<i})\bigr) \\

@@ -122,7 +122,7 @@ MAPS: tuple[Measure, ...] = (
         (
             "The vocabulary laid out so that each word stays near the fifteen nearest to it, by cosine among the fifty leading principal components.",
             "Points close together are often neighbours in truth; how often, the trustworthiness beside the map says.",
-            "A virtual token does not change the map: it stands at the weighted mean of its fifteen nearest words' places, and a table sets its neighbours on the map against its true ones.",
+            "A virtual token does not change the map: it stands where most of its fifteen nearest words are, and a table sets its neighbours on the map against its true ones.",
         ),
         r"""\begin{gathered}
         y_p = \frac{\sum_{j=1}^{15} v_j\, y_{e_j}}{\sum_{j=1}^{15} v_j} \qquad v_j = \exp\!\left(-\frac{\delta_j - \rho}{\sigma}\right) \\

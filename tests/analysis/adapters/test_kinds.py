@@ -140,15 +140,17 @@ def test_other_packages_folders_and_archives_are_named(tmp_path):
         ("prompt", "./model_weights.ckpt", "w"),
         ("packed", "model_weights.ckpt", "w:gz"),
         ("other", "weights.ckpt", "w"),
+        ("other-packed", "weights.ckpt", "w:gz"),
     ):
         with tarfile.open(tmp_path / f"{name}.nemo", how) as archive:
             archive.addfile(tarfile.TarInfo("./model_config.yaml"))
             archive.add(tmp_path / "model_weights.ckpt", inside)
-    prompt = load_soft_prompt(tmp_path / "prompt.nemo")
-    assert np.array_equal(prompt.embeddings, rows.numpy())
-    assert (prompt.name, prompt.source.path, prompt.source.format) == ("prompt", tmp_path / "prompt.nemo", "PyTorch in a tar")
-    for name in ("packed", "other"):
-        with pytest.raises(AdapterError, match=r"NeMo.*(tar -xf|gunzip).*model_weights.ckpt|gunzip"):
+    for name in ("prompt", "packed"):
+        prompt = load_soft_prompt(tmp_path / f"{name}.nemo")
+        assert np.array_equal(prompt.embeddings, rows.numpy())
+        assert (prompt.name, prompt.source.path, prompt.source.format) == (name, tmp_path / f"{name}.nemo", "PyTorch in a tar")
+    for name in ("other", "other-packed"):
+        with pytest.raises(AdapterError, match=r"NeMo.*tar -xf.*model_weights.ckpt"):
             load_adapter(tmp_path / f"{name}.nemo")
     assert np.array_equal(load_soft_prompt(tmp_path / "model_weights.ckpt").embeddings, rows.numpy())
 
@@ -165,6 +167,28 @@ def test_a_damaged_nemo_is_refused_in_a_sentence(damage, tmp_path):
         content[124:136] = b"not a size!\0" if damage == "no number" else b"77777777777\0"
     (tmp_path / "p.nemo").write_bytes(content)
     with pytest.raises(AdapterError, match=r"The tar .* (announces|is damaged)"):
+        load_adapter(tmp_path / "p.nemo")
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "a bomb"])
+def test_a_damaged_or_hostile_packed_nemo_is_refused_in_a_sentence(damage, tmp_path):
+    torch.save({"prompt_embeddings": r(100, 640)}, tmp_path / "model_weights.ckpt")
+    with tarfile.open(tmp_path / "p.nemo", "w:gz") as archive:
+        if damage == "a bomb":  # a file of zeros before it, larger than all that is unpacked
+            zeros = tarfile.TarInfo("zeros")
+            zeros.size = 200 * 2**20
+            with (tmp_path / "zeros").open("wb") as file:
+                file.truncate(zeros.size)
+            with (tmp_path / "zeros").open("rb") as file:
+                archive.addfile(zeros, file)
+        archive.add(tmp_path / "model_weights.ckpt", "model_weights.ckpt")
+    content = bytearray((tmp_path / "p.nemo").read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "changed":
+        content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    (tmp_path / "p.nemo").write_bytes(content)
+    with pytest.raises(AdapterError, match=r"The tar .* (would unpack to more than|cannot be unpacked)"):
         load_adapter(tmp_path / "p.nemo")
 
 

@@ -52,10 +52,14 @@ def test_the_folder_of_mlx_says_its_scale(tmp_path, said, scaling):
     folder.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in NAMES["MLX"].items()}, folder / "adapters.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": said}))
+    old = tmp_path / "old"
+    old.mkdir()
+    np.savez(old / "adapters.npz", **{name: tensor.numpy() for name, tensor in NAMES["MLX"].items()})  # before it wrote safetensors
+    (old / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
     with zipfile.ZipFile(tmp_path / "mlx.zip", "w") as archive:
         for path in folder.iterdir():
             archive.write(path, path.name)
-    for path in (folder, folder / "adapters.safetensors", tmp_path / "mlx.zip"):
+    for path in (folder, folder / "adapters.safetensors", tmp_path / "mlx.zip", old, old / "adapters.npz"):
         lora = load_lora(path)
         assert lora.modules["model.layers.0.q_proj"].scaling == scaling
         np.testing.assert_allclose(update(lora, "model.layers.0.q_proj"), scaling * PRODUCT, rtol=1e-4, atol=1e-4)

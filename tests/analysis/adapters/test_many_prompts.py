@@ -99,16 +99,21 @@ def test_what_may_be_a_networks_weights_stays_refused(content, tmp_path):
     assert "it is not clear which is the soft prompt" in refusal(torch_saved(content, tmp_path / "file.pt"))
 
 
-def test_the_two_encoders_of_sdxl_are_named(tmp_path):
-    assert "SDXL's two text encoders" in refusal(torch_saved({"clip_l": FIRST, "clip_g": values(4, 24)}, tmp_path / "words.pt"))
-
-
 def test_the_parts_of_a_large_file_are_not_all_told(tmp_path):
     prompt = load_adapter(torch_saved(values(20, 2, WIDTH), tmp_path / "stack.pt"))
     found = notes_on(prompt)
     assert "tokens 14 to 15 are the prompt 7's" in found
     assert "and so on, 20 parts in all" in found
     assert not any("prompt 8" in note for note in found)
+
+
+def test_a_stack_that_nothing_names_is_told_as_what_it_was_taken_for(tmp_path):
+    np.save(tmp_path / "stack.npy", values(3, 2, WIDTH).numpy())
+    assert "taken for a stack of 3 prompts of 2 tokens, one after the other, by its three axes alone" in notes_on(
+        load_adapter(tmp_path / "stack.npy")
+    )
+    named = load_adapter(torch_saved({"ctx": values(3, 2, WIDTH)}, tmp_path / "coop.pt"))
+    assert not any("alone" in note for note in notes_on(named))
 
 
 def test_a_stack_beyond_the_limits_is_refused_before_it_is_read(tmp_path):

@@ -392,7 +392,21 @@ def test_inspect_measures_what_is_in_a_file(prompt_file, peft_folder, llama_fold
     array[1, 1] = 3
     table = inspect([prompt_file(array), peft_folder])
     assert list(table.columns) == (
-        ["path", "kind", "format", "tensors", "virtual_tokens", "width", "dtype", "base_model", "method", "norm_median", "sha256", "notes"]
+        [
+            "path",
+            "kind",
+            "format",
+            "tensors",
+            "virtual_tokens",
+            "width",
+            "dtype",
+            "base_model",
+            "method",
+            "norm_median",
+            "sha256",
+            "notes",
+            "effective_rank",
+        ]
     )
     row = table.iloc[0]
     assert (row["kind"], row["virtual_tokens"], row["width"], row["dtype"], row["tensors"]) == ("soft_prompt", 3, 4, "float16", 1)

@@ -1,14 +1,15 @@
 """Vectors of new words, as diffusers and the web interface keep them, are read as prompts."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from soft_prompt_explorer.analysis.adapters import load_adapter, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter, load_soft_prompt
 from soft_prompt_explorer.analysis.report.inspection import inspect
-from tests.support.adapter_files import refusal, same, torch_saved, values
+from tests.support.adapter_files import same, torch_saved, values
 
 
 def diffusers_word(path: Path, rows: torch.Tensor) -> Path:
@@ -60,9 +61,31 @@ def test_several_new_words_are_told_apart(tmp_path):
     assert found.metadata["words"] == ["<s1>", "<s2>", "<s2>"]
 
 
-def test_new_words_for_two_text_encoders_are_refused(tmp_path):
-    save_file({"<s1>": values(24), "<s2>": values(32)}, tmp_path / "words.safetensors")
-    assert "several text encoders" in refusal(tmp_path / "words.safetensors")
+@pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("<s1>", "<s2>")])
+def test_the_words_of_two_text_encoders_are_two_prompts(names, tmp_path):
+    words = dict(zip(names, (values(3, 24), values(3, 32)), strict=True))
+    save_file(words, tmp_path / "words.safetensors")
+    found = load_adapter(tmp_path / "words.safetensors", name="mine")
+    assert (found.name, found.kind) == ("mine", "textual_inversion")
+    prompts = found.split()
+    assert [prompt.name for prompt in prompts] == [f"mine ({name})" for name in names]
+    assert all(same(prompt, rows) for prompt, rows in zip(prompts, words.values(), strict=True))
+    row = inspect([tmp_path / "words.safetensors"]).iloc[0]
+    assert (row["virtual_tokens"], row["width"]) == (3, 24)
+    assert f"holds 2 prompts, for several text encoders: {names[0]} 3 × 24 and {names[1]} 3 × 32" in row["notes"]
+    with pytest.raises(AdapterError, match="holds 2 prompts"):
+        found.check_is_one()
+
+
+def test_each_of_two_text_encoders_reads_its_own_words(tmp_path, command, llama_folder, tiny_llama, own_cache):
+    rows = tiny_llama.get_input_embeddings().weight.detach()
+    save_file({"clip_g": values(2, 24), "clip_l": rows[[7, 250]].clone()}, tmp_path / "words.safetensors")
+    done = command("neighbours", tmp_path / "words.safetensors", "--model", llama_folder, "--top-k", 1, "--format", "json")
+    assert [(row["prompt"], row["token_id"]) for row in json.loads(done.out)] == [("words (clip_l)", 7), ("words (clip_l)", 250)]
+    assert "Left out: words (clip_g) is 24 wide" in done.err
+    save_file({"clip_l": values(2, 20), "clip_g": values(2, 24)}, tmp_path / "words.safetensors")
+    done = command("neighbours", tmp_path / "words.safetensors", "--model", llama_folder)
+    assert (done.status, done.out) == (2, "")
 
 
 def test_new_words_beside_a_lora_come_with_it(tmp_path):

@@ -232,6 +232,11 @@ def test_a_share_counts_only_where_its_interval_lies_above_those_of_the_controls
     assert sentence(made_table(0.6, 0.7)).startswith("No text says what it does: the best, 8 examples, recovers 0.90")
     little = made_table(0.3, 0.1).assign(share=lambda made: made["share"].replace(0.9, 0.4))
     assert what_it_does(little) is None  # beyond the controls, and yet less than half
+    otherwise = made_table(0.8, 0.7).assign(same_answer=0.4)
+    assert what_it_does(otherwise) is None  # the answers are mostly others
+    assert sentence(otherwise).startswith(
+        "No text says what it does: the best, 8 examples, recovers 0.90 (0.80 to 0.99) of what it changes in the model's answers, with 40% of 60"
+    )
 
 
 def test_a_text_read_once_answers_as_the_whole_text_does(tiny_llama, byte_level_tokenizer):

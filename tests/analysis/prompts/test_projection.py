@@ -14,7 +14,16 @@ from tqdm.auto import tqdm
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts import projection
-from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_neighbours, place, trustworthiness, vocabulary_map
+from soft_prompt_explorer.analysis.prompts.projection import (
+    label_order,
+    landmarks,
+    map_neighbours,
+    place,
+    placed,
+    trustworthiness,
+    vocabulary_map,
+)
+from soft_prompt_explorer.analysis.prompts.search import nearest
 from tests.support.places import names_in
 
 
@@ -138,3 +147,47 @@ def test_whoever_watches_can_stop_it_before_the_layout_ends(heaps):
     drawn.start()
     drawn.join(timeout=600)
     assert not drawn.is_alive()
+
+
+def test_the_share_that_a_map_keeps_is_that_of_the_table_of_neighbours(heaps):
+    on = vocabulary_map(heaps, projection="pca")
+    points = heaps.embeddings[:20] - heaps.mean + 0.5 * np.random.default_rng(3).standard_normal((20, 64))
+    found = placed(points, on, heaps)
+    assert np.array_equal(found.places, place(points, on, heaps))
+    for i in range(20):
+        table = map_neighbours(points[i], found.places[i], on, heaps)
+        near = table[table["true_rank"] < 15]
+        assert found.near[i].tolist() == near["token_id"].tolist()
+        assert found.scores[i] == pytest.approx(near["score"].to_numpy())
+        assert found.kept[i] == pytest.approx((near["map_rank"] < 15).mean())
+
+
+def test_a_token_stands_in_the_crowd_of_its_nearest_words_and_not_between_crowds(heaps):
+    on = vocabulary_map(heaps, projection="pca")
+    places = np.where(np.arange(1_000)[:, None] % 4 == 0, 0.0, 10.0) + 0.01 * np.random.default_rng(4).standard_normal((1_000, 2))
+    two_crowds = replace(on, projection="umap", places=places.astype(np.float32))
+    ids, _ = nearest(heaps.embeddings[:1] + 1.0, heaps, top_k=15)
+    most = 0.0 if (ids[0] % 4 == 0).sum() > 7 else 10.0
+    assert place(heaps.embeddings[:1] + 1.0 - heaps.mean, two_crowds, heaps)[0] == pytest.approx([most, most], abs=0.1)
+
+
+def test_frequent_whole_words_are_written_first_and_special_tokens_last(embedded_vocabulary):
+    on = vocabulary_map(embedded_vocabulary, projection="pca")
+    order = label_order(on, embedded_vocabulary)
+    assert sorted(order) == list(range(len(on.ids)))
+    first = [embedded_vocabulary.tokens[i] for i in on.ids[order[:200]]]
+    assert all(word.startswith(" ") and word.strip().isalpha() and len(word) > 4 for word in first)
+    special = embedded_vocabulary.special[on.ids[order]]
+    assert special[-special.sum() :].all()
+
+
+def test_the_map_of_the_embedded_vocabulary_ships_and_is_no_other_vocabularys(embedded_vocabulary, tmp_path, monkeypatch):
+    monkeypatch.setattr(projection, "_make", None)  # nothing is computed
+    fresh = replace(embedded_vocabulary, cache=tmp_path)
+    on = vocabulary_map(fresh)
+    assert names_in(tmp_path) == [] and on.places.shape == (49_152, 2) and on.ids.tolist() == list(range(49_152))
+    some = np.random.default_rng(5).choice(49_152, 1_500, replace=False)
+    assert on.trustworthiness == pytest.approx(trustworthiness(units(fresh)[some], on.places[some]), abs=0.02)
+    other = replace(fresh, tokens=[*fresh.tokens[:-1], "another"])
+    with pytest.raises(TypeError):  # it would be made
+        vocabulary_map(other)

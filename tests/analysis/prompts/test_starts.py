@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from soft_prompt_explorer.analysis.adapters import AdapterError, SoftPrompt, distinct_paths, load_adapter
+from soft_prompt_explorer.analysis.adapters import AdapterError, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
@@ -202,20 +202,6 @@ def test_paths_of_one_name_are_told_apart_by_their_folders(tmp_path, command, em
     done = command("similarity", tmp_path / "run1" / "final", tmp_path / "run2" / "final", "--format", "csv")
     assert done.status == 0
     assert done.out.splitlines()[1].startswith("run1/final,run2/final,")
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["a/final", "b/final"], ["a/final", "b/final"]),
-        (["x/a/p.npy", "y/a/p.npy", "q.npy"], ["x/a/p", "y/a/p", "q"]),
-        (["p.npy", "p.npy"], ["p", "p"]),
-        (["final"], ["final"]),
-        (["a/p.npy", "p.npy"], ["a/p", "p"]),
-    ],
-)
-def test_a_name_is_no_longer_than_it_must_be(paths, names):
-    assert distinct_paths(paths) == names
 
 
 def test_a_prefix_is_no_start(tmp_path):

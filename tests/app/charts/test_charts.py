@@ -32,7 +32,7 @@ def test_the_heat_map_shows_every_word_where_its_score_is():
 
 def test_bars_keep_the_order_of_the_ranks_and_share_a_span():
     figure = score_bars(neighbours_table().query("position == 0"), span=(0.0, 1.0))
-    assert list(figure.data[0].y) == ["0: ␣good", "1: bad"]
+    assert list(figure.data[0].y) == ["1: ␣good", "2: bad"]
     assert tuple(figure.layout.xaxis.range) == (0.0, 1.0)
 
 

@@ -111,7 +111,7 @@ def test_a_training_says_where_it_is_and_what_can_be_done(changes, kind, says):
     ((box, sentence),) = said(driver)
     assert (box, sentence) == (kind, says)
     buttons = [button.label for button in driver.button]
-    assert buttons == {"queued": ["Stop"], "saved": ["Read its nearest words"]}.get(changes["state"], [])
+    assert buttons == {"queued": ["Stop"], "saved": ["Read it"]}.get(changes["state"], [])
 
 
 def test_the_settings_of_a_run_are_told_on_one_line_as_far_as_its_method_has_them():

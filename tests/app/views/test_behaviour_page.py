@@ -1,4 +1,4 @@
-"""The page Behaviour through Streamlit's own test driver, on the tiny model; its charts' figures are those of the table."""
+"""A prompt’s page below *Behaviour* and *Try it*, through Streamlit's own test driver, on the tiny model; its charts' figures are those of the table."""
 
 import threading
 from dataclasses import replace
@@ -46,7 +46,7 @@ def tiny(toy_config):
 @pytest.fixture
 def page(run):
     def open_page(**query) -> AppTest:
-        return settled(driver_of("behaviour", **{"prompt": "mine", "examples": "10"} | query))
+        return settled(driver_of("prompt", **{"tab": "Behaviour", "prompt": "mine", "examples": "10"} | query))
 
     return open_page
 
@@ -71,7 +71,7 @@ def test_a_prompt_is_tested_when_it_is_asked_for_and_what_came_of_it_is_kept(pag
     np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
     assert driver.metric[0].value == f"{table['score'].iloc[0]:.3f}"
     assert (kept_behaviour.kept("mine")["n"] == 4).all()
-    assert any(button.label == "Report (HTML)" for button in driver.get("download_button"))
+    assert any(button.key == "report" for button in driver.get("download_button"))
 
     again = page()
     assert not again.info
@@ -89,9 +89,9 @@ def test_one_token_shows_all_that_is_known_of_it(page, run):
     assert len(driver.get("plotly_chart")) == 3
 
 
-@pytest.mark.parametrize(("view", "charts"), [("Inside", 3), ("Answers", 0)])
-def test_the_other_views_open_by_link(page, view, charts):
-    driver = page(view=view)
+@pytest.mark.parametrize(("query", "charts"), [({"view": "Inside"}, 3), ({"tab": "Try it"}, 0)])
+def test_the_other_views_open_by_link(page, query, charts):
+    driver = page(**query)
     assert not driver.exception
     assert not driver.error
     assert len(driver.get("plotly_chart")) == charts
@@ -106,9 +106,9 @@ def test_what_the_model_writes_of_a_prompt_is_told_with_its_chance(page):
     assert any("with those of 10 other tasks" in text.value.replace("\\", "") for text in driver.markdown)
 
 
-def test_the_neighbours_page_opens_with_the_verdict_of_a_tested_prompt(page, run):
+def test_the_page_opens_with_the_verdict_of_a_tested_prompt(page, run):
     kept_behaviour.test(["mine"], limit=10)
-    driver = settled(driver_of("neighbours", prompt="mine"))
+    driver = settled(driver_of("prompt", prompt="mine"))
     assert not driver.exception
     label = kept_behaviour.summary(["mine"])["verdict"].iloc[0]
     assert any(text.value.startswith(f"**{label.capitalize()}.**") for text in driver.markdown)
@@ -190,7 +190,7 @@ def theirs(own_runs, run):
 
     def open_file(**other) -> AppTest:
         opened = {"file-theirs": replace(load_soft_prompt(run), name="theirs", **other)}
-        return settled(driver_of("behaviour", state={"opened": opened}, prompt="theirs (your file)"))
+        return settled(driver_of("prompt", state={"opened": opened}, prompt="file-theirs", tab="Behaviour"))
 
     return open_file
 
@@ -284,7 +284,7 @@ def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_ver
     """The same rows from a file: nobody knows how they were trained, until the person types it."""
     monkeypatch.setattr("soft_prompt_explorer.app.parts.naming.model_for", lambda *of: toy_config.model)
     opened = replace(load_soft_prompt(run), name="foreign", source=None)
-    driver = driver_of("behaviour", state={"opened": {"file-foreign": opened}}, prompt="foreign", examples="10")
+    driver = driver_of("prompt", state={"opened": {"file-foreign": opened}}, prompt="file-foreign", tab="Behaviour", examples="10")
     settled(driver)
     driver.selectbox(key="task-of-file-foreign").select("toy")
     settled(driver)
@@ -313,7 +313,7 @@ def test_a_run_trained_with_a_template_is_asked_with_it_on_its_page(toy_config, 
     config = replace(toy_config, template="Thing: {input}\nColour:")
     store.save(trained(config, tiny), "coloured", evaluate_run(trained(config, tiny), language_model=tiny))
     kept_behaviour.test(["coloured"], limit=10)
-    driver = driver_of("behaviour", prompt="coloured", examples="10")
+    driver = driver_of("prompt", tab="Behaviour", prompt="coloured", examples="10")
     settled(driver)
     assert not driver.exception and not driver.info and not driver.warning
     assert any("asked: ‘Thing: the cat sat⏎Colour:’" in caption.value.replace("\\", "") for caption in driver.caption)

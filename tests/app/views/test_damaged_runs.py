@@ -3,16 +3,26 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from soft_prompt_explorer.app.pages import BEHAVIOUR, DOES, LESSON, MADE, MEASURES, METHODS, READINGS, TOKENS, TRY
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.damaged_runs import PROMPT, damaged_runs
 from tests.support.driving import driver_of, settled
 
 pytestmark = pytest.mark.slow
 TWO = [PROMPT, "capitals-words-1"]
-PAGES = {
-    "gallery": {}, "open": {}, "neighbours": {"prompt": PROMPT}, "clusters": {"prompts": TWO}, "compare": {"prompts": TWO}, "search": {}, "spectra": {"lora": "sentiment-lora-8"},
-    "behaviour": {"prompt": PROMPT}, "train": {}, "methods": {}, "measures": {},
-}  # fmt: skip
+PAGES = [
+    ("start", {}),
+    ("library", {}),
+    ("library", {"tab": "Open a file"}),
+    ("library", {"tab": "Scores"}),
+    *(("prompt", {"prompt": PROMPT, "tab": tab}) for tab in (DOES, TOKENS, BEHAVIOUR, TRY, MADE)),
+    *(("lora", {"lora": "sentiment-lora-8", "tab": tab}) for tab in (DOES, "Ranks", "Smaller copy", "Beside another", MADE)),
+    ("clusters", {"prompts": TWO}),
+    ("compare", {"prompts": TWO}),
+    ("search", {}),
+    ("train", {}),
+    *(("learn", {"tab": tab}) for tab in (LESSON, READINGS, MEASURES, METHODS)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +37,26 @@ def drawn(driver: AppTest) -> AppTest:
     return driver
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monkeypatch, name):
+@pytest.mark.parametrize(("name", "query"), PAGES)
+def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monkeypatch, name, query):
     monkeypatch.setenv("SOFT_PROMPT_EXPLORER_RUNS", str(damaged[0]))
-    driver = drawn(settled(driver_of(name, **PAGES[name])))
+    driver = drawn(settled(driver_of(name, **query)))
     assert driver.title
     assert not driver.error
-    if name == "gallery":
+    if (name, query) == ("library", {}):
         (line,) = [caption.value.replace("\\", "") for caption in driver.caption if "Left out" in caption.value]
         first = next(iter(store.left_out()))
         assert first in line and "more" in line and "move the folder" in line
 
 
-@pytest.mark.parametrize("name", ["neighbours", "behaviour", "clusters", "compare"])
-def test_a_page_that_opens_on_damaged_ones_draws_and_says_what_is_wrong(own_runs, embedded_map, name):
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [("library", {}), *(("prompt", {"tab": tab}) for tab in (DOES, TOKENS, BEHAVIOUR, MADE)), ("clusters", {}), ("compare", {})],
+)
+def test_a_page_that_opens_on_damaged_ones_draws_and_says_what_is_wrong(own_runs, embedded_map, name, query):
     wrong = damaged_runs(own_runs, 24, seed=1)
-    drawn(settled(driver_of(name)))
-    if name in ("neighbours", "behaviour"):  # one at a time: each is read, or refused where the person is
+    drawn(settled(driver_of(name, **query)))
+    if name == "prompt":  # one at a time: each is read, or refused where the person is
         for key in store.list_runs().query("origin == 'yours' and method == 'prompt-tuning'")["name"]:
-            driver = drawn(settled(driver_of(name, prompt=key)))
+            driver = drawn(settled(driver_of(name, **query, prompt=key)))
             assert driver.title, wrong[key]

@@ -14,6 +14,8 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models import weights as models
+from soft_prompt_explorer.app.pages import BEHAVIOUR, DOES, LESSON, MEASURES, METHODS, PAGES, READINGS, TOKENS, TRY
+from soft_prompt_explorer.app.pages import MADE as HOW_MADE
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled
 from tests.support.places import REPOSITORY
@@ -21,28 +23,42 @@ from tests.support.places import REPOSITORY
 pytestmark = pytest.mark.slow
 
 
-def keys_of_links() -> set[str]:
-    """Everything that a link can say: the keys of the widgets that are bound to it, and what is read from it."""
-    keys = set()
+def keys_of_links() -> tuple[set[str], set[str]]:
+    """Everything that a link can say: the keys of the widgets that are bound to it, and what is read from it; first the names, then what makes a name."""
+    names, made = set(), set()
     for path in (REPOSITORY / "app").rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            given = {keyword.arg: keyword.value for keyword in call.keywords}
-            of_field = isinstance(call.func, ast.Attribute) and call.func.attr == "model_field"
-            if ("bind" in given or of_field) and isinstance(given["key"], ast.Constant):
-                keys.add(given["key"].value)
-            if "query_params.get" in ast.unparse(call.func) and isinstance(call.args[0], ast.Constant):
-                keys.add(call.args[0].value)
-    return keys
+            given, of = {keyword.arg: keyword.value for keyword in call.keywords}, ast.unparse(call.func)
+            if "bind" in given or of.endswith("model_field"):
+                key = given["key"]
+            elif "query_params.get" in of or of.endswith("follow_link"):
+                key = call.args[0]
+            elif of.endswith("prompt_header.pick"):
+                key = given["name"]
+            else:
+                continue
+            if isinstance(key, ast.Constant):
+                names.add(key.value)
+            else:
+                made.add(ast.unparse(key))
+    return names, made
 
 
-KEYS = sorted(keys_of_links())
+NAMES, MADE = keys_of_links()
+KEYS = sorted(NAMES | {"task-of-sentiment-words-1", "task-of-plural-words-1", "rate-lora", "trade-runs-plural"})
 # What a link has to say beside it for a page to come as far as a model's name.
+OF_PROMPT, OF_LORA = {"prompt": "sentiment-words-1"}, {"lora": "sentiment-lora-2"}
 GOES_ON = {
-    "gallery": {}, "open": {}, "neighbours": {"prompt": "sentiment-words-1"}, "clusters": {"prompts": "sentiment-words-1"},
-    "compare": {"prompts": ["sentiment-words-1", "capitals-words-1"]}, "search": {"by": "a word"}, "spectra": {"lora": "sentiment-lora-2"},
-    "behaviour": {"prompt": "plural-words-1"}, "train": {"model": "another", "task": "plural"}, "methods": {"new-model": "another", "new-task": "plural"},
-    "measures": {},
-}  # fmt: skip
+    "start": [{}],
+    "library": [{}, {"tab": "Open a file"}, {"tab": "Scores"}],
+    "prompt": [OF_PROMPT, *(OF_PROMPT | {"tab": tab, "model": ""} for tab in (DOES, TOKENS, BEHAVIOUR, TRY, HOW_MADE))],
+    "lora": [OF_LORA | {"tab": tab} for tab in (DOES, "Ranks", "Smaller copy", "Beside another", HOW_MADE)],
+    "clusters": [{"prompts": "sentiment-words-1"}],
+    "compare": [{"prompts": ["sentiment-words-1", "capitals-words-1"]}],
+    "search": [{"by": "a word"}],
+    "train": [{"model": "another", "task": "plural"}],
+    "learn": [{"tab": LESSON}, {"tab": READINGS}, {"tab": MEASURES}, {"tab": METHODS, "new-model": "another", "new-task": "plural"}],
+}
 _watched: list[tuple[str, str]] = []
 _watching: list[str] = []
 
@@ -94,15 +110,35 @@ def said(driver: AppTest, name: str) -> list[str]:
 
 
 def test_what_a_link_can_say_is_known():
-    assert {"model", "other", "new-model", "path", "prompt", "prompts", "lora", "base", "job", "task", "beside"} <= set(KEYS)
-    assert len(KEYS) > 50
+    assert {
+        "model",
+        "other",
+        "new-model",
+        "path",
+        "prompt",
+        "prompts",
+        "lora",
+        "base",
+        "job",
+        "task",
+        "beside",
+        "tab",
+        "token",
+        "step",
+    } <= NAMES
+    assert len(NAMES) > 50
+    # What is not a name makes one that is among the keys, hands on what it is given, or is handed what is a name where it is called.
+    assert {"f'task-of-{key}'", "f'rate-{method}'", "of_task", "key", "name"} == MADE
+    assert {page.file for page in PAGES} == {f"views/{name}.py" for name in GOES_ON}
 
 
-@pytest.mark.parametrize("page", GOES_ON)
-def test_a_link_to_any_page_neither_fetches_nor_opens_and_says_the_same_whatever_exists(own_runs, embedded_map, hostile, watched, page):
+@pytest.mark.parametrize(("page", "query"), [(page, query) for page, queries in GOES_ON.items() for query in queries])
+def test_a_link_to_any_page_neither_fetches_nor_opens_and_says_the_same_whatever_exists(
+    own_runs, embedded_map, hostile, watched, page, query
+):
     sentences = {}
     for what, name in hostile.items():
-        driver = settled(driver_of(page, **dict.fromkeys(KEYS, name) | GOES_ON[page]))
+        driver = settled(driver_of(page, **dict.fromkeys(KEYS, name) | query))
         assert not driver.exception, driver.exception[0].value
         assert not watched, (what, watched)
         sentences[what] = said(driver, name)
@@ -110,14 +146,14 @@ def test_a_link_to_any_page_neither_fetches_nor_opens_and_says_the_same_whatever
     sentences = {what: [re.sub(r"\d+", "#", text) for text in said] for what, said in sentences.items()}
     assert sentences["a folder"] == sentences["no folder"]
     assert sentences["a file"] == sentences["no file"]
-    if page in ("neighbours", "train"):
+    if (page, query) in (("prompt", OF_PROMPT), ("train", GOES_ON["train"][0])):
         assert any("A link alone fetches nothing" in sentence for sentence in sentences["a hub id"])
 
 
-@pytest.mark.parametrize("page", ["neighbours", "train"])
+@pytest.mark.parametrize("page", ["prompt", "train"])
 def test_a_linked_model_is_used_once_its_person_says_so(own_runs, hostile, watched, page):
-    key = {"neighbours": "model", "train": "other"}[page]
-    driver = settled(driver_of(page, **{key: hostile["a folder"]} | GOES_ON[page]))
+    key = {"prompt": "model", "train": "other"}[page]
+    driver = settled(driver_of(page, **{key: hostile["a folder"]} | GOES_ON[page][0]))
     assert not watched
     next(button for button in driver.button if button.label == "Use this model").click()
     settled(driver)
@@ -125,7 +161,7 @@ def test_a_linked_model_is_used_once_its_person_says_so(own_runs, hostile, watch
 
 
 def test_a_typed_model_is_used_at_once(own_runs, hostile, watched):
-    driver = settled(driver_of("neighbours", prompt="sentiment-words-1"))
+    driver = settled(driver_of("prompt", tab=TOKENS, prompt="sentiment-words-1"))
     driver.text_input(key="model").set_value(hostile["a hub id"])
     settled(driver)
     assert watched == [("hub", "owner/name")]
@@ -136,21 +172,25 @@ def test_a_link_opens_a_model_in_an_allowed_folder_and_one_that_is_on_this_machi
     own_runs, monkeypatch, hostile, watched, tmp_path
 ):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "secret"))
-    driver = settled(driver_of("neighbours", prompt="sentiment-words-1", model=hostile["a folder"]))
+    driver = settled(driver_of("prompt", tab=TOKENS, prompt="sentiment-words-1", model=hostile["a folder"]))
     assert "16 wide" in driver.error[0].value.replace("\\", "") or "576" in driver.error[0].value
-    driver = settled(driver_of("neighbours", prompt="sentiment-words-1", model="smollm2-135m"))
+    driver = settled(driver_of("prompt", tab=TOKENS, prompt="sentiment-words-1", model="smollm2-135m"))
     assert not driver.error
-    assert any(subheader.value == "Each token" for subheader in driver.subheader)
+    assert any(subheader.value == "All tokens" for subheader in driver.subheader)
 
 
-@pytest.mark.parametrize("page", ["neighbours", "clusters", "behaviour", "spectra", "search"])
+@pytest.mark.parametrize("page", ["prompt", "clusters", "lora", "search"])
 def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(own_runs, embedded_map, watched, page):
-    name, of = ("mine", "sentiment-lora-2") if page == "spectra" else ("mine", "sentiment-words-1")
+    name, of = ("mine", "sentiment-lora-2") if page == "lora" else ("mine", "sentiment-words-1")
     shutil.copytree(GALLERY / of, own_runs / name)
     run = json.loads((own_runs / name / "run.json").read_text())
     run["model"]["name"] = run["config"]["model"] = "owner/name"
     (own_runs / name / "run.json").write_text(json.dumps(run))
-    query = {"spectra": {"lora": name, "base": "true"}, "clusters": {"prompts": name}, "search": {"by": "a virtual token", "prompt": name}}
+    query = {
+        "lora": {"lora": name, "base": "true", "tab": "Ranks"},
+        "clusters": {"prompts": name},
+        "search": {"by": "a virtual token", "prompt": name},
+    }
     driver = settled(driver_of(page, **query.get(page, {"prompt": name})))
     assert not driver.exception
     assert not watched

@@ -1,4 +1,4 @@
-"""The page Methods through Streamlit's own test driver, on comparisons that are made up."""
+"""Learn below *Methods* through Streamlit's own test driver, on comparisons that are made up."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def page(own_runs, monkeypatch, tmp_path):
     def open_page(*tables: pd.DataFrame, **query: str | list[str]) -> AppTest:
         for table in tables:
             kept(table, own_runs)
-        return driver_of("methods", **{key.replace("_", "-"): value for key, value in query.items()}).run()
+        return driver_of("learn", tab="Methods", **{key.replace("_", "-"): value for key, value in query.items()}).run()
 
     return open_page
 

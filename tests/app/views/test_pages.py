@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -34,38 +35,48 @@ def page(own_runs):
     return open_page
 
 
-def test_the_gallery_lists_every_prompt_that_ships(page):
-    driver = page("gallery")
+def test_the_library_lists_every_prompt_and_lora_that_ships(page):
+    driver = page("library")
     assert not driver.exception
     runs = store.list_runs()
-    shipped = runs.loc[runs["method"] != "lora", "name"].tolist()
-    assert driver.selectbox(key="pick").options == shipped
+    table = driver.dataframe[0].value
+    assert sorted(table["name"]) == sorted(runs["name"])
+    assert set(table.loc[table["kind"] == "LoRA", "name"]) == set(runs.loc[runs["method"] == "lora", "name"])
+    shown = table.set_index("name")[["no_prompt", "score"]]
+    pd.testing.assert_frame_equal(shown, runs.set_index("name").loc[shown.index, ["no_prompt", "score"]])
+
+
+def test_the_scores_of_all_that_ships_stand_as_a_chart_and_as_a_table(page):
+    driver = page("library", tab="Scores")
+    assert not driver.exception
+    assert len(driver.get("plotly_chart")) == 1
+    assert driver.dataframe[0].value["name"].tolist() == store.list_runs()["name"].tolist()
 
 
 def test_a_link_restores_prompt_metric_and_number_of_words(page):
     name = "sentiment-words-1"
-    driver = page("neighbours", prompt=name, metric="euclidean", k="3")
+    driver = page("prompt", tab="Tokens", prompt=name, metric="euclidean", k="3")
     assert not driver.exception
-    assert driver.selectbox[0].value == name
+    assert driver.selectbox(key="linked-prompt").value == name
     assert driver.selectbox(key="metric").value == "euclidean"
     (grid,) = (frame.value for frame in driver.dataframe if "rank 0" in frame.value)
     assert [column for column in grid.columns if column.startswith("rank")] == ["rank 0", "rank 1", "rank 2"]
 
 
 def test_a_prompt_started_from_words_is_said_to_be_an_echo(page):
-    driver = page("neighbours", prompt="sentiment-words-1")
+    driver = page("prompt", tab="Tokens", prompt="sentiment-words-1")
     assert any("still nearest to the word they were initialised from" in warning.value for warning in driver.warning)
 
 
 def test_a_link_to_a_prompt_that_is_not_there_says_so_and_asks_for_another(page):
-    driver = page("neighbours", prompt="nosuchprompt")
+    driver = page("prompt", tab="Tokens", prompt="nosuchprompt")
     assert not driver.exception
     assert "nosuchprompt" in driver.warning[0].value
     assert "Pick a prompt" in driver.info[0].value
 
 
 def test_a_model_that_is_typed_and_does_not_exist_gets_a_sentence(page):
-    driver = page("neighbours", prompt="sentiment-words-1")
+    driver = page("prompt", tab="Tokens", prompt="sentiment-words-1")
     driver.text_input(key="model").set_value("/no/such/model").run()
     assert not driver.exception
     assert "tried" in driver.error[0].value
@@ -74,7 +85,7 @@ def test_a_model_that_is_typed_and_does_not_exist_gets_a_sentence(page):
 def test_a_prompt_for_another_model_gets_a_sentence(page, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((4, 768), dtype=np.float32))
     prompt = load_soft_prompt(tmp_path / "wide.npy")
-    driver = driver_of("neighbours", state={"opened": {"file-wide": prompt}}, prompt="file-wide").run()
+    driver = driver_of("prompt", state={"opened": {"file-wide": prompt}}, prompt="file-wide").run()
     assert not driver.exception
     assert "768 wide" in driver.error[0].value
 
@@ -94,9 +105,12 @@ def test_a_training_that_the_server_has_forgotten_is_explained(page):
     assert "not known any more" in driver.warning[0].value
 
 
-@pytest.mark.parametrize("name", ["clusters", "compare", "search", "measures"])
-def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name):
-    driver = page(name)
+@pytest.mark.parametrize(
+    ("name", "tab"),
+    [("clusters", None), ("compare", None), ("search", None), *(("learn", tab) for tab in (None, "Which readings hold", "Measures"))],
+)
+def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name, tab):
+    driver = page(name, **({} if tab is None else {"tab": tab}))
     assert not driver.exception
     assert not driver.error
 
@@ -117,10 +131,10 @@ def test_a_search_finds_nothing_for_a_word_that_no_prompt_has_to_do_with(page):
     assert any("No virtual token at hand resembles" in info.value for info in driver.info)
 
 
-@pytest.mark.parametrize(("name", "field"), [("search", "word"), ("neighbours", "test")])
+@pytest.mark.parametrize(("name", "field"), [("search", "word"), ("prompt", "test")])
 @pytest.mark.parametrize(("typed", "piece"), [("New York", "' York'"), ("xyzzyplugh", "'zzy'")])
 def test_a_word_of_several_tokens_is_refused_by_name_with_its_pieces(page, name, field, typed, piece):
-    driver = page(name, **{field: typed}, **({"prompt": "sentiment-words-1"} if name == "neighbours" else {}))
+    driver = page(name, **{field: typed}, **({"prompt": "sentiment-words-1", "tab": "Tokens"} if name == "prompt" else {}))
     assert not driver.exception and not driver.success
     said = driver.error[0].value.replace("\\", "")
     assert f"'{typed}' is no token of smollm2-135m" in said and piece in said
@@ -129,7 +143,7 @@ def test_a_word_of_several_tokens_is_refused_by_name_with_its_pieces(page, name,
 def test_the_words_to_test_give_one_figure_however_they_are_typed(page):
     texts = []
     for typed in ("positive, negative", "negative,positive", " negative , positive "):
-        driver = page("neighbours", prompt="sentiment-words-1", test=typed)
+        driver = page("prompt", tab="Tokens", prompt="sentiment-words-1", test=typed)
         assert not driver.exception
         texts.append([each.value for each in [*driver.success, *driver.info] if "median rank" in each.value])
     assert texts[0] and texts[0] == texts[1] == texts[2]
@@ -165,18 +179,21 @@ def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, embedded_map, sel
 
 
 def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(page):
-    driver = page("spectra", lora="sentiment-lora-8", other="sentiment-lora-16", keep="0.9")
+    query = {"lora": "sentiment-lora-8", "other": "sentiment-lora-16", "keep": "0.9"}
+    driver = page("lora", tab="Ranks", **query)
     assert not driver.exception
     assert not driver.error
-    assert driver.selectbox(key="lora").value == "sentiment-lora-8"
+    assert driver.selectbox(key="linked-lora").value == "sentiment-lora-8"
     assert driver.metric[0].value == "60"
     assert any("rank-one spike" in warning.value for warning in driver.warning)
-    assert any("of 480 ranks" in text.value for text in driver.markdown)
-    assert any("60 modules are in both" in text.value for text in driver.markdown)
+    for tab, says in (("Smaller copy", "of 480 ranks"), ("Beside another", "60 modules are in both")):
+        driver = page("lora", tab=tab, **query)
+        assert not driver.exception and not driver.error
+        assert any(says in text.value for text in driver.markdown)
 
 
 def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved_lora, language_model, page):
-    driver = page("spectra", lora="mine", keep="0.6")
+    driver = page("lora", tab="Smaller copy", lora="mine", keep="0.6")
     assert not driver.exception
     assert not any("95 % interval" in text.value for text in driver.markdown)
     driver.button(key="score").click()
@@ -219,7 +236,7 @@ def test_of_a_strangers_lora_no_task_is_known_and_a_dora_is_not_cut(tmp_path, by
         peft_model.save_pretrained(tmp_path / name)
         peft_model.unload()
         it = replace(load_lora(tmp_path / name), base_model=None)
-        driver = driver_of("spectra", state={"opened": {"file-it": it}}, lora=f"{name} (your file)")
+        driver = driver_of("lora", state={"opened": {"file-it": it}}, lora="file-it", tab="Smaller copy")
         settled(driver).run()  # once more, as on a machine where something was still being computed
         assert not driver.exception
         assert any("the task is not known" in caption.value for caption in driver.caption) == (name == "plain")
@@ -230,7 +247,7 @@ def test_the_base_weights_that_a_strangers_file_names_are_not_followed(tmp_path)
     rng = np.random.default_rng(0)
     adapter = lora_file(tmp_path / "style.safetensors", {"model.layers.0.self_attn.q_proj": gaussian(8, 8, 2, rng)})
     opened = {"file-style": replace(adapter, base_model=str(tmp_path))}
-    driver = driver_of("spectra", state={"opened": opened}, lora="style (your file)", base="true")
+    driver = driver_of("lora", state={"opened": opened}, lora="file-style", tab="Ranks", base="true")
     settled(driver).run()
     assert not driver.exception
     assert not driver.error
@@ -242,12 +259,14 @@ def test_another_types_updates_have_their_spectra_and_what_lacks_its_weights_say
         model = random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
         made(model, kind, tmp_path / kind)
         it = replace(load_lora(tmp_path / kind), base_model="somebody/elses")
-        driver = driver_of("spectra", state={"opened": {"file-it": it}}, lora=f"{kind} (your file)")
+        driver = driver_of("lora", state={"opened": {"file-it": it}}, lora="file-it", tab="Ranks")
         settled(driver).run()
         assert not driver.exception
         said = [error.value for error in driver.error]
         assert ("made of the weight that it changes" in " ".join(said)) == (kind == "OFT")
         assert (kind == "OFT") or driver.metric[0].value == "4"
+        driver = driver_of("lora", state={"opened": {"file-it": it}}, lora="file-it", tab="Smaller copy")
+        settled(driver).run()
         assert any("only a LoRA is truncated here" in info.value for info in driver.info) == (kind == "LOHA")
 
 
@@ -264,7 +283,7 @@ def test_an_upload_is_searched_and_leaves_no_trace_in_the_cache(exact_up_to, pag
     content = io.BytesIO()
     np.save(content, vectors)
 
-    driver = page("open")
+    driver = page("library", tab="Open a file")
     driver.file_uploader[0].upload("Kummerkasten.npy", content.getvalue(), "application/octet-stream").run()
     assert not driver.exception and "Kummerkasten" in driver.success[0].value
     driver.switch_page("views/search.py")

@@ -43,7 +43,7 @@ def run(larger_toy, llama_folder, own_cache, own_runs):
 
 
 def test_what_is_kept_with_a_run_stands_first_with_the_text_to_copy():
-    driver = settled(driver_of("neighbours", prompt="plural-words-1"))
+    driver = settled(driver_of("prompt", prompt="plural-words-1"))
     assert not driver.exception and not driver.error
     table = kept_translation.read(GALLERY / "plural-words-1")
     assert driver.subheader[0].value == "What it does" and driver.subheader[1].value == "What it pushes the model towards"
@@ -53,7 +53,7 @@ def test_what_is_kept_with_a_run_stands_first_with_the_text_to_copy():
 
 
 def test_of_a_run_a_text_is_found_when_it_is_asked_for_and_kept_by_a_command(run, llama_folder):
-    driver = settled(driver_of("neighbours", prompt="mine"))
+    driver = settled(driver_of("prompt", prompt="mine"))
     assert not driver.exception
     driver.button(key="translate").click()
     settled(driver)
@@ -72,15 +72,15 @@ def test_too_few_inputs_are_a_sentence_on_the_page(run, larger_toy, monkeypatch)
     few = Task("toy", "", "{input}\nSay:", (" cat", " mat"), "made here", lambda: larger_toy.load().head(4))
     monkeypatch.setitem(TASKS, "toy", few)
     _loaded.cache_clear()
-    driver = settled(driver_of("neighbours", prompt="mine"))
+    driver = settled(driver_of("prompt", prompt="mine"))
     driver.button(key="translate").click()
     settled(driver)
     assert not driver.exception
     assert any("12 in all are the fewest" in error.value for error in driver.error)
-    assert any(subheader.value == "Each token" for subheader in driver.subheader)
+    assert any(subheader.value == "What it pushes the model towards" for subheader in driver.subheader)
 
 
 def test_of_a_lora_its_page_offers_to_find_a_text():
-    driver = settled(driver_of("spectra", lora="sentiment-lora-2"))
+    driver = settled(driver_of("lora", lora="sentiment-lora-2"))
     assert not driver.exception
     assert driver.subheader[0].value == "What it does"

@@ -1,0 +1,49 @@
+"""What stands around every page: the way to any prompt, LoRA and measure, and the styles that pages share."""
+
+import streamlit as st
+
+from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
+from soft_prompt_explorer.app.pages import LEARN, LIBRARY, LORA, MEASURES, PROMPT, Page
+from soft_prompt_explorer.app.parts import choosing
+from soft_prompt_explorer.app.parts.tray import show_tray
+
+# Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
+STYLES = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 4rem; max-width: 1400px; }
+.st-key-frame [data-testid="stSelectbox"] { flex: 1 1 10rem; min-width: 10rem; }
+@media (min-width: 900px) {
+  .st-key-frame [data-testid="stSelectbox"] { width: 22rem; }
+  .st-key-frame { position: fixed; top: 0.45rem; right: 4rem; z-index: 999991; width: auto; }
+}
+</style>"""
+
+
+def places() -> dict[str, tuple[Page, dict[str, str]]]:
+    """Everything that can be jumped to, by what it is called: its page, and what the link to it says."""
+    prompts, loras = choosing.prompt_choices(), choosing.lora_choices()
+    return (
+        {choosing.prompt_label(key): (PROMPT, {"prompt": key}) for key in prompts}
+        | {f"{choosing.prompt_label(key)} (LoRA)": (LORA, {"lora": key}) for key in loras}
+        | {f"{measure.name}: what it is": (LEARN, {"tab": MEASURES, "group": measure.group}) for measure in ALL_MEASURES}
+    )
+
+
+def show_frame() -> None:
+    """The jump box, and the way to a file of one's own."""
+    st.html(STYLES)
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="frame"):
+        show_tray()
+        anywhere = places()
+        chosen = st.selectbox(
+            "Jump to",
+            list(anywhere),
+            index=None,
+            placeholder="Jump to a prompt, a LoRA, a measure",
+            label_visibility="collapsed",
+            key="jump",
+        )
+        st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": "Open a file"})
+    if chosen is not None:
+        page, query = anywhere[chosen]
+        del st.session_state["jump"]
+        st.switch_page(page.file, query_params=query)

@@ -1,0 +1,213 @@
+"""The lesson, on a prompt that ships: it works, its words are an echo, and what does say what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
+from soft_prompt_explorer.analysis.behaviour.translation import best_text, copied
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, VERDICTS, readings, start_and_now
+from soft_prompt_explorer.app.charts.lens import pushed_words
+from soft_prompt_explorer.app.charts.theme import mark_of
+from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT, TOKENS
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.bars import show_bars
+from soft_prompt_explorer.app.parts.prompt_header import run_of
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+
+HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
+LENS_WORDS = 6
+
+
+def show_it_works() -> None:
+    """What the prompt is, and the scores without it and with it."""
+    run = run_of(HERO)
+    assert run is not None  # it ships
+    st.markdown(
+        f"{run['tokens']:.0f} learned vectors stand before a frozen model. Nothing else of the model changes. Its task: write the past tense of a verb."
+    )
+    within = f"{run['score']:.0%} ({run['low']:.0%} to {run['high']:.0%}, n {run['n']:,.0f})"
+    show_bars(
+        pd.DataFrame(
+            [
+                {"label": "no prompt", "share": run["no_prompt"], "says": f"{run['no_prompt']:.0%} right", "yes": False},
+                {"label": "where it started", "share": run["start"], "says": f"{run['start']:.0%}", "yes": False},
+                {"label": "as trained", "share": run["score"], "says": within, "yes": True},
+            ]
+        )
+    )
+
+
+def show_near() -> None:
+    """The nearest word of each virtual token."""
+    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    st.markdown("The usual way to read it: name the word nearest to each vector.")
+    st.markdown(" ".join(f":gray-badge[{widgets.plain(shown(word))}]" for word in tokens["nearest_token"]))
+    st.markdown("Is that a hidden message about verbs? Look where each vector started.")
+
+
+def show_echo() -> None:
+    """The same words beside those that training began with, and the verdicts of all that ships."""
+    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    echoes = int(tokens["echo"].sum())
+    st.markdown(
+        f"{echoes} of {len(tokens)} are the very words that training began with. The list is an **echo**: it tells of the start and not of the task."
+    )
+    st.markdown(
+        " ".join(
+            f":{'orange' if row.echo else 'gray'}-badge[{SHAPES['echo'] + ' ' if row.echo else ''}{widgets.plain(shown(row.nearest_token))} ← {widgets.plain(shown(row.initial_token))}]"
+            for row in tokens.itertuples()
+        )
+    )
+
+
+def show_lens() -> None:
+    """What it pushes the model towards on unrelated text."""
+    told = kept_lens.kept_with(choosing.load_prompt(HERO))
+    st.markdown(
+        "Another way: let the model read texts that have nothing to do with verbs, with the prompt and without. Which next words become likelier?"
+    )
+    if told is None:
+        st.caption("It has not been looked at on this machine: `make gallery` does so.")
+        return
+    words = told.last.head(LENS_WORDS)
+    st.plotly_chart(
+        pushed_words(words), key="lesson-lens", alt=f"The words that it pushes towards: {', '.join(words['token'].str.strip())}."
+    )
+    st.caption(
+        "Read them: what do they have in common? ★ marks what adapters that know nothing do not do. It does not always say so much; *Learn* tells how often it does."
+    )
+
+
+def show_text() -> None:
+    """The text that does what it does."""
+    table = kept_translation.kept_with(choosing.load_prompt(HERO))
+    st.markdown("What says what it does is a text that **does the same in its place**. Here: examples of the task.")
+    best = None if table is None else best_text(table)
+    if table is None or best is None:
+        st.caption("It has not been put into words on this machine: `make gallery` does so.")
+        return
+    show_bars(
+        pd.DataFrame(
+            [
+                {"label": best["candidate"], "share": best["share"], "says": f"{best['share']:.0%} of its effect", "yes": True},
+                {
+                    "label": "best control",
+                    "share": table["control_share"].max(),
+                    "says": f"{table['control_share'].max():.0%}, the form of the answers",
+                    "yes": False,
+                },
+            ]
+        )
+    )
+    st.code(copied(best["text"]), language=None, wrap_lines=True, height=150)
+
+
+def show_direction_out() -> None:
+    """What taking the prompt's one direction out does, and what it does alone."""
+    table = kept_behaviour.kept(HERO)
+    st.markdown("What training added to the vectors points mostly one way. That direction names no word of the task. Does it do the work?")
+    if table is None:
+        return
+    names = {
+        "whole prompt": "the whole prompt", "task direction alone": "that direction alone", "task direction out": "all but it",
+        "random direction alone": "a random one alone", "no prompt": "no prompt",
+    }  # fmt: skip
+    rows = table[table["intervention"].isin(names)].drop_duplicates("intervention").set_index("intervention")
+    show_bars(
+        pd.DataFrame(
+            [
+                {
+                    "label": label,
+                    "share": rows.loc[name, "score"],
+                    "says": f"{rows.loc[name, 'score']:.0%}",
+                    "yes": name == "task direction alone",
+                }
+                for name, label in names.items()
+                if name in rows.index
+            ]
+        )
+    )
+    st.caption(
+        f"Alone it does most of the work; yet without it the rest does as much. Each bar is of the same {table['n'].iloc[0]} held-out verbs."
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the lesson: what it says, and which part of the prompt's page goes on from there."""
+
+    title: str
+    show: Callable[[], None]
+    tab: str | None = None
+
+
+STEPS = (
+    Step("It works", show_it_works),
+    Step("What its vectors are near to", show_near, TOKENS),
+    Step("The echo", show_echo, TOKENS),
+    Step("What it pushes towards", show_lens),
+    Step("The text that does it", show_text),
+    Step("A direction taken out", show_direction_out, BEHAVIOUR),
+)
+
+
+def show_lesson() -> None:
+    """The steps, one at a time; the link says which."""
+    st.markdown("Two minutes on one soft prompt that ships. Each step can be sent as a link.")
+    names = [str(number) for number in range(1, len(STEPS) + 1)]
+    number = int(
+        st.segmented_control("Step", names, default="1", required=True, key="step", bind="query-params", label_visibility="collapsed")
+    )
+    step = STEPS[number - 1]
+    with st.container(border=True):
+        st.subheader(f"{number}. {step.title}")
+        with widgets.on_its_own():
+            step.show()
+
+    def go(to: int) -> None:
+        st.session_state["step"] = str(to)
+
+    with st.container(horizontal=True):
+        st.button("Back", on_click=go, args=(number - 1,), disabled=number == 1, icon=":material/arrow_back:", key="back")
+        st.button(
+            "Next",
+            on_click=go,
+            args=(number + 1,),
+            disabled=number == len(STEPS),
+            icon=":material/arrow_forward:",
+            key="next",
+            type="primary",
+        )
+        query = {"prompt": HERO} | ({} if step.tab is None else {"tab": step.tab})
+        st.page_link(PROMPT.file, label="See it on the prompt’s page", icon=PROMPT.icon, query_params=query)
+
+
+def show_shipped_verdicts() -> None:
+    """How many virtual tokens of the gallery have each verdict."""
+    runs = at_hand.list_runs()
+    names = runs.loc[(runs["origin"] == "gallery") & runs["method"].isin(["prompt-tuning", "p-tuning"]), "name"].tolist()
+    vocabulary = widgets.vocabulary(EMBEDDED_MODEL)
+    prompts = [choosing.load_prompt(name) for name in names]
+    table = computed(
+        ("verdicts of the gallery", vocabulary.model, choosing.content_of(prompts)),
+        "the verdicts of all that ships",
+        lambda report: pd.concat([readings(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
+    )
+    if table is not None:
+        counts = table["verdict"].value_counts()
+        st.markdown(f"**Of the {len(table)} virtual tokens that ship with the explorer**")
+        st.markdown(
+            "  \n".join(
+                f"{mark_of(verdict)} **{count} {verdict}**: {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
+            )
+        )

@@ -1,0 +1,124 @@
+"""Every prompt and LoRA at hand as one table: to sort, to filter, to open, and two to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+import streamlit as st
+
+from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
+from soft_prompt_explorer.analysis.core.folders import file_state
+from soft_prompt_explorer.app.pages import COMPARE, LORA, PROMPT
+from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.prompt_header import in_brief
+from soft_prompt_explorer.app.server import at_hand
+
+KINDS = ("prompt", "LoRA")
+ORIGINS = {"gallery": "ships", "yours": "yours", "file": "opened"}
+
+
+def everything() -> pd.DataFrame:
+    """A row an adapter: key, name, kind, task, no_prompt, score, does, size, model, origin."""
+    runs = at_hand.list_runs().set_index("name")
+    rows = []
+    for kind, keys in zip(KINDS, (choosing.prompt_choices(), choosing.lora_choices()), strict=True):
+        for key in keys:
+            run = None if key in choosing.opened() or key not in runs.index else runs.loc[key]
+            size = None
+            if run is not None:
+                size = f"rank {run['rank']:.0f}" if kind == "LoRA" else f"{run['tokens']:.0f} tokens"
+            rows.append(
+                {
+                    "key": key,
+                    "name": choosing.prompt_label(key),
+                    "kind": kind,
+                    "task": None if run is None else run["task"],
+                    "no_prompt": None if run is None else run["no_prompt"],
+                    "score": None if run is None else run["score"],
+                    "does": None if run is None else _does(Path(run["path"])),
+                    "size": size,
+                    "model": None if run is None else run["model"],
+                    "origin": ORIGINS["file" if run is None else run["origin"]],
+                }
+            )
+    return pd.DataFrame(rows, columns=["key", "name", "kind", "task", "no_prompt", "score", "does", "size", "model", "origin"])
+
+
+def show_library() -> None:
+    """The table with its filters, and what can be done with the rows that are ticked."""
+    table = everything()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="a name, a task, a word").strip().casefold()
+        kind = st.segmented_control("Kind", KINDS, key="kind", bind="query-params")
+        origin = st.segmented_control("Whose", sorted(table["origin"].unique()), key="origin", bind="query-params")
+        tasks = st.multiselect("Task", sorted(table["task"].dropna().unique()), key="tasks", bind="query-params", placeholder="any task")
+    text = table.drop(columns=["no_prompt", "score"]).fillna("").astype(str).agg(" ".join, axis=1).str.casefold()
+    keep = (
+        text.str.contains(wanted, regex=False) & (table["kind"] == kind if kind else True) & (table["origin"] == origin if origin else True)
+    )
+    table = table[keep & (table["task"].isin(tasks) if tasks else True)].reset_index(drop=True)
+    if not len(table):
+        st.info("Nothing here is like that. Take a filter away, open a file, or train a prompt.", icon=":material/filter_alt_off:")
+        return
+    state = st.dataframe(
+        table.drop(columns="key").assign(no_prompt=100 * table["no_prompt"], score=100 * table["score"]),
+        hide_index=True,
+        key=f"library-{wanted}-{kind}-{origin}-{tasks}",
+        on_select="rerun",
+        selection_mode=["multi-row", "single-cell"],
+        height=min(620, 38 + 35 * len(table)),
+        column_config={
+            "name": st.column_config.TextColumn("name", pinned=True, width="medium"),
+            "no_prompt": st.column_config.ProgressColumn("without", format="%.0f %%", min_value=0, max_value=100, width="small", help="Held-out score of the bare model"),
+            "score": st.column_config.ProgressColumn("with it", format="%.0f %%", min_value=0, max_value=100, width="small", help="Held-out score as trained"),
+            "does": st.column_config.TextColumn(
+                "in words", width="large",
+                help="The text that does most of what it does, with the share that it recovers; where no text is said to, the words that it pushes the model towards.",
+            ),
+        },
+        alt=f"{len(table)} prompts and LoRAs with their task, their score without and with them, and what they do.",
+    )  # fmt: skip
+    for row, column in state["selection"]["cells"]:
+        if column == "name":
+            _read(table.iloc[row])
+    _offer(table.iloc[state["selection"]["rows"]])
+    choosing.note_left_out()
+    widgets.download_buttons(table.drop(columns="key"), "library")
+
+
+def _read(row: pd.Series) -> NoReturn:
+    """Go to the page of an adapter."""
+    page, name = (LORA, "lora") if row["kind"] == "LoRA" else (PROMPT, "prompt")
+    st.switch_page(page.file, query_params={name: row["key"]})
+
+
+def _offer(ticked: pd.DataFrame) -> None:
+    """What can be done with the rows that are ticked."""
+    if not len(ticked):
+        st.caption("Tick one to read it, two or more prompts to compare them.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for row in ticked.head(3).itertuples():
+            page, name = (LORA, "lora") if row.kind == "LoRA" else (PROMPT, "prompt")
+            if st.button(
+                f"Read {row.name}", key=f"read-{row.kind}-{row.key}", type="primary" if len(ticked) == 1 else "secondary", icon=page.icon
+            ):
+                st.switch_page(page.file, query_params={name: row.key})
+        if len(ticked) > 1 and (ticked["kind"] == "prompt").all() and st.button("Compare them", type="primary", icon=COMPARE.icon):
+            st.switch_page(COMPARE.file, query_params={"prompts": ticked["name"].tolist()})
+        if len(ticked) == 2 and (ticked["kind"] == "LoRA").all() and st.button("Compare them", type="primary", icon=COMPARE.icon):
+            st.switch_page(LORA.file, query_params={"lora": ticked["key"].iloc[0], "other": ticked["key"].iloc[1], "tab": "Beside another"})
+
+
+def _does(folder: Path) -> str:
+    files = (kept_translation.FILE, kept_lens.WORDS, kept_lens.EFFECT)
+    return _in_brief(str(folder), tuple(file_state(folder / name) for name in files))
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _in_brief(folder: str, state: tuple) -> str:
+    """What is kept with a run of what it does, in a few words."""
+    texts, told = kept_translation.read(Path(folder)), kept_lens.read(Path(folder))
+    return "" if texts is None and told is None else in_brief(texts, told)

@@ -1,0 +1,88 @@
+"""What is on the screen, to take elsewhere: as a command, as Python, as a report and as a citation."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import streamlit as st
+
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.report.bundle import bundle
+from soft_prompt_explorer.analysis.report.page import html, of_prompt
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.prompt_header import run_of
+from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
+from soft_prompt_explorer.trained_prompts.runs import store
+
+CITATION = """@software{{soft_prompt_explorer,
+  title = {{Soft Prompt Explorer}},
+  author = {{{{The Soft Prompt Explorer authors}}}},
+  version = {{{version}}},
+  year = {{2026}}
+}}"""
+
+
+def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
+    """The way out of a prompt's page."""
+    path = _path_of(key, prompt)
+    with st.popover("Take it elsewhere", icon=":material/ios_share:"):
+        _in_code(
+            [
+                f"spe {command} {path}"
+                for command in ("readings", "lens", "effect", "translate", f"report --out {widgets.file_name(prompt.name)}.html")
+            ],
+            [f'prompt = spe.load_adapter("{path}")', f'spe.readings(prompt, spe.load_vocabulary("{vocabulary.model}"))'],
+        )
+        st.download_button(
+            "Report (HTML)",
+            lambda: html([of_prompt(prompt, vocabulary)], vocabulary).encode(),
+            file_name=f"report-{widgets.file_name(prompt.name)}.html",
+            mime="text/html",
+            on_click="ignore",
+            icon=":material/description:",
+            key="report-of-words",
+            help="Every token's reading, what it does and what it pushes towards, on one page to keep, to send and to print",
+        )
+        st.download_button(
+            "Everything (zip)",
+            lambda: _everything(key, prompt, vocabulary),
+            file_name=f"{widgets.file_name(prompt.name)}.zip",
+            mime="application/zip",
+            on_click="ignore",
+            icon=":material/folder_zip:",
+            key="everything",
+            help="The report, and every table that there is of this prompt as CSV",
+        )
+
+
+def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> bytes:
+    run = run_of(key)
+    return bundle(
+        prompt, vocabulary, behaviour=None if run is None else kept_behaviour.kept(key), card=None if run is None else store.read_card(key)
+    )
+
+
+def offer_lora(key: str, adapter: LoraAdapter) -> None:
+    """The way out of a LoRA's page."""
+    path = _path_of(key, adapter)
+    with st.popover("Take it elsewhere", icon=":material/ios_share:"):
+        _in_code(
+            [f"spe {command} {path}" for command in ("spectra", "lens", "effect", "translate")],
+            [f'lora = spe.load_adapter("{path}")', "spe.spectra(lora)"],
+        )
+
+
+def _path_of(key: str, adapter: SoftPrompt | LoraAdapter) -> str:
+    """What a command line is given for it: a run has a folder; a file that was uploaded has the place where its person keeps it."""
+    run = run_of(key)
+    return widgets.file_name(adapter.name) if run is None else str(run["path"])
+
+
+def _in_code(commands: list[str], lines: list[str]) -> None:
+    st.markdown("**As commands**")
+    st.code("\n".join(commands), language="bash", wrap_lines=True)
+    st.markdown("**As Python**")
+    st.code("\n".join(["import soft_prompt_explorer as spe", "", *lines]), language="python", wrap_lines=True)
+    st.markdown("**As a citation**")
+    st.code(CITATION.format(version=version("soft-prompt-explorer")), language="bibtex", wrap_lines=True)

@@ -1,0 +1,51 @@
+"""What the explorer teaches: the lesson in five steps, which readings hold, every measure, and every method beside the others."""
+
+import streamlit as st
+
+from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND
+from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
+from soft_prompt_explorer.app.pages import LESSON, MEASURES, METHODS, READINGS
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.compared_readings import show_compared_readings
+from soft_prompt_explorer.app.parts.comparisons import offer_to_run
+from soft_prompt_explorer.app.parts.lesson import show_lesson
+from soft_prompt_explorer.app.parts.measured_methods import show_measured
+from soft_prompt_explorer.app.parts.measures import show_measure
+from soft_prompt_explorer.app.parts.published import show_published
+from soft_prompt_explorer.app.parts.scorecards import show_scorecards
+from soft_prompt_explorer.app.parts.trades import show_trade
+
+ALL = "All"
+
+
+def show_measures() -> None:
+    st.markdown(INTRODUCTION)
+    wanted = st.text_input("Find a measure", key="find", bind="query-params", placeholder="for instance: stable rank").strip().casefold()
+    picked = st.segmented_control("Show", (ALL, *GROUPS), default=ALL, required=True, key="group", bind="query-params")
+    with st.expander("Symbols", icon=":material/function:"):
+        st.markdown(LEGEND)
+    for group in GROUPS:
+        shown = [
+            measure
+            for measure in ALL_MEASURES
+            if measure.group == group and picked in (ALL, group) and wanted in f"{measure.name} {' '.join(measure.sentences)}".casefold()
+        ]
+        if shown:
+            st.header(group)
+        for measure in shown:
+            show_measure(measure)
+
+
+def show_methods() -> None:
+    st.markdown("The same model and the same examples, adapted in every way: what each gives, and what it costs.")
+    for show in (show_measured, show_published, offer_to_run, show_trade, show_scorecards):
+        with widgets.on_its_own():
+            show()
+
+
+st.title("Learn")
+PARTS = {LESSON: show_lesson, READINGS: show_compared_readings, MEASURES: show_measures, METHODS: show_methods}
+for tab, show in zip(st.tabs(list(PARTS), key="tab", bind="query-params"), PARTS.values(), strict=True):
+    with tab:
+        if tab.open:
+            show()
