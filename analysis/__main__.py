@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | batch | prepare`."""
+"""The command line: `python -m analysis inspect | lens | effect | translate | neighbours | readings | trajectory | direction | clusters | similarity | spectra | behaviour | report | batch | figure | export | prepare`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ from soft_prompt_explorer.analysis.command_line import (
 )
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import listed, printable
+from soft_prompt_explorer.analysis.export_command import app as of_exports
+from soft_prompt_explorer.analysis.figure_command import app as of_figures
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.likeness_commands import app as of_likeness
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.report.page import PromptReport
 
 app = new_app("Read soft prompts: what is each virtual token near to, in the vocabulary?")
-for part in (of_the_lens, of_translation, of_likeness, of_batches):
+for part in (of_the_lens, of_translation, of_likeness, of_batches, of_figures, of_exports):
     app.registered_commands += part.registered_commands
 
 
@@ -223,9 +225,19 @@ def spectra(
         float | None, typer.Option(help="Keep the fewest ranks that hold this share of each module's energy, for instance 0.95.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="The new folder that --truncate writes PEFT's files to.")] = None,
+    effect: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure each singular direction's effect on the loss of this task's training examples, by one backward pass: another table. With --truncate, keep by it: of all modules together "
+            "the fewest directions that hold this share of the effect.",
+            metavar="TASK",
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(help="With --effect: of so many training examples.", min=1)] = 64,
     named: Annotated[
         str | None, typer.Option("--adapter", help="Of a file that holds several adapters, the one of this name. [default: its first]")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="With --effect: the model that is asked. [default: the adapter's own]")] = None,
     names: NameOption = None,
     fetch: FetchOption = False,
     form: FormatOption = Format.table,
@@ -235,8 +247,8 @@ def spectra(
     check_out(out)
     from soft_prompt_explorer.analysis.adapters import load_lora, lora_of
 
-    if sum(option is not None for option in (base, against, truncate)) > 1:
-        raise InputError("Give one of --base, --against and --truncate at a time.")
+    if sum(option is not None for option in (base, against, truncate)) > 1 or (effect is not None and (base or against)):
+        raise InputError("Give one of --base, --against and --truncate at a time; --effect goes with --truncate alone.")
     if (truncate is None) != (save is None):
         raise InputError("--truncate and --save go together: the share of the energy, and the new folder for the smaller LoRA.")
     where = places(paths, names, fetch)
@@ -251,6 +263,10 @@ def spectra(
                 from soft_prompt_explorer.analysis.loras.subspaces import against as compare
 
                 table = compare(with_weights(adapter, None, report), other, report=report)
+            elif effect is not None:
+                from soft_prompt_explorer.analysis.lora_command import by_effect
+
+                table = by_effect(adapter, each.path, effect, examples, model, truncate, save, report)
             elif truncate is not None and save is not None:
                 from soft_prompt_explorer.analysis.loras.truncation import truncate as cut
 
@@ -354,6 +370,7 @@ def report(
     from soft_prompt_explorer.analysis.behaviour.kept import asked
     from soft_prompt_explorer.analysis.behaviour.templates import as_trained, how_asked
     from soft_prompt_explorer.analysis.core.export import write
+    from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
     from soft_prompt_explorer.analysis.report.page import html, of_lora, of_prompt
     from soft_prompt_explorer.analysis.tasks.finding import get_task
 
@@ -380,6 +397,7 @@ def report(
         page = html(
             [*of_prompts, *(of_lora(with_weights(adapter, model, progress), report=progress) for adapter in loras)],
             vocabulary,
+            made=made_by(typed_command()),
             report=progress,
         )
     write(page.encode(), out)

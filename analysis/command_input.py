@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,6 +13,7 @@ import typer
 from soft_prompt_explorer.analysis.command_line import leave_out, progress_bar
 from soft_prompt_explorer.analysis.core import remedies
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError
+from soft_prompt_explorer.analysis.core.provenance import file_read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -327,6 +329,7 @@ def lines_of(path: Path, what: str) -> list[str]:
             content = file.read(MAX_LINES_BYTES + 1)
         if len(content) > MAX_LINES_BYTES:
             raise InputError(f"The {what} in {path} have more than {MAX_LINES_BYTES // 1_000_000} MB; give fewer.")
+        file_read(path.name, sha256(content).hexdigest())
         return [line.replace("\\n", "\n") for line in content.decode("utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise InputError(f"The {what} in {path} cannot be read: {error.strerror or error}.") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.errors import InputError, not_installed
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import speaking
@@ -42,6 +43,8 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run a command line: status 0 done, 1 a bug, 2 the input was refused (one sentence on standard error), or a part of it (see `leave_out`)."""
+    read = provenance.Log()
+    provenance.keep(lambda: read)
     with speaking("command line"):
         refused: list[str] = []
         before = _refused.set(refused)
@@ -84,12 +87,17 @@ def _run(app: typer.Typer, refused: list[str]) -> None:
         raise SystemExit(130) from None
 
 
-def emit(table: pd.DataFrame, form: Format, out: Path | None) -> None:
-    """Print a table, or write it where `--out` says."""
+def emit(table: pd.DataFrame, form: Format, out: Path | None, *, seed: int | None = None) -> None:
+    """Print a table, or write it where `--out` says, with where it comes from.
+
+    Parameters
+    ----------
+    seed : of a command that takes one.
+    """
     from soft_prompt_explorer.analysis.core import export
 
     if out is not None:
-        export.write_table(table, out)
+        export.write_table(table, out, provenance.made_by(provenance.typed_command(), seed=seed))
         print(f"{len(table)} rows written to {out}", file=sys.stderr)
     elif form is Format.table:
         shown = table.to_string(index=False, float_format=lambda number: f"{number:.4g}", na_rep="-")
@@ -125,18 +133,19 @@ def check_out(out: Path | None) -> None:
     if out is not None:
         from soft_prompt_explorer.analysis.core import export
 
-        export.writer_for(out)
-        _check_folder(out)
+        export.form_of(out)
+        check_folder(out)
 
 
 def check_page(out: Path) -> None:
     """`check_out` of a report."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out.name} does not end in .html; the report is a page for a browser.")
-    _check_folder(out)
+    check_folder(out)
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
+    """Refuse a file in a folder that is not there before the work is done."""
     if not out.parent.is_dir():
         raise InputError(f"The folder {out.parent} does not exist; create it, or choose another place for {out.name}.")
 

@@ -78,6 +78,7 @@ def clusters(
     check_out(out)
     check_out(members)
     from soft_prompt_explorer.analysis.core.export import write_table
+    from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
     from soft_prompt_explorer.analysis.prompts.clusters import POWER, STABLE, find_clusters, is_echo, is_real, may_be_echo
 
     where = places(paths, names, fetch)
@@ -86,8 +87,8 @@ def clusters(
         found = find_clusters(prompts, vocabulary, method=cast("Method", method), space=cast("Space", space), seed=seed, report=report)
     if members is not None:
         paths_too = {"path": [path for path, prompt in zip(said, prompts, strict=True) for _ in prompt.embeddings]}
-        write_table(found.members.assign(**paths_too) if several(where) else found.members, members)
-    emit(found.clusters, form, out)
+        write_table(found.members.assign(**paths_too) if several(where) else found.members, members, made_by(typed_command(), seed=seed))
+    emit(found.clusters, form, out, seed=seed)
     among = f"among {len(found.members)} virtual tokens"
     if vocabulary is None:
         stable = int((found.clusters["stability"] >= STABLE).sum())

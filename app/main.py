@@ -8,6 +8,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import MOVED, PAGES, START, Moved
 from soft_prompt_explorer.app.parts.frame import show_frame
+from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.app.server.background import begin_page
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
@@ -35,5 +36,6 @@ with speaking("page"):
     st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
     st.session_state["here"] = here.url_path
     begin_page()
+    read_here.begin()
     show_frame()
     here.run()

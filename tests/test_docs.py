@@ -13,7 +13,7 @@ from typer.main import get_command
 from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
 from soft_prompt_explorer.__main__ import app as spe
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
-from soft_prompt_explorer.analysis.asking import scores
+from soft_prompt_explorer.analysis.asking import scores, sensitivity
 from soft_prompt_explorer.analysis.behaviour import asked, contextual, translation
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.loras import base_weights, subspaces, truncation
@@ -25,7 +25,7 @@ from soft_prompt_explorer.analysis.prompts import search as neighbours
 from soft_prompt_explorer.analysis.prompts import verdicts as readings
 from soft_prompt_explorer.analysis.report import inspection
 from soft_prompt_explorer.analysis.tasks.finding import tasks_table
-from soft_prompt_explorer.trained_prompts.experiments import comparison, kept_behaviour
+from soft_prompt_explorer.trained_prompts.experiments import comparison, kept_behaviour, truncated
 from soft_prompt_explorer.trained_prompts.experiments import trades as trade
 from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -41,7 +41,8 @@ COLUMNS = {
     "direction": direction.COLUMNS,
     "clusters": [*clusters.COLUMNS, *clusters.MEMBER_COLUMNS],
     "similarity": similarity.COLUMNS,
-    "spectra": [*spectra.COLUMNS, *base_weights.COLUMNS[1:], *subspaces.COLUMNS, *truncation.COLUMNS],
+    "spectra": [*spectra.COLUMNS, *base_weights.COLUMNS[1:], *subspaces.COLUMNS, *truncation.COLUMNS, *sensitivity.COLUMNS],
+    "cut": truncated.SHARE_COLUMNS,
     "behaviour": asked.COLUMNS,
     "translate": translation.COLUMNS,
     "list": store._RUN_COLUMNS,

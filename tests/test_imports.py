@@ -9,7 +9,7 @@ from tests.support.places import REPOSITORY
 PACKAGE = "soft_prompt_explorer."
 ROOMS = (  # from the top
     *("analysis.core", "analysis.models", "analysis.adapters", "analysis.tasks", "analysis.prompts", "analysis.loras"),
-    *("analysis.asking", "analysis.behaviour", "analysis.report", "analysis"),
+    *("analysis.asking", "analysis.behaviour", "analysis.figures", "analysis.report", "analysis"),
     *("trained_prompts.training", "trained_prompts.runs", "trained_prompts.experiments", "trained_prompts.gallery", "trained_prompts"),
     *("app.pages", "app.server", "app.charts", "app.map", "app.parts", "app.views", "app"),
 )

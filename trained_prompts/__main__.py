@@ -110,7 +110,7 @@ def train(
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
         readable=readable, frames=tuple(frame or ()), validate_every=validate_every, patience=patience, template=template,
     )  # fmt: skip
-    emit(_train_and_keep(config, name, limit, into), form, out)
+    emit(_train_and_keep(config, name, limit, into), form, out, seed=seed)
 
 
 @app.command()
@@ -237,7 +237,7 @@ def compare(
     with progress_bar() as report:
         language_model = load_model(model, report=report)
         table = comparison(config, language_model=language_model, report=report)
-    emit(table, form, out)
+    emit(table, form, out, seed=seed)
     print(f"asked: {asked.first_example()}", file=sys.stderr)
 
 
@@ -313,6 +313,45 @@ def trade(
         table = traded(read, asked.task, vocabulary, language_model=language_model, limit=limit, report=report)
     emit(table, form, out)
     _say(asked, "One of them" if len(read) > 1 else read[0].name)
+
+
+@app.command()
+def cut(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of runs of LoRA. [default: the gallery's]", metavar="NAME...")] = None,
+    share: Annotated[float, typer.Option(help="Of the ranks that are kept, above 0 and below 1.")] = 0.5,
+    limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
+    form: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """How well LoRAs do at a share of their ranks, kept by their effect on the loss, by their energy and at random."""
+    check_out(out)
+    import pandas as pd
+
+    from soft_prompt_explorer.analysis.adapters import load_lora
+    from soft_prompt_explorer.analysis.behaviour.templates import own_task
+    from soft_prompt_explorer.analysis.core.progress import part
+    from soft_prompt_explorer.analysis.models.weights import load_model
+    from soft_prompt_explorer.trained_prompts.experiments.truncated import at_a_share
+    from soft_prompt_explorer.trained_prompts.runs import store
+
+    runs = store.list_runs().query("method == 'lora'")
+    names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
+    paths = {name: store.adapter_path(name) for name in names}
+    loras = {name: load_lora(path) for name, path in paths.items()}
+    tables = []
+    with progress_bar() as report:
+        for i, (name, adapter) in enumerate(loras.items()):
+            task, model = own_task(paths[name]), store.own_model(name)
+            if task is None or model is None:
+                raise InputError(f"It is not known what {name} was trained on; name a run of this machine.")
+            language_model = load_model(model, report=report)
+            tables.append(
+                at_a_share(
+                    adapter, paths[name], task, language_model=language_model, share=share, limit=limit,
+                    report=part(report, i, len(loras), name),
+                )
+            )  # fmt: skip
+    emit(pd.concat(tables, ignore_index=True), form, out)
 
 
 @app.command()

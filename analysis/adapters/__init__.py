@@ -18,6 +18,7 @@ from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import open_adapter
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.provenance import file_read
 from soft_prompt_explorer.analysis.core.words import printable
 
 __all__ = [
@@ -66,7 +67,9 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
             raise AdapterError(f"{path} is neither a file nor a folder; give one of the two.")  # a pipe would be waited for
         name = printable(name or (path.name if path.is_dir() else path.stem))
         opened = open_adapter(path)
-        return next(reader for reader in READERS if reader.reads(opened)).read(opened, name)
+        adapter = next(reader for reader in READERS if reader.reads(opened)).read(opened, name)
+        file_read(path.name, adapter.read_from.sha256)
+        return adapter
     except FileNotFoundError:
         raise AdapterError(f"There is no file or folder {path}; check the spelling, or give the full path.") from None
     except (OSError, MemoryError) as error:

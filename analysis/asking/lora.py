@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,8 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
     from peft import get_peft_model
 
     with learning_as_found(model):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21.2 still asks for it
             torch.manual_seed(seed)
             try:
                 peft_model = get_peft_model(model, lora_config)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.provenance import BESIDE, KEY, Provenance
 
 # A spreadsheet runs a cell that starts with one of these (OWASP, "CSV injection"; the last four are their full-width forms).
 _FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
@@ -22,16 +23,23 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return table.map(_disarmed).to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
-def to_json(table: pd.DataFrame) -> bytes:
-    """A list of one object a row; missing values are null."""
+def to_json(table: pd.DataFrame, made: Provenance | None = None) -> bytes:
+    """A list of one object a row; missing values are null. With a provenance, an object that holds it first, and that list as `rows`."""
     rows = [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-    return (json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode("utf-8")
+    content = rows if made is None else {KEY: made.told(), "rows": rows}
+    return (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode("utf-8")
 
 
-def to_parquet(table: pd.DataFrame) -> bytes:
-    """Apache Parquet, the column types kept."""
+def to_parquet(table: pd.DataFrame, made: Provenance | None = None) -> bytes:
+    """Apache Parquet, the column types kept; a provenance is in the file's metadata, as JSON under `provenance`."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    if made is not None:
+        columns = columns.replace_schema_metadata({**(columns.schema.metadata or {}), KEY: made.as_json()})
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
+    parquet.write_table(columns, buffer)
     return buffer.getvalue()
 
 
@@ -44,17 +52,27 @@ def to_markdown(table: pd.DataFrame) -> bytes:
 
 
 WRITERS = {"csv": to_csv, "parquet": to_parquet, "json": to_json, "md": to_markdown}
+WITHIN = {"parquet": to_parquet, "json": to_json}  # which hold their provenance; it lies beside the others
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table in the format that the file's ending names; the file appears whole or not at all.
+def written(table: pd.DataFrame, form: str, made: Provenance) -> bytes:
+    """The file of a table in one of the formats of `WRITERS`, with its provenance where the format can hold it."""
+    return WITHIN[form](table, made) if form in WITHIN else WRITERS[form](table)
+
+
+def write_table(table: pd.DataFrame, path: Path, made: Provenance) -> None:
+    """Write a table in the format that the file's ending names, its provenance within or beside it; each file appears whole or not at all.
 
     Raises
     ------
     InputError
         The ending is none of .csv, .parquet, .json and .md, or the file cannot be written.
     """
-    write(writer_for(path)(table), path)
+    form = form_of(path)
+    content = written(table, form, made)
+    if form not in WITHIN:
+        write(made.as_file(), path.with_name(path.name + BESIDE))
+    write(content, path)
 
 
 def write(content: bytes, path: Path) -> None:
@@ -71,17 +89,17 @@ def write(content: bytes, path: Path) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def writer_for(path: Path):
-    """The function that writes the format of a file's ending.
+def form_of(path: Path) -> str:
+    """The format that a file's ending names.
 
     Raises
     ------
     InputError
     """
-    writer = WRITERS.get(path.suffix.lower().lstrip("."))
-    if writer is None:
+    form = path.suffix.lower().lstrip(".")
+    if form not in WRITERS:
         raise InputError(f"{path.name} does not end in .csv, .parquet, .json or .md; the ending chooses the format.")
-    return writer
+    return form
 
 
 def _disarmed(value):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +54,45 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
         The share is out of range, the folder exists, nothing was trained, or the adapter holds what a copy of its factors alone would lose.
     """
     check_energy(energy)
+
+    def leading(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        most = max(fewest(energies(each), energy) if each[0] else 0 for each in values.values())
+        return dict.fromkeys(values, np.arange(most))
+
+    return _copied(adapter, leading, folder, report)
+
+
+def keep_directions(adapter: LoraAdapter, kept: Mapping[str, np.ndarray], folder: Path, *, report: Report = no_report) -> pd.DataFrame:
+    """Write the adapter with these singular directions of each module alone, as `truncate` does with the leading ones.
+
+    Parameters
+    ----------
+    kept : numbers from 0, the one of the largest singular value, by module; a module without any is left out.
+    folder : appears whole, and must not exist.
+
+    Returns
+    -------
+    As `truncate`.
+
+    Raises
+    ------
+    InputError
+        As `truncate`, or one parameter holds the factors of several experts, which have to keep the same number.
+    """
+    if any(factors.experts > 1 for factors in adapter.modules.values()):
+        raise InputError(
+            f"{adapter.name} keeps the factors of several experts in one, at one rank, so directions cannot be kept one by one; truncate it by energy."
+        )
+    return _copied(adapter, lambda values: {module: np.sort(kept.get(module, np.arange(0))) for module in values}, folder, report)
+
+
+def _copied(
+    adapter: LoraAdapter, choose: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], folder: Path, report: Report
+) -> pd.DataFrame:
+    """Write a copy with the directions that `choose` answers for the modules of a stack, given their singular values."""
     check_can_be_copied(adapter)
     spectra_of: dict[str, tuple[int, np.ndarray]] = {}
-    patterns: dict[str, int] = {}
+    patterns: dict[str, np.ndarray] = {}
     parameters: dict[str, int] = {}
     try:
         with appears_whole(folder) as partial:
@@ -61,22 +101,22 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
                 report(len(spectra_of) / len(adapter.modules), f"module {len(spectra_of) + 1} of {len(adapter.modules)}")
                 found = {module: singular_vectors(adapter.modules[module]) for module in together}
                 spectra_of |= {module: (adapter.modules[module].rank, values) for module, (_, values, _) in found.items()}
-                kept = max(fewest(energies(values), energy) if values[0] else 0 for _, values, _ in found.values())
-                if not kept:
+                kept = choose({module: values for module, (_, values, _) in found.items()})
+                if not max(map(len, kept.values())):
                     continue
-                pairs = [_cut(u, values, vt, kept) for u, values, vt in found.values()]
+                pairs = [_cut(*found[module], kept[module]) for module in together]
                 factors = adapter.modules[together[0]]
                 if factors.experts > 1:
                     tensors |= _stacked(factors, pairs)
-                    parameters[_parameter_of(together[0])] = kept
+                    parameters[_parameter_of(together[0])] = len(kept[together[0]])
                 elif keeps_names(adapter):
                     tensors |= _own_named(together[0], factors, adapter.family, *pairs[0])
                 else:
                     tensors |= _named(together[0], factors, *pairs[0])
-                patterns |= dict.fromkeys(together, kept)
+                patterns |= kept
             if not tensors:
                 raise InputError(f"No module of {adapter.name} was ever trained, so there is nothing to keep.")
-            of_modules = {module: kept for module, kept in patterns.items() if adapter.modules[module].experts == 1}
+            of_modules = {module: len(kept) for module, kept in patterns.items() if adapter.modules[module].experts == 1}
             if keeps_names(adapter):
                 _save_own(tensors, adapter, partial)
             else:
@@ -87,6 +127,17 @@ def truncate(adapter: LoraAdapter, energy: float, folder: Path, *, report: Repor
         raise InputError(f"The truncated adapter cannot be written to {folder}: {error.strerror or error}.") from error
     report(1.0, "ready")
     return _losses(spectra_of, patterns)
+
+
+def zipped_copy(write: Callable[[Path], object]) -> bytes:
+    """The files that `write` puts into a new folder, in a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "cut")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for path in sorted((Path(folder) / "cut").iterdir()):
+                file.write(path, path.name)
+        return buffer.getvalue()
 
 
 def planned(table: pd.DataFrame, energy: float, adapter: LoraAdapter | None = None) -> pd.DataFrame:
@@ -103,9 +154,10 @@ def planned(table: pd.DataFrame, energy: float, adapter: LoraAdapter | None = No
     """
     patterns = rank_pattern(table, energy)
     for together in stacks(adapter) if adapter is not None else ():
-        kept = max(patterns.get(module, 0) for module in together)
-        patterns |= dict.fromkeys(together if kept else (), kept)
-    return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, patterns)
+        most = max(patterns.get(module, 0) for module in together)
+        patterns |= dict.fromkeys(together if most else (), most)
+    kept = {module: np.arange(count) for module, count in patterns.items()}
+    return _losses({row["module"]: (row["rank"], values_of(row)) for _, row in table.iterrows()}, kept)
 
 
 def stacks(adapter: LoraAdapter) -> list[list[str]]:
@@ -145,21 +197,22 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
         raise InputError(f"{adapter.name} changes embeddings, whose factors PEFT keeps otherwise; they cannot be truncated here.")
 
 
-def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, int]) -> pd.DataFrame:
-    """The table of `truncate`, from each module's rank and singular values and the ranks kept of those that were trained."""
+def _losses(spectra_of: dict[str, tuple[int, np.ndarray]], patterns: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The table of `truncate`, from each module's rank and singular values and the directions kept of those that were trained."""
     rows, total, lost = [], 0.0, 0.0
     for module, (rank, values) in spectra_of.items():
-        squares, kept = values**2, patterns.get(module, 0)
-        rows.append((module, rank, kept, math.sqrt(squares[kept:].sum() / squares.sum()) if kept and squares.any() else float("nan")))
-        total, lost = total + squares.sum(), lost + squares[kept:].sum()
+        squares, kept = values**2, patterns.get(module, np.arange(0))
+        left_out = np.delete(squares, kept).sum()
+        rows.append((module, rank, len(kept), math.sqrt(left_out / squares.sum()) if len(kept) and squares.any() else float("nan")))
+        total, lost = total + squares.sum(), lost + left_out
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.loc[len(table)] = ["all", table["rank"].sum(), table["kept"].sum(), math.sqrt(lost / total) if total else float("nan")]
     return table
 
 
-def _cut(u: np.ndarray, values: np.ndarray, vt: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """B' and A' of so many ranks."""
-    return u[:, :kept] * np.sqrt(values[:kept]), np.sqrt(values[:kept])[:, None] * vt[:kept]
+def _cut(u: np.ndarray, values: np.ndarray, vt: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """B' and A' of these directions."""
+    return u[:, kept] * np.sqrt(values[kept]), np.sqrt(values[kept])[:, None] * vt[kept]
 
 
 def _parameter_of(module: str) -> str:

@@ -27,6 +27,7 @@ from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays
 from soft_prompt_explorer.analysis.core.notebook import Shown
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.digests import note
 from soft_prompt_explorer.analysis.models.gguf_file import MAX_ROWS, GgufFile
 from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model
 from soft_prompt_explorer.analysis.models.tensor_names import embedding_tensor_name
@@ -131,6 +132,7 @@ def load_vocabulary(name: str, *, report: Report = no_report) -> Vocabulary:
     (49152, 576)
     """
     model = resolve_model(name, report=report)
+    note(model)
     folder = _folder_of(model)
     opened = functools.cache(lambda: _open(model, report))
     kept = KeptArrays(folder, "embeddings", _VERSION, shapes={"embeddings": (None, None)})

@@ -9,7 +9,6 @@ every change (see `kept.KeptFiles`), a quarter of a second for the embedded mode
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, rea
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, check_embedded, file_sha256
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_SHA256
+from soft_prompt_explorer.analysis.models.digests import KNOWN, note, sha256_over
+from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
 
 # Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
@@ -119,6 +118,8 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
         folder, unpacked = _prepare(local, report)
     else:
         folder, unpacked = prepare_model(name, report=report), None
+    if found := local or (folder and ModelFiles(name, "hub", folder)):
+        note(found)
     model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
     return LanguageModel(model.to(device or pick_device()).eval().requires_grad_(False), tokenizer)
 
@@ -231,16 +232,12 @@ def model_sha256(name: str) -> str:
     model = local_model(name)
     if model is not None and model.is_gguf:
         return _gguf_sha256(model)
-    digest = hashlib.sha256()
-    for path in sorted(prepare_model(name).glob("*.safetensors")):
-        digest.update(bytes.fromhex(file_sha256(path)))
-    return digest.hexdigest()
+    return sha256_over(sorted(prepare_model(name).glob("*.safetensors")))
 
 
 def _gguf_sha256(model: ModelFiles) -> str:
     """The sha256 of a `.gguf` file; of those that this version expects, it is known and checked where they are unpacked or joined."""
-    known = {"embedded": EMBEDDED_SHA256, "optional": GEMMA_SHA256}
-    return known.get(model.kind) or file_sha256(model.path)
+    return KNOWN.get(model.kind) or file_sha256(model.path)
 
 
 def _prepared(model: ModelFiles) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -17,8 +18,11 @@ from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.core.words import p_value, printable, shown, signed
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra
+from soft_prompt_explorer.analysis.models.digests import digest_of
+from soft_prompt_explorer.analysis.models.names import is_at_hand, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.directions import table_of, task_direction
@@ -120,13 +124,16 @@ def of_lora(adapter: LoraAdapter, *, report: Report = no_report) -> LoraReport:
     return LoraReport(adapter, table, health(adapter, table), _does(adapter), kept_with(adapter))
 
 
-def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, report: Report = no_report) -> str:
+def html(
+    parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None, *, made: Provenance | None = None, report: Report = no_report
+) -> str:
     """The page.
 
     Parameters
     ----------
     parts : in the order in which they stand there; prompts are compared with each other where there are several.
     vocabulary : that the prompts were read against; None where there are LoRAs alone.
+    made : where the page comes from; of the adapters and the vocabulary when None.
     """
     import jinja2
 
@@ -146,6 +153,7 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
             clusters = find_clusters(prompts, together, report=report).clusters
         except InputError as error:  # too few tokens, or too many
             no_clusters = str(error)
+    told = (made or _made_of(parts, vocabulary)).told()
     template = environment.from_string(
         resources.files("soft_prompt_explorer.analysis.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     )
@@ -157,6 +165,8 @@ def html(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | No
         similarity=None if together is None else _similarity(prompts, together, report),
         clusters=None if clusters is None else clusters.assign(real=is_real(clusters), of_start=is_echo(clusters), of_unknown=may_be_echo(clusters)),
         no_clusters=no_clusters,
+        made=told,
+        made_json=json.dumps(told),
         chart=_chart, spectrum=_spectrum, plain=plain_verdict, shapes=SHAPES, verdicts=VERDICTS, interventions=INTERVENTIONS, whole=WHOLE,
     )  # fmt: skip
 
@@ -189,6 +199,16 @@ def report(adapters: Sequence[SoftPrompt | LoraAdapter], vocabulary: Vocabulary 
         elif vocabulary is not None:
             parts.append(of_prompt(adapter, vocabulary, report=report))
     return html(parts, vocabulary, report=report)
+
+
+def _made_of(parts: Sequence[PromptReport | LoraReport], vocabulary: Vocabulary | None) -> Provenance:
+    """The provenance of a page that the library is asked for."""
+    sources = [part.prompt.source if isinstance(part, PromptReport) else part.adapter.source for part in parts]
+    files = dict.fromkeys((source.path.name, source.sha256) for source in sources if source is not None)
+    models = {}
+    if vocabulary is not None:
+        models[vocabulary.model] = lambda: digest_of(resolve_model(vocabulary.model)) if is_at_hand(vocabulary.model) else {"sha256": None}
+    return Provenance("soft_prompt_explorer.report", tuple(files), models)
 
 
 def _name(part: PromptReport | LoraReport) -> str:

@@ -22,6 +22,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.provenance import file_read
 from soft_prompt_explorer.analysis.tasks.task import OWN_TEMPLATE, SPLIT_SEED, Task, checked_template
 
 MAX_BYTES, MAX_ROWS, MAX_CHARACTERS = 20_000_000, 200_000, 20_000
@@ -53,7 +54,9 @@ def task_from_file(path: Path) -> Task:
         if not path.is_file():
             raise InputError(f"{path} is not a file; give the path of a CSV or JSON-lines file.")
         stat = path.stat()
-        return _read(path.absolute(), stat.st_size, stat.st_mtime_ns)
+        task, digest = _read(path.absolute(), stat.st_size, stat.st_mtime_ns)
+        file_read(path.name, digest)
+        return task
     except OSError as error:
         raise InputError(f"The file {path} cannot be read: {error.strerror or error}.") from error
 
@@ -141,21 +144,23 @@ def own_tasks_folder() -> Path:
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, size: int, modified: int) -> Task:
-    """The task of one state of a file, so that a name can be asked for often: `size` and `modified` only tell the states apart."""
+def _read(path: Path, size: int, modified: int) -> tuple[Task, str]:
+    """The task of one state of a file and the file's sha256, so that a name can be asked for often: `size` and `modified` only tell the states apart."""
     if size > MAX_BYTES:
         raise _too_large(path.name)
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     _, table, template = _examples(content, path.name)
-    return Task(
+    digest = sha256(content).hexdigest()
+    task = Task(
         name=f"own-{_slug(path.stem)}",
         description=f"Your own examples from {path.name}.",
         template=template or OWN_TEMPLATE,
         labels=_labels(table["target"]),
-        source=f"{path.name}, sha256 {sha256(content).hexdigest()[:12]}…",
+        source=f"{path.name}, sha256 {digest[:12]}…",
         load=lambda: table,
     )
+    return task, digest
 
 
 def _slug(name: str) -> str:

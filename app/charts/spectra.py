@@ -42,6 +42,28 @@ def spectrum_lines(spectra: pd.DataFrame, *, cumulative: bool) -> go.Figure:
     return figure
 
 
+def energy_and_effect(table: pd.DataFrame) -> go.Figure:
+    """Each singular direction by its share of the energy and of the effect, on logarithmic scales, the projections told by colour and shape.
+
+    Parameters
+    ----------
+    table : of `analysis.asking.sensitivity.effects`.
+    """
+    figure = go.Figure()
+    shown = table[(table["energy_share"] > 0) & (table["effect_share"] > 0)]
+    for i, (projection, rows) in enumerate(shown.groupby("projection", sort=False)):
+        figure.add_scatter(
+            x=rows["energy_share"].to_numpy(np.float32), y=rows["effect_share"].to_numpy(np.float32), mode="markers", name=html.escape(projection, quote=False),
+            marker={"size": 5, "color": CATEGORY_COLOURS[i % len(CATEGORY_COLOURS)], "symbol": CATEGORY_SHAPES[2][i % len(CATEGORY_SHAPES[2])]},
+            text=[f"{html.escape(row.module, quote=False)}, direction {row.direction}" for row in rows.itertuples()],
+            hovertemplate="%{text}<br>energy %{x:.2%}, effect %{y:.2%}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(height=420, margin=MARGIN, xaxis_title="share of the energy", yaxis_title="share of the effect")
+    figure.update_xaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", exponentformat="power")
+    return figure
+
+
 def layer_map(table: pd.DataFrame, measure: str) -> go.Figure:
     """One measure of every module: a column a layer, a row a projection.
 

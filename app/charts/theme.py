@@ -9,11 +9,10 @@ from __future__ import annotations
 import html
 
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures.colours import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, VERMILION, YELLOW
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES
 
-BLUE, BLUE_LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#E69F00", "#8A8A8A"
-GREEN, PURPLE, VERMILION, YELLOW = "#009E73", "#CC79A7", "#D55E00", "#F0E442"
 ROW_HEIGHT = 26
 UNGROUPED = ("no cluster", "unknown")
 # A category is told by its colour and by its shape; the lengths have no common divisor, so the pairs repeat late.

@@ -6,10 +6,12 @@ import streamlit as st
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, row_label
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, LABELS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.report.page import html, of_prompt
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.app.server.background import computed
 
 ICONS = {
@@ -53,10 +55,11 @@ def offer_report(asked: AskedPrompt, table: pd.DataFrame) -> None:
     """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
     prompt, vocabulary, task, how = asked.prompt, asked.vocabulary, asked.task, asked.how
 
+    made = read_here.made(prompt)
+
     def report() -> bytes:
-        return html(
-            [of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))], vocabulary
-        ).encode()
+        part = of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))
+        return html([part], vocabulary, made=made).encode()
 
     st.download_button(
         "Report (HTML)",
@@ -111,4 +114,5 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},
         alt=f"The {len(table)} interventions, a row each.",
     )
-    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}")
+    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}", asked.prompt)
+    widgets.figure_buttons(lambda: figures.interventions(table), f"interventions-{asked.prompt.name}", asked.prompt)

@@ -38,7 +38,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             key=f"words-{position}",
             alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}.",
         )
-        widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}")
+        widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}", prompt)
     with right, widgets.in_words():
         st.markdown("**Its reading**")
         read = computed(("verdicts", *asked.content, None), "the verdicts", lambda report: readings(prompt, vocabulary, report=report))

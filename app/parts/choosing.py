@@ -11,7 +11,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.adapters import load_lora as read_lora
 from soft_prompt_explorer.analysis.report.inspection import notes_on
-from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server import at_hand, read_here
 from soft_prompt_explorer.app.server.text import plain
 from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -83,18 +83,22 @@ def load_prompt(key: str) -> SoftPrompt:
     if key in opened():
         prompt = prompt_of(opened()[key])
         assert prompt is not None  # of `prompt_choices`
-        return prompt
-    path = store.adapter_path(key)
-    return _read_run(str(path), path.stat().st_mtime_ns)
+    else:
+        path = store.adapter_path(key)
+        prompt = _read_run(str(path), path.stat().st_mtime_ns)
+    read_here.adapter(prompt)
+    return prompt
 
 
 def load_lora(key: str) -> LoraAdapter:
     if key in opened():
         adapter = opened()[key]
         assert isinstance(adapter, LoraAdapter)  # of `lora_choices`
-        return adapter
-    path = store.adapter_path(key)
-    return _read_lora(str(path), path.stat().st_mtime_ns)
+    else:
+        path = store.adapter_path(key)
+        adapter = _read_lora(str(path), path.stat().st_mtime_ns)
+    read_here.adapter(adapter)
+    return adapter
 
 
 def notes_of(adapter: SoftPrompt | LoraAdapter) -> list[str]:

@@ -68,7 +68,7 @@ def show_clusters(found: Clustering, chosen: list[int], *, method: str, space: s
         },
         alt="The clusters: label, size, tightness with its p-value, and stability.",
     )["selection"]["rows"]
-    widgets.download_buttons(found.clusters, f"clusters-{method}-{space}")
+    widgets.download_buttons(found.clusters, f"clusters-{method}-{space}", seed=0)
     st.caption(POWER)
     remember("clusters", rows)
     if rows:
@@ -111,4 +111,4 @@ def show_members(tokens: pd.DataFrame, found: Clustering | None, chosen: list[in
         alt="The virtual tokens with their clusters and nearest words.",
     )
     if found is not None:
-        widgets.download_buttons(found.members.iloc[chosen] if chosen else found.members, export_name)
+        widgets.download_buttons(found.members.iloc[chosen] if chosen else found.members, export_name, seed=0)

@@ -43,7 +43,7 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
                 "them whatever they learned. Output directions begin at nothing, so what they share was learned."
             )
-            widgets.download_buttons(compared, f"{adapter.name}-{other.name}")
+            widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
                 module = st.selectbox("φ(i, j) of the module", common, key="module", bind="query-params")
@@ -57,4 +57,4 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
                 right.markdown("**Two random updates**")
                 right.plotly_chart(of_random, key="phi-random", alt="The same of random updates.")
-                widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi")
+                widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi", adapter, other)

@@ -1,11 +1,7 @@
 """A smaller copy of a LoRA, and how well it still does."""
 
-import io
 import json
-import tempfile
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -17,9 +13,13 @@ from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.loras.ranks import rank_pattern
-from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, keeps_names, planned, truncate
+from soft_prompt_explorer.analysis.loras.truncation import check_can_be_copied, keeps_names, planned, truncate, zipped_copy
+from soft_prompt_explorer.analysis.models.digests import note
+from soft_prompt_explorer.analysis.models.names import resolve_model
 from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.lora_effect import show_effect
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -43,7 +43,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
         with st.container(horizontal=True):
             if refused is None:
                 st.download_button(
-                    "Safetensors (zip)" if keeps_names(adapter) else "PEFT files (zip)", data=lambda: zipped(adapter, energy), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
+                    "Safetensors (zip)" if keeps_names(adapter) else "PEFT files (zip)", data=lambda: zipped_copy(lambda folder: truncate(adapter, energy, folder)), file_name=f"{adapter.name}-{energy:.0%}.zip", mime="application/zip",
                     on_click="ignore", icon=":material/download:", key="truncated",
                 )  # fmt: skip
             with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
@@ -68,16 +68,18 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
         if st.button(f"Score it on the task {widgets.plain(task)}", key="score", disabled=wanted in asked, icon=":material/play_arrow:"):
             asked.add(wanted)
             st.rerun()
-    if wanted not in asked:
-        return
+    how = how_asked(store.adapter_path(key), task).task
+    if wanted in asked:
+        _show_accuracy(adapter, key, how, model, energy, int(limit))
+    show_effect(adapter, store.adapter_path(key), how, model, int(limit))
 
-    asked = how_asked(store.adapter_path(key), task).task
 
+def _show_accuracy(adapter: LoraAdapter, key: str, asked: Task, model: str, energy: float, limit: int) -> None:
     def scored(score: Callable[..., pd.DataFrame], report: Report, *what) -> pd.DataFrame:
         report(0.0, "loading the model")
-        return score(*what, asked, language_model=load_model(model, report=report), limit=int(limit), report=report)
+        return score(*what, asked, language_model=load_model(model, report=report), limit=limit, report=report)
 
-    of_examples = (adapter.source.sha256, model, task, asked.template, int(limit))
+    of_examples = (adapter.source.sha256, model, asked.name, asked.template, limit)
     try:
         whole = computed(
             ("whole", *of_examples),
@@ -95,10 +97,11 @@ def accuracy(adapter: LoraAdapter, key: str, energy: float) -> None:
         widgets.refusal(error)
         return
     if copy is not None:
-        show_scores(pd.concat([whole, copy], ignore_index=True).replace({"prompt": {"no prompt": "bare model"}}), adapter.name)
+        note(resolve_model(model))
+        show_scores(pd.concat([whole, copy], ignore_index=True).replace({"prompt": {"no prompt": "bare model"}}), adapter)
 
 
-def show_scores(scores: pd.DataFrame, name: str) -> None:
+def show_scores(scores: pd.DataFrame, adapter: LoraAdapter) -> None:
     """The bare model, the whole LoRA and the smaller copy, a row each, and in words how their intervals lie."""
     bare, whole, copy = scores.itertuples(index=False)
     to_whole, to_bare = lies(copy, whole), lies(copy, bare)
@@ -113,7 +116,7 @@ def show_scores(scores: pd.DataFrame, name: str) -> None:
         | {"seconds": st.column_config.NumberColumn(format="%.0f")},
         alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",
     )
-    widgets.download_buttons(scores, f"{name}-smaller-scores")
+    widgets.download_buttons(scores, f"{adapter.name}-smaller-scores", adapter)
 
 
 def lies(one, other) -> str:
@@ -126,14 +129,3 @@ def task_of(key: str) -> str | None:
     if choosing.own_model(key) is None:
         return None
     return read_description(store.find(key))["config"]["task"]
-
-
-def zipped(adapter: LoraAdapter, energy: float) -> bytes:
-    """The truncated adapter's files in a zip."""
-    with tempfile.TemporaryDirectory() as folder:
-        truncate(adapter, energy, Path(folder) / "cut")
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as file:
-            for path in sorted((Path(folder) / "cut").iterdir()):
-                file.write(path, path.name)
-        return buffer.getvalue()

@@ -7,6 +7,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.loras.base_weights import against_base
 from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary
 from soft_prompt_explorer.analysis.loras.residual import residual_directions
@@ -57,7 +58,7 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
         st.caption(widgets.plain(note))
     with st.expander("Health, module by module", icon=":material/health_and_safety:"):
         st.dataframe(found, hide_index=True)
-        widgets.download_buttons(found, f"{adapter.name}-health")
+        widgets.download_buttons(found, f"{adapter.name}-health", adapter)
 
 
 def show_layers(table: pd.DataFrame) -> None:
@@ -127,12 +128,14 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
         column_order=[*COLUMNS[:3], *beside_first, *COLUMNS[3:-1]],
         alt="A module a row, with its measures.",
     )
-    widgets.download_buttons(measured, f"{adapter.name}-spectra")
+    widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)
+    if (table["spectral_norm"] > 0).any():
+        widgets.figure_buttons(lambda: figures.spectrum(long_form(table).query("value > 0")), f"{adapter.name}-spectrum", adapter)
     with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
         for by in ("layer", "projection"):
             summed = summary(table, by)
             st.dataframe(summed, hide_index=True)
-            widgets.download_buttons(summed, f"{adapter.name}-by-{by}")
+            widgets.download_buttons(summed, f"{adapter.name}-by-{by}", adapter)
 
 
 def show_directions(adapter: LoraAdapter, base: str | None) -> None:
@@ -163,7 +166,7 @@ def show_directions(adapter: LoraAdapter, base: str | None) -> None:
                 st.info(f"{line}: what this LoRA changes in the residual stream is no word.", icon=":material/blur_off:")
             with st.expander("Direction by direction", icon=":material/table_rows:"):
                 st.dataframe(said.assign(token=said["token"].map(shown)), hide_index=True)
-                widgets.download_buttons(said, f"{adapter.name}-directions")
+                widgets.download_buttons(said, f"{adapter.name}-directions", adapter)
             st.caption(
                 "The two leading singular vectors of each module, on the side of the residual stream; the layers' norms are left out of account."
             )

@@ -117,7 +117,7 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
         st.dataframe(
             table, hide_index=True, height=widgets.table_height(len(table)), alt="The modules that the LoRA changes, with rank and shape."
         )
-        widgets.download_buttons(table, f"{adapter.name}-modules")
+        widgets.download_buttons(table, f"{adapter.name}-modules", adapter)
     else:
         st.subheader("The length of its virtual tokens")
         st.plotly_chart(

@@ -11,6 +11,7 @@ from soft_prompt_explorer.analysis.behaviour.kept_lens import Told, kept_with, t
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS
 from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from soft_prompt_explorer.app.parts import widgets
@@ -42,7 +43,8 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     with st.expander("Layer by layer", icon=":material/stacks:"):
         st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
         st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
-    widgets.download_buttons(told.words, f"{adapter.name}-lens")
+    widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
+    widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 
 
 def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> Told | None:

@@ -55,7 +55,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
     )
     with st.expander("All texts", icon=":material/table_rows:"):
         st.dataframe(table.drop(columns=["prompt", "path", "task"]), hide_index=True)
-    widgets.download_buttons(table, f"{adapter.name}-translation")
+    widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
 
 
 def _show_shares(table: pd.DataFrame, key: str) -> None:

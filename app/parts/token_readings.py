@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.behaviour.verdict import LABELS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
@@ -213,10 +214,11 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
         alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
     )
     st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
-    widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}")
+    widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}", prompt)
     if verdicts is not None:
         st.caption("The verdicts, with all their evidence:")
-        widgets.download_buttons(verdicts, f"{prompt.name}-readings")
+        widgets.download_buttons(verdicts, f"{prompt.name}-readings", prompt)
+        widgets.figure_buttons(lambda: figures.verdicts(verdicts), f"{prompt.name}-verdicts", prompt)
 
 
 def grid(table: pd.DataFrame, tokens: pd.DataFrame, verdict_cells: np.ndarray | None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.clusters import Clustering, Space, points_of
 from soft_prompt_explorer.analysis.prompts.projection import (
@@ -155,6 +156,8 @@ def show_map(
         f"{drawn.trusted:.2f} among these virtual tokens{sample}. Scroll to zoom, drag to move; lasso, box or a click selects tokens"
         f"{' in 2-D' if on.dimensions == 3 else ''}. A token near no word stands amid the words that it is least far from."
     )
+    if on.dimensions == 2 and "verdict" in tokens and len(set(tokens["prompt"])) == 1:
+        widgets.figure_buttons(lambda: figures.token_map(on, drawn.signs, tokens), f"{tokens['prompt'].iloc[0]}-map")
     return chosen
 
 

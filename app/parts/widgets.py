@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import streamlit as st
 
-from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.core import export
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
+from soft_prompt_explorer.analysis.core.provenance import BESIDE, Provenance
+from soft_prompt_explorer.analysis.figures import drawing as figures
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import is_prepared
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
 from soft_prompt_explorer.app.charts.theme import VERDICT_MARKS, verdict_label
-from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server import at_hand, read_here
 from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.app.server.text import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMS = {
     "csv": ("CSV", "text/csv"),
@@ -121,21 +126,43 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def download_buttons(table: pd.DataFrame, name: str) -> None:
-    """CSV, Parquet, JSON and Markdown of a table, made when clicked: the same bytes as the command line's."""
+def download_buttons(table: pd.DataFrame, name: str, *of: SoftPrompt | LoraAdapter, seed: int | None = None) -> None:
+    """CSV, Parquet, JSON and Markdown of a table, made when clicked, and where it comes from: the same bytes as the command line's, but for the date and the command.
+
+    Parameters
+    ----------
+    of : what it was made of; all that the page has read where none is named.
+    seed : that the person chose for it.
+    """
+    made = read_here.made(*of, seed=seed)
     with st.container(horizontal=True):
-        for form, writer in export.WRITERS.items():
+        for form in export.WRITERS:
             label, mime = _FORMS[form]
-            st.download_button(
-                label,
-                data=partial(writer, table),
-                file_name=f"{file_name(name)}.{form}",
-                mime=mime,
-                on_click="ignore",
-                icon=":material/download:",
-                key=f"download-{name}-{form}",
-                help=f"{len(table):,} rows as {label}",
-            )
+            help_text = f"{len(table):,} rows as {label}"
+            _download(label, partial(export.written, table, form, made), f"{file_name(name)}.{form}", mime, f"{name}-{form}", help_text)
+        _download(
+            "Provenance", made.as_file, file_name(name) + BESIDE, "application/json", f"{name}-provenance",
+            "Version, models and files with their sha256, date: what Parquet and JSON hold within, for the others",
+        )  # fmt: skip
+
+
+def figure_buttons(draw: Callable[[], Figure], name: str, *of: SoftPrompt | LoraAdapter) -> None:
+    """A figure for a paper as PDF and SVG, drawn when clicked: the same file as that of the command `figure`."""
+    made = read_here.made(*of)
+    with st.container(horizontal=True):
+        for form, mime in figures.FORMS.items():
+            content = partial(_drawn, draw, form, made)
+            _download(form.upper(), content, f"{file_name(name)}.{form}", mime, f"{name}-{form}", f"The figure as {form.upper()}")
+
+
+def _drawn(draw: Callable[[], Figure], form: str, made: Provenance) -> bytes:
+    return figures.written(draw(), form, made)
+
+
+def _download(label: str, content: Callable[[], bytes], file: str, mime: str, key: str, help_text: str) -> None:
+    st.download_button(
+        label, content, file_name=file, mime=mime, on_click="ignore", icon=":material/download:", key=f"download-{key}", help=help_text
+    )
 
 
 def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool = False):

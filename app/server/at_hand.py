@@ -17,6 +17,8 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY, file_state, runs_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.models.digests import note
+from soft_prompt_explorer.analysis.models.names import resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary, vocabulary_state
 from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -75,9 +77,11 @@ def vocabulary(model: str, *, report: Report = no_report) -> Vocabulary:
     ModelError
         As `analysis.models.vocabulary.load_vocabulary`.
     """
-    return _vocabularies.get(
+    read = _vocabularies.get(
         model, lambda: vocabulary_state(model, report=report), lambda: load_vocabulary(model, report=report), settles=True
     )
+    note(resolve_model(model))
+    return read
 
 
 def list_runs() -> pd.DataFrame:

@@ -164,7 +164,7 @@ def test_every_way_out_carries_the_same_table(prompt, command, tmp_path):
     assert (tmp_path / "table.csv").read_text(encoding="utf-8") == printed
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), expected, check_exact=True)
     pd.testing.assert_frame_equal(
-        pd.DataFrame(json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))), expected, check_exact=True
+        pd.DataFrame(json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["rows"]), expected, check_exact=True
     )
 
 

@@ -19,7 +19,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
 from soft_prompt_explorer.analysis.behaviour.translation import sentence, translate, what_it_does
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import CONTROL, inputs_of_task
-from soft_prompt_explorer.analysis.core.export import to_markdown, write_table
+from soft_prompt_explorer.analysis.core.export import to_csv, to_markdown, write
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
@@ -46,7 +46,7 @@ def kept(folder: Path, name: str) -> pd.DataFrame:
         table = translate(
             load_adapter(home), load_model(model), load_vocabulary(model), inputs_of_task(task_of_run(run)), path=name, row_made=told
         )  # fmt: skip
-        write_table(table, path)
+        write(to_csv(table), path)
         seconds = (
             f"{time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of processor time, first row after {firsts[0]:.1f} s"
         )

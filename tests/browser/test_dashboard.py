@@ -1,6 +1,7 @@
 """The dashboard as a person uses it: the real pages, the real model, a real browser."""
 
 import io
+import json
 import pickle
 import re
 import subprocess
@@ -17,6 +18,7 @@ from soft_prompt_explorer.analysis.core.folders import GALLERY
 from tests.support.chromium import calm, download, loaded, upload, window
 from tests.support.commands import command_line_csv
 from tests.support.places import REPOSITORY
+from tests.support.provenances import content_of, lasting
 from tests.support.served import PATHS
 from tests.support.waiting import wait_until
 
@@ -75,7 +77,18 @@ def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
         out = tmp_path / f"table.{ending}"
         arguments = ["neighbours", shipped, "--metric", "euclidean", "--top-k", "5", "--out", str(out)]
         subprocess.run([sys.executable, "-m", "analysis", *arguments], cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
-        assert download(page, label, "neighbours") == out.read_bytes(), label
+        assert content_of(ending, download(page, label, "neighbours")) == content_of(ending, out.read_bytes()), label
+    of_page, beside = (
+        json.loads(download(page, "Provenance", "neighbours")),
+        json.loads((tmp_path / "table.csv.provenance.json").read_bytes()),
+    )
+    assert of_page["command"] == "dashboard" and lasting(of_page) == lasting(beside)
+    figure = tmp_path / "verdicts.svg"
+    subprocess.run([sys.executable, "-m", "analysis", "figure", "verdicts", shipped, "--out", str(figure)], cwd=REPOSITORY, check=True)
+    drawn = [
+        re.sub(rb"<dc:description>.*?</dc:description>", b"", each) for each in (download(page, "SVG", "verdicts"), figure.read_bytes())
+    ]
+    assert drawn[0] == drawn[1]
 
 
 def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):

@@ -14,6 +14,7 @@ from tests.support.chromium import calm, choose_prompt, download, plot, upload
 from tests.support.commands import command_line_csv
 from tests.support.made_prompts import planted, unit
 from tests.support.places import REPOSITORY
+from tests.support.provenances import content_of
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +137,7 @@ def test_a_link_restores_clusters_and_selection_and_the_downloads_are_the_comman
             str(out),
         ]
         subprocess.run([sys.executable, "-m", "analysis", *arguments], cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
-        assert download(page, label, "clusters-kmeans-displacement") == out.read_bytes(), label
+        assert content_of(ending, download(page, label, "clusters-kmeans-displacement")) == content_of(ending, out.read_bytes()), label
 
     box_select(page, plot(page, "map-umap"))
     everything = 20  # two prompts of ten

@@ -44,6 +44,18 @@ SPECTRA: tuple[Measure, ...] = (
     ),
     Measure(
         "LoRA spectra",
+        "Effect of a direction",
+        (
+            "About how far an example's loss rises, in nats, without one singular direction of one module (`effect`): half the mean square of the gradients of each example's loss by a factor before that direction.",
+            "0 means that the loss does not depend on it; the shares of all directions add up to 1.",
+            "It is compared with the energy of the same direction, and taken on training examples, so that a score on held-out ones is not of what chose it.",
+        ),
+        r"\text{effect}_i = \frac{1}{2n} \sum_{x} \Bigl( \frac{\partial \ell_x}{\partial e_i} \Bigr)^2, \qquad \Delta W = \sum_i e_i \sigma_i u_i v_i^\top, \; e = 1",
+        "LeCun, Denker and Solla 1989, *Optimal Brain Damage*, with the empirical Fisher information in the place of the curvature (Theis et al. 2018; Molchanov et al. 2019).",
+        "what becomes of the loss when many directions go at once: it is a second order at one point, each direction by itself. Score the copy.",
+    ),
+    Measure(
+        "LoRA spectra",
         "Spike",
         (
             "The share of the update's energy that lies in its strongest direction (`spike`).",

@@ -3,17 +3,22 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import to_csv, to_json, to_markdown, to_parquet, write_table
+from soft_prompt_explorer.analysis.core.provenance import Provenance
 from tests.support.places import names_in
 
 AWKWARD = [" word", "слово", "中文", 'quote " and, comma', "😀", "", "NaN", "null", "ﷺ", "don't"]
 FLOATS = [0.1, 1 / 3, -2.5e-300, 1e300, 5e-324, -0.0, 123456789.123456789, np.pi, -1.0, np.nextafter(1, 2)]
+MADE = Provenance("spe neighbours x.npy", (("x.npy", "ab" * 32),), {"toy": lambda: {"sha256": "cd" * 32}}, seed=3)
 SINGLES = np.array([0.1, 1 / 3, -2.5e-30, 1e38, 1e-45, -0.0, 123456789.0, np.pi, -1.0, 3.4e38], dtype=np.float32)
 
 
@@ -79,15 +84,44 @@ def test_numbers_are_no_formulas():
 
 
 def test_the_ending_chooses_the_format(tmp_path, table):
-    for ending, content in ((".csv", to_csv(table)), (".json", to_json(table)), (".PARQUET", to_parquet(table))):
-        write_table(table, tmp_path / f"table{ending}")
-        assert (tmp_path / f"table{ending}").read_bytes() == content
+    for ending in (".csv", ".json", ".PARQUET"):
+        write_table(table, tmp_path / f"table{ending}", MADE)
+    assert (tmp_path / "table.csv").read_bytes() == to_csv(table)
+    assert json.loads((tmp_path / "table.json").read_bytes())["rows"] == json.loads(to_json(table))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.PARQUET"), table)
+
+
+def test_every_file_says_where_it_comes_from_within_or_beside_it(tmp_path, table):
+    for ending in ("csv", "json", "parquet", "md"):
+        write_table(table, tmp_path / f"table.{ending}", MADE)
+    told = [
+        json.loads((tmp_path / "table.csv.provenance.json").read_bytes()),
+        json.loads((tmp_path / "table.md.provenance.json").read_bytes()),
+        json.loads((tmp_path / "table.json").read_bytes())["provenance"],
+        json.loads(parquet.read_schema(tmp_path / "table.parquet").metadata[b"provenance"]),
+    ]
+    assert names_in(tmp_path) == sorted(
+        ["table.csv", "table.csv.provenance.json", "table.json", "table.md", "table.md.provenance.json", "table.parquet"]
+    )
+    for each in told:
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(each.pop("date"))) < timedelta(minutes=1)
+        assert each == {
+            "version": metadata.version("soft-prompt-explorer"),
+            "command": "spe neighbours x.npy",
+            "models": [{"name": "toy", "sha256": "cd" * 32}],
+            "files": [{"name": "x.npy", "sha256": "ab" * 32}],
+            "seed": 3,
+        }
+
+
+def test_the_rows_of_a_table_stay_a_list_where_nothing_is_said_of_it(table):
+    assert isinstance(json.loads(to_json(table)), list)
 
 
 @pytest.mark.parametrize("name", ["table.xlsx", "table", "csv"])
 def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path, table, name):
     with pytest.raises(InputError, match=r"\.csv, \.parquet, \.json or \.md"):
-        write_table(table, tmp_path / name)
+        write_table(table, tmp_path / name, MADE)
     assert names_in(tmp_path) == []
 
 
@@ -95,7 +129,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.parquet"
     path.write_bytes(b"old")
     with pytest.raises(Exception, match="Conversion failed"):
-        write_table(pd.DataFrame({"mixed": ["text", b"bytes", 1.0]}, dtype=object), path)
+        write_table(pd.DataFrame({"mixed": ["text", b"bytes", 1.0]}, dtype=object), path, MADE)
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["table.parquet"]
 
@@ -104,7 +138,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path):
 def test_a_place_that_cannot_be_written_to_is_refused_in_one_sentence(tmp_path, table, name):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="cannot be written") as refusal:
-        write_table(table, tmp_path / name)
+        write_table(table, tmp_path / name, MADE)
     assert "\n" not in str(refusal.value)
 
 

@@ -1,6 +1,7 @@
 """A truncated LoRA is the best one of its ranks, PEFT loads it, and at all of the energy nothing changes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
-from soft_prompt_explorer.analysis.loras.truncation import planned, truncate
+from soft_prompt_explorer.analysis.loras.truncation import keep_directions, planned, truncate
 from tests.support.lora_files import gaussian, lora_file
 from tests.support.places import names_in
 from tests.support.tiny_models import random_llama
@@ -149,4 +150,29 @@ def test_a_lora_whose_trainer_loads_no_such_copy_says_why(tmp_path):
     save_file({"unet:0:down": torch.randn(2, 8), "unet:0:up": torch.randn(8, 2)}, tmp_path / "old.safetensors")
     with pytest.raises(InputError, match=r"as cloneofsimo names it.*convert it to PEFT's layout"):
         truncate(load_lora(tmp_path / "old.safetensors"), 0.9, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+
+
+def test_directions_are_kept_one_by_one_whatever_their_order(tiny_lora, tmp_path):
+    whole = load_lora(tiny_lora)
+    modules = list(whole.modules)
+    kept = {modules[0]: np.array([2, 0]), modules[-1]: np.array([1])}
+    table = keep_directions(whole, kept, tmp_path / "cut").set_index("module")
+    cut = load_lora(tmp_path / "cut")
+    assert set(cut.modules) == set(kept)
+    for module, numbers in kept.items():
+        factors, smaller = whole.modules[module], cut.modules[module]
+        u, values, vt = np.linalg.svd(factors.scaling * factors.B.astype(np.float64) @ factors.A)
+        expected = sum(values[i] * np.outer(u[:, i], vt[i]) for i in numbers)
+        np.testing.assert_allclose(smaller.scaling * smaller.B @ smaller.A, expected, atol=1e-5)
+        lost = np.delete(values**2, numbers).sum() / (values**2).sum()
+        assert table.loc[module, "kept"] == len(numbers) and table.loc[module, "relative_error"] == pytest.approx(np.sqrt(lost), rel=1e-4)
+    assert table.loc["all", "kept"] == 3 and (table["kept"] == 0).sum() == len(modules) - 2
+
+
+def test_directions_of_experts_in_one_parameter_are_not_kept_one_by_one(tmp_path):
+    plain = lora_file(tmp_path / "a.safetensors", {"mlp.experts": gaussian(16, 16, 4, np.random.default_rng(0))})
+    experts = replace(plain, modules={name: replace(factors, experts=2) for name, factors in plain.modules.items()})
+    with pytest.raises(InputError, match="truncate it by energy"):
+        keep_directions(experts, {}, tmp_path / "cut")
     assert not (tmp_path / "cut").exists()

@@ -6,7 +6,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.behaviour.changes import Group
 from soft_prompt_explorer.app.charts.behaviour import STYLES
 from soft_prompt_explorer.app.charts.scores import readability_trade, reliability, score_gains
-from soft_prompt_explorer.app.charts.spectra import layer_map
+from soft_prompt_explorer.app.charts.spectra import energy_and_effect, layer_map
 from soft_prompt_explorer.app.charts.theme import drawn
 from soft_prompt_explorer.app.charts.training import loss_curve, validation_curve, verdict_counts
 from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
@@ -178,3 +178,15 @@ def test_bins_of_confidence_stand_beside_the_diagonal_and_are_larger_the_more_th
 
 def test_every_group_of_interventions_has_a_colour_and_a_shape_of_its_own():
     assert set(STYLES) == set(get_args(Group)) and len(set(STYLES.values())) == len(STYLES)
+
+
+def test_every_direction_that_has_energy_and_effect_is_a_mark_in_its_place():
+    table = pd.DataFrame(
+        {"module": ["a.q", "a.q", "<b>.v", "c.v"], "projection": ["q", "q", "v", "v"], "direction": [0, 1, 0, 0], "energy_share": [0.5, 0.25, 0.25, 0.0], "effect_share": [0.1, 0.9, 0.3, 0.0]}
+    )  # fmt: skip
+    figure = energy_and_effect(table)
+    assert [trace.name for trace in figure.data] == ["q", "v"]
+    np.testing.assert_allclose([*figure.data[0].x, *figure.data[1].x], [0.5, 0.25, 0.25], rtol=1e-6)
+    np.testing.assert_allclose([*figure.data[0].y, *figure.data[1].y], [0.1, 0.9, 0.3], rtol=1e-6)
+    assert figure.data[1].text[0] == "&lt;b&gt;.v, direction 0"
+    assert figure.data[0].marker.symbol != figure.data[1].marker.symbol

@@ -11,10 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from soft_prompt_explorer.analysis.adapters import load_lora, load_soft_prompt
 from soft_prompt_explorer.analysis.asking.scores import compare_lora
+from soft_prompt_explorer.analysis.asking.sensitivity import effects, fewest_by_effect
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
-from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
+from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.trained_prompts.experiments.truncated import at_a_share, score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
 from tests.support.lora_files import gaussian, lora_file
@@ -207,6 +209,18 @@ def test_a_smaller_copy_is_scored_on_its_own_task_when_it_is_asked_for(saved_lor
     assert shown["prompt"].tolist() == ["bare model", "mine", "mine at 60% of its energy"]
     assert shown["loss"].to_numpy() == pytest.approx([*expected["loss"], *copy["loss"]], rel=1e-5)
     assert driver.button(key="score").disabled
+    driver.button(key="measure-effect").click()
+    settled(driver)
+    assert not driver.exception
+    measured = effects(load_lora(saved_lora), get_task("toy"), language_model=language_model)
+    counted = sum(map(len, fewest_by_effect(measured, 0.95).values()))
+    assert any(f"**{counted} of {len(measured)} ranks** hold 95% of the effect" in text.value for text in driver.markdown)
+    driver.button(key="score-half").click()
+    settled(driver)
+    assert not driver.exception
+    half = at_a_share(load_lora(saved_lora), saved_lora, "toy", language_model=language_model)
+    shown = next(table.value for table in driver.dataframe if "kept_by" in table.value)
+    assert shown["kept_by"].tolist() == half["kept_by"].tolist() and shown["loss"].to_numpy() == pytest.approx(half["loss"], rel=1e-5)
     driver.slider(key="keep").set_value(0.9).run()
     assert not any("95 % interval" in text.value for text in driver.markdown)
     assert not driver.button(key="score").disabled

@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.asking.in_front import with_prompt
 from soft_prompt_explorer.analysis.asking.scores import evaluate
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS, write_table
+from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.trained_prompts.experiments import comparison
 from soft_prompt_explorer.trained_prompts.experiments.comparison import (
@@ -201,8 +202,8 @@ def test_methods_that_diverge_keep_their_rows_and_the_comparison_goes_on(config,
     assert not again and all_kept()["what"].tolist()[-10:] == made["what"].tolist()
     pd.testing.assert_frame_equal(table.drop(columns="seed"), made.drop(columns="seed"), check_dtype=False)
     for ending in WRITERS:
-        write_table(table, tmp_path / f"table.{ending}")
-    assert json.loads((tmp_path / "table.json").read_text())[-1]["score"] is None
+        write_table(table, tmp_path / f"table.{ending}", Provenance("compare"))
+    assert json.loads((tmp_path / "table.json").read_text())["rows"][-1]["score"] is None
 
 
 def test_a_held_out_example_that_is_too_long_is_refused_before_anything_is_made(config, toy_task, language_model, own_runs, monkeypatch):

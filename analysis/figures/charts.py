@@ -1,0 +1,191 @@
+"""Figures for a paper: table in, matplotlib figure out; `analysis.figures.drawing` makes the file. The page and the command `figure` draw them here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
+from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.figures.colours import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from soft_prompt_explorer.analysis.figures.drawing import ROW, WIDTH, clear_frame, label_rows, sheet, word
+from soft_prompt_explorer.analysis.prompts.projection import VocabularyMap
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WORDS = 12  # of the lens
+COLUMNS = 3  # of panels
+PANELS = 12  # beyond, the modules share one
+_AROUND = 16.0  # mm for what stands above and below the rows
+_VERDICTS = {  # colour and shape, as on the page
+    "learned": (GREEN, "*", True),
+    "echo": (ORANGE, "s", True),
+    "near a word": (BLUE, "D", True),
+    "unreadable": (GREY, "x", True),
+    "never trained": (GREY, "o", False),
+}
+_GROUPS: dict[Group, tuple[str, str, bool]] = {
+    "the whole prompt changed": (BLUE, "o", True),
+    "the task direction": (GREEN, "D", True),
+    "its words' part, and the rest": (BLUE_LIGHT, "v", True),
+    "principal directions": (PURPLE, "s", True),
+    "random directions of the same size": (GREY, "x", True),
+    "the path from start to end": (ORANGE, "^", True),
+    "one token": (VERMILION, "o", False),
+}
+
+
+def verdicts(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """A row a virtual token: its nearest word, the score of that, and the verdict by colour and shape; what it started from and learned, where that is known.
+
+    Parameters
+    ----------
+    table : of `analysis.prompts.verdicts.readings`.
+    width : in mm.
+    """
+    several = len(set(table["prompt"])) > 1
+    labels = [f"{f'{row.prompt} ' if several else ''}{row.position}  {word(row.nearest_token)}" for row in table.itertuples()]
+    with sheet(width, _AROUND + ROW * len(table)) as figure:
+        axes = figure.add_subplot()
+        label_rows(axes, labels)
+        plain = table["verdict"].map(plain_verdict)
+        for verdict, marks in _VERDICTS.items():
+            rows = np.flatnonzero(plain == verdict)
+            if len(rows):
+                axes.scatter(table["score"].iloc[rows], rows, label=verdict, **_style(marks))
+        for i, (at, start) in enumerate(zip(table["score"], table["initial_token"], strict=True)):
+            if pd.notna(start):
+                axes.annotate(f"from {word(start)}", (at, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=5.5)
+        axes.set_xlim(0, 1.3 if table["initial_token"].notna().any() else 1.05)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+        axes.set_xlabel("centred cosine with the nearest word")
+        figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    return figure
+
+
+def interventions(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The change of the score that each intervention makes, with its 95 % interval, from the whole prompt at 0; single tokens are left out.
+
+    Parameters
+    ----------
+    table : of `analysis.behaviour.asked.behaviour`.
+    width : in mm.
+    """
+    table = table[(table["intervention"] != WHOLE) & table["position"].isna()].reset_index(drop=True)
+    with sheet(width, _AROUND + 22 + ROW * len(table)) as figure:
+        axes = figure.add_subplot()
+        label_rows(axes, [row_label(row) for row in table.itertuples()])
+        for group, marks in _GROUPS.items():
+            rows = table[table["intervention"].isin([each.name for each in INTERVENTIONS.values() if each.group == group])]
+            if len(rows):
+                axes.hlines(rows.index, rows["score_change_low"], rows["score_change_high"], colors=marks[0], linewidth=0.9)
+                axes.scatter(rows["score_change"], rows.index, label=group, **_style(marks))
+        axes.axvline(0, color=GREY, linewidth=0.7, linestyle=":")
+        axes.set_xlabel(f"change of {table['measure'].iloc[0]}\nfrom the whole prompt, n = {table['n'].iloc[0]:,}")
+        figure.legend(loc="outside upper left", ncols=1 if width < 120 else 2, frameon=False)
+    return figure
+
+
+def spectrum(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The singular values of every module's update, a panel a projection, darker the nearer the module is to the input.
+
+    Parameters
+    ----------
+    table : of `analysis.loras.ranks.long_form`, zeros left out.
+    width : in mm.
+    """
+    names = list(dict.fromkeys(table["projection"]))
+    panels = [(name, table[table["projection"] == name]) for name in names] if len(names) <= PANELS else [("all modules", table)]
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    with sheet(width, 8 + rows * min(55.0, 12 + 0.75 * width / columns)) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes, (name, part) in zip(grid.flat, panels, strict=False):
+            _spectra(axes, part)
+            axes.set_title(name, fontsize=7)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        figure.supxlabel("rank", fontsize=7)
+        figure.supylabel("singular value", fontsize=7)
+    return figure
+
+
+def _spectra(axes: Axes, table: pd.DataFrame) -> None:
+    import matplotlib.ticker
+
+    modules = list(table.groupby("module", sort=False))
+    shades = matplotlib.colormaps["cividis"](np.linspace(0, 0.95, len(modules)))
+    for (_, rows), shade in zip(modules, shades, strict=True):
+        axes.plot(rows["rank"], rows["value"], color=shade, linewidth=0.8, marker="." if len(rows) == 1 else None)
+    axes.set_yscale("log")
+    plain = "{x:g}"  # a power would be mathematics, which text is not taken for here
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(plain if table["value"].max() < 10 * table["value"].min() else matplotlib.ticker.NullFormatter())
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+
+
+def token_map(on: VocabularyMap, landmarks: pd.DataFrame, tokens: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """Virtual tokens on the map of the vocabulary, each with its number; the words are an image of points, all else is lines and text.
+
+    Parameters
+    ----------
+    on, landmarks : of `analysis.prompts.projection.vocabulary_map`, in two dimensions, and `landmarks`.
+    tokens : x, y, position, verdict.
+    width : in mm.
+    """
+    across, down = np.ptp(on.places, axis=0)
+    with sheet(width, 12 + width * min(max(down / across, 0.4), 1.2)) as figure:
+        axes = figure.add_subplot()
+        clear_frame(axes)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.scatter(on.places[:, 0], on.places[:, 1], s=0.3, color=GREY, alpha=0.3, linewidths=0, rasterized=True)
+        for row in landmarks.itertuples():
+            axes.text(row.x, row.y, word(row.token.strip()), fontsize=4.5, color="#444444", ha="center", va="center", clip_on=True)
+        for verdict, marks in _VERDICTS.items():
+            rows = tokens[tokens["verdict"].map(plain_verdict) == verdict]
+            if len(rows):
+                axes.scatter(rows["x"], rows["y"], label=verdict, zorder=3, **_style(marks))
+        for row in tokens.itertuples():
+            axes.annotate(f"{row.position}", (row.x, row.y), xytext=(3, 2), textcoords="offset points", fontsize=6, color=VERMILION)
+        axes.set_title(
+            f"{on.projection.upper()} of {len(on.ids):,} words, trustworthiness {on.trustworthiness:.2f} (k = 15)", fontsize=6, loc="left"
+        )
+        figure.legend(loc="outside lower left", ncols=3, frameon=False)
+    return figure
+
+
+def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The words that an adapter pushes the model towards, after the last layer that is in the table: bars as long as z; ★ and blue mark what is beyond chance.
+
+    Parameters
+    ----------
+    table : rows of `analysis.behaviour.lens.lens` of one adapter.
+    width : in mm.
+    """
+    words = table[table["layer"] == table["layer"].max()].sort_values("rank").head(WORDS)
+    beyond = (words["q"] < LEVEL).to_numpy()
+    with sheet(width, _AROUND - 4 + ROW * len(words)) as figure:
+        axes = figure.add_subplot()
+        label_rows(axes, [f"{'★ ' if told else ''}{word(token)}" for token, told in zip(words["token"], beyond, strict=True)])
+        axes.barh(range(len(words)), words["z"], height=0.7, color=np.where(beyond, BLUE, GREY).tolist())
+        axes.set_xlabel("z, beside adapters that know nothing")
+    return figure
+
+
+def _style(marks: tuple[str, str, bool]) -> dict[str, Any]:
+    """What a scatter is told of a colour and a shape, filled or open."""
+    colour, shape, filled = marks
+    if shape == "x":
+        return {"color": colour, "marker": shape, "s": 14, "linewidths": 0.9}
+    return {
+        "facecolors": colour if filled else "none",
+        "edgecolors": colour,
+        "marker": shape,
+        "s": 26 if shape == "*" else 14,
+        "linewidths": 0.8,
+    }
