@@ -15,13 +15,14 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.search import LARGEST_VALUE
 from soft_prompt_explorer.analysis.prompts.starts import names_start, start_from_config
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.text import plain
 
 
-def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:
+def pick_prompts(label: str, *, at_least: int = 1, of_task: str | None = None) -> tuple[list[SoftPrompt], Vocabulary]:
     """Ask for prompts of one model, remembered in the link, and read them and its vocabulary; the rest of the page is left out where that fails.
 
-    Of a file of several prompts each is one of its own. Names are made distinct.
+    Of a file of several prompts each is one of its own. Names are made distinct. At first those that ship are picked, or those of one task of them.
     """
     keys = choosing.prompt_keys()
     missing = [
@@ -36,6 +37,9 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             icon=":material/link_off:",
         )
     shipped = [key for key in keys if key not in choosing.opened() and choosing.own_model(key) == EMBEDDED_MODEL]
+    if of_task is not None:
+        tasks = at_hand.list_runs().set_index("name")["task"]
+        shipped = [key for key in shipped if tasks.get(key) == of_task] or shipped
     picked = st.multiselect(
         label, keys, default=shipped or keys[:1], format_func=choosing.labels_of(keys), key="prompts", bind="query-params", placeholder="pick prompts",
         on_change=lambda: st.session_state.pop(told, None),
