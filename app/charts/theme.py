@@ -18,10 +18,7 @@ ROW_HEIGHT = 26
 UNGROUPED = ("no cluster", "unknown")
 # A category is told by its colour and by its shape; the lengths have no common divisor, so the pairs repeat late.
 CATEGORY_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLUE_LIGHT, YELLOW)
-CATEGORY_SHAPES = {
-    2: ("circle", "square", "diamond", "triangle-up", "star", "cross", "hexagon", "triangle-down"),
-    3: ("circle", "square", "diamond", "cross"),
-}
+CATEGORY_SHAPES = ("circle", "square", "diamond", "triangle-up", "star", "cross", "hexagon", "triangle-down")
 VERDICT_MARKS = {
     "learned": (GREEN, "star"),
     "echo": (ORANGE, "square"),
@@ -75,9 +72,9 @@ def group_order(group: str) -> tuple:
     return group in UNGROUPED, int(number) if number.isdecimal() else -1, group
 
 
-def marks_of(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
+def marks_of(groups: list[str]) -> dict[str, tuple[str, str]]:
     """The colour and shape of each group; verdicts and "no cluster" have their own."""
-    shapes = CATEGORY_SHAPES[dimensions]
+    shapes = CATEGORY_SHAPES
     marks, place = {}, 0
     for group in groups:
         verdict = VERDICT_MARKS.get(plain_verdict(group))

@@ -9,15 +9,18 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.clusters import Space, points_of
 from soft_prompt_explorer.analysis.prompts.projection import (
+    AXES,
     NEIGHBOURS,
     Placed,
     Projection,
     VocabularyMap,
+    place,
     placed,
     trustworthiness,
     vocabulary_map,
@@ -28,8 +31,8 @@ from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.map.payload import Sent
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
-from soft_prompt_explorer.app.parts.tokens_on_map import played
 from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.runs import store
 
 WORDS = 5  # named beside each token
 
@@ -102,11 +105,11 @@ def draw(
     tokens : the table of `on`, with the column `by` that colours them.
     shown_tokens : which of them, as `ranges` writes it; all when None.
     marked : token ids of words to write in any case.
-    frames : of `tokens_on_map.played`; then that training is drawn in the place of the tokens.
+    frames : of `played`; then that training is drawn in the place of the tokens.
     panes : two prompts to draw beside each other.
     """
-    rows = np.searchsorted(base.on.ids, marked or [])
-    rows = [int(row) for row, i in zip(rows, marked or [], strict=True) if row < len(base.on.ids) and base.on.ids[row] == i]
+    places = np.searchsorted(base.on.ids, marked or [])
+    rows = [int(row) for row, i in zip(places, marked or [], strict=True) if row < len(base.on.ids) and base.on.ids[row] == i]
     count = "of two prompts, one on either side," if len(panes) == 2 else f"of {tokens['prompt'].nunique()} prompts"
     chosen.turn(key)
 
@@ -153,3 +156,20 @@ def pick_training(
             lambda report: played(name, base.on, vocabulary, space),
         )
     return None
+
+
+def played(name: str, on: VocabularyMap, vocabulary: Vocabulary, space: str) -> pd.DataFrame:
+    """Where a run's tokens were on the map while it was trained: step, position, x, y(, z), word."""
+    steps, embeddings = store.read_trajectory(name)
+    if embeddings.shape[2] != vocabulary.width or len(steps) < 2:
+        raise InputError(f"How {name} was trained cannot be played on this map: what was kept of it is of another model, or of one step.")
+    start: np.ndarray = vocabulary.mean
+    if space == "displacement":  # nothing had been added at the first step
+        start, steps, embeddings = embeddings[:1], steps[1:], embeddings[1:]
+    moved = (embeddings - start).reshape(-1, vocabulary.width)
+    word_ids, _ = nearest(vocabulary.mean + moved, vocabulary, top_k=1)
+    return pd.DataFrame(place(moved, on, vocabulary), columns=list(AXES[: on.dimensions])).assign(
+        step=np.repeat(steps, embeddings.shape[1]),
+        position=np.tile(np.arange(embeddings.shape[1]), len(steps)),
+        word=[vocabulary.tokens[i] for i in word_ids[:, 0]],
+    )

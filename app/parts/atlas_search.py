@@ -69,10 +69,11 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
     tokens : those on the map: prompt and position.
     """
     prompts = several.prompts_at_hand(vocabulary.model)
+    in_memory = several.of_this_session(prompts)  # asked here: the thread that computes is of no session
     index = computed(
         ("index", vocabulary.model, str(vocabulary.cache), choosing.content_of(prompts)),
         "the index of every virtual token at hand",
-        lambda report: token_index(prompts, vocabulary, in_memory=several.of_this_session(prompts), report=report),
+        lambda report: token_index(prompts, vocabulary, in_memory=in_memory, report=report),
     )
     if index is None:
         return

@@ -11,7 +11,7 @@ from soft_prompt_explorer.app.parts.atlas_compare import show_comparison
 from soft_prompt_explorer.app.parts.atlas_panel import offer_downloads, show_clusters, show_tokens
 from soft_prompt_explorer.app.parts.atlas_search import search_box, show_found
 from soft_prompt_explorer.app.parts.chosen_tokens import chosen_tokens
-from soft_prompt_explorer.app.parts.cluster_tables import headline
+from soft_prompt_explorer.app.parts.cluster_headline import headline
 from soft_prompt_explorer.app.parts.selections import ranges
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
@@ -35,6 +35,7 @@ def show_atlas() -> None:
     """The map, and the panel beside it: a click redraws these alone."""
     left, right = st.columns([2, 1], gap="medium")
     place = left.container()
+    asked = None
     with right, widgets.on_its_own():
         asked = search_box(vocabulary)
     with left, widgets.in_words():

@@ -1,6 +1,7 @@
 """The map as an instrument, on the page Atlas: what a hand does on it, what the tables beside it say, and links that find the same view."""
 
 import io
+import itertools
 import re
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_a_training_that_is_played_moves_on_the_map(page):
     for _ in range(3):
         page.wait_for_timeout(700)
         seen.append(pixels(stage))
-    for now, later in zip(seen, seen[1:], strict=False):
+    for now, later in itertools.pairwise(seen):
         assert (np.abs(now - later).sum(axis=2) > 60).sum() > 100  # they really move
 
 
