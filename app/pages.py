@@ -47,14 +47,13 @@ START = _page("start", "Start", "home")
 LIBRARY = _page("library", "Library", "grid_view")
 PROMPT = _page("prompt", "Prompt", "data_array", in_menu=False)
 LORA = _page("lora", "LoRA", "equalizer", in_menu=False)
-CLUSTERS = _page("clusters", "Clusters", "scatter_plot")
-COMPARE = _page("compare", "Compare", "compare", in_menu=False)
-SEARCH = _page("search", "Search", "search", in_menu=False)
+ATLAS = _page("atlas", "Atlas", "scatter_plot")
 TRAIN = _page("train", "Train", "model_training")
 LEARN = _page("learn", "Learn", "menu_book")
-PAGES = (START, LIBRARY, PROMPT, LORA, CLUSTERS, COMPARE, SEARCH, TRAIN, LEARN)
+PAGES = (START, LIBRARY, PROMPT, LORA, ATLAS, TRAIN, LEARN)
 
 DOES, TOKENS, BEHAVIOUR, TRY, MADE = "What it does", "Tokens", "Behaviour", "Try it", "How it was made"  # the parts of a prompt's page
+MAP, COMPARE = "Map", "Compare"  # the parts of Atlas
 LESSON, READINGS, MEASURES, METHODS = "The lesson", "Which readings hold", "Measures", "Methods"  # the parts of Learn
 MOVED = (
     Moved("gallery", LIBRARY),
@@ -62,6 +61,9 @@ MOVED = (
     Moved("neighbours", PROMPT, {"tab": TOKENS}),
     Moved("behaviour", PROMPT, {"tab": BEHAVIOUR}),
     Moved("spectra", LORA),
+    Moved("clusters", ATLAS, {"colour": "cluster"}),
+    Moved("compare", ATLAS, {"tab": COMPARE}),
+    Moved("search", ATLAS),
     Moved("methods", LEARN, {"tab": METHODS}),
     Moved("measures", LEARN, {"tab": MEASURES}),
 )

@@ -104,7 +104,7 @@ def reliability(table: pd.DataFrame) -> go.Figure:
     )
     several = len(table["task"].unique()) > 1
     filled = table[table["n"] > 0].assign(group=table["prompt"] + (" on " + table["task"] if several else ""))
-    marks = marks_of(list(dict.fromkeys(filled["group"])), 2)
+    marks = marks_of(list(dict.fromkeys(filled["group"])))
     for group, rows in filled.groupby("group", sort=False):
         colour, shape = marks[group]
         figure.add_scatter(

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
+from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_WHITE_ORANGE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
 
 
-def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> go.Figure:
-    """Every prompt against every other, alike ones side by side, with the tree that joins them.
+def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str, level: float | None = None) -> go.Figure:
+    """Every prompt against every other, alike ones side by side, with the tree that joins them. A cell can be selected: its `customdata` names its two prompts.
 
     Parameters
     ----------
     square : of `analysis.prompts.likeness.matrix`.
     links : of `analysis.prompts.likeness.tree`, its leaves in the order of `square`.
+    level : the value that tells, where there is one: white, with blue below it and orange above.
     """
     from scipy.cluster.hierarchy import dendrogram
 
@@ -34,7 +35,7 @@ def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> 
             text=np.where(np.isnan(values), "", np.char.mod("%.2f" if measure != "z" else "%.1f", values)) if len(names) <= 20 else None,
             texttemplate="%{text}" if len(names) <= 20 else None,
             textfont={"color": "#111111"},
-            colorscale=PALE_BLUES,
+            **({"colorscale": PALE_BLUES} if level is None else {"colorscale": BLUE_WHITE_ORANGE, "zmid": level}),
             colorbar={"title": measure},
             customdata=[[f"{a}<br>{b}" for b in names] for a in names],
             hovertemplate="%{customdata}<br>" + measure + " %{z:.3f}<extra></extra>",
@@ -42,6 +43,20 @@ def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str) -> 
             xgap=1,
             ygap=1,
         )
+    )
+    across, down = (axis.ravel() for axis in np.meshgrid(np.arange(len(names)), np.arange(len(names))))
+    pair = across != down
+    figure.add_scatter(  # a heat map's own cells cannot be selected
+        x=across[pair],
+        y=down[pair],
+        mode="markers",
+        marker={"symbol": "square", "size": ROW_HEIGHT, "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        customdata=np.stack([np.array(square.index, object)[down[pair]], np.array(square.index, object)[across[pair]]], axis=1),
+        text=[f"{names[i]}<br>{names[k]}<br>{measure} {values[i, k]:.3f}" for i, k in zip(down[pair], across[pair], strict=True)],
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
     )
     for across, up in zip(drawn_tree["dcoord"], drawn_tree["icoord"], strict=True):  # scipy's leaves stand at 5, 15, 25, …
         figure.add_scatter(

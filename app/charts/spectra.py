@@ -118,9 +118,7 @@ def angles_by_layer(table: pd.DataFrame, side: str) -> go.Figure:
     """
     figure = go.Figure()
     both = table[table["in"] == "both"]
-    for (projection, rows), colour, shape in zip(
-        both.groupby("projection", sort=False), CATEGORY_COLOURS, CATEGORY_SHAPES[2], strict=False
-    ):
+    for (projection, rows), colour, shape in zip(both.groupby("projection", sort=False), CATEGORY_COLOURS, CATEGORY_SHAPES, strict=False):
         figure.add_scatter(
             x=rows["layer"], y=rows[f"angle_{side}"].to_numpy(np.float32), mode="markers+lines", name=projection, line={"width": 1},
             marker={"color": colour, "symbol": shape, "size": 9}, hovertemplate="layer %{x}: %{y:.3f}<extra>" + projection + "</extra>",

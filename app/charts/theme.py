@@ -17,10 +17,7 @@ ROW_HEIGHT = 26
 UNGROUPED = ("no cluster", "unknown")
 # A category is told by its colour and by its shape; the lengths have no common divisor, so the pairs repeat late.
 CATEGORY_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLUE_LIGHT, YELLOW)
-CATEGORY_SHAPES = {
-    2: ("circle", "square", "diamond", "triangle-up", "star", "cross", "hexagon", "triangle-down"),
-    3: ("circle", "square", "diamond", "cross"),
-}
+CATEGORY_SHAPES = ("circle", "square", "diamond", "triangle-up", "star", "cross", "hexagon", "triangle-down")
 VERDICT_MARKS = {
     "learned": (GREEN, "star"),
     "echo": (ORANGE, "square"),
@@ -38,16 +35,17 @@ MAP_COLOURS = {
     VERMILION: {"light": VERMILION, "dark": "#E8752B"},
     BLUE_LIGHT: {"light": "#2E92CC", "dark": "#7CC8F2"},
     YELLOW: {"light": "#948900", "dark": YELLOW},
-    GREY: {"light": "#6F7480", "dark": "#9AA0AC"},
+    GREY: {"light": "#3F4450", "dark": "#D5D9E0"},
 }
 MAP_LOOK = {
-    "light": {"words": "#5A5F6B", "accent": BLUE, "trail": "#8A8A8A", "moving": VERMILION},
-    "dark": {"words": "#A3A8B4", "accent": "#4FA3D9", "trail": "#8A8A8A", "moving": "#E8752B"},
+    "light": {"words": "#7A8090", "accent": BLUE, "trail": "#8A8A8A", "moving": VERMILION},
+    "dark": {"words": "#868C99", "accent": "#4FA3D9", "trail": "#8A8A8A", "moving": "#E8752B"},
 }
 # Cividis (Nuñez, Anderton & Renslow 2018), without the end that is nearest to the page's own colour.
 _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
 MAP_SCALE = {"light": list(_CIVIDIS[:8]), "dark": list(_CIVIDIS[2:])}
 PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
+BLUE_WHITE_ORANGE = [[0.0, BLUE_LIGHT], [0.5, "#FFFFFF"], [1.0, ORANGE]]  # the like, around a value that tells
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 
@@ -73,9 +71,9 @@ def group_order(group: str) -> tuple:
     return group in UNGROUPED, int(number) if number.isdecimal() else -1, group
 
 
-def marks_of(groups: list[str], dimensions: int) -> dict[str, tuple[str, str]]:
+def marks_of(groups: list[str]) -> dict[str, tuple[str, str]]:
     """The colour and shape of each group; verdicts and "no cluster" have their own."""
-    shapes = CATEGORY_SHAPES[dimensions]
+    shapes = CATEGORY_SHAPES
     marks, place = {}, 0
     for group in groups:
         verdict = VERDICT_MARKS.get(plain_verdict(group))

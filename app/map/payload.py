@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.prompts.projection import Placed, VocabularyM
 from soft_prompt_explorer.app.charts.theme import CATEGORY_SHAPES, MAP_COLOURS, MAP_SCALE, group_order, marks_of
 
 _ALIGNED = 8
-SHAPES = (*CATEGORY_SHAPES[2], "x", "circle-open")  # in the order of app/map/js/marks.js
+SHAPES = (*CATEGORY_SHAPES, "x", "circle-open")  # in the order of app/map/js/marks.js
 
 
 class Sent(NamedTuple):
@@ -90,7 +90,7 @@ def colours_sent(tokens: pd.DataFrame, by: str) -> Sent:
         }
         return packed(arrays, by=by, palette=MAP_SCALE, scale={"name": by, "low": low, "high": high}, groups=[])
     groups = sorted(set(values), key=group_order)
-    marks = marks_of(groups, 2)
+    marks = marks_of(groups)
     colours = list(MAP_COLOURS)
     listed = [
         {

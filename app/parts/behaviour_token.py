@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.charts.theme import verdict_label
 from soft_prompt_explorer.app.charts.words import score_bars
-from soft_prompt_explorer.app.pages import CLUSTERS
+from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.behaviour_inside import attention_table, lens_table
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
@@ -79,7 +79,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             key=f"heads-{position}",
             alt=f"Attention to virtual token {position}; {mean:.1%} on average.",
         )
-    st.page_link(CLUSTERS.file, label="Its cluster among all prompts", icon=CLUSTERS.icon)
+    st.page_link(ATLAS.file, label="Its cluster among all prompts", icon=ATLAS.icon)
 
 
 def show_cluster(asked: PromptOnPage, position: int) -> None:

@@ -2,8 +2,6 @@
 
 import re
 
-import streamlit as st
-
 
 def ranges(numbers: list[int]) -> str:
     """Numbers as a link holds them: 0-4,9."""
@@ -25,11 +23,3 @@ def numbers_in(text: str, below: int) -> list[int]:
             first, last = int(match[1]), int(match[2] or match[1])
             found.update(range(first, min(last, below - 1) + 1))
     return sorted(found)
-
-
-def remember(key: str, numbers: list[int]) -> None:
-    """Keep a selection in the link."""
-    if numbers:
-        st.query_params[key] = ranges(numbers)
-    elif key in st.query_params:
-        del st.query_params[key]

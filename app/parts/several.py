@@ -15,19 +15,20 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.search import LARGEST_VALUE
 from soft_prompt_explorer.analysis.prompts.starts import names_start, start_from_config
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.text import plain
 
 
-def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vocabulary]:
+def pick_prompts(label: str, *, of_task: str) -> tuple[list[SoftPrompt], Vocabulary]:
     """Ask for prompts of one model, remembered in the link, and read them and its vocabulary; the rest of the page is left out where that fails.
 
-    Of a file of several prompts each is one of its own. Names are made distinct.
+    Of a file of several prompts each is one of its own. Names are made distinct. At first those of one task that ship are picked.
     """
     keys = choosing.prompt_keys()
     missing = [
         label for label in st.query_params.get_all("prompts") if label and label not in map(choosing.prompt_label, keys)
     ]  # the link holds labels
-    told = f"missing-{at_least}"  # the link loses the names at the next run, and the person has not read about them yet
+    told = "missing-prompts"  # the link loses the names at the next run, and the person has not read about them yet
     if missing:
         st.session_state[told] = missing
     if told in st.session_state:
@@ -35,13 +36,16 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             f"The link asks for {plain(', '.join(st.session_state[told]))}, which is not here: a run that was deleted, or a file opened in another session.",
             icon=":material/link_off:",
         )
-    shipped = [key for key in keys if key not in choosing.opened() and choosing.own_model(key) == EMBEDDED_MODEL]
+    tasks = at_hand.list_runs().set_index("name")["task"]
+    shipped = [
+        key for key in keys if key not in choosing.opened() and choosing.own_model(key) == EMBEDDED_MODEL and tasks.get(key) == of_task
+    ]
     picked = st.multiselect(
-        label, keys, default=shipped or keys[:1], format_func=choosing.labels_of(keys), key="prompts", bind="query-params", placeholder="pick prompts",
+        label, keys, default=shipped or keys[:1], format_func=choosing.labels_of(keys), key="prompts", bind="query-params", placeholder="pick prompts", wrap=True,
         on_change=lambda: st.session_state.pop(told, None),
     )  # fmt: skip
-    if len(picked) < at_least:
-        st.info(f"Pick {at_least} or more prompts of one model." if at_least > 1 else "Pick a prompt.", icon=":material/info:")
+    if not picked:
+        st.info("Pick a prompt.", icon=":material/info:")
         st.stop()
     readable = _readable(picked)
     prompts: list[SoftPrompt] = []
@@ -55,11 +59,11 @@ def pick_prompts(label: str, *, at_least: int = 1) -> tuple[list[SoftPrompt], Vo
             raise InputError(
                 f"These prompts were trained on different models ({named}), whose spaces have nothing in common; pick those of one."
             )
-        if len(prompts) < at_least:
+        if not prompts:
             st.stop()
         of_model = widgets.vocabulary(next(iter(models)))
         fit = left_out_unless(prompts, lambda prompt: prompt.check_width(of_model.width, of_model.model))
-        if len(fit) < at_least:
+        if not fit:
             st.stop()
         return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
 

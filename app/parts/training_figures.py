@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
 from soft_prompt_explorer.app.charts.theme import verdict_label
 from soft_prompt_explorer.app.charts.training import BESIDE_STYLES, loss_curve, validation_curve, verdict_counts
 from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
-from soft_prompt_explorer.app.pages import CLUSTERS
+from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
@@ -139,7 +139,7 @@ def show_map(job: Progress, looks: pd.DataFrame) -> None:
         st.caption("A token near no word stands amid the words that it is least far from.")
     elif not map_is_made(at_hand.vocabulary(job.config.model)):
         st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
-        st.page_link(CLUSTERS.file, label="Make the map on Clusters (half a minute)", icon=CLUSTERS.icon)
+        st.page_link(ATLAS.file, label="Make the map on Atlas (half a minute)", icon=ATLAS.icon)
 
 
 def pick_beside(queue: JobQueue, job: Progress) -> dict[str, pd.DataFrame]:

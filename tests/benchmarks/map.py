@@ -21,7 +21,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tests.benchmarks.dashboard import COUNT_FRAMES, FRAMES_A_SECOND, RENDERER
 from tests.benchmarks.measure import text_table
 from tests.support.places import REPOSITORY
 from tests.support.served import answers, free_port
@@ -37,6 +36,18 @@ DRAWN = {
 ROUNDS, SECONDS = 5, 3.0
 RADIUS, A_TURN = 100, 2.0  # pixels, and seconds a circle
 A_MOVE = 0.008  # seconds at least from one word of the mouse to the next, as an ordinary one has it
+
+COUNT_FRAMES = """() => {
+    window.framesBegan = performance.now(); window.framesSeen = 0; window.framesGoOn = true;
+    const count = () => { window.framesSeen += 1; if (window.framesGoOn) requestAnimationFrame(count); };
+    requestAnimationFrame(count);
+}"""
+FRAMES_A_SECOND = "() => { window.framesGoOn = false; return 1000 * window.framesSeen / (performance.now() - window.framesBegan); }"
+RENDERER = """() => {
+    const context = document.createElement("canvas").getContext("webgl");
+    const names = context?.getExtension("WEBGL_debug_renderer_info");
+    return names ? context.getParameter(names.UNMASKED_RENDERER_WEBGL) : "unknown";
+}"""
 
 
 def tables() -> Iterator[str]:

@@ -19,9 +19,9 @@ PATHS = (  # of every page, with what stands below its tabs
     "/library?tab=Scores",
     *(f"/prompt?prompt=plural-words-1&tab={tab}" for tab in ("What+it+does", "Tokens", "Behaviour", "Try+it", "How+it+was+made")),
     *(f"/lora?lora=sentiment-lora-8&tab={tab}" for tab in ("What+it+does", "Ranks", "Smaller+copy", "Beside+another", "How+it+was+made")),
-    "/clusters",
-    "/compare",
-    "/search",
+    "/atlas",
+    "/atlas?tab=Compare",
+    "/atlas?word=river",
     "/train",
     *(f"/learn?tab={tab}" for tab in ("The+lesson", "Which+readings+hold", "Measures", "Methods")),
 )

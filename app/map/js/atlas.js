@@ -43,8 +43,8 @@ class Atlas {
     this.legend = element("div", { class: "legend", role: "group", "aria-label": "Legend: a click selects" });
     this.status = element("p", { class: "status", role: "status" });
     this.tip = element("div", { class: "tip", hidden: "" });
-    this.help = element("p", { class: "help", id: "help" });
-    this.help.textContent = "Drag or arrow keys move, wheel, pinch or + and − zoom, 0 shows all. L draws a lasso (or hold Shift), N and P go from token to token, Enter selects, Escape lets go.";
+    this.help = element("details", {}, element("summary", {}, "Keys and gestures"),
+      "Drag or arrow keys move, wheel, pinch or + and − zoom, 0 shows all. L draws a lasso (or hold Shift), N and P go from token to token, Enter selects, Escape lets go. Ctrl adds to what is selected.");
     const box = element("div", { class: "played", hidden: "", role: "group", "aria-label": "The training on the map" });
     root.append(this.tools(), this.stages, box, this.legend, this.status, this.help, this.tip);
     this.play = new Play(this, box);

@@ -47,12 +47,13 @@ class Pane {
     const palette = colours.palette[look.dark ? "dark" : "light"].map(rgb);
     const state = (i) => this.atlas.stateOf(i);
     this.members = this.atlas.inSight.filter((i) => tokens.pane[i] === this.number).sort((a, b) => state(a) - state(b) || a - b);
+    // How much of a token is seen is the share of its nearest words that the map keeps: six tenths where it keeps none, all from half of them on.
     const places = new Float32Array(2 * this.members.length);
     const tints = new Uint8Array(4 * this.members.length);
     const marks = new Uint8Array(2 * this.members.length);
     this.members.forEach((i, k) => {
       places.set([tokens.places[2 * i], tokens.places[2 * i + 1]], 2 * k);
-      tints.set([...palette[colours.colour[i]], Math.round(255 * (0.45 + 0.55 * tokens.kept[i]))], 4 * k);
+      tints.set([...palette[colours.colour[i]], Math.round(255 * (0.6 + 0.4 * Math.min(1, 2 * tokens.kept[i])))], 4 * k);
       marks.set([colours.shape[i], state(i)], 2 * k);
     });
     this.picture.holdTokens(places, tints, marks);
@@ -65,7 +66,7 @@ class Pane {
     this.drawn = this.view.copy();
     this.canvas.style.transform = "";
     this.picture.draw(this.view, width, height, {
-      ...look, density: this.density, nearness: Math.max(1, this.view.scale / fitted), tokens: !play.frames, size: 15,
+      ...look, density: this.density, nearness: Math.max(1, this.view.scale / fitted), tokens: !play.frames, size: 18,
     });
     const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(this.density, 0, 0, this.density, 0, 0);

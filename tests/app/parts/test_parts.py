@@ -55,7 +55,7 @@ def test_two_prompts_are_said_to_be_alike_only_beyond_chance_and_beyond_a_shared
 
 
 def clusters_headline(clusters, tokens):
-    from soft_prompt_explorer.app.parts.cluster_tables import headline
+    from soft_prompt_explorer.app.parts.cluster_headline import headline
 
     headline(clusters, tokens)
 

@@ -50,7 +50,7 @@ def listed(monkeypatch) -> list[int]:
 def test_clicks_on_several_pages_load_the_vocabulary_once_and_read_the_runs_once(own_runs, embedded_vocabulary, opened, listed):
     for page, query in (
         ("neighbours", {"prompt": "sentiment-words-1"}),
-        ("search", {"word": "positive"}),
+        ("atlas", {"word": "positive"}),
         ("behaviour", {"prompt": "plural-words-1", "view": "Answers"}),
     ):
         driver = settled(driver_of(page, **query))

@@ -213,7 +213,7 @@ def test_a_file_is_asked_once_its_model_and_its_task_are_named(theirs, toy_confi
     settled(driver)
     assert not driver.exception and not driver.error
     assert any("intervention" in frame.value for frame in driver.dataframe)
-    driver.switch_page("views/clusters.py")
+    driver.switch_page("views/atlas.py")
     driver.query_params["prompts"] = "theirs (your file)"
     settled(driver)
     assert any("as the model of theirs" in caption.value for caption in driver.caption)

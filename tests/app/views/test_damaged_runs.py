@@ -17,9 +17,9 @@ PAGES = [
     ("library", {"tab": "Scores"}),
     *(("prompt", {"prompt": PROMPT, "tab": tab}) for tab in (DOES, TOKENS, BEHAVIOUR, TRY, MADE)),
     *(("lora", {"lora": "sentiment-lora-8", "tab": tab}) for tab in (DOES, "Ranks", "Smaller copy", "Beside another", MADE)),
-    ("clusters", {"prompts": TWO}),
-    ("compare", {"prompts": TWO}),
-    ("search", {}),
+    ("atlas", {"prompts": TWO}),
+    ("atlas", {"prompts": TWO, "tab": "Compare"}),
+    ("atlas", {"prompts": TWO, "word": "river"}),
     ("train", {}),
     *(("learn", {"tab": tab}) for tab in (LESSON, READINGS, MEASURES, METHODS)),
 ]
@@ -51,7 +51,7 @@ def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monke
 
 @pytest.mark.parametrize(
     ("name", "query"),
-    [("library", {}), *(("prompt", {"tab": tab}) for tab in (DOES, TOKENS, BEHAVIOUR, MADE)), ("clusters", {}), ("compare", {})],
+    [("library", {}), *(("prompt", {"tab": tab}) for tab in (DOES, TOKENS, BEHAVIOUR, MADE)), ("atlas", {}), ("atlas", {"tab": "Compare"})],
 )
 def test_a_page_that_opens_on_damaged_ones_draws_and_says_what_is_wrong(own_runs, embedded_map, name, query):
     wrong = damaged_runs(own_runs, 24, seed=1)

@@ -14,7 +14,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models import weights as models
-from soft_prompt_explorer.app.pages import BEHAVIOUR, DOES, LESSON, MEASURES, METHODS, PAGES, READINGS, TOKENS, TRY
+from soft_prompt_explorer.app.pages import BEHAVIOUR, COMPARE, DOES, LESSON, MAP, MEASURES, METHODS, PAGES, READINGS, TOKENS, TRY
 from soft_prompt_explorer.app.pages import MADE as HOW_MADE
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled
@@ -53,9 +53,7 @@ GOES_ON = {
     "library": [{}, {"tab": "Open a file"}, {"tab": "Scores"}],
     "prompt": [OF_PROMPT, *(OF_PROMPT | {"tab": tab, "model": ""} for tab in (DOES, TOKENS, BEHAVIOUR, TRY, HOW_MADE))],
     "lora": [OF_LORA | {"tab": tab} for tab in (DOES, "Ranks", "Smaller copy", "Beside another", HOW_MADE)],
-    "clusters": [{"prompts": "sentiment-words-1"}],
-    "compare": [{"prompts": ["sentiment-words-1", "capitals-words-1"]}],
-    "search": [{"by": "a word"}],
+    "atlas": [{"prompts": ["sentiment-words-1", "capitals-words-1"], "tab": tab, "by": "a word"} for tab in (MAP, COMPARE)],
     "train": [{"model": "another", "task": "plural"}],
     "learn": [{"tab": LESSON}, {"tab": READINGS}, {"tab": MEASURES}, {"tab": METHODS, "new-model": "another", "new-task": "plural"}],
 }
@@ -179,7 +177,7 @@ def test_a_link_opens_a_model_in_an_allowed_folder_and_one_that_is_on_this_machi
     assert any(subheader.value == "All tokens" for subheader in driver.subheader)
 
 
-@pytest.mark.parametrize("page", ["prompt", "clusters", "lora", "search"])
+@pytest.mark.parametrize("page", ["prompt", "atlas", "lora", "search"])
 def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(own_runs, embedded_map, watched, page):
     name, of = ("mine", "sentiment-lora-2") if page == "lora" else ("mine", "sentiment-words-1")
     shutil.copytree(GALLERY / of, own_runs / name)
@@ -188,10 +186,10 @@ def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(
     (own_runs / name / "run.json").write_text(json.dumps(run))
     query = {
         "lora": {"lora": name, "base": "true", "tab": "Ranks"},
-        "clusters": {"prompts": name},
-        "search": {"by": "a virtual token", "prompt": name},
+        "atlas": {"prompts": name},
+        "search": {"prompts": "sentiment-words-1", "by": "a virtual token", "prompt": name},
     }
-    driver = settled(driver_of(page, **query.get(page, {"prompt": name})))
+    driver = settled(driver_of("atlas" if page == "search" else page, **query.get(page, {"prompt": name})))
     assert not driver.exception
     assert not watched
     assert any("which is not on this machine" in info.value for info in driver.info)

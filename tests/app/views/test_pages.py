@@ -107,7 +107,7 @@ def test_a_training_that_the_server_has_forgotten_is_explained(page):
 
 @pytest.mark.parametrize(
     ("name", "tab"),
-    [("clusters", None), ("compare", None), ("search", None), *(("learn", tab) for tab in (None, "Which readings hold", "Measures"))],
+    [("atlas", None), ("atlas", "Compare"), *(("learn", tab) for tab in (None, "Which readings hold", "Measures"))],
 )
 def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name, tab):
     driver = page(name, **({} if tab is None else {"tab": tab}))
@@ -117,21 +117,21 @@ def test_a_page_of_figures_opens_on_the_gallery(page, embedded_map, name, tab):
 
 @pytest.mark.parametrize("typed", ["organ", " organ", "organ  "])
 def test_a_search_finds_the_tokens_of_a_word_however_it_is_typed_and_calls_echoes_so(page, typed):
-    driver = page("search", word=typed)
+    driver = page("atlas", word=typed)
     assert not driver.exception and not driver.success
     found = driver.dataframe[0].value
-    assert any("of the 20 tokens below resemble the word" in info.value and "started there" in info.value for info in driver.info)
+    assert any("of the 20 below resemble the word" in info.value and "started there" in info.value for info in driver.info)
     assert (found["started_there"] == "started there").any() and set(found["form"]) <= {"␣organ", "organ"}
     assert any("Searched as ' organ' and 'organ'" in caption.value.replace("\\", "") for caption in driver.caption)
 
 
 def test_a_search_finds_nothing_for_a_word_that_no_prompt_has_to_do_with(page):
-    driver = page("search", word="table")
+    driver = page("atlas", word="table")
     assert not driver.exception and not driver.success
-    assert any("No virtual token at hand resembles" in info.value for info in driver.info)
+    assert any("No token at hand resembles" in info.value for info in driver.info)
 
 
-@pytest.mark.parametrize(("name", "field"), [("search", "word"), ("prompt", "test")])
+@pytest.mark.parametrize(("name", "field"), [("atlas", "word"), ("prompt", "test")])
 @pytest.mark.parametrize(("typed", "piece"), [("New York", "' York'"), ("xyzzyplugh", "'zzy'")])
 def test_a_word_of_several_tokens_is_refused_by_name_with_its_pieces(page, name, field, typed, piece):
     driver = page(name, **{field: typed}, **({"prompt": "sentiment-words-1", "tab": "Tokens"} if name == "prompt" else {}))
@@ -150,16 +150,16 @@ def test_the_words_to_test_give_one_figure_however_they_are_typed(page):
 
 
 def test_clusters_of_a_prompt_that_is_not_there_warns_and_goes_on_with_the_others(page, embedded_map):
-    driver = page("clusters", prompts=["nosuchprompt", "sentiment-words-1"])
+    driver = page("atlas", prompts=["nosuchprompt", "sentiment-words-1"])
     assert not driver.exception
     assert "nosuchprompt" in driver.warning[0].value.replace("\\", "")
     assert driver.multiselect(key="prompts").value == ["sentiment-words-1"]
 
 
 def test_one_prompt_cannot_be_compared(page):
-    driver = page("compare", prompts=["sentiment-words-1"])
+    driver = page("atlas", tab="Compare", prompts=["sentiment-words-1"])
     assert not driver.exception
-    assert "Pick 2 or more prompts" in driver.info[0].value
+    assert "Pick two or more prompts" in driver.info[0].value
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_one_prompt_cannot_be_compared(page):
     ],
 )
 def test_a_selection_in_a_link_is_what_can_be_read_of_it(page, embedded_map, selected, heading):
-    driver = page("clusters", prompts=["sentiment-words-1"], selected=selected)
+    driver = page("atlas", prompts=["sentiment-words-1"], selected=selected)
     assert not driver.exception
-    assert heading in [subheader.value for subheader in driver.subheader]
+    assert f"**{heading}**" in [markdown.value for markdown in driver.markdown]
 
 
 def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(page):
@@ -286,7 +286,7 @@ def test_an_upload_is_searched_and_leaves_no_trace_in_the_cache(exact_up_to, pag
     driver = page("library", tab="Open a file")
     driver.file_uploader[0].upload("Kummerkasten.npy", content.getvalue(), "application/octet-stream").run()
     assert not driver.exception and "Kummerkasten" in driver.success[0].value
-    driver.switch_page("views/search.py")
+    driver.switch_page("views/atlas.py")
     driver.query_params["word"] = " river"
     settled(driver)
     assert not driver.exception

@@ -1,0 +1,59 @@
+"""Which tokens are selected: one truth, which the map and the tables beside it show and change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
+
+
+@dataclass
+class Chosen:
+    """The selection of one page, kept for the session and in the link.
+
+    Attributes
+    ----------
+    link : what links call it.
+    of_what : tells the tokens that are selected from any others.
+    text : the selected ones, as `ranges` writes them.
+    turns : by what shows it, how often it was selected elsewhere: the map takes over the selection, and a table is drawn anew, at another turn alone.
+    """
+
+    link: str
+    of_what: object = None
+    text: str = ""
+    turns: dict[str, int] = field(default_factory=dict)
+
+    def numbers(self, below: int) -> list[int]:
+        return numbers_in(self.text, below)
+
+    def turn(self, shown_by: str) -> int:
+        return self.turns.setdefault(shown_by, 0)
+
+    def choose(self, numbers: Iterable[int] | str, by: str) -> None:
+        """Select these alone, as was done on what `by` names: the others take it over."""
+        self.text = numbers if isinstance(numbers, str) else ranges(sorted(numbers))
+        for other in self.turns:
+            if other != by:
+                self.turns[other] += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """The link says what is selected."""
+        if self.text:
+            st.query_params[self.link] = self.text
+        elif self.link in st.query_params:
+            del st.query_params[self.link]
+
+
+def chosen_tokens(link: str, of_what: object) -> Chosen:
+    """The selection that links call so, of these tokens: at first what the link says, and nothing where the tokens are others than before."""
+    chosen = st.session_state.setdefault(f"chosen-{link}", Chosen(link, of_what, st.query_params.get(link, "")))
+    if chosen.of_what != of_what:
+        chosen.of_what = of_what
+        chosen.choose("", by="")
+    chosen.tell()
+    return chosen

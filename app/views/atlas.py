@@ -1,0 +1,102 @@
+"""The map of the vocabulary with virtual tokens on it: clusters, a search, and prompt against prompt."""
+
+import pandas as pd
+import streamlit as st
+
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.pages import COMPARE, MAP
+from soft_prompt_explorer.app.parts import atlas_choice, atlas_map, choosing, several, widgets
+from soft_prompt_explorer.app.parts.atlas_compare import show_comparison
+from soft_prompt_explorer.app.parts.atlas_panel import offer_downloads, show_clusters, show_tokens
+from soft_prompt_explorer.app.parts.atlas_search import search_box, show_found
+from soft_prompt_explorer.app.parts.chosen_tokens import chosen_tokens
+from soft_prompt_explorer.app.parts.cluster_headline import headline
+from soft_prompt_explorer.app.parts.selections import ranges
+from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.background import computed
+from soft_prompt_explorer.trained_prompts.runs import store
+
+st.title("Atlas")
+with st.container(gap="small"):
+    left, right = st.columns([5, 4], gap="medium")
+    with left:
+        atlas_choice.pick_tasks()
+    with right:
+        prompts, vocabulary = several.pick_prompts("Prompts", of_task=atlas_choice.FIRST_TASK)
+    settings = atlas_choice.pick_settings([])
+content = (vocabulary.model, choosing.content_of(prompts))
+runs = at_hand.list_runs().set_index("name")["task"]
+tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in runs.index}
+
+
+@st.fragment
+def show_atlas() -> None:
+    """The map, and the panel beside it: a click redraws these alone."""
+    left, right = st.columns([2, 1], gap="medium")
+    place = left.container()
+    asked = None
+    with right, widgets.on_its_own():
+        asked = search_box(vocabulary)
+    with left, widgets.in_words():
+        base = atlas_map.word_map(vocabulary, settings.projection)
+        if base is None:
+            return
+        on = computed(
+            ("on the map", content, settings.space, settings.projection, str(vocabulary.cache)),
+            "the tokens on the map",
+            lambda report: atlas_map.on_map(prompts, vocabulary, settings.space, base.on),
+        )
+        if on is None:
+            return
+        found = computed(
+            ("clusters", content, settings.space, settings.method),
+            "the clusters",
+            lambda report: find_clusters(prompts, vocabulary, method=settings.method, space=settings.space, tasks=tasks, report=report),
+        )
+        verdicts = computed(
+            ("verdicts", content),
+            "the verdicts",
+            lambda report: pd.concat([readings(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
+        )
+        trained = [prompt.name for prompt in prompts if prompt.name in runs.index and store.has_trajectory(prompt.name)]
+        frames = atlas_map.pick_training(trained, base, vocabulary, content, settings.space, settings.projection) if trained else None
+    tokens = atlas_choice.described(on.table)
+    if verdicts is not None:
+        tokens["verdict"] = verdicts["verdict"].to_numpy()
+    if found is not None and len(found.clusters):
+        names = {row.cluster: f"{row.cluster}: {row.label}" for row in found.clusters.itertuples()}
+        tokens["cluster"] = found.members["cluster"].map(names).fillna("no cluster")
+    chosen = chosen_tokens("selected", content)
+    of_what = f"{hash(content)}-{settings.space}-{settings.method}"
+    with right:
+        if asked is not None:
+            with widgets.on_its_own():
+                show_found(asked, vocabulary, tokens, chosen)
+        if found is not None:
+            headline(found.clusters, len(tokens))
+            show_clusters(found, chosen, of_what)
+        keep = atlas_choice.pick_filters(tokens)
+        numbers = tokens.index.to_numpy() if keep is None else tokens.index[keep].to_numpy()
+        show_tokens(tokens, numbers, chosen, of_what)
+        offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}")
+    with place:
+        atlas_map.draw(
+            base, on, tokens, chosen,
+            by=settings.colour if settings.colour in tokens else "prompt",  # what is still being computed comes as soon as it is there
+            vocabulary=vocabulary,
+            shown_tokens=None if keep is None else ranges(numbers.tolist()),
+            marked=asked.wanted if asked else None,
+            frames=frames,
+        )  # fmt: skip
+
+
+map_tab, compare_tab = st.tabs([MAP, COMPARE], key="tab", bind="query-params")
+with map_tab:
+    if map_tab.open:
+        show_atlas()
+with compare_tab:
+    if compare_tab.open:
+        with widgets.in_words():
+            show_comparison(prompts, vocabulary, settings)
+widgets.provenance(prompts, vocabulary.model)
