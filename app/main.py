@@ -1,22 +1,16 @@
 """The dashboard's navigation. Start it with `make app`."""
 
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.remedies import speaking
-from soft_prompt_explorer.app.pages import MOVED, PAGES, START, Moved
+from soft_prompt_explorer.app.pages import PAGES, START
 from soft_prompt_explorer.app.parts.frame import show_frame
 from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.app.server.background import begin_page
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
-
-
-def go_on(moved: Moved) -> None:
-    """From an address of before to where that is now, with what the link says."""
-    st.switch_page(moved.to.file, query_params=moved.query | {name: st.query_params.get_all(name) for name in st.query_params})
 
 
 pages = [
@@ -30,9 +24,8 @@ pages = [
     )
     for page in PAGES
 ]
-moved = [st.Page(partial(go_on, each), title=each.to.title, url_path=each.url_path, visibility="hidden") for each in MOVED]
 with speaking("page"):
-    here = st.navigation([*pages, *moved], position="top")
+    here = st.navigation(pages, position="top")
     st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
     st.session_state["here"] = here.url_path
     begin_page()

@@ -32,11 +32,19 @@ class Moved:
     ----------
     to : the page that shows now what was there.
     query : what its link says beside what the old link said.
+    tabs : the part of the page where something that an old link may say is shown now, by `name` or by `name=value`.
     """
 
     url_path: str
     to: Page
     query: dict[str, str] = field(default_factory=dict)
+    tabs: dict[str, str] = field(default_factory=dict)
+
+    def link(self, said: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """What the new link says, from what the old one said."""
+        tabs = [self.tabs[key] for name, value in said for key in (name, f"{name}={value}") if key in self.tabs]
+        query = self.query | ({"tab": tabs[0]} if tabs else {})
+        return [*query.items(), *((name, value) for name, value in said if name not in query)]
 
 
 def _page(name: str, title: str, icon: str, *, in_menu: bool = True) -> Page:
@@ -54,16 +62,34 @@ PAGES = (START, LIBRARY, PROMPT, LORA, ATLAS, TRAIN, LEARN)
 
 DOES, TOKENS, BEHAVIOUR, TRY, MADE = "What it does", "Tokens", "Behaviour", "Try it", "How it was made"  # the parts of a prompt's page
 MAP, COMPARE = "Map", "Compare"  # the parts of Atlas
+RANKS, SMALLER, BESIDE = "Ranks", "Smaller copy", "Beside another"  # of a LoRA's, beside the first and the last of these
+FILE = "Open a file"  # of the Library
 LESSON, READINGS, MEASURES, METHODS = "The lesson", "Which readings hold", "Measures", "Methods"  # the parts of Learn
+HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
+FIRST = {PROMPT.url_path: ("prompt", HERO), LORA.url_path: ("lora", HERO_LORA)}  # what a page is about where its address does not say it
 MOVED = (
     Moved("gallery", LIBRARY),
-    Moved("open", LIBRARY),
+    Moved("open", LIBRARY, {"tab": FILE}),
     Moved("neighbours", PROMPT, {"tab": TOKENS}),
-    Moved("behaviour", PROMPT, {"tab": BEHAVIOUR}),
-    Moved("spectra", LORA),
+    Moved("behaviour", PROMPT, {"tab": BEHAVIOUR}, {"view=Answers": TRY}),
+    Moved("spectra", LORA, {"tab": RANKS}, {"keep": SMALLER, "other": BESIDE}),
     Moved("clusters", ATLAS, {"colour": "cluster"}),
     Moved("compare", ATLAS, {"tab": COMPARE}),
     Moved("search", ATLAS),
     Moved("methods", LEARN, {"tab": METHODS}),
     Moved("measures", LEARN, {"tab": MEASURES}),
 )
+
+
+def goes_on(url_path: str, said: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]] | None:
+    """Where a browser is sent on from an address, and what the link there says; None where it stays.
+
+    Parameters
+    ----------
+    said : what the link says, name by name.
+    """
+    moved = next((each for each in MOVED if each.url_path == url_path), None)
+    to, link = (url_path, said) if moved is None else (moved.to.url_path, moved.link(said))
+    if to in FIRST and FIRST[to][0] not in dict(link):
+        link = [*link, FIRST[to]]
+    return None if (to, link) == (url_path, said) else (to, link)

@@ -2,16 +2,21 @@
 
 A page in a browser can be made to believe that any name is this machine (DNS rebinding) and would then read what the dashboard shows. Streamlit checks the
 name of a websocket against `server.allowedHosts`; here plain requests are checked the same way.
+
+What an address of before showed is elsewhere now, and a browser is sent there before a page begins: its button Back then has no step to fall back into.
 """
 
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
+
+from soft_prompt_explorer.app.pages import goes_on
 
 FRAME_GUARD = {"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "frame-ancestors 'self'"}
 
@@ -42,4 +47,18 @@ class Guarded:
             await refused(scope, receive, guarded)
 
 
-app = st.App(Path(__file__).parent / "main.py", middleware=[Middleware(Guarded)])
+class GoingOn:
+    """Sends a browser on (307) from an address of before, and from the page of a prompt or LoRA where none is named, with all that the link says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        on = None
+        if scope["type"] == "http":
+            on = goes_on(scope["path"].strip("/"), parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        answer = self._app if on is None else RedirectResponse(f"/{on[0]}?{urlencode(on[1])}")
+        await answer(scope, receive, send)
+
+
+app = st.App(Path(__file__).parent / "main.py", middleware=[Middleware(Guarded), Middleware(GoingOn)])

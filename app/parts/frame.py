@@ -3,7 +3,7 @@
 import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
-from soft_prompt_explorer.app.pages import LEARN, LIBRARY, LORA, MEASURES, PROMPT, Page
+from soft_prompt_explorer.app.pages import FILE, LEARN, LIBRARY, LORA, MEASURES, PROMPT, Page
 from soft_prompt_explorer.app.parts import choosing
 from soft_prompt_explorer.app.parts.tray import show_tray
 
@@ -44,7 +44,7 @@ def show_frame() -> None:
             label_visibility="collapsed",
             key="jump",
         )
-        st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": "Open a file"})
+        st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": FILE})
     if chosen is not None:
         page, query = anywhere[chosen]
         del st.session_state["jump"]

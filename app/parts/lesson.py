@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, VERDICTS, readings, start_and_now
 from soft_prompt_explorer.app.charts.lens import pushed_words
 from soft_prompt_explorer.app.charts.theme import mark_of
-from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT, TOKENS
+from soft_prompt_explorer.app.pages import BEHAVIOUR, HERO, PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.bars import show_bars
 from soft_prompt_explorer.app.parts.prompt_header import run_of
@@ -24,7 +24,6 @@ from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
-HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
 LENS_WORDS = 6
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.core.folders import file_state
-from soft_prompt_explorer.app.pages import ATLAS, COMPARE, LORA, PROMPT
+from soft_prompt_explorer.app.pages import ATLAS, BESIDE, COMPARE, LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_header import in_brief
 from soft_prompt_explorer.app.server import at_hand
@@ -109,7 +109,7 @@ def _offer(ticked: pd.DataFrame) -> None:
         if len(ticked) > 1 and (ticked["kind"] == "prompt").all() and st.button("Compare them", type="primary", icon=":material/compare:"):
             st.switch_page(ATLAS.file, query_params={"tab": COMPARE, "prompts": ticked["name"].tolist()})
         if len(ticked) == 2 and (ticked["kind"] == "LoRA").all() and st.button("Compare them", type="primary", icon=":material/compare:"):
-            st.switch_page(LORA.file, query_params={"lora": ticked["key"].iloc[0], "other": ticked["key"].iloc[1], "tab": "Beside another"})
+            st.switch_page(LORA.file, query_params={"lora": ticked["key"].iloc[0], "other": ticked["key"].iloc[1], "tab": BESIDE})
 
 
 def _does(folder: Path) -> str:

@@ -4,10 +4,9 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.loras.weights import with_base
-from soft_prompt_explorer.app.pages import DOES, LIBRARY, MADE
+from soft_prompt_explorer.app.pages import BESIDE, DOES, FILE, HERO_LORA, LIBRARY, MADE, RANKS, SMALLER
 from soft_prompt_explorer.app.parts import choosing, naming, prompt_header, widgets
 from soft_prompt_explorer.app.parts.how_made import show_made
-from soft_prompt_explorer.app.parts.lesson import HERO_LORA
 from soft_prompt_explorer.app.parts.lora_beside import show_other
 from soft_prompt_explorer.app.parts.lora_copy import show_smaller_copy
 from soft_prompt_explorer.app.parts.lora_spectra import (
@@ -27,7 +26,7 @@ keys = choosing.lora_choices()
 if not keys:
     st.title("LoRA")
     st.info("There is no LoRA at hand: open one in the Library.", icon=":material/info:")
-    st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": "Open a file"})
+    st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": FILE})
     st.stop()
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 heading = left.empty()
@@ -43,7 +42,7 @@ with widgets.in_words():
     if adapter.needs_weights and base is not None and naming.may_be_fetched(base, "the model"):
         adapter = with_base(adapter, base)
 
-does, ranks, smaller, beside, made = st.tabs([DOES, "Ranks", "Smaller copy", "Beside another", MADE], key="tab", bind="query-params")
+does, ranks, smaller, beside, made = st.tabs([DOES, RANKS, SMALLER, BESIDE, MADE], key="tab", bind="query-params")
 with does:
     if does.open:
         if base is not None and naming.vocabulary_is_here(base):

@@ -6,11 +6,10 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.prompts.starts import recover_initial
-from soft_prompt_explorer.app.pages import BEHAVIOUR, DOES, MADE, TOKENS, TRY
+from soft_prompt_explorer.app.pages import BEHAVIOUR, DOES, HERO, MADE, TOKENS, TRY
 from soft_prompt_explorer.app.parts import choosing, naming, prompt_header, several, widgets
 from soft_prompt_explorer.app.parts.geometry import show_geometry
 from soft_prompt_explorer.app.parts.how_made import show_made
-from soft_prompt_explorer.app.parts.lesson import HERO
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.prompt_tabs import show_behaviour_tests, show_does, show_tokens, show_try
 from soft_prompt_explorer.app.parts.take_away import offer_prompt

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from soft_prompt_explorer.app.pages import LEARN, LIBRARY, LORA, PROMPT, TRAIN
+from soft_prompt_explorer.app.pages import HERO, HERO_LORA, LEARN, LIBRARY, LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.lesson import HERO, HERO_LORA, STEPS, show_shipped_verdicts
+from soft_prompt_explorer.app.parts.lesson import STEPS, show_shipped_verdicts
 from soft_prompt_explorer.app.parts.opened_file import drop_zone, show_opened
 
 st.title("A soft prompt works. Can you read it?")

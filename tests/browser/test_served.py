@@ -71,6 +71,14 @@ def test_a_page_of_another_site_gets_no_connection_and_no_frame(dashboard):
         assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
 
 
+def test_an_address_of_before_is_answered_with_where_to_go_and_stays_on_this_host(dashboard):
+    own = urlsplit(dashboard).netloc
+    answer = ask(dashboard, "/neighbours?prompt=plural-words-1&k=3", Host=own)
+    assert (answer.status, answer.headers["Location"]) == (307, "/prompt?tab=Tokens&prompt=plural-words-1&k=3")
+    answer = ask(dashboard, "/neighbours?prompt=%0d%0aX-Evil:y//evil.example", Host=own)
+    assert answer.headers["Location"].startswith("/prompt?") and answer.headers["X-Evil"] is None
+
+
 @pytest.fixture
 def nowhere():
     """The address of a proxy that lets nothing through, and what it was asked for."""

@@ -224,7 +224,20 @@ def test_a_file_that_cannot_be_asked_says_why(theirs, toy_config):
     driver.text_input(key="model-of-file-theirs").set_value(toy_config.model)
     settled(driver)
     assert "24 wide" in driver.error[0].value
-    assert "holds 2 prompts" in theirs(parts=(("encoder", 1), ("decoder", 2))).error[0].value
+
+
+def test_of_a_file_of_two_prompts_one_is_asked(theirs, toy_config):
+    driver = theirs(parts=(("first", 1), ("second", 2)))
+    driver.text_input(key="model-of-file-theirs").set_value(toy_config.model)
+    settled(driver)
+    options = [option.replace("\\", "") for option in driver.button_group(key="part-file-theirs").options]
+    assert options == ["theirs (first)", "theirs (second)"]
+    driver.selectbox(key="task-of-file-theirs").select("toy")
+    settled(driver)
+    driver.button(key="ask").click()
+    settled(driver)
+    assert not driver.exception and not driver.error
+    assert next(frame.value for frame in driver.dataframe if "intervention" in frame.value)["position"].max() == 0
 
 
 @pytest.mark.parametrize("what", ["score", "loss"])
@@ -280,10 +293,10 @@ def test_answers_side_by_side_are_those_of_each_way_alone(run, tiny, toy_config)
         assert found["token"].tolist() == [vocabulary.tokens[i] for i in chances.topk(3).indices]
 
 
-def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch):
+def test_a_prompt_whose_template_is_unknown_is_said_to_be_asked_so_above_its_verdict(run, toy_config, monkeypatch, prompt_file):
     """The same rows from a file: nobody knows how they were trained, until the person types it."""
-    monkeypatch.setattr("soft_prompt_explorer.app.parts.naming.model_for", lambda *of: toy_config.model)
-    opened = replace(load_soft_prompt(run), name="foreign", source=None)
+    monkeypatch.setattr("soft_prompt_explorer.app.parts.naming.model_for", lambda *of, **other: toy_config.model)
+    opened = load_soft_prompt(prompt_file(load_soft_prompt(run).embeddings, "foreign"))
     driver = driver_of("prompt", state={"opened": {"file-foreign": opened}}, prompt="file-foreign", tab="Behaviour", examples="10")
     settled(driver)
     driver.selectbox(key="task-of-file-foreign").select("toy")

@@ -48,7 +48,7 @@ def test_what_is_kept_with_a_run_stands_first_with_the_text_to_copy():
     table = kept_translation.read(GALLERY / "plural-words-1")
     assert driver.subheader[0].value == "What it does" and driver.subheader[1].value == "What it pushes the model towards"
     assert driver.info[0].value == plain(sentence(table))
-    assert driver.code[0].value.strip() == copied(best_text(table)["text"]).strip() and "Plural: kings\n" in driver.code[0].value
+    assert any(code.value.strip() == copied(best_text(table)["text"]).strip() and "Plural: kings\n" in code.value for code in driver.code)
     assert not any(button.key == "translate" for button in driver.button)
 
 
