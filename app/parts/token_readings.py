@@ -72,7 +72,7 @@ def pick_token(page: PromptOnPage, tokens: pd.DataFrame, verdicts: pd.DataFrame 
             )
         )
     widgets.say_in_link("token", str(picked) if picked or "token" in st.query_params else None)
-    return picked
+    return picked or 0
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:
