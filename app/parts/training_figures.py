@@ -44,12 +44,20 @@ def show_scores(job: Progress) -> None:
     if job.scores is None:
         return
     st.markdown("**Scores on held-out examples, with their 95 % intervals**")
+    shown_scores = pd.DataFrame(
+        {
+            "asked with": job.scores["prompt"],
+            job.scores["measure"].iloc[0]: [f"{row.score:.0%} ({row.low:.0%} to {row.high:.0%})" for row in job.scores.itertuples()],
+            "examples": job.scores["n"],
+            "loss": job.scores["loss"],
+            "seconds": job.scores["seconds"],
+        }
+    )
     number = st.column_config.NumberColumn
     st.dataframe(
-        job.scores.drop(columns=["task", "split"]),
+        shown_scores,
         hide_index=True,
-        column_config={key: number(format="percent") for key in ("score", "low", "high")}
-        | {"prompt": "asked with", "loss": number(format="%.3f"), "seconds": number(format="%.1f s")},
+        column_config={"loss": number(format="%.2f", help="Nats a token of the answers wanted"), "seconds": number(format="%.0f")},
         alt="Held-out scores without training, with the initial values of a prompt, and as trained.",
     )
 

@@ -43,7 +43,7 @@ PRESETS = (
         "sentiment-in-a-minute",
         "Ten vectors learn to tell good reviews from bad ones. They begin at ten words.",
         "the loss falls, and the nearest words stay those ten.",
-        limit=20,
+        limit=40,
         settings={"task": "sentiment", "steps": 20, "tokens": 10},
     ),
     Preset(

@@ -72,8 +72,7 @@ def draw_state(queue: JobQueue, job: Progress) -> None:
     show_state(queue, job)
     if job.state in ("stopped", "failed"):
         offer_to_go_on(queue, job)
-    for sentence in what_it_shows(job):
-        st.markdown(f"- {sentence}")
+    st.markdown("\n".join(f"- {sentence}" for sentence in what_it_shows(job)))
 
 
 def what_it_shows(job: Progress) -> list[str]:
@@ -82,8 +81,10 @@ def what_it_shows(job: Progress) -> list[str]:
     if job.scores is not None:
         of = job.scores.set_index("prompt")
         bare, last = of.iloc[0], of.iloc[-1]
+        gains = "It works" if last["low"] > bare["score"] else "No gain is shown"
         said.append(
-            f"**Held-out {last['measure']}: {bare['score']:.0%} without it, {last['score']:.0%} with it** ({last['low']:.0%} to {last['high']:.0%}, n {last['n']:,})."
+            f"**{gains}:** held-out {last['measure']} {bare['score']:.0%} without it, {last['score']:.0%} with it "
+            f"({last['low']:.0%} to {last['high']:.0%}, n {last['n']:,})."
         )
     if job.losses is not None and len(job.losses) >= 2:
         few = min(10, len(job.losses) // 2)
