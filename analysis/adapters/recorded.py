@@ -1,21 +1,31 @@
-"""What a training that was recorded left beside its adapter: how its examples were asked, where its virtual tokens went; and checkpoints read as such a record."""
+"""What a training that is recorded leaves beside its adapter: how its examples are asked, how far it is and where its virtual tokens go; checkpoints are such a record too."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.opening import WEIGHTS
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_BYTES, MAX_TEMPLATE
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.words import printable
 
 EXAMPLES_KEPT = 32
-RECORD, TRAJECTORY = "explorer.json", "trajectory.safetensors"
+RECORD, TRAJECTORY, LOSSES, LOOKS = "explorer.json", "trajectory.safetensors", "losses.csv", "followed.csv"
+# A row of LOOKS: the step, the share of tokens still nearest to the word that they started nearest to, the median distance moved, the median norm beside the
+# vocabulary's, each token's nearest word and the words that all moved towards, with a · between two.
+FOLLOWED = ["step", "echo_share", "drift", "norm_ratio", "words", "direction"]
 MAX_TRAJECTORY_BYTES = 512_000_000  # more than the longest run leaves
+MAX_TABLE_BYTES = 20_000_000  # a million steps
+MAX_WORDS = 20_000  # letters of one look
 MOST_CHECKPOINTS = 1_000
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
 _LETTERS = re.compile(r"\w")
@@ -64,6 +74,115 @@ def recorded_template(path: Path | None) -> str | None:
         return None
     template = record.get("template") if isinstance(record, dict) else None
     return template if isinstance(template, str) and len(template) <= MAX_TEMPLATE and template.count("{input}") == 1 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """How far a training is that a script of one's own records.
+
+    Attributes
+    ----------
+    model, method : as its adapter's config names them; None where it does not.
+    ended : whether the script said that it is over; one that was killed never does.
+    changed : when it was last written to, in seconds since 1970.
+    losses : step, loss; one row a step that was told of, rising.
+    looks : `FOLLOWED`, one row a look, rising; no rows for an adapter without virtual tokens.
+    """
+
+    folder: Path
+    model: str | None
+    method: str | None
+    ended: bool
+    changed: float
+    losses: pd.DataFrame
+    looks: pd.DataFrame
+
+    @property
+    def steps(self) -> int:
+        """So far."""
+        return int(max([0, *self.losses["step"].tail(1), *self.looks["step"].tail(1)]))
+
+
+def read_recorded(folder: Path) -> Recorded:
+    """What `trained_prompts.training.callback` has written into a folder so far; also while it writes, for each file appears whole.
+
+    Raises
+    ------
+    AdapterError
+        The folder holds no such record, or one that is damaged, too large, or a link to somewhere else.
+    """
+    refused = AdapterError(
+        f"The record of a training in {folder} cannot be read: a file of it is missing or damaged; start the script again."
+    )
+    try:
+        content = _own_file(folder / RECORD, MAX_BYTES)
+        record = json.loads(content)
+        losses = _numbers(folder / LOSSES, ["step", "loss"], texts=[])
+        looks = _numbers(folder / LOOKS, FOLLOWED[:4], texts=FOLLOWED[4:])
+        changed = max((folder / name).stat().st_mtime for name in (RECORD, LOSSES, LOOKS))
+    except (OSError, ValueError, RecursionError) as error:
+        raise refused from error
+    if not isinstance(record, dict):
+        raise refused
+    model, method = (printable(text)[:200] if isinstance(text := record.get(name), str) else None for name in ("model", "method"))
+    return Recorded(folder, model, method, record.get("ended") is True, changed, losses, looks)
+
+
+def find_recorded(folders: Sequence[Path], *, depth: int = 3, most: int = 2_000) -> list[Path]:
+    """The folders in these, and some levels down, that hold the record of a training: the one last written to first. No link is followed.
+
+    Parameters
+    ----------
+    most : folders that are looked into, so that a whole disk is never walked through.
+    """
+    found: dict[Path, float] = {}
+    left = most
+    for folder in folders:
+        for path, entries in _walked(folder, depth):
+            names = {entry.name: entry for entry in entries}
+            if RECORD in names and LOSSES in names:  # a checkpoint has no losses
+                found[path] = names[LOSSES].stat(follow_symlinks=False).st_mtime
+            left -= 1
+            if left <= 0:
+                break
+    return sorted(found, key=lambda path: -found[path])
+
+
+def _walked(folder: Path, depth: int) -> Iterator[tuple[Path, list[os.DirEntry]]]:
+    try:
+        with os.scandir(folder) as inside:
+            entries = list(inside)
+    except OSError:
+        return
+    yield folder, entries
+    if depth:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walked(Path(entry.path), depth - 1)
+
+
+def _own_file(path: Path, most: int) -> bytes:
+    """What is in a file of the folder itself.
+
+    Raises
+    ------
+    ValueError
+        It is a link, no file, or too large.
+    """
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > most:
+        raise ValueError("no file, or too large")
+    return path.read_bytes()
+
+
+def _numbers(path: Path, columns: list[str], texts: list[str]) -> pd.DataFrame:
+    """These columns of a table, of the rows whose step is a number, in the order of the steps."""
+    table = pd.read_csv(io.BytesIO(_own_file(path, MAX_TABLE_BYTES)), dtype=dict.fromkeys(texts, "str"), keep_default_na=True)
+    if not {*columns, *texts} <= set(table):
+        raise ValueError("columns")
+    numbers = table[columns].apply(pd.to_numeric, errors="coerce").astype("float64")
+    written = table[texts].fillna("").map(lambda text: printable(text[:MAX_WORDS]))
+    whole = numbers["step"].between(0, 1e9)
+    return pd.concat([numbers, written], axis=1)[whole].astype({"step": "int64"}).sort_values("step", kind="stable", ignore_index=True)
 
 
 def trajectory_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -78,6 +78,28 @@ def verdict_counts(looks: pd.DataFrame, *, steps: int) -> go.Figure:
     return figure
 
 
+def followed_curve(looks: pd.DataFrame, column: str, title: str, *, steps: int) -> go.Figure:
+    """What a script of one's own records at each look, by step.
+
+    Parameters
+    ----------
+    looks : of `analysis.adapters.recorded.Recorded`.
+    column : echo_share, drift or norm_ratio.
+    steps : where the axis ends.
+    """
+    is_share = column == "echo_share"
+    figure = go.Figure(
+        go.Scatter(
+            x=looks["step"], y=looks[column], mode="lines+markers", line={"color": BLUE, "width": 2.5}, marker={"size": 7}, cliponaxis=False,
+            hovertemplate="step %{x}: %{y:" + (".0%" if is_share else ".3f") + "}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(height=260, margin=MARGIN, xaxis_title="step", showlegend=False)
+    figure.update_xaxes(range=[0, steps + 1])
+    figure.update_yaxes(title=title, **({"range": [0, 1.02], "tickformat": ".0%"} if is_share else {"rangemode": "tozero"}))
+    return figure
+
+
 def _smooth(losses: pd.DataFrame) -> pd.Series:
     return losses["loss"].rolling(10, min_periods=1).mean()
 

@@ -18,58 +18,75 @@ from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
 
-FIGURE_WIDTH = 415  # pixels: two beside each other in a window of 1400, one below the other in a narrow one
+FIGURE_WIDTH = 400  # pixels: three beside each other in a window of 1400, one below the other in a narrow one
 SIGNS = 20  # words written on the map
 WORDS_DRAWN = 6_000  # of the map, behind the tokens that move on it: what is sent every second stays small
 
 
 def draw_figures(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
-    """The figures side by side, as many as there is room for."""
-    parts: list[Callable[[], None]] = []
-    losses, looks, words = job.losses, job.looks, job.words
-    if losses is not None and len(losses):
-        parts += [lambda: show_loss(job, losses, beside), lambda: show_validation(job, losses, beside)]
-    if looks is not None and words is not None:
+    """The figures side by side, as many as there is room for; before there is something in them, what will be."""
+    looks, words = job.looks, job.words
+    parts: list[Callable[[], None]] = [lambda: show_loss(job, beside)]
+    if job.config.method in ("prompt-tuning", "p-tuning"):
         parts += [lambda: show_words(words), lambda: show_verdicts(job, looks, words)]
+    if job.config.validate_every:
+        parts.append(lambda: show_validation(job, beside))
     with st.container(horizontal=True):
         for part in parts:
             with st.container(width=FIGURE_WIDTH):
                 part()
     if looks is not None:
         show_map(job, looks)
+    show_scores(job)
 
 
 def show_scores(job: Progress) -> None:
     if job.scores is None:
         return
+    st.markdown("**Scores on held-out examples, with their 95 % intervals**")
+    shown_scores = pd.DataFrame(
+        {
+            "asked with": job.scores["prompt"],
+            job.scores["measure"].iloc[0]: [f"{row.score:.0%} ({row.low:.0%} to {row.high:.0%})" for row in job.scores.itertuples()],
+            "examples": job.scores["n"],
+            "loss": job.scores["loss"],
+            "seconds": job.scores["seconds"],
+        }
+    )
+    number = st.column_config.NumberColumn
     st.dataframe(
-        job.scores.drop(columns=["task", "split"]),
+        shown_scores,
         hide_index=True,
-        column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")}
-        | {"seconds": st.column_config.NumberColumn(format="%.1f")},
+        column_config={"loss": number(format="%.2f", help="Nats a token of the answers wanted"), "seconds": number(format="%.0f")},
         alt="Held-out scores without training, with the initial values of a prompt, and as trained.",
     )
-    st.caption("Scores on held-out examples, with their 95 % intervals.")
 
 
-def show_loss(job: Progress, losses: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> None:
-    last = losses["loss"].tail(10).mean()
+def show_loss(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     st.markdown("**Loss**")
+    losses = pd.DataFrame({"step": [], "loss": []}) if job.losses is None else job.losses
+    now = (
+        f"{losses['loss'].iloc[0]:.2f} at step 1, {losses['loss'].tail(10).mean():.2f} over the last ten of {job.steps_done} steps"
+        if len(losses)
+        else "no step yet"
+    )
     st.plotly_chart(
         loss_curve(losses, steps=job.config.steps, beside=beside),
         key=f"loss-{job.id}",
-        alt=f"Loss by step: {losses['loss'].iloc[0]:.2f} at step 1, {last:.2f} over the last ten of {job.steps_done} steps.{and_beside(beside)}",
+        alt=f"Loss by step: {now}.{and_beside(beside)}",
     )
 
 
-def show_validation(job: Progress, losses: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> None:
-    scored = losses[losses["validation"].notna()]
-    if not len(scored):
-        return
+def show_validation(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
     task = job.config.asked_task()
     measure = next(iter(SCORINGS[task.scored_by]))
     aside = len(task.for_training(watched=True)[1])
     st.markdown(f"**Score on {aside} training examples set aside**")
+    losses = pd.DataFrame({"step": [], "validation": []}) if job.losses is None else job.losses
+    scored = losses[losses["validation"].notna()]
+    if not len(scored):
+        st.caption(f"It appears after step {job.config.validate_every}.")
+        return
     st.plotly_chart(
         validation_curve(losses, measure, steps=job.config.steps, beside=beside),
         key=f"validation-{job.id}",
@@ -81,8 +98,12 @@ def and_beside(beside: dict[str, pd.DataFrame]) -> str:
     return f" Beside it: {', '.join(beside)}." if beside else ""
 
 
-def show_verdicts(job: Progress, looks: pd.DataFrame, words: pd.DataFrame) -> None:
+def show_verdicts(job: Progress, looks: pd.DataFrame | None, words: pd.DataFrame | None) -> None:
     """The counts of the verdicts, of the last look in words."""
+    if looks is None or words is None:
+        st.markdown("**Verdicts**")
+        st.caption("How many tokens have learned a word, and how many echo their start, appears here.")
+        return
     counts = words["verdict"].value_counts()
     st.markdown(f"**Verdicts after step {words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))
     st.plotly_chart(
@@ -94,8 +115,12 @@ def show_verdicts(job: Progress, looks: pd.DataFrame, words: pd.DataFrame) -> No
         )
 
 
-def show_words(look: pd.DataFrame) -> None:
+def show_words(look: pd.DataFrame | None) -> None:
     """What the virtual tokens are near to, and whether that is worth anything."""
+    if look is None:
+        st.markdown("**Nearest words**")
+        st.caption("The words that each virtual token is near to appear here.")
+        return
     st.markdown(f"**Nearest words after step {look['step'].iloc[0]}**")
     words = look.set_index("position")[["initial_token", "nearest_token", "drift"]]
     for column in ("initial_token", "nearest_token"):

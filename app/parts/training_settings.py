@@ -1,5 +1,7 @@
 """The settings of a training, what it will take, and the button that queues it."""
 
+import re
+
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
@@ -16,6 +18,7 @@ from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import session
 from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
 from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
 
@@ -36,31 +39,49 @@ OTHER_MODEL = "another"
 
 def choose(queue: JobQueue) -> int:
     """The settings of a run, what it will take, and the button that queues it; answers the number of held-out examples to score on."""
-    task = choose_task()
-    offer_upload()
-    method = st.selectbox("Method", list(METHODS), key="method", bind="query-params")
-    st.caption(METHODS[method])
-    settings = method_settings(method, task)
-    steps = st.number_input("Steps", 1, MAX_STEPS, 60, key="steps", bind="query-params", help="Eight examples a step.")
-    with st.expander("More settings", icon=":material/tune:"):
-        settings |= more_settings(method)
-        limit = st.number_input(
-            "Held-out examples to score on", 10, 2000, 100, key="limit", bind="query-params",
-            help="Scored without training, with the initial values of a prompt, and as trained; more take longer and give a narrower interval.",
-        )  # fmt: skip
-    config = TrainingConfig(task=task.name, method=method, steps=int(steps), **settings)
-    suggested = free_name(queue, f"{task.name}-{config.init.split('-')[0] if method == 'prompt-tuning' else method}")
-    name = st.text_input("Name", placeholder=suggested, key="name", help="The run is kept under this name.")
-    what_it_takes(config, int(limit))
-    if st.button("Train", type="primary", icon=":material/play_arrow:"):
-        try:
-            st.query_params["job"] = queue.submit(config, name.strip() or suggested, limit=int(limit), session=session())
-        except InputError as error:
-            widgets.refusal(error)
-        else:
-            st.rerun()
-    widgets.model_note()
+    of_task, of_method, of_run = st.columns(3, gap="large")
+    with of_task:
+        task = choose_task()
+        offer_upload()
+    with of_method:
+        method = st.selectbox("Method", list(METHODS), key="method", bind="query-params")
+        st.caption(METHODS[method])
+        settings = method_settings(method, task)
+    with of_run:
+        steps = st.number_input("Steps", 1, MAX_STEPS, 60, key="steps", bind="query-params", help="Eight examples a step.")
+        with st.popover("More settings", icon=":material/tune:"):
+            settings |= more_settings(method)
+            limit = st.number_input(
+                "Held-out examples to score on", 10, 2000, 100, key="limit", bind="query-params",
+                help="Scored without training, with the initial values of a prompt, and as trained; more take longer and give a narrower interval.",
+            )  # fmt: skip
+        config = TrainingConfig(task=task.name, method=method, steps=int(steps), **settings)
+        suggested = free_name(queue, f"my-{task.name}-{config.init.split('-')[0] if method == 'prompt-tuning' else method}")
+        name = choose_name(suggested)
+        what_it_takes(config, int(limit))
+        if st.button("Train", type="primary", icon=":material/play_arrow:"):
+            begin(queue, config, name, int(limit))
     return int(limit)
+
+
+def choose_name(suggested: str) -> str:
+    """What the run is to be called; of several words one is made."""
+    typed = st.text_input("Name", placeholder=suggested, key="name", help="The run is kept under this name.").strip()
+    name = store.name_like(typed) if re.search(r"\s", typed) else typed or suggested
+    if name not in (typed, suggested):
+        st.caption(f"It will be called {widgets.plain(name)}.")
+    return name
+
+
+def begin(queue: JobQueue, config: TrainingConfig, name: str, limit: int) -> None:
+    """Queue a run and go on to watch it, or say why not."""
+    try:
+        st.query_params["job"] = queue.submit(config, name, limit=limit, session=session())
+    except InputError as error:
+        widgets.refusal(error)
+    else:
+        st.toast(f"{name} begins: watch it at the top of the page.", icon=":material/play_arrow:")
+        st.rerun()
 
 
 def choose_task() -> Task:
@@ -105,12 +126,12 @@ def take_upload() -> None:
 
 def offer_upload() -> None:
     refused = st.session_state.get("upload-refused")
-    with st.expander("Your own examples", icon=":material/upload_file:", expanded=refused is not None):
+    if refused is not None:
+        widgets.refusal(refused)
+    with st.popover("Your own examples", icon=":material/upload_file:"):
         st.file_uploader(
             "CSV or JSON lines with the columns input and target", key="upload", on_change=take_upload, max_upload_size=own_data.MAX_BYTES // 10**6
         )  # fmt: skip
-        if refused is not None:
-            widgets.refusal(refused)
         st.caption(
             f"{own_data.MIN_ROWS} examples or more. Some are held out to score on, unless a column split says which; a column template may say how they are asked. They stay "
             "on this machine."
@@ -199,9 +220,9 @@ def choose_model() -> str:
 
 
 def free_name(queue: JobQueue, stem: str) -> str:
-    """A name that is not taken yet."""
+    """A name that begins so and is not taken yet."""
     taken = {*at_hand.list_runs()["name"], *unfinished()["name"], *(job.name for job in queue.all())}
-    return next(name for i in range(1, 10_000) if (name := f"my-{stem[:50]}-{i}") not in taken)
+    return next(name for i in range(1, 10_000) if (name := f"{stem[:50]}-{i}") not in taken)
 
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
@@ -222,4 +243,5 @@ def what_it_takes(config: TrainingConfig, limit: int) -> None:
 
 
 def duration(seconds: float) -> str:
+    """About how long, in words."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,9 +6,10 @@ from contextlib import suppress
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.app.pages import LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside, show_scores
+from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside
 from soft_prompt_explorer.app.parts.training_settings import INITS, duration
 from soft_prompt_explorer.app.server.background import session
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress, config_of
@@ -20,12 +21,34 @@ STATE_ICONS = {
     "stopped": ":material/stop_circle:",
     "queued": ":material/schedule:",
 }
+# Of a training that has ended, for a list; of one that is under way it is told how far it is.
+STATES = {"saved": "saved", "failed": "failed", "stopped": "stopped, not saved"}
+
+
+def watched_job(queue: JobQueue) -> tuple[str | None, Progress | None]:
+    """The id of the training that the page shows, and the training itself where the server still has it; the link names it from now on.
+
+    It is the one that the link names, else the one that this person watched last, whether it has ended since or not, else the newest that is under way.
+    """
+    job_id = st.query_params.get("job")
+    if job_id is None:
+        last = st.session_state.get("watched-job")
+        job_id = last if last is not None and queue.get(last) is not None else None
+    if job_id is None:
+        job_id = next((job.id for job in queue.all() if job.under_way), None)
+    job = None if job_id is None else queue.get(job_id)
+    if job_id is not None and job is not None:
+        st.session_state["watched-job"] = st.query_params["job"] = job_id
+    return job_id, job
 
 
 def watch(queue: JobQueue, job: Progress) -> None:
     """A training as it goes, and the exports of its tables once it has ended."""
-    polled(queue, job, lambda job: draw_state(queue, job))
-    beside = pick_beside(queue, job)
+    state, others = st.columns([3, 2], gap="large")
+    with state:
+        polled(queue, job, lambda job: draw_state(queue, job))
+    with others:
+        beside = pick_beside(queue, job)
     polled(queue, job, lambda job: draw_figures(job, beside))
     if not job.under_way:
         offer_exports(job, beside)
@@ -49,7 +72,40 @@ def draw_state(queue: JobQueue, job: Progress) -> None:
     show_state(queue, job)
     if job.state in ("stopped", "failed"):
         offer_to_go_on(queue, job)
-    show_scores(job)
+    st.markdown("\n".join(f"- {sentence}" for sentence in what_it_shows(job)))
+
+
+def what_it_shows(job: Progress) -> list[str]:
+    """What can be seen of a training so far, a sentence each: the score, the loss, and what its words are worth."""
+    said = []
+    if job.scores is not None:
+        of = job.scores.set_index("prompt")
+        bare, last = of.iloc[0], of.iloc[-1]
+        gains = "It works" if last["low"] > bare["score"] else "No gain is shown"
+        said.append(
+            f"**{gains}:** held-out {last['measure']} {bare['score']:.0%} without it, {last['score']:.0%} with it "
+            f"({last['low']:.0%} to {last['high']:.0%}, n {last['n']:,})."
+        )
+    if job.losses is not None and len(job.losses) >= 2:
+        few = min(10, len(job.losses) // 2)
+        first, now = job.losses["loss"].head(few).mean(), job.losses["loss"].tail(few).mean()
+        said.append(f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now.")
+    if job.words is not None:
+        counts = job.words["verdict"].map(plain_verdict).value_counts()
+        echoes, learned = int(counts.get("echo", 0)), int(counts.get("learned", 0))
+        if echoes:
+            said.append(f"{echoes} of {len(job.words)} tokens are still nearest to the word that they began with.")
+        said.append(
+            f"{learned or 'None'} of {len(job.words)} reads as a learned word."
+            if learned < 2
+            else f"{learned} of {len(job.words)} read as learned words."
+        )
+    return said
+
+
+def steps_in_words(done: int, of: int) -> str:
+    """How far: `all 150 steps`, `40 of 150 steps`."""
+    return f"all {of:,} steps" if done == of else f"{done:,} of {of:,} steps"
 
 
 def settings_in_words(config: TrainingConfig) -> str:
@@ -68,10 +124,11 @@ def show_state(queue: JobQueue, job: Progress) -> None:
     """What it is, how far it is, and what can be done with it now."""
     st.subheader(job.name)
     learned = f" · {job.trainable:,} parameters learn" if job.trainable else ""
-    st.caption(settings_in_words(job.config) + learned)
+    asked = ""
     with suppress(InputError):  # examples of one's own may be gone
-        st.caption(widgets.plain(f"asked: {job.config.asked_task().first_example()}"))
-    done = f"{job.steps_done:,} of {job.config.steps:,} steps"
+        asked = f"  \nasked: {widgets.plain(job.config.asked_task().first_example())}"
+    st.caption(settings_in_words(job.config) + learned + asked)
+    done = steps_in_words(job.steps_done, job.config.steps)
     if job.state == "queued":
         ahead = queue.ahead_of(job.id)
         st.info(f"Waiting: {ahead} before this one." if ahead else "Starting.", icon=STATE_ICONS["queued"])
@@ -129,16 +186,16 @@ def offer_to_go_on(queue: JobQueue, job: Progress) -> None:
         st.caption("It can be resumed later too, also when the server was started again.")
 
 
-def list_unfinished(queue: JobQueue, shown: str | None, limit: int) -> None:
-    """The trainings that were broken off, also by the server's end, and can go on: all but the one that is shown."""
+def list_unfinished(queue: JobQueue, limit: int) -> None:
+    """The trainings that were broken off by the server's end, and can go on; those that this server still has are among the others."""
     table = queue.unfinished()
-    table = table[table["name"] != shown]
+    table = table[~table["name"].isin([job.trained_as for job in queue.all()])]
     if not len(table):
         return
     st.markdown("**Unfinished trainings**")
     for row in table.itertuples():
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{row.name}: {row.method} on {widgets.plain(row.task)}, step {row.steps:,} of {row.of_steps:,}")
+            st.markdown(f"{row.name}: {row.method} on {widgets.plain(row.task)}, {steps_in_words(row.steps, row.of_steps)}")
             try:
                 if st.button("Resume", key=f"resume-{row.name}", icon=":material/play_arrow:"):
                     st.query_params["job"] = queue.submit(config_of(row.config), row.name, limit=limit, session=session())
@@ -156,7 +213,7 @@ def list_others(others: list[Progress]) -> None:
     for job in others:
         st.page_link(
             TRAIN.file,
-            label=widgets.plain(f"{job.name}: {job.doing if job.state != 'failed' else 'failed'}"),
+            label=widgets.plain(f"{job.name}: {STATES.get(job.state, job.doing)}"),
             icon=STATE_ICONS.get(job.state, TRAIN.icon),
             query_params={"job": job.id},
         )

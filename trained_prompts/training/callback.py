@@ -5,9 +5,9 @@ It writes beside the checkpoints, so that `load_adapter` finds the start of what
     initial.safetensors      the virtual tokens before the first step; a copy in every checkpoint
     trajectory.safetensors   steps (s,) and embeddings (s, n, d) float16, a snapshot every few steps
     losses.csv               step, loss, learning_rate, seconds
-    followed.csv             every few steps: what is read in the virtual tokens, see `FOLLOWED`
+    followed.csv             every few steps: what is read in the virtual tokens, see `analysis.adapters.recorded.FOLLOWED`
     ranks.csv                of a LoRA, every few steps: the size and the ranks of each module's update, see `RANKS`
-    explorer.json            the model, the method, how the examples were asked, and some of them as they were fed
+    explorer.json            the model, the method, how the examples were asked, some of them as they were fed, and whether it has ended
 
 Nothing is drawn from the random numbers of the training, and nothing is sent anywhere. What goes wrong here never ends a training: it is said once, and recording stops.
 """
@@ -28,14 +28,15 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
-from soft_prompt_explorer.analysis.adapters.recorded import EXAMPLES_KEPT, RECORD, template_of
+from soft_prompt_explorer.analysis.adapters.recorded import EXAMPLES_KEPT, FOLLOWED, LOOKS, LOSSES, RECORD, TRAJECTORY, template_of
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.loras.ranks import measures, values_of_product
 
-FOLLOWED = ["step", "echo_share", "drift", "norm_ratio", "words", "direction"]
 RANKS = ["step", "module", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"]  # as in the table of `spectra`
+_LOSS_COLUMNS = ["step", "loss", "learning_rate", "seconds"]
 SNAPSHOTS = 100  # at most; when there are more, every second one goes
 WORTH = 0.02  # of the training's time that following it may take
+LIVE = 2.0  # seconds between two writings of the losses, for who looks on
 _BLOCK = 8_192  # rows of the vocabulary at once
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class Recorder:
     def __init__(self, folder: str | Path, model: Any, tokenizer: Any = None, *, every: int = 50, template: str | None = None) -> None:
         self.folder, self._every, self._template, self._tokenizer = Path(folder), max(1, every), template, tokenizer
         self._model = getattr(model, "module", model)  # as data parallelism wraps it
-        self._began, self._looking, self._stopped = time.perf_counter(), 0.0, False
+        self._began, self._looking, self._stopped, self._ended = time.perf_counter(), 0.0, False, False
+        self._written = self._began
         self.step = 0
         self._losses: list[tuple[int, float, float, float]] = []
         self._snapshots: dict[int, np.ndarray] = {}
@@ -95,11 +97,15 @@ class Recorder:
         if self.step % self._every:
             return {}
         self._safely(self._snapshot)
-        return self._safely(self._look) if self._looking <= WORTH * (time.perf_counter() - self._began) else {}
+        return self._safely(self._look) if self._has_time() else {}
 
     def lost(self, loss: float, learning_rate: float = float("nan")) -> None:
         """The loss after this step."""
-        self._losses.append((self.step, loss, learning_rate, time.perf_counter() - self._began))
+        now = time.perf_counter()
+        self._losses.append((self.step, loss, learning_rate, now - self._began))
+        if now - self._written >= LIVE and self._has_time():
+            self._safely(self._write_losses)
+            self._looking += time.perf_counter() - now
 
     def saved(self, checkpoint: str | Path) -> None:
         """A checkpoint was written there: what `load_adapter` should find beside it is put there too."""
@@ -109,8 +115,12 @@ class Recorder:
         """The last look, and all of it written."""
         if self._hook is not None:
             self._hook.remove()
+        self._ended = True
         self._safely(self._snapshot)
         self._safely(self._look)
+
+    def _has_time(self) -> bool:
+        return self._looking <= WORTH * (time.perf_counter() - self._began)
 
     def _safely(self, work: Callable[[], Any]) -> Any:
         if self._stopped:
@@ -198,20 +208,20 @@ class Recorder:
 
     def _write(self) -> None:
         self._write_into(self.folder)
-        written: list[tuple[list, list[str], str]] = [
-            (self._losses, ["step", "loss", "learning_rate", "seconds"], "losses.csv"),
-            (self._followed, FOLLOWED, "followed.csv"),
-        ]
+        self._write_losses()
+        write_whole(self.folder / LOOKS, _csv(self._followed, FOLLOWED))
         if self._ranks:
-            written.append(([row for step in sorted(self._ranks) for row in self._ranks[step]], RANKS, "ranks.csv"))
-        for rows, columns, name in written:
-            write_whole(self.folder / name, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode("utf-8"))
+            write_whole(self.folder / "ranks.csv", _csv([row for step in sorted(self._ranks) for row in self._ranks[step]], RANKS))
         if self._snapshots:
             steps = sorted(self._snapshots)
             write_whole(
-                self.folder / "trajectory.safetensors",
+                self.folder / TRAJECTORY,
                 _safetensors({"steps": np.array(steps, dtype=np.int64), "embeddings": np.stack([self._snapshots[step] for step in steps])}),
             )
+
+    def _write_losses(self) -> None:
+        write_whole(self.folder / LOSSES, _csv(self._losses, _LOSS_COLUMNS))
+        self._written = time.perf_counter()
 
     def _write_into(self, folder: Path) -> None:
         if self._initial is not None:
@@ -223,6 +233,7 @@ class Recorder:
             "template": self._template or template_of([example["text"] for example in self._examples]),
             "template_given": self._template is not None,
             "steps": self.step,
+            "ended": self._ended,
             "examples": self._examples,
         }
         write_whole(folder / RECORD, (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
@@ -232,6 +243,10 @@ def _thinned(by_step: dict[int, Any]) -> dict[int, Any]:
     """What was kept of these steps; where it is too much, of every second one, and of the last."""
     steps = sorted(by_step)
     return by_step if len(steps) <= SNAPSHOTS else {step: by_step[step] for step in sorted({*steps[::2], steps[-1]})}
+
+
+def _csv(rows: list[tuple], columns: list[str]) -> bytes:
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:

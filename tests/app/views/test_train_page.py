@@ -1,13 +1,23 @@
 """The page Train through Streamlit's own test driver."""
 
+import threading
+
 import pytest
+import torch
+from peft import PromptTuningConfig, TaskType, get_peft_model
 from streamlit.testing.v1 import AppTest
 
+from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.training_presets import PRESETS
+from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
+from soft_prompt_explorer.trained_prompts.training.callback import Recorder
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.driving import driver_of
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 OWN = b"input,target\n" + b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))
@@ -118,7 +128,146 @@ def test_an_unfinished_training_is_listed_and_can_be_discarded(page, own_runs, e
             recording.write_checkpoint(checkpoint_path("broken-off"))
             break
     driver = page()
-    assert "broken-off: prompt-tuning on plural, step 1 of 5" in text(driver)
+    assert "broken-off: prompt-tuning on plural, 1 of 5 steps" in text(driver)
     driver = pressed(driver, "Discard")
     assert "broken-off" not in text(driver)
     assert not list(own_runs.glob(".unfinished/*"))
+
+
+# ---- what is watched stays
+
+
+def watched_on(driver: AppTest) -> str | None:
+    """The training that the page's link names."""
+    return driver.query_params.get("job")
+
+
+def gone_elsewhere_and_back(driver: AppTest) -> AppTest:
+    """As by the menu, whose links say nothing of a training."""
+    driver.query_params.clear()
+    driver.switch_page("views/learn.py").run()
+    driver.query_params.clear()
+    return driver.switch_page("views/train.py").run()
+
+
+@pytest.fixture
+def queue(monkeypatch) -> JobQueue:
+    """The server's queue, where the test can ask it too."""
+    queue = JobQueue()
+    monkeypatch.setattr(widgets, "job_queue", lambda: queue)
+    return queue
+
+
+@pytest.fixture
+def toy_link(toy_config):
+    return {
+        "task": "toy",
+        "model": "another",
+        "other": toy_config.model,
+        "steps": "3",
+        "tokens": "2",
+        "init": "random",
+        "every": "0",
+        "limit": "10",
+    }
+
+
+def test_a_training_that_ended_while_its_person_was_elsewhere_is_still_shown(page, toy_link, queue):
+    driver = page(**toy_link)
+    assert "job" not in driver.query_params
+    driver.text_input(key="name").set_value("my first one").run()
+    assert "my-first-one" in text(driver).replace("\\", "")
+    pressed(driver, "Train")
+    assert not driver.error and not driver.exception
+    job_id = watched_on(driver)
+    assert driver.subheader[0].value == "my-first-one"
+    wait_until(lambda: not queue.get(job_id).under_way)
+    driver = gone_elsewhere_and_back(driver)
+    assert watched_on(driver) == job_id
+    assert "Saved as my-first-one." in driver.success[0].value.replace("\\", "")
+    assert "Read it" in [button.label for button in driver.button]
+    assert "held-out" in text(driver)
+
+
+def test_what_a_stopped_training_has_learned_is_offered_after_a_visit_elsewhere(page, toy_link, queue):
+    driver = page(**toy_link | {"steps": "100000"})
+    driver.text_input(key="name").set_value("stopped").run()
+    pressed(driver, "Train")
+    job_id = watched_on(driver)
+    wait_until(lambda: queue.get(job_id).steps_done > 2)
+    queue.stop(job_id)
+    wait_until(lambda: not queue.get(job_id).under_way)
+    driver = gone_elsewhere_and_back(driver)
+    assert watched_on(driver) == job_id
+    assert "not among your runs yet" in driver.warning[0].value
+    offered = [button.label for button in driver.button]
+    assert "Save what it has learned" in offered and "Resume" in offered
+    assert "Unfinished trainings" not in text(driver)  # it is told of once
+    pressed(driver, "Discard")
+    assert watched_on(driver) is None and len(driver.subheader) == 0
+
+
+def test_each_training_at_a_click_says_how_long_it_takes_and_what_to_look_for(page, embedded_model):
+    driver = page()
+    assert not driver.exception and not driver.error
+    assert text(driver).count("**Look for:**") == len(PRESETS) == text(driver).count("an estimate from")
+    assert [button.label for button in driver.button].count("Train it") == len(PRESETS)
+
+
+# ---- a script of one's own
+
+
+def test_a_script_is_followed_while_it_writes(page, own_runs, llama_folder, own_cache):
+    driver = page(tab="Follow a script of yours")
+    assert not driver.exception
+    assert any("ExplorerCallback" in code.value for code in driver.code) and any(
+        "recorder.after_step(loss)" in code.value for code in driver.code
+    )
+    steps, going = threading.Semaphore(0), threading.Semaphore(0)
+
+    def script() -> None:
+        torch.manual_seed(1)
+        model, tokenizer = load_model(str(llama_folder), device="cpu")
+        model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
+        rows = model.prompt_encoder["default"].embedding.weight
+        recorder = Recorder(own_runs / "theirs" / "first", model, tokenizer, every=2)
+        for loss in (3.0, 2.0, 1.0, 0.5):
+            going.acquire()
+            with torch.no_grad():
+                rows += 0.5
+            recorder.after_step(loss)
+            steps.release()
+        going.acquire()
+        recorder.end()
+        steps.release()
+
+    thread = threading.Thread(target=script, daemon=True)
+    thread.start()
+    for _ in range(2):
+        going.release()
+        assert steps.acquire(timeout=PATIENCE)
+    driver.run()
+    assert not driver.exception and not driver.error
+    said = text(driver).replace("\\", "")
+    assert "theirs/first** · step 2" in said and "The loss falls: 3.00 at first, 2.00 now." in said
+    assert "are still nearest to the word" in said and "being recorded now" in driver.info[0].value
+    (words,) = [frame.value for frame in driver.dataframe]
+    assert words["token"].tolist() == [0, 1, 2]
+    for _ in range(3):
+        going.release()
+        assert steps.acquire(timeout=PATIENCE)
+    thread.join(PATIENCE)
+    driver.run()
+    assert "step 4" in text(driver) and "has ended" in driver.success[0].value
+    assert driver.query_params["script"] == "theirs/first"
+
+
+def test_a_record_that_is_damaged_is_refused_in_a_sentence(page, own_runs):
+    folder = own_runs / "broken"
+    folder.mkdir(parents=True)
+    (folder / "explorer.json").write_text("[]")
+    (folder / "losses.csv").write_text("step,loss\n1,2\n")
+    (folder / "followed.csv").write_text("step,echo_share,drift,norm_ratio,words,direction\n")
+    driver = page(tab="Follow a script of yours")
+    assert not driver.exception
+    assert "cannot be read" in driver.error[0].value
