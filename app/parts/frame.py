@@ -7,10 +7,12 @@ from soft_prompt_explorer.app.pages import LEARN, LIBRARY, LORA, MEASURES, PROMP
 from soft_prompt_explorer.app.parts import choosing
 from soft_prompt_explorer.app.parts.tray import show_tray
 
-# Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
+# Streamlit leaves 96 pixels above a page and 160 below it. What stands along an axis has the page's own text colour: Plotly's grey is 3.7 : 1. On a wide window the jump box stands in the line of the menu.
 STYLES = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 4rem; max-width: 1400px; }
 .st-key-frame [data-testid="stSelectbox"] { flex: 1 1 10rem; min-width: 10rem; }
+.js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above, .infolayer [class*="title"]) text { fill: currentColor !important; }
+.formula { overflow-x: auto; }
 @media (min-width: 900px) {
   .st-key-frame [data-testid="stSelectbox"] { width: 22rem; }
   .st-key-frame { position: fixed; top: 0.45rem; right: 4rem; z-index: 999991; width: auto; }
