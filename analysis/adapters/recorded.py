@@ -25,6 +25,7 @@ RECORD, TRAJECTORY, LOSSES, LOOKS = "explorer.json", "trajectory.safetensors", "
 FOLLOWED = ["step", "echo_share", "drift", "norm_ratio", "words", "direction"]
 MAX_TRAJECTORY_BYTES = 512_000_000  # more than the longest run leaves
 MAX_TABLE_BYTES = 20_000_000  # a million steps
+MAX_HEADER = 1_000
 MAX_WORDS = 20_000  # letters of one look
 MOST_CHECKPOINTS = 1_000
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
@@ -176,9 +177,10 @@ def _own_file(path: Path, most: int) -> bytes:
 
 def _numbers(path: Path, columns: list[str], texts: list[str]) -> pd.DataFrame:
     """These columns of a table, of the rows whose step is a number, in the order of the steps."""
-    table = pd.read_csv(io.BytesIO(_own_file(path, MAX_TABLE_BYTES)), dtype=dict.fromkeys(texts, "str"), keep_default_na=True)
-    if not {*columns, *texts} <= set(table):
+    content = _own_file(path, MAX_TABLE_BYTES)
+    if len(content.partition(b"\n")[0]) > MAX_HEADER:  # millions of columns would fill the memory
         raise ValueError("columns")
+    table = pd.read_csv(io.BytesIO(content), usecols=[*columns, *texts], dtype=dict.fromkeys(texts, "str"))
     numbers = table[columns].apply(pd.to_numeric, errors="coerce").astype("float64")
     written = table[texts].fillna("").map(lambda text: printable(text[:MAX_WORDS]))
     whole = numbers["step"].between(0, 1e9)

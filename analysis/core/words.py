@@ -47,3 +47,13 @@ def p_said(value: float) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """A change, with its sign."""
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def byte_count(number: float) -> str:
+    """A size as it is told everywhere: two digits that count, in units of a thousand.
+
+    >>> byte_count(921_600), byte_count(18_432_000), byte_count(2_900_000_000)
+    ('0.92 MB', '18 MB', '2.9 GB')
+    """
+    size, unit = (number / 1e9, "GB") if number >= 1e9 else (number / 1e6, "MB")
+    return f"{size:.0f} {unit}" if size >= 10 else f"{size:.2g} {unit}"

@@ -228,6 +228,40 @@ def rank_pattern(table: pd.DataFrame, energy: float) -> dict[str, int]:
     return {module: fewest(cumulative, energy) for module, cumulative in found.items() if cumulative[-1] > 0}
 
 
+def uniform_rank(table: pd.DataFrame, energy: float) -> tuple[int, float]:
+    """The fewest ranks, as many for every module, that hold a share of the energy of all modules together; zeros where none was trained.
+
+    Parameters
+    ----------
+    table : of `spectra`.
+
+    Returns
+    -------
+    The rank, and the least share that a trained module keeps of its own energy at it.
+
+    Raises
+    ------
+    InputError
+        The share is not above 0 and at most 1.
+
+    Examples
+    --------
+    >>> import soft_prompt_explorer as spe
+    >>> from soft_prompt_explorer.analysis.loras.ranks import uniform_rank
+    >>> rank, least = uniform_rank(spe.spectra(spe.load_adapter(spe.GALLERY / "sentiment-lora-64")), 0.95)
+    >>> rank, round(least, 2)
+    (7, 0.83)
+    """
+    check_energy(energy)
+    found = [values_of(row) for _, row in table.iterrows() if row["spectral_norm"] > 0]
+    if not found:
+        return 0, 0.0
+    most = max(map(len, found))
+    squares = np.stack([np.pad(values**2, (0, most - len(values))) for values in found])
+    rank = fewest(np.cumsum(squares.sum(0)) / squares.sum(), energy)
+    return rank, float((squares[:, :rank].sum(1) / squares.sum(1)).min())
+
+
 def check_energy(energy: float) -> None:
     if not 0 < energy <= 1:
         raise InputError(f"The share of the energy to keep is above 0 and at most 1, for instance 0.95, not {energy:g}.")

@@ -7,11 +7,13 @@ from soft_prompt_explorer.app.pages import FILE, LEARN, LIBRARY, LORA, MEASURES,
 from soft_prompt_explorer.app.parts import choosing
 from soft_prompt_explorer.app.parts.tray import show_tray
 
-# Streamlit leaves 96 pixels above a page and 160 below it. On a wide window the jump box stands in the line of the menu.
+# Streamlit leaves 96 pixels above a page and 160 below it. What stands along an axis has the page's own text colour: Plotly's grey is 3.7 : 1. On a wide window the jump box stands in the line of the menu.
 STYLES = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 4rem; max-width: 1400px; }
 .st-key-frame { flex-wrap: wrap; }
 .st-key-frame > :has([data-testid="stSelectbox"]) { flex: 1 1 12rem; }
+.js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above, .infolayer [class*="title"]) text { fill: currentColor !important; }
+.formula { overflow-x: auto; }
 @media (min-width: 900px) {
   .st-key-frame > * { flex: 0 0 auto !important; width: auto !important; }
   .st-key-frame [data-testid="stSelectbox"] { width: 20rem; }

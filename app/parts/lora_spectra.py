@@ -1,29 +1,77 @@
 """A LoRA's spectra: its health, its layers, its modules beside the model's weights, and what its directions say."""
 
+import re
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.core.words import byte_count, shown
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.loras.base_weights import against_base
-from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary
+from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary, uniform_rank
 from soft_prompt_explorer.analysis.loras.residual import residual_directions
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
-from soft_prompt_explorer.app.charts.spectra import layer_map, spectrum_lines
+from soft_prompt_explorer.app.charts.spectra import layer_map, spectra_by_layer
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.server.background import computed
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
 FEW_RANKS = 16
+ENERGY = 0.95
+SHOWN = {"values": "Singular values", "energy": "Share of the energy"}
+PROBLEMS = {
+    "never trained": "No training",
+    "rank-one spike": "One direction does nearly all",
+    "dead ranks": "Ranks that do nothing",
+}
+IS_IT_BAD = {
+    "never trained": "They change nothing and only take room. Where all are so, the file is one that was saved before training; else leave these modules out next time.",
+    "rank-one spike": "This is no fault: many tasks need one direction a module. A smaller rank may do: *Smaller copy* scores it.",
+    "dead ranks": "It does no harm and takes room. Keep the smaller copy, or train again with its `rank_pattern`.",
+}
+
+
+def show_size(adapter: LoraAdapter, table: pd.DataFrame) -> None:
+    """How many ranks would do, in a sentence with the sizes before and after.
+
+    Parameters
+    ----------
+    table : of `analysis.loras.ranks.spectra`.
+    """
+    rank, least = uniform_rank(table, ENERGY)
+    highest = int(table["rank"].max())
+    if rank == 0 or adapter.kind != "lora":
+        return
+    before, after = size(adapter, highest), size(adapter, rank)
+    if rank < highest:
+        st.markdown(
+            f"#### Use rank {rank} instead of {highest}: {byte_count(after)} instead of {byte_count(before)}\n"
+            f"Rank {rank} everywhere holds {ENERGY:.0%} of the energy of what it changes. Energy is not effect: *Smaller copy* scores it on the task."
+        )
+    else:
+        st.markdown(
+            f"#### It uses its ranks: no fewer than {highest} hold {ENERGY:.0%} of the energy\nIt has {byte_count(before)} of factors."
+        )
+    st.caption(f"All modules are counted together; the one that loses most keeps {least:.0%} of its own energy at rank {rank}.")
+
+
+def size(adapter: LoraAdapter, rank: int) -> int:
+    """Bytes of its two factors at that rank at most, in the numbers of its file."""
+    bits = [
+        min(rank, each.rank) * (each.out_features + each.in_features) * int(re.sub(r"\D*(\d+).*", r"\1", each.dtype))
+        for each in adapter.modules.values()
+    ]
+    return sum(bits) // 8
 
 
 def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
-    """Four figures of the whole LoRA, and what is wrong with its modules.
+    """Figures of the whole LoRA; what was found in its modules, whether it is bad and what to do.
 
     Parameters
     ----------
@@ -31,7 +79,7 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
     """
     trained, found = table[table["spectral_norm"] > 0], health(adapter, table)
     facts = st.columns(4)
-    facts[0].metric("Modules", len(table), help=f"{len(table) - len(trained)} of them never trained")
+    facts[0].metric("Modules", f"{len(table):,}", help=f"{len(table) - len(trained)} of them never trained")
     facts[1].metric("Rank", "–".join(map(str, sorted({table["rank"].min(), table["rank"].max()}))))
     facts[2].metric(
         "Ranks for 90 % of the energy",
@@ -41,43 +89,63 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
     facts[3].metric(
         "Effective rank",
         f"{trained['effective_rank'].median():.1f}" if len(trained) else "none",
-        help="exp of the spectrum's entropy (Roy & Vetterli 2007); the median",
+        help="How many ranks its energy is spread over; the median of the trained modules",
     )
+    what_is("Ranks at 90, 95 and 99 %", "Effective rank", "Stable rank", "Spike")
     if is_dora(adapter):
         st.warning(
             "This LoRA is weight-decomposed (DoRA): its update is not B A alone. What stands here is of B A; beside the base weights, magnitude_change tells of the rest.",
             icon=":material/info:",
         )
-    problems = found[found["problem"] != "as the file says"]
-    if len(problems):
-        counts = "; ".join(f"{problem}: {count} of {len(table)} modules" for problem, count in problems["problem"].value_counts().items())
-        st.warning(f"{counts}.", icon=":material/health_and_safety:")
-    else:
-        st.success("Every module was trained, none is a single spike, and no rank is dead.", icon=":material/health_and_safety:")
+    st.subheader("Is it sound?")
+    for sentence in health_in_words(found, len(table)):
+        st.markdown(f"- {sentence}")
     for note in found.loc[found["problem"] == "as the file says", "says"]:
         st.caption(widgets.plain(note))
-    with st.expander("Health, module by module", icon=":material/health_and_safety:"):
+    with st.expander("Module by module", icon=":material/health_and_safety:"):
         st.dataframe(found, hide_index=True)
         widgets.download_buttons(found, f"{adapter.name}-health", adapter)
 
 
+def health_in_words(found: pd.DataFrame, modules: int) -> list[str]:
+    """What was found, whether it is bad, and what to do, a sentence or two each.
+
+    Parameters
+    ----------
+    found : of `analysis.loras.ranks.health`.
+    modules : how many there are.
+    """
+    counts = found["problem"].value_counts()
+    said = [
+        f"**{name} in {count:,} of {modules:,} modules.** {IS_IT_BAD[problem]}"
+        for problem, name in PROBLEMS.items()
+        if (count := counts.get(problem, 0))
+    ]
+    return said or ["**Yes.** Every module was trained, none is a single spike, and no rank is dead."]
+
+
 def show_layers(table: pd.DataFrame) -> None:
-    """The spectra of one projection's modules, by layer."""
-    st.subheader("By layer")
-    projections = list(dict.fromkeys(table["projection"]))
-    projection = st.segmented_control(
-        "Projection", projections, default=projections[0], required=True, format_func=widgets.plain, key="projection", bind="query-params"
+    """The spectra of all modules, each a small curve."""
+    st.subheader("Every module’s spectrum")
+    trained = table[table["spectral_norm"] > 0]
+    if not len(trained):
+        st.info("No module was ever trained.", icon=":material/info:")
+        return
+    what = st.segmented_control(
+        "Show", list(SHOWN), default="values", required=True, format_func=SHOWN.__getitem__, key="spectrum", bind="query-params"
     )
-    of_projection = table[(table["spectral_norm"] > 0) & (table["projection"] == projection)]
-    if not len(of_projection):
-        st.info("No module of this projection was ever trained.", icon=":material/info:")
-    else:
-        lines = long_form(of_projection)
-        left, right = st.columns(2, gap="large")
-        values, energies = (whole_ranks(spectrum_lines(lines, cumulative=which), x=lines["rank"].max()) for which in (False, True))
-        left.plotly_chart(values, key="values", alt=f"Singular values of the {projection} modules, log scale.")
-        right.plotly_chart(energies, key="energy", alt=f"Cumulative energy of the {projection} modules.")
-        st.caption("Darker is nearer to the input.")
+    st.plotly_chart(
+        spectra_by_layer(long_form(trained), cumulative=what == "energy"), key=f"spectra-{what}",
+        alt=f"{SHOWN[what]} of each of {len(trained)} modules by rank; a row a projection ({', '.join(dict.fromkeys(trained['projection']))}), the layers side by side.",
+    )  # fmt: skip
+    st.caption(
+        f"Each small curve is one module, its ranks from 1 at the left to {trained['rank'].max()} at the right. "
+        + (
+            "A steep fall: a few ranks do the work. A flat one: all are used. All rows have one log scale, down to a thousandth of the largest."
+            if what == "values"
+            else "A curve that is at the top early needs few ranks."
+        )
+    )
 
 
 def base_of(adapter: LoraAdapter, key: str) -> str | None:

@@ -16,6 +16,7 @@ from soft_prompt_explorer.app.parts.lora_spectra import (
     show_health,
     show_layers,
     show_modules,
+    show_size,
 )
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.take_away import offer_lora
@@ -60,6 +61,7 @@ if ranks.open or smaller.open or beside.open:
         st.stop()
     with ranks:
         if ranks.open:
+            show_size(adapter, table)
             show_health(adapter, table)
             show_layers(table)
             with widgets.in_words():

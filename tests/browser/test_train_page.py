@@ -39,7 +39,7 @@ def by_menu(page: Page, name: str) -> None:
 
 def test_a_training_that_is_left_and_stopped_can_still_be_saved_on_coming_back(low_window, runs_folder):
     page = low_window
-    page.goto("/train?task=plural&steps=400&tokens=4&every=0&limit=10")
+    page.goto("/train?task=plural&steps=400&tokens=4&every=200&limit=10")
     loaded(page)
     page.get_by_role("textbox", name="Name").fill("left alone")
     page.get_by_role("textbox", name="Name").press("Tab")
@@ -68,6 +68,7 @@ def test_a_training_that_is_left_and_stopped_can_still_be_saved_on_coming_back(l
     by_menu(page, "Train")
     expect(page).to_have_url(re.compile("job="))
     page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text(re.compile("it is not among your runs yet"))).to_be_in_viewport()
     by_menu(page, "Learn")
     by_menu(page, "Train")
     expect(page).to_have_url(re.compile("job="))

@@ -35,6 +35,7 @@ def _in_markdown(measure: Measure) -> list[str]:
         f"### {measure.name}",
         " ".join(measure.sentences),
         f"```math\n{formula}\n```",
+        *([f"**For example:** {measure.example}"] if measure.example else []),
         f"**What it does not show:** {measure.not_shown}",
         f"Source: {measure.source}",
     ]

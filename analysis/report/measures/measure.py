@@ -24,6 +24,7 @@ class Measure:
     sentences : what it measures, how to read a high or low value, what it is compared with.
     formula : LaTeX, in the symbols of `LEGEND` and those that it defines itself.
     not_shown : how the sentence "What it does not show: …" goes on.
+    example : the measure worked out on numbers that fit a line, where that helps.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Measure:
     formula: str
     source: str
     not_shown: str
+    example: str = ""
 
     @property
     def anchor(self) -> str:

@@ -22,6 +22,7 @@ READINGS: tuple[Measure, ...] = (
         r"\text{norm\_ratio}_i = \frac{\lVert P_i \rVert}{\operatorname{median}_e \lVert e \rVert}",
         "The explorer's own; no paper.",
         "that a long token matters more to the model. A large learning rate alone makes tokens long, and length says nothing of direction.",
+        "a token of length 6.4 beside words of median length 3.2 has a norm ratio of 2.0.",
     ),
     Measure(
         "Readings",
@@ -50,6 +51,7 @@ READINGS: tuple[Measure, ...] = (
         r"\text{echo}_i = \bigl[\, w(P_i) = w(P^0_i) \,\bigr] \qquad \text{drift}_i = \lVert \Delta_i \rVert",
         f"The explorer's own; starting prompts from vocabulary rows is of {LESTER}.",
         "that the token learned nothing. In *plural-words-1* all ten tokens are echoes, and the prompt takes 0.24 to 0.94; nor does a long drift show that the movement was of use.",
+        "a token that began at (3, 0) and is at (3, 4) has a drift of 4; where its nearest word is still the one it began with, it is an echo.",
     ),
     Measure(
         "Readings",

@@ -48,6 +48,7 @@ def test_before_the_first_step_there_is_a_record_too(record):
         ("losses.csv", b""),
         ("losses.csv", b"loss\n1\n"),
         ("losses.csv", b"step,loss\n" + b"\x00\xff" * 9),
+        ("losses.csv", b"step,loss" + b",a" * 10_000 + b"\n1,2\n"),
         ("followed.csv", b"step\n1\n"),
     ],
 )
