@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.opening import WEIGHTS
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_BYTES, MAX_TEMPLATE
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.words import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLES_KEPT = 32
 RECORD, TRAJECTORY, LOSSES, LOOKS = "explorer.json", "trajectory.safetensors", "losses.csv", "followed.csv"
@@ -180,6 +183,8 @@ def _numbers(path: Path, columns: list[str], texts: list[str]) -> pd.DataFrame:
     content = _own_file(path, MAX_TABLE_BYTES)
     if len(content.partition(b"\n")[0]) > MAX_HEADER:  # millions of columns would fill the memory
         raise ValueError("columns")
+    import pandas as pd
+
     table = pd.read_csv(io.BytesIO(content), usecols=[*columns, *texts], dtype=dict.fromkeys(texts, "str"))
     numbers = table[columns].apply(pd.to_numeric, errors="coerce").astype("float64")
     written = table[texts].fillna("").map(lambda text: printable(text[:MAX_WORDS]))

@@ -85,7 +85,7 @@ def _cards() -> list[str]:
     """The numbers of this machine's cards, asked for without beginning to use one."""
     if shutil.which("nvidia-smi") is None:
         return []
-    told = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
     return [str(i) for i, _ in enumerate(line for line in told.splitlines() if line.startswith("GPU "))]
 
 
@@ -186,4 +186,4 @@ def _check_answers(scheduler: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=TO_ANSWER).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"No Ray cluster answers at {scheduler}; start one with `ray start --head`, or", remedy=NO_SCHEDULER) from error
+        raise InputError(f"No Ray cluster answers at {scheduler}; start one there, or", remedy=NO_SCHEDULER) from error

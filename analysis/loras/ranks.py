@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import re
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     "module",
@@ -90,6 +92,8 @@ def spectra(adapter: LoraAdapter, *, report: Report = no_report) -> pd.DataFrame
     >>> len(table), table["rank"].unique().tolist()
     (60, [8])
     """
+    import pandas as pd
+
     rows = []
     for i, (module, factors) in enumerate(adapter.modules.items()):
         report(i / len(adapter.modules), f"module {i + 1} of {len(adapter.modules)}")
@@ -166,6 +170,8 @@ def summary(table: pd.DataFrame, by: str) -> pd.DataFrame:
     InputError
         `by` is neither.
     """
+    import pandas as pd
+
     if by not in ("layer", "projection"):
         raise InputError(f"Modules are summed up by layer or by projection, not by {by!r}.")
     rows = []
@@ -178,6 +184,8 @@ def summary(table: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def long_form(table: pd.DataFrame) -> pd.DataFrame:
     """The table of `spectra` with a row a singular value: module, layer, projection, rank (from 1), value, energy (the cumulative share)."""
+    import pandas as pd
+
     parts = []
     for _, row in table.iterrows():
         values = values_of(row)
@@ -198,6 +206,8 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
     module (missing where it is said of the whole adapter), problem (`never trained`, `rank-one spike`, `dead ranks`, `as the file says`), says (a
     sentence). No rows: nothing was found. NaN in a factor is refused before, by `spectra`.
     """
+    import pandas as pd
+
     rows: list[tuple[str | None, str, str]] = [(None, "as the file says", note) for note in adapter.notes]
     for row in table.itertuples():
         values = values_of(row)

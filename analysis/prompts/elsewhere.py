@@ -42,7 +42,7 @@ def check_target(target: str, out: Path, *, text: str | None = None) -> None:
     if ending and out.suffix.lower() != ending:
         raise InputError(f"{out.name} does not end in {ending}, as a file for {target} does; give it that ending.")
     if text is not None and target not in WITH_TEXT:
-        raise InputError(f"A text is put behind the rows for {listed(list(WITH_TEXT), 'and')} alone; leave --text out for {target}.")
+        raise InputError(f"A text is put behind the rows for {listed(list(WITH_TEXT), 'and')} alone; give none for {target}.")
 
 
 def export_prompt(prompt: SoftPrompt, target: str, out: Path, made: Provenance, *, behind: np.ndarray | None = None) -> None:

@@ -73,8 +73,9 @@ def pydeck(words: np.ndarray, tokens: np.ndarray) -> None:
     st.pydeck_chart(deck, height=HEIGHT)
 
 
-st.set_page_config(layout="wide")
-count = int(st.query_params["words"])
-points = places(count)
-{"ours": ours, "plotly": plotly, "pydeck": pydeck}[st.query_params["drawn"]](points, points[:TOKENS].astype(np.float64))
-st.title("Drawn")
+if __name__ == "__main__":  # as Streamlit runs it
+    st.set_page_config(layout="wide")
+    count = int(st.query_params["words"])
+    points = places(count)
+    {"ours": ours, "plotly": plotly, "pydeck": pydeck}[st.query_params["drawn"]](points, points[:TOKENS].astype(np.float64))
+    st.title("Drawn")
