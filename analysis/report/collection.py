@@ -215,12 +215,14 @@ def _batches(folder: Path, path: Path, columns: dict[str, type], *, most: int | 
                 raise InputError(f"{path} is no table of a batch: its column {(unlike or ['path'])[0]} is missing or holds something else.")
             _check_sizes(file, path, held, most)
             for part in file.iter_batches(ROWS_AT_ONCE, columns=held):
-                rows = part.to_pandas()
+                rows = part.to_pandas(ignore_metadata=True)
                 for name in held:
                     if columns[name] is str:
                         texts = rows[name].astype("category")
                         rows[name] = texts.cat.rename_categories(_told(list(texts.cat.categories))).astype(object)
                 yield rows.reindex(columns=list(columns))
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read as Parquet: it is damaged, or cut off; run the batch again.") from error
 
