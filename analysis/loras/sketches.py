@@ -21,7 +21,7 @@ COLUMNS = ["module", "out_features", "in_features", "a", "b"]
 MODULES = 4  # of an adapter that are sketched
 PROBES = 256  # over these modules together: unrelated spaces are then alike to about 1 / √256
 NARROWEST = 64  # among fewer dimensions one direction may be like another by chance
-ALIKE = 0.5  # half of the directions, eight times the spread of unrelated ones: of two million pairs of unrelated ones of any shape none came to 0.45
+ALIKE = 0.5  # half of the directions, eight spreads of unrelated ones; in eight shapes of 64 to 576 dimensions, two million pairs each, the highest was 0.44
 ROWS_AT_ONCE = 512
 
 
@@ -67,7 +67,7 @@ def alike(table: pd.DataFrame, *, report: Report = no_report) -> pd.DataFrame:
 
     - near_copy_of: the first whose A and whose B are alike, itself where there is none before.
     - same_start_as: the first whose A is alike, itself where there is none before. `ALIKE` or more counts as alike: the share of the directions in common,
-      less what chance gives, estimated to about ± 0.06.
+      less what chance gives; of unrelated ones the estimate has a spread of 0.06.
 
     Adapters are compared where the sketched modules and their widths are the same.
     """
