@@ -6,6 +6,7 @@
     modules/base_model=…/part.parquet    a row a module of a LoRA: path, sha256 and the columns of `spectra`, its singular values as a list
     health/base_model=…/part.parquet     a row a finding about a LoRA: path, sha256 and the columns of `health`
     lens/base_model=…/part.parquet       where the lens is asked for: a row a word that an adapter pushes the model towards: path, sha256 and the columns of `lens`
+    sketches/base_model=…/part.parquet   a few rows a LoRA: path, sha256 and the columns of `loras.sketches`, by which alike ones are found
     journal.sqlite                       what was done so far; a run that is started again goes on from it
     batch.log                            a line a file
 
@@ -37,6 +38,7 @@ from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra, values_of
+from soft_prompt_explorer.analysis.loras.sketches import sketches
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import prepare_model
@@ -47,7 +49,7 @@ from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, v
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 
-TABLES = ("tokens", "modules", "health", "lens")
+TABLES = ("tokens", "modules", "health", "lens", "sketches")
 SUFFIXES = (".safetensors", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".zip", ".gguf", ".nemo", ".p")
 NO_MODEL = "unknown"
 ROWS_AT_ONCE = 200_000  # of a table that is written
@@ -237,6 +239,7 @@ def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) ->
         return {
             "modules": modules.assign(singular_values=[values_of(row).tolist() for row in modules.itertuples()]),
             "health": found.assign(module=found["module"].astype("string")),
+            "sketches": sketches(adapter),
         }
     if vocabulary is None:
         return {}
