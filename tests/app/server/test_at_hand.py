@@ -9,6 +9,7 @@ import pytest
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import vocabulary as vocabularies
+from soft_prompt_explorer.app.pages import TOKENS, TRY
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
@@ -49,14 +50,14 @@ def listed(monkeypatch) -> list[int]:
 @pytest.mark.slow
 def test_clicks_on_several_pages_load_the_vocabulary_once_and_read_the_runs_once(own_runs, embedded_vocabulary, opened, listed):
     for page, query in (
-        ("neighbours", {"prompt": "sentiment-words-1"}),
+        ("prompt", {"prompt": "sentiment-words-1", "tab": TOKENS}),
         ("atlas", {"word": "positive"}),
-        ("behaviour", {"prompt": "plural-words-1", "view": "Answers"}),
+        ("prompt", {"prompt": "plural-words-1", "tab": TRY}),
     ):
         driver = settled(driver_of(page, **query))
         assert not driver.exception and not driver.error
         settled(driver)
-    driver = settled(driver_of("neighbours", prompt="sentiment-words-1"))
+    driver = settled(driver_of("prompt", prompt="sentiment-words-1", tab=TOKENS))
     driver.slider(key="k").set_value(3)
     settled(driver)
     assert not driver.exception

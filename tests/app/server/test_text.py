@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.app.pages import BEHAVIOUR, COMPARE, MADE, TOKENS
 from soft_prompt_explorer.app.server.text import WORD_JOINER, plain
 from tests.support.driving import driver_of, settled
 from tests.support.hostile_text import HOSTILE
@@ -41,14 +42,32 @@ def opened(tmp_path):
     return load_adapter(folder)
 
 
+PLACES = {  # each with what its link says, the file's prompt by its key or, where the link holds labels, by its label
+    "library": ("library", {}),
+    "tokens": ("prompt", {"prompt": "file-it", "tab": TOKENS}),
+    "behaviour": ("prompt", {"prompt": "file-it", "tab": BEHAVIOUR}),
+    "made": ("prompt", {"prompt": "file-it", "tab": MADE}),
+    "map": ("atlas", {"prompts": ["LABEL", "sentiment-words-1"]}),
+    "compare": ("atlas", {"prompts": ["LABEL", "sentiment-words-1"], "tab": COMPARE}),
+    "search": ("atlas", {"prompts": "sentiment-words-1", "by": "a virtual token", "prompt": "LABEL"}),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["gallery", "neighbours", "clusters", "compare", "search", "behaviour"])
-def test_no_page_makes_markdown_of_what_a_file_says(own_runs, embedded_map, opened, page):
+@pytest.mark.parametrize("place", PLACES)
+def test_no_page_makes_markdown_of_what_a_file_says(own_runs, embedded_map, opened, place):
     for state in ({"opened": {"file-it": opened}}, {"opened": {"file-it": opened}, "models": {"file-it": "smollm2-135m"}}):
         label = f"{opened.name} (your file)"
-        key = "file-it" if page == "neighbours" else label
-        query = {"prompts": [label, "sentiment-words-1"]} if page in ("clusters", "compare") else {"prompt": key}
-        driver = settled(driver_of(page, state=state, **query | ({"by": "a virtual token"} if page == "search" else {})))
+        page, said = PLACES[place]
+        query = {
+            name: [label if each == "LABEL" else each for each in value]
+            if isinstance(value, list)
+            else label
+            if value == "LABEL"
+            else value
+            for name, value in said.items()
+        }
+        driver = settled(driver_of(page, state=state, **query))
         assert not driver.exception
         kinds = (driver.markdown, driver.caption, driver.info, driver.warning, driver.error, driver.success, driver.metric, driver.button)
         texts = [
@@ -58,7 +77,7 @@ def test_no_page_makes_markdown_of_what_a_file_says(own_runs, embedded_map, open
             for text in (getattr(element, "value", ""), getattr(element, "label", ""), getattr(element, "help", ""))
             if isinstance(text, str)
         ]
-        assert any("evil" in text for text in texts) or page == "gallery"
+        assert any("evil" in text for text in texts) or place in ("library", "search")
         for text in (text for text in texts if "evil" in text):
             for markup in ("](", "<img", "<a ", ":red", ":material/delete", "**b", "`y", "$x", "![", "&lt"):
                 assert not re.search(r"(?<!\\)" + re.escape(markup), text), (text, markup)

@@ -111,7 +111,7 @@ def test_the_page_opens_with_the_verdict_of_a_tested_prompt(page, run):
     driver = settled(driver_of("prompt", prompt="mine"))
     assert not driver.exception
     label = kept_behaviour.summary(["mine"])["verdict"].iloc[0]
-    assert any(text.value.startswith(f"**{label.capitalize()}.**") for text in driver.markdown)
+    assert any(text.value.startswith(f"**{label[0].upper()}{label[1:]}:**") for text in driver.markdown)
 
 
 def test_a_link_to_a_prompt_that_is_not_here_says_so(page):
