@@ -13,22 +13,28 @@ from soft_prompt_explorer.app.server.background import begin_page
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 
 
-pages = [
-    st.Page(
-        page.file,
-        title=page.title,
-        icon=page.icon,
-        url_path=page.url_path,
-        default=page is START,
-        visibility="visible" if page.in_menu else "hidden",
-    )
-    for page in PAGES
-]
-with speaking("page"):
-    here = st.navigation(pages, position="top")
-    st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
-    st.session_state["here"] = here.url_path
-    begin_page()
-    read_here.begin()
-    show_frame()
-    here.run()
+def draw() -> None:
+    """Draw the page that the person is on."""
+    pages = [
+        st.Page(
+            page.file,
+            title=page.title,
+            icon=page.icon,
+            url_path=page.url_path,
+            default=page is START,
+            visibility="visible" if page.in_menu else "hidden",
+        )
+        for page in PAGES
+    ]
+    with speaking("page"):
+        here = st.navigation(pages, position="top")
+        st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer", page_icon=str(ICON), layout="wide")
+        st.session_state["here"] = here.url_path
+        begin_page()
+        read_here.begin()
+        show_frame()
+        here.run()
+
+
+if __name__ == "__main__":  # and not where a process that is started from here reads this file again
+    draw()
