@@ -23,6 +23,7 @@ def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along
     page.goto(f"/prompt?prompt={PROMPT}&tab=Behaviour")
     calm(page)
     expect(page.get_by_text(label.capitalize(), exact=False).first).to_be_visible()
+    page.get_by_text("The evidence for this").click()
     expect(page.get_by_text(re.compile("10 of 10 tokens echo their initialisation"))).to_be_visible()
     drawn = plot(page, "changes").evaluate("plot => plot._fullData.filter(t => t.mode === 'markers').reduce((n, t) => n + t.x.length, 0)")
     assert drawn == int(table["position"].isna().sum()) - 1  # all but the whole prompt
