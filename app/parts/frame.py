@@ -14,6 +14,7 @@ STYLES = """<style>
 .st-key-frame > :has([data-testid="stSelectbox"]) { flex: 1 1 12rem; }
 .js-plotly-plot :is(.xaxislayer-above, .yaxislayer-above, .infolayer [class*="title"]) text { fill: currentColor !important; }
 .formula { overflow-x: auto; }
+.formula .katex-display, .formula .katex-display > .katex, .formula .katex-html { overflow: visible !important; }
 @media (min-width: 900px) {
   .st-key-frame > * { flex: 0 0 auto !important; width: auto !important; }
   .st-key-frame [data-testid="stSelectbox"] { width: 20rem; }

@@ -49,7 +49,7 @@ def choose(queue: JobQueue) -> int:
         settings = method_settings(method, task)
     with of_run:
         steps = st.number_input("Steps", 1, MAX_STEPS, 60, key="steps", bind="query-params", help="Eight examples a step.")
-        with st.popover("More settings", icon=":material/tune:"):
+        with st.expander("More settings", icon=":material/tune:"):
             settings |= more_settings(method)
             limit = st.number_input(
                 "Held-out examples to score on", 10, 2000, 100, key="limit", bind="query-params",
@@ -128,7 +128,7 @@ def offer_upload() -> None:
     refused = st.session_state.get("upload-refused")
     if refused is not None:
         widgets.refusal(refused)
-    with st.popover("Your own examples", icon=":material/upload_file:"):
+    with st.expander("Your own examples", icon=":material/upload_file:"):
         st.file_uploader(
             "CSV or JSON lines with the columns input and target", key="upload", on_change=take_upload, max_upload_size=own_data.MAX_BYTES // 10**6
         )  # fmt: skip
