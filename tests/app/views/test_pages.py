@@ -185,7 +185,7 @@ def test_the_spectra_of_a_shipped_lora_open_with_its_health_and_a_smaller_copy(p
     assert not driver.error
     assert driver.selectbox(key="linked-lora").value == "sentiment-lora-8"
     assert driver.metric[0].value == "60"
-    assert any("rank-one spike" in warning.value for warning in driver.warning)
+    assert any("One direction does nearly all in" in text.value for text in driver.markdown)
     for tab, says in (("Smaller copy", "of 480 ranks"), ("Beside another", "60 modules are in both")):
         driver = page("lora", tab=tab, **query)
         assert not driver.exception and not driver.error
