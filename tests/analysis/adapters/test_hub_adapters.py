@@ -283,5 +283,5 @@ def test_a_prompt_of_the_hub_is_read_against_its_vocabulary(hub, adapter, tmp_pa
         "neighbours", "someone/words", "--fetch", "--top-k", 1, "--out", tmp_path / "n.json", environment=away_from_home(tmp_path, hub)
     )
     assert done.returncode == 0, done.stderr
-    table = pd.read_json(tmp_path / "n.json")
+    table = pd.DataFrame(json.loads((tmp_path / "n.json").read_text())["rows"])
     assert (table["token_id"].tolist(), set(table["prompt"])) == ([7, 250], {"words"})
