@@ -79,12 +79,14 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
 def _pick_two(table: pd.DataFrame, names: list[str]) -> tuple[str, str]:
     best = table.loc[table["z"].idxmax()] if table["z"].notna().any() else table.iloc[0]
     left, right = st.columns(2)
-    name_a = left.selectbox("One", names, index=names.index(best["prompt_a"]), key="a", bind="query-params")
+    name_a = left.selectbox(
+        "One", names, index=0 if "a" in st.session_state else names.index(best["prompt_a"]), key="a", bind="query-params"
+    )
     others = [name for name in names if name != name_a]
     if st.session_state.get("b") not in (None, *others):
         del st.session_state["b"]
     first = others.index(best["prompt_b"]) if best["prompt_b"] in others else 0
-    return name_a, right.selectbox("The other", others, index=first, key="b", bind="query-params")
+    return name_a, right.selectbox("The other", others, index=0 if "b" in st.session_state else first, key="b", bind="query-params")
 
 
 @st.fragment

@@ -229,6 +229,7 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
 def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
     page.goto("/train")
     loaded(page)
+    page.get_by_text("Choose everything yourself").click()
     page.get_by_text("Your own examples").click()
     page.locator('input[type="file"]').set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"question,answer\n1,2\n"})
     expect(page.get_by_text("has no column input")).to_be_visible()

@@ -54,7 +54,7 @@ def test_a_training_that_is_left_and_stopped_can_still_be_saved_on_coming_back(l
     expect(page.get_by_text(re.compile(r"Nearest words after step [1-9]"))).to_be_visible()
 
     key = "map-"
-    expect(page.locator(f"[class*='st-key-{key}'] .js-plotly-plot")).to_be_visible()
+    expect(page.locator(f"[class*='st-key-{key}'] .js-plotly-plot").first).to_be_visible()
     page.evaluate(COUNT, key)
     said = page.get_by_text(re.compile(r"Nearest words after step \d+"))
     looks = set()
