@@ -33,7 +33,7 @@ left, right = st.columns([3, 1], vertical_alignment="bottom")
 heading = left.empty()
 with right:
     key = prompt_header.pick(keys, HERO_LORA, name="lora", noun="LoRA")
-heading.title(widgets.plain(choosing.prompt_label(key)))
+heading.title(widgets.plain(choosing.prompt_label(key)), anchor=False)
 widgets.tab_title(choosing.prompt_label(key))
 with widgets.in_words():
     adapter = choosing.load_lora(key)
