@@ -79,14 +79,19 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
 def _pick_two(table: pd.DataFrame, names: list[str]) -> tuple[str, str]:
     best = table.loc[table["z"].idxmax()] if table["z"].notna().any() else table.iloc[0]
     left, right = st.columns(2)
-    name_a = left.selectbox(
-        "One", names, index=0 if "a" in st.session_state else names.index(best["prompt_a"]), key="a", bind="query-params"
-    )
+    _first("a", names, best["prompt_a"])
+    name_a = left.selectbox("One", names, index=None, key="a", bind="query-params") or best["prompt_a"]
     others = [name for name in names if name != name_a]
     if st.session_state.get("b") not in (None, *others):
         del st.session_state["b"]
-    first = others.index(best["prompt_b"]) if best["prompt_b"] in others else 0
-    return name_a, right.selectbox("The other", others, index=0 if "b" in st.session_state else first, key="b", bind="query-params")
+    _first("b", others, best["prompt_b"])
+    return name_a, right.selectbox("The other", others, index=None, key="b", bind="query-params") or others[0]
+
+
+def _first(key: str, names: list[str], best: str) -> None:
+    """What stands in a choice before its person, or a link, has chosen."""
+    if st.session_state.get(key) is None and key not in st.query_params:
+        st.session_state[key] = best if best in names else names[0]
 
 
 @st.fragment
