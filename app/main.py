@@ -27,7 +27,9 @@ def draw() -> None:
         for page in PAGES
     ]
     with speaking("page"):
-        st.set_page_config(page_icon=str(ICON), layout="wide")  # before the menu: else the browser asks a foreign host for the icon of the page
+        st.set_page_config(
+            page_icon=str(ICON), layout="wide"
+        )  # before the menu: else the browser asks a foreign host for the icon of the page
         here = st.navigation(pages, position="top")
         st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer")
         st.session_state["here"] = here.url_path

@@ -102,11 +102,7 @@ def _show_panes(two: list[SoftPrompt], vocabulary: Vocabulary, settings: Setting
         base = atlas_map.word_map(vocabulary, settings.projection)
         if base is None:
             return
-        on = computed(
-            ("on the map", content, settings.space, settings.projection, str(vocabulary.cache)),
-            "the tokens on the map",
-            lambda report: atlas_map.on_map(two, vocabulary, settings.space, base.on),
-        )
+        on = atlas_map.tokens_on(base, two, vocabulary, settings.space, settings.projection)
         verdicts = computed(
             ("verdicts of two", content), "the verdicts", lambda report: [readings(prompt, vocabulary, report=report) for prompt in two]
         )

@@ -29,7 +29,7 @@ from soft_prompt_explorer.analysis.prompts.search import nearest
 from soft_prompt_explorer.app.map import payload
 from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.map.payload import Sent
-from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -92,6 +92,15 @@ def on_map(prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, on: 
         }
     )
     return OnMap(points, at, table, trustworthiness(points, at.places))
+
+
+def tokens_on(base: WordMap, prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, projection: Projection) -> OnMap | None:
+    """`on_map`, computed beside the page; None while it is."""
+    return computed(
+        ("on the map", vocabulary.model, choosing.content_of(prompts), space, projection, str(vocabulary.cache)),
+        "the tokens on the map",
+        lambda report: on_map(prompts, vocabulary, space, base.on),
+    )
 
 
 def draw(

@@ -103,7 +103,9 @@ def _searched(asked: Asked, index: TokenIndex, vocabulary: Vocabulary) -> pd.Dat
     prompt = choosing.load_prompt(key)
     prompt.check_is_embeddings()
     prompt = prompt.split()[0]
-    if naming.model_for(key, prompt) != vocabulary.model:
+    if (
+        naming.said_model(key) or naming.model_for(key, prompt)
+    ) != vocabulary.model:  # what a run says is enough: nothing is fetched for it
         st.info(
             f"That prompt is of another model than those on the map, which is of {widgets.plain(vocabulary.model)}.", icon=":material/info:"
         )

@@ -7,11 +7,11 @@ from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE
 from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.behaviour.verdict import FORMAT, LABELS, OTHERWISE, READABLE_AND_CAUSAL, TOO_FEW, WORSE
 from soft_prompt_explorer.analysis.figures import charts as figures
-from soft_prompt_explorer.analysis.report.page import html, of_prompt
+from soft_prompt_explorer.analysis.report.page import of_prompt
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
-from soft_prompt_explorer.app.server import read_here
+from soft_prompt_explorer.app.parts.take_away import offer_report
 from soft_prompt_explorer.app.server.background import computed
 
 ICONS = {
@@ -51,28 +51,6 @@ def show_verdict(asked: AskedPrompt, table: pd.DataFrame) -> None:
         )
 
 
-def offer_report(asked: AskedPrompt, table: pd.DataFrame) -> None:
-    """All that is known of the prompt as a page to keep and to send, made when it is asked for."""
-    prompt, vocabulary, task, how = asked.prompt, asked.vocabulary, asked.task, asked.how
-
-    made = read_here.made(prompt)
-
-    def report() -> bytes:
-        part = of_prompt(prompt, vocabulary, **how.of_report(judged(prompt, vocabulary, task, table), prompt.name))
-        return html([part], vocabulary, made=made).encode()
-
-    st.download_button(
-        "Report (HTML)",
-        report,
-        file_name=f"report-{widgets.file_name(prompt.name)}.html",
-        mime="text/html",
-        on_click="ignore",
-        icon=":material/description:",
-        key="report",
-        help="The verdict, every token's reading and the interventions on one page, to keep, to send and to print",
-    )
-
-
 def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
     rows = table.drop_duplicates("intervention").set_index("intervention")
     first = st.columns(4)
@@ -103,7 +81,13 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
     )
     with st.expander("What each row changes", icon=":material/help:"):
         st.markdown("\n".join(f"- **{name}**: {each.says}" for name, each in INTERVENTIONS.items() if name in rows.index))
-    offer_report(asked, table)
+    prompt, vocabulary = asked.prompt, asked.vocabulary
+    offer_report(
+        prompt,
+        vocabulary,
+        lambda: of_prompt(prompt, vocabulary, **asked.how.of_report(judged(prompt, vocabulary, asked.task, table), prompt.name)),
+        key="report",
+    )
     number = st.column_config.NumberColumn
     st.dataframe(
         table.drop(columns=["prompt", "task", "measure", "n"]),

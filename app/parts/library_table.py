@@ -97,15 +97,17 @@ def _read(row: pd.Series) -> NoReturn:
 def _offer(ticked: pd.DataFrame) -> None:
     """What can be done with the rows that are ticked."""
     if not len(ticked):
-        st.caption("Tick one to read it, two or more prompts to compare them.")
+        st.caption("Click a name to read it. Tick two or more prompts, or two LoRAs, to compare them.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        for row in ticked.head(3).itertuples():
-            page, name = (LORA, "lora") if row.kind == "LoRA" else (PROMPT, "prompt")
+        for _, row in ticked.head(3).iterrows():
             if st.button(
-                f"Read {row.name}", key=f"read-{row.kind}-{row.key}", type="primary" if len(ticked) == 1 else "secondary", icon=page.icon
+                f"Read {row['name']}",
+                key=f"read-{row['kind']}-{row['key']}",
+                type="primary" if len(ticked) == 1 else "secondary",
+                icon=PROMPT.icon,
             ):
-                st.switch_page(page.file, query_params={name: row.key})
+                _read(row)
         if len(ticked) > 1 and (ticked["kind"] == "prompt").all() and st.button("Compare them", type="primary", icon=":material/compare:"):
             st.switch_page(ATLAS.file, query_params={"tab": COMPARE, "prompts": ticked["name"].tolist()})
         if len(ticked) == 2 and (ticked["kind"] == "LoRA").all() and st.button("Compare them", type="primary", icon=":material/compare:"):

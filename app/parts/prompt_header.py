@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
@@ -17,7 +21,7 @@ WORDS = 3  # that it pushes towards
 
 
 def pick(keys: list[str], first: str, *, name: str, noun: str) -> str:
-    """The one that a page is about: the link's, else the one that was looked at last; the rest of the page is left out until one is picked.
+    """The title of a page, and the choice beside it: the one that a page is about: the link's, else the one that was looked at last; the rest of the page is left out until one is picked.
 
     Parameters
     ----------
@@ -26,6 +30,16 @@ def pick(keys: list[str], first: str, *, name: str, noun: str) -> str:
     name : of the link's parameter: `prompt` or `lora`.
     noun : what the person picks.
     """
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    heading = left.empty()
+    with right:
+        key = _picked(keys, first, name=name, noun=noun)
+    heading.title(widgets.plain(choosing.prompt_label(key)), anchor=False)
+    widgets.tab_title(choosing.prompt_label(key))
+    return key
+
+
+def _picked(keys: list[str], first: str, *, name: str, noun: str) -> str:
     asked, last = st.query_params.get(name), f"last_{name}"
     if asked is not None and asked not in keys:
         st.warning(
@@ -76,12 +90,20 @@ def show_head(key: str, adapter: SoftPrompt | LoraAdapter) -> None:
 
 def works(run: pd.Series) -> str | None:
     """Whether it does its task better than no prompt, from its row of `store.list_runs`."""
-    if pd.isna(run["score"]) or pd.isna(run["no_prompt"]):
-        return None
-    scores = f"{run['no_prompt']:.0%} → {run['score']:.0%} ({run['low']:.0%} to {run['high']:.0%}, n {run['n']:,.0f}, {widgets.plain(run['measure'])})"
-    if run["low"] > run["no_prompt"]:
-        return f"**It works:** {scores}."
-    return f"**No gain is shown:** {scores}."
+    scores = read_description(Path(run["path"]))["scores"]
+    return gain(scores["no prompt"], scores["trained"]) if {"no prompt", "trained"} <= set(scores) else None
+
+
+def gain(bare: Mapping, trained: Mapping) -> str:
+    """Two held-out scores in a sentence. A gain counts as shown only where their 95 % intervals do not overlap, which is stricter than a paired test.
+
+    Parameters
+    ----------
+    bare, trained : without it and with it: measure, score, low, high and n.
+    """
+    shown = "It works" if trained["low"] > bare["high"] else "No gain is shown beyond the intervals"
+    before, after = (f"{each['score']:.0%} ({each['low']:.0%} to {each['high']:.0%})" for each in (bare, trained))
+    return f"**{shown}:** held-out {widgets.plain(trained['measure'])} {before} without it, {after} with it, n {trained['n']:,.0f}."
 
 
 def does(adapter: SoftPrompt | LoraAdapter) -> str | None:
@@ -90,7 +112,8 @@ def does(adapter: SoftPrompt | LoraAdapter) -> str | None:
     told = kept_lens.kept_with(adapter)
     if texts is None and told is None:
         return None
-    return f"**What it does:** {widgets.plain(in_brief(texts, told))}."
+    label = "What it does" if texts is not None and what_it_does(texts) is not None else "What is seen of it"
+    return f"**{label}:** {widgets.plain(in_brief(texts, told))}."
 
 
 def in_brief(texts: pd.DataFrame | None, told: kept_lens.Told | None) -> str:
@@ -103,9 +126,8 @@ def in_brief(texts: pd.DataFrame | None, told: kept_lens.Told | None) -> str:
     """
     said = None if texts is None else what_it_does(texts)
     if said is not None:
-        return f"{said['candidate']} in its place do {said['share']:.0%} of it".replace(
-            "1 example in its place do", "1 example in its place does"
-        )
+        verb = "does" if said["candidate"] == "1 example" else "do"
+        return f"{said['candidate']} in its place {verb} {said['share']:.0%} of it; the best control {said['control_share']:.0%}"
     if told is None:
         return "no text that was tried says it"
     if not is_beyond_chance(told.effect).iloc[0]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from importlib.metadata import version
 
 import streamlit as st
@@ -9,9 +11,10 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.bundle import bundle
-from soft_prompt_explorer.analysis.report.page import html, of_prompt
+from soft_prompt_explorer.analysis.report.page import PromptReport, html, of_prompt
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_header import run_of
+from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -28,22 +31,11 @@ def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
     path = _path_of(key, prompt)
     with st.popover("Take it elsewhere", icon=":material/ios_share:"):
         _in_code(
-            [
-                f"spe {command} {path}"
-                for command in ("readings", "lens", "effect", "translate", f"report --out {widgets.file_name(prompt.name)}.html")
-            ],
-            [f'prompt = spe.load_adapter("{path}")', f'spe.readings(prompt, spe.load_vocabulary("{vocabulary.model}"))'],
+            [[command, path] for command in ("readings", "lens", "effect", "translate")]
+            + [["report", path, "--out", f"{widgets.file_name(prompt.name)}.html"]],
+            [f"prompt = spe.load_adapter({path!r})", f"spe.readings(prompt, spe.load_vocabulary({vocabulary.model!r}))"],
         )
-        st.download_button(
-            "Report (HTML)",
-            lambda: html([of_prompt(prompt, vocabulary)], vocabulary).encode(),
-            file_name=f"report-{widgets.file_name(prompt.name)}.html",
-            mime="text/html",
-            on_click="ignore",
-            icon=":material/description:",
-            key="report-of-words",
-            help="Every token's reading, what it does and what it pushes towards, on one page to keep, to send and to print",
-        )
+        offer_report(prompt, vocabulary, lambda: of_prompt(prompt, vocabulary), key="report-of-words")
         st.download_button(
             "Everything (zip)",
             lambda: _everything(key, prompt, vocabulary),
@@ -54,6 +46,26 @@ def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
             key="everything",
             help="The report, and every table that there is of this prompt as CSV",
         )
+
+
+def offer_report(prompt: SoftPrompt, vocabulary: Vocabulary, part: Callable[[], PromptReport], *, key: str) -> None:
+    """A page to keep, to send and to print, made when it is asked for.
+
+    Parameters
+    ----------
+    part : makes what it says of the prompt.
+    """
+    made = read_here.made(prompt)  # asked here: the thread that makes the report is of no session
+    st.download_button(
+        "Report (HTML)",
+        lambda: html([part()], vocabulary, made=made).encode(),
+        file_name=f"report-{widgets.file_name(prompt.name)}.html",
+        mime="text/html",
+        on_click="ignore",
+        icon=":material/description:",
+        key=key,
+        help="Every token's reading, what it does, what it pushes towards and, where the model was asked, the verdict and the interventions on one page",
+    )
 
 
 def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> bytes:
@@ -68,20 +80,20 @@ def offer_lora(key: str, adapter: LoraAdapter) -> None:
     path = _path_of(key, adapter)
     with st.popover("Take it elsewhere", icon=":material/ios_share:"):
         _in_code(
-            [f"spe {command} {path}" for command in ("spectra", "lens", "effect", "translate")],
-            [f'lora = spe.load_adapter("{path}")', "spe.spectra(lora)"],
+            [[command, path] for command in ("spectra", "lens", "effect", "translate")],
+            [f"lora = spe.load_adapter({path!r})", "spe.spectra(lora)"],
         )
 
 
 def _path_of(key: str, adapter: SoftPrompt | LoraAdapter) -> str:
-    """What a command line is given for it: a run has a folder; a file that was uploaded has the place where its person keeps it."""
+    """What a command line is given for it: a run has a folder; of a file that was uploaded only its person knows where it lies."""
     run = run_of(key)
-    return widgets.file_name(adapter.name) if run is None else str(run["path"])
+    return f"path/to/{widgets.file_name(adapter.name)}" if run is None else str(run["path"])
 
 
-def _in_code(commands: list[str], lines: list[str]) -> None:
+def _in_code(commands: list[list[str]], lines: list[str]) -> None:
     st.markdown("**As commands**")
-    st.code("\n".join(commands), language="bash", wrap_lines=True)
+    st.code("\n".join(shlex.join(["spe", *words]) for words in commands), language="bash", wrap_lines=True)
     st.markdown("**As Python**")
     st.code("\n".join(["import soft_prompt_explorer as spe", "", *lines]), language="python", wrap_lines=True)
     st.markdown("**As a citation**")

@@ -9,6 +9,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.app.pages import LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.prompt_header import gain
 from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside
 from soft_prompt_explorer.app.parts.training_settings import INITS, duration
 from soft_prompt_explorer.app.server.background import session
@@ -81,11 +82,7 @@ def what_it_shows(job: Progress) -> list[str]:
     if job.scores is not None:
         of = job.scores.set_index("prompt")
         bare, last = of.iloc[0], of.iloc[-1]
-        gains = "It works" if last["low"] > bare["score"] else "No gain is shown"
-        said.append(
-            f"**{gains}:** held-out {last['measure']} {bare['score']:.0%} without it, {last['score']:.0%} with it "
-            f"({last['low']:.0%} to {last['high']:.0%}, n {last['n']:,})."
-        )
+        said.append(gain(bare, last))
     if job.losses is not None and len(job.losses) >= 2:
         few = min(10, len(job.losses) // 2)
         first, now = job.losses["loss"].head(few).mean(), job.losses["loss"].tail(few).mean()

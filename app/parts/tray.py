@@ -52,7 +52,8 @@ def _tell_what_ended(waited: dict[tuple, Waited], trainings: list[Progress]) -> 
     before = st.session_state.get("tray", {})
     now = {key: each.what for key, each in waited.items() if not _is_ready(key)} | {job.id: f"the training {job.name}" for job in trainings}
     for key, what in before.items():
-        if key not in now and (key not in waited_for() or _is_ready(key)) and st.session_state.get("here") != TRAIN.url_path:
+        job = None if isinstance(key, tuple) else widgets.job_queue().get(key)
+        if key not in now and (_is_ready(key) if isinstance(key, tuple) else job is not None and job.state == "saved"):
             st.toast(widgets.plain(f"Ready: {what}"), icon=":material/check_circle:")
     st.session_state["tray"] = now
 

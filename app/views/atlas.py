@@ -42,11 +42,7 @@ def show_atlas() -> None:
         base = atlas_map.word_map(vocabulary, settings.projection)
         if base is None:
             return
-        on = computed(
-            ("on the map", content, settings.space, settings.projection, str(vocabulary.cache)),
-            "the tokens on the map",
-            lambda report: atlas_map.on_map(prompts, vocabulary, settings.space, base.on),
-        )
+        on = atlas_map.tokens_on(base, prompts, vocabulary, settings.space, settings.projection)
         if on is None:
             return
         found = computed(

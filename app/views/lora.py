@@ -29,12 +29,7 @@ if not keys:
     st.info("There is no LoRA at hand: open one in the Library.", icon=":material/info:")
     st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": FILE})
     st.stop()
-left, right = st.columns([3, 1], vertical_alignment="bottom")
-heading = left.empty()
-with right:
-    key = prompt_header.pick(keys, HERO_LORA, name="lora", noun="LoRA")
-heading.title(widgets.plain(choosing.prompt_label(key)), anchor=False)
-widgets.tab_title(choosing.prompt_label(key))
+key = prompt_header.pick(keys, HERO_LORA, name="lora", noun="LoRA")
 with widgets.in_words():
     adapter = choosing.load_lora(key)
     prompt_header.show_head(key, adapter)

@@ -26,12 +26,7 @@ def show_without_words(key: str, prompt: SoftPrompt) -> NoReturn:
 
 
 keys = choosing.prompt_keys()
-left, right = st.columns([3, 1], vertical_alignment="bottom")
-heading = left.empty()
-with right:
-    key = prompt_header.pick(keys, HERO, name="prompt", noun="prompt")
-heading.title(widgets.plain(choosing.prompt_label(key)), anchor=False)
-widgets.tab_title(choosing.prompt_label(key))
+key = prompt_header.pick(keys, HERO, name="prompt", noun="prompt")
 
 with widgets.in_words():
     prompt = choosing.load_prompt(key)

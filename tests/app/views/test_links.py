@@ -177,8 +177,7 @@ def test_a_link_opens_a_model_in_an_allowed_folder_and_one_that_is_on_this_machi
     assert any(subheader.value == "All tokens" for subheader in driver.subheader)
 
 
-# In the Atlas, the press beside a search is lost: the vocabulary of another model is not fetched. Nothing is fetched unasked there either.
-@pytest.mark.parametrize("page", ["prompt", "atlas", "lora", pytest.param("search", marks=pytest.mark.xfail(strict=False))])
+@pytest.mark.parametrize("page", ["prompt", "atlas", "lora"])
 def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(own_runs, embedded_map, watched, page):
     name, of = ("mine", "sentiment-lora-2") if page == "lora" else ("mine", "sentiment-words-1")
     shutil.copytree(GALLERY / of, own_runs / name)
@@ -188,12 +187,22 @@ def test_a_link_to_a_run_on_a_hub_model_that_is_not_here_asks_before_it_fetches(
     query = {
         "lora": {"lora": name, "base": "true", "tab": "Ranks"},
         "atlas": {"prompts": name},
-        "search": {"prompts": "sentiment-words-1", "by": "a virtual token", "prompt": name},
     }
-    driver = settled(driver_of("atlas" if page == "search" else page, **query.get(page, {"prompt": name})))
+    driver = settled(driver_of(page, **query.get(page, {"prompt": name})))
     assert not driver.exception
     assert not watched
     assert any("which is not on this machine" in info.value for info in driver.info)
     next(button for button in driver.button if button.label == "Fetch the vocabulary").click()
     settled(driver)
     assert ("hub", "owner/name") in watched
+
+
+def test_a_search_for_a_token_of_another_model_says_so_and_neither_fetches_nor_offers_to(own_runs, embedded_map, watched):
+    shutil.copytree(GALLERY / "sentiment-words-1", own_runs / "mine")
+    run = json.loads((own_runs / "mine" / "run.json").read_text())
+    run["model"]["name"] = run["config"]["model"] = "owner/name"
+    (own_runs / "mine" / "run.json").write_text(json.dumps(run))
+    driver = settled(driver_of("atlas", prompts="sentiment-words-1", by="a virtual token", prompt="mine"))
+    assert not driver.exception and not watched
+    assert any("of another model than those on the map" in info.value for info in driver.info)
+    assert not any(button.label.startswith("Fetch") for button in driver.button)
