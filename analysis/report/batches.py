@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from soft_prompt_explorer.analysis.adapters.opening import CONFIG, WEIGHTS
+from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, WEIGHTS
 from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 
 TABLES = ("tokens", "modules", "health", "lens", "sketches")
-SUFFIXES = (".safetensors", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".zip", ".gguf", ".nemo", ".p")
 NO_MODEL = "unknown"
 ROWS_AT_ONCE = 200_000  # of a table that is written
 LARGEST_FETCHED = 2_000_000_000  # bytes of a file that is not on this machine
@@ -105,7 +104,7 @@ def find(pattern: str) -> list[Found]:
         folder, _, last = name.rpartition("/")
         if last in WEIGHTS:
             whole = folder if f"{folder}/{CONFIG}" in files or fs.exists(f"{folder}/{CONFIG}") else name
-        elif last.endswith(SUFFIXES) and not any(f"{folder}/{weights}" in files for weights in WEIGHTS):
+        elif last.endswith(ENDINGS) and not any(f"{folder}/{weights}" in files for weights in WEIGHTS):
             whole = name  # beside the weights of PEFT lie the files of a run
         else:
             continue

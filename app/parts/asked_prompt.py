@@ -8,8 +8,8 @@ from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.prompt_header import run_of
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
-from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 
@@ -19,9 +19,9 @@ def pick_task(page: PromptOnPage) -> AskedPrompt:
     prompt.check_is_one()
     prompt.check_width(vocabulary.width, vocabulary.model)
     prompt.check_is_causal()
-    runs = at_hand.list_runs().set_index("name")
+    run = run_of(key)
     tasks = [*TASKS, *(task.name for task in kept_tasks())]
-    own_task = runs["task"].get(key)
+    own_task = None if run is None else run["task"]
     tasks = [own_task, *(name for name in tasks if name != own_task)] if own_task is not None else tasks
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     task_name = left.selectbox(
@@ -32,7 +32,7 @@ def pick_task(page: PromptOnPage) -> AskedPrompt:
     if task_name is None:
         st.info("Pick the task that the prompt was trained on: the model is asked its held-out examples.", icon=":material/info:")
         st.stop()
-    how = how_asked(prompt if key in runs.index else None, task_name)
+    how = how_asked(None if run is None else prompt, task_name)
     as_trained = how.known and own_task is not None and kept_behaviour.task_of(key).name == how.task.name
     with st.expander("How it is asked", icon=":material/chat:", expanded=not how.known):
         written = st.text_area(
@@ -47,5 +47,5 @@ def pick_task(page: PromptOnPage) -> AskedPrompt:
     if not available:
         st.info(f"{widgets.plain(how.task.name)} has no held-out examples to ask the model about.", icon=":material/info:")
         st.stop()
-    yours = key in runs.index and runs.loc[key, "origin"] == "yours"
+    yours = run is not None and run["origin"] == "yours"
     return AskedPrompt(key, prompt, vocabulary, how, limit=limit, available=available, as_trained=as_trained, yours=yours)

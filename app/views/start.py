@@ -9,7 +9,7 @@ from soft_prompt_explorer.app.parts.opened_file import drop_zone, show_opened
 
 st.title("A soft prompt works. Can you read it?")
 st.markdown(
-    "**Soft Prompt Explorer shows what a soft prompt or a LoRA does, in words that hold.** Everything below is measured, on this machine."
+    "**Soft Prompt Explorer shows what a soft prompt or a LoRA does, in words that hold.** Every figure below was measured."
 )
 
 doors = st.columns(3, gap="medium")
