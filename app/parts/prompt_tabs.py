@@ -22,9 +22,11 @@ from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
 from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
+    follow_token,
     pick_filters,
     pick_metric,
     pick_token,
+    say_token,
     show_behaviour,
     show_facts,
     show_grid,
@@ -94,7 +96,8 @@ def show_behaviour_tests(page: PromptOnPage) -> None:
     if view == "Interventions" and made is not None:
         show_interventions(asked, made)
     elif view == "One token":
-        position = int(st.number_input("Virtual token", 0, len(page.prompt) - 1, 0, key="token", bind="query-params"))
+        position = int(st.number_input("Virtual token", 0, follow_token(page, "token-number")[-1], key="token-number"))
+        say_token(position)
         show_token(asked, position, made)
     elif view == "Inside":
         show_inside(asked)

@@ -54,8 +54,7 @@ def pick_token(page: PromptOnPage, tokens: pd.DataFrame, verdicts: pd.DataFrame 
     tokens : of `analysis.prompts.verdicts.start_and_now`.
     verdicts : of `analysis.prompts.verdicts.readings`; None while they are being computed.
     """
-    positions = list(range(len(page.prompt)))
-    widgets.follow_link("token", {str(position): position for position in positions}, 0)
+    positions = follow_token(page, "linked-token")
     marks = [""] * len(positions) if verdicts is None else [mark_of(verdict) + " " for verdict in verdicts["verdict"]]
     labels = [
         f"{mark}{position} {widgets.plain(shortened(shown(word), 14))}"
@@ -71,8 +70,20 @@ def pick_token(page: PromptOnPage, tokens: pd.DataFrame, verdicts: pd.DataFrame 
                 f"{mark_of(verdict)} **{count} {verdict}**: {VERDICTS[plain_verdict(verdict)]}." for verdict, count in counts.items()
             )
         )
-    widgets.say_in_link("token", str(picked) if picked or "token" in st.query_params else None)
+    say_token(picked or 0)
     return picked or 0
+
+
+def follow_token(page: PromptOnPage, key: str) -> list[int]:
+    """Before a widget with this key is drawn: it takes the token that the link names, or that was picked below another tab; answers what can be picked."""
+    positions = list(range(len(page.prompt)))
+    widgets.follow_link("token", {str(position): position for position in positions}, 0, key=key)
+    return positions
+
+
+def say_token(position: int) -> None:
+    """After such a widget: the link names the token, but for the first, where it names none yet."""
+    widgets.say_in_link("token", str(position) if position or "token" in st.query_params else None)
 
 
 def pick_part(key: str, parts: dict[str, SoftPrompt]) -> SoftPrompt:

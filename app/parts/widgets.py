@@ -99,17 +99,18 @@ def tab_title(of_what: str) -> None:
     st.set_page_config(page_title=f"{of_what} · Soft Prompt Explorer")
 
 
-def follow_link(name: str, choices: Mapping[str, object], default: object) -> None:
+def follow_link(name: str, choices: Mapping[str, object], default: object, *, key: str | None = None) -> None:
     """Before a widget with the key `linked-NAME` is drawn: it takes the value that the link names, also where the link was changed by another page or by going back.
 
     Parameters
     ----------
     choices : the widget's values, each by what links call it.
     default : its value where the link names none of them.
+    key : of the widget, where another one of the page has that key: what is drawn by turns shares the link, and not the key.
     """
-    asked = st.query_params.get(name)
-    if f"linked-{name}" not in st.session_state or asked != st.session_state.get(f"link-{name}"):
-        st.session_state[f"linked-{name}"] = choices.get(asked, default) if asked is not None else default
+    asked, key = st.query_params.get(name), key or f"linked-{name}"
+    if key not in st.session_state or asked != st.session_state.get(f"link-{name}"):
+        st.session_state[key] = choices.get(asked, default) if asked is not None else default
 
 
 def say_in_link(name: str, text: str | None) -> None:

@@ -8,9 +8,7 @@ from soft_prompt_explorer.app.parts.lesson import STEPS, show_shipped_verdicts
 from soft_prompt_explorer.app.parts.opened_file import drop_zone, show_opened
 
 st.title("A soft prompt works. Can you read it?")
-st.markdown(
-    "**Soft Prompt Explorer shows what a soft prompt or a LoRA does, in words that hold.** Every figure below was measured."
-)
+st.markdown("**Soft Prompt Explorer shows what a soft prompt or a LoRA does, in words that hold.** Every figure below was measured.")
 
 doors = st.columns(3, gap="medium")
 with doors[0].container(border=True, height="stretch"):
