@@ -1,6 +1,7 @@
 """What several rooms' tests share: the embedded model, tiny models of random weights, and the command line in this process."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,14 @@ pytest.register_assert_rewrite("tests.support")  # what they assert says what it
 from tests.support import commands, places, tiny_models  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test asks the real hub
+
+
+@pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    """Streamlit's driver leaves its script as `__main__`, which a process that a later test starts would run."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture

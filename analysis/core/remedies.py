@@ -46,7 +46,7 @@ class Remedy:
 
 
 MODEL = Remedy("with --model", "in the field “Model”", "to `load_vocabulary` or `load_model`")
-MODEL_TOO = Remedy("give --model", "name the model on the page Neighbours", "give `model`")
+MODEL_TOO = Remedy("give --model", "name the model on the prompt’s page", "give `model`")
 BASE = Remedy("with --base", "to the command line's `spectra`", "as `model`")
 WEIGHTS = Remedy("with --base", "to the command line's `spectra`", "to `with_base`")
 BESIDE = Remedy("by spectra with --base", "by the command line's `spectra` beside a base model", "by `with_base`")
@@ -58,9 +58,14 @@ INIT_TEXT = Remedy("with --init-text", "in the field “Text to start from”", 
 SCORES_TOO = Remedy("--validate-every too", "a number in the field “Score every … steps” too", "`validate_every` too")
 NO_PATIENCE = Remedy("leave --patience out", "set the field “Stop early after” to 0", "leave `patience` out")
 NO_SCHEDULER = Remedy("leave --scheduler out", "leave the scheduler out", "leave `scheduler` out")
+BATCHED = Remedy(
+    "that `spe batch 'adapters/*' --out FOLDER` has written", "that the command line's `spe batch` has written", "that `batch` has written"
+)
 TRAIN_KNOWN = Remedy("`python -m trained_prompts benchmark --make` trains it", "the command line trains it", "`known_truth.make` trains it")
 
 
 def ask_about(name: str) -> Remedy:
     """What asks the model about the prompt of a run."""
-    return Remedy(f"`python -m trained_prompts behaviour {name}` does it", "the page Behaviour does it", "`kept_behaviour.test` does it")
+    return Remedy(
+        f"`python -m trained_prompts behaviour {name}` does it", "its page does it, under *Behaviour*", "`kept_behaviour.test` does it"
+    )

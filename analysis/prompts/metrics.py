@@ -1,6 +1,6 @@
 """The metrics of nearness: what each says, its formula and where it comes from. How each is computed stands in `search`.
 
-The page Measures, docs/measures.md, the page Neighbours and the command line's help tell what stands here.
+The page Measures, docs/measures.md, the page of a prompt and the command line's help tell what stands here.
 """
 
 from __future__ import annotations

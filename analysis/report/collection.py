@@ -14,6 +14,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import BATCHED
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras import sketches
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
@@ -204,7 +205,7 @@ def _batches(folder: Path, path: Path, columns: dict[str, type], *, most: int | 
     import pyarrow.parquet as pq
 
     if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"There is no {path.name} in {folder}; name a folder that `spe batch 'adapters/*' --out FOLDER` has written.")
+        raise InputError(f"There is no {path.name} in {folder}; name a folder", remedy=BATCHED)
     try:
         with pq.ParquetFile(path, read_dictionary=[name for name, kind in columns.items() if kind is str]) as file:
             names = file.schema_arrow.names

@@ -1,4 +1,4 @@
-"""Comparisons on the page Methods: their table, the settings of a new one, and those under way."""
+"""Comparisons on *Learn*, under *Methods*: their table, the settings of a new one, and those under way."""
 
 import pandas as pd
 import streamlit as st

@@ -1,4 +1,4 @@
-"""Scorecards on the page Methods: many measures of one run, and how sure it is against how often it is right."""
+"""Scorecards on *Learn*, under *Methods*: many measures of one run, and how sure it is against how often it is right."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

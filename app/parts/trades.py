@@ -1,4 +1,4 @@
-"""What readability costs, on the page Methods: prompts drawn to words ever more strongly, and the words in their place."""
+"""What readability costs, on *Learn*, under *Methods*: prompts drawn to words ever more strongly, and the words in their place."""
 
 import json
 import math
