@@ -64,7 +64,14 @@ DOES, TOKENS, BEHAVIOUR, TRY, MADE = "What it does", "Tokens", "Behaviour", "Try
 MAP, COMPARE = "Map", "Compare"  # the parts of Atlas
 RANKS, SMALLER, BESIDE = "Ranks", "Smaller copy", "Beside another"  # of a LoRA's, beside the first and the last of these
 FILE = "Open a file"  # of the Library
-LESSON, READINGS, MEASURES, METHODS = "The lesson", "Which readings hold", "Measures", "Methods"  # the parts of Learn
+LESSON, READINGS, MEASURES, METHODS, GLOSSARY, SOURCES = (
+    "The lesson",
+    "Which readings hold",
+    "Measures",
+    "Methods",
+    "Glossary",
+    "Papers",
+)  # the parts of Learn
 HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
 FIRST = {PROMPT.url_path: ("prompt", HERO), LORA.url_path: ("lora", HERO_LORA)}  # what a page is about where its address does not say it
 MOVED = (

@@ -76,6 +76,7 @@ def rewritten(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
+    from soft_prompt_explorer.analysis.report.glossary import glossary_markdown
     from soft_prompt_explorer.analysis.report.measures import measures_markdown
 
     for (page, name), make in tables().items():
@@ -86,6 +87,7 @@ def main() -> None:
             path.write_text(new, encoding="utf-8")
             print(f"{page}: {name}")
     (DOCS / "measures.md").write_text(measures_markdown(), encoding="utf-8")
+    (DOCS / "glossary.md").write_text(glossary_markdown(), encoding="utf-8")
 
 
 def _around(text: str, name: str) -> tuple[str, str, str]:

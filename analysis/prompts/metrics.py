@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from soft_prompt_explorer.analysis.core.papers import LESTER
+from soft_prompt_explorer.analysis.core.papers import CONNEAU, LESTER, MU
 
 MetricName = Literal["centred", "cosine", "csls", "dot", "euclidean"]
 
@@ -45,7 +45,7 @@ METRICS: dict[MetricName, Metric] = {
                 "It is compared with the best scores of 1,000 random vectors, which on the embedded model are 0.28 in the median and above 0.53 for one in twenty.",
             ),
             formula=r"c(p, e) = \frac{(p - \mu) \cdot (e - \mu)}{\lVert p - \mu \rVert \, \lVert e - \mu \rVert}",
-            source="Mu and Viswanath 2018, *All-but-the-Top: Simple and Effective Postprocessing for Word Representations*; only its removal of the mean.",
+            source=f"{MU}; only its removal of the mean.",
             not_shown="a meaning. Some word is always the nearest, and every random vector has one.",
         ),
         Metric(
@@ -74,7 +74,7 @@ METRICS: dict[MetricName, Metric] = {
         \operatorname{csls}(p, e) = 2\,c(p, e) - r_E(p) - r(e) \\
         r_E(p) = \tfrac{1}{10} \sum_{e' \in N_{10}(p)} c(p, e') \qquad r(e) = \tfrac{1}{10} \sum_{e' \in N_{10}(e),\, e' \neq e} c(e, e')
         \end{gathered}""",
-            source="Conneau et al. 2018, *Word Translation Without Parallel Data*, section 2.3; here both neighbourhoods are of words of the one vocabulary.",
+            source=f"{CONNEAU}, section 2.3; here both neighbourhoods are of words of the one vocabulary.",
             not_shown="that the best word is a real reading. It puts the words in a fairer order, and a random vector still has a first one.",
         ),
         Metric(

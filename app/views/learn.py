@@ -1,16 +1,18 @@
-"""What the explorer teaches: the lesson in five steps, which readings hold, every measure, and every method beside the others."""
+"""What the explorer teaches: the lesson, which readings hold, every measure, every method beside the others, the words of the field and the papers behind it all."""
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
-from soft_prompt_explorer.app.pages import LESSON, MEASURES, METHODS, READINGS
+from soft_prompt_explorer.app.pages import GLOSSARY, LESSON, MEASURES, METHODS, READINGS, SOURCES
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.compared_readings import show_compared_readings
 from soft_prompt_explorer.app.parts.comparisons import offer_to_run
+from soft_prompt_explorer.app.parts.glossary import show_glossary
 from soft_prompt_explorer.app.parts.lesson import show_lesson
 from soft_prompt_explorer.app.parts.measured_methods import show_measured
 from soft_prompt_explorer.app.parts.measures import show_measure
+from soft_prompt_explorer.app.parts.papers import show_papers
 from soft_prompt_explorer.app.parts.published import show_published
 from soft_prompt_explorer.app.parts.scorecards import show_scorecards
 from soft_prompt_explorer.app.parts.trades import show_trade
@@ -44,7 +46,14 @@ def show_methods() -> None:
 
 
 st.title("Learn")
-PARTS = {LESSON: show_lesson, READINGS: show_compared_readings, MEASURES: show_measures, METHODS: show_methods}
+PARTS = {
+    LESSON: show_lesson,
+    READINGS: show_compared_readings,
+    MEASURES: show_measures,
+    METHODS: show_methods,
+    GLOSSARY: show_glossary,
+    SOURCES: show_papers,
+}
 for tab, show in zip(st.tabs(list(PARTS), key="tab", bind="query-params"), PARTS.values(), strict=True):
     with tab:
         if tab.open:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from soft_prompt_explorer.analysis.core.papers import DAVISON, KHASHABI, LESTER
+from soft_prompt_explorer.analysis.core.papers import BENJAMINI, DAVISON, GOEMAN, HEWITT, KHASHABI, LESTER, MU, WU
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
@@ -37,7 +37,7 @@ READINGS: tuple[Measure, ...] = (
         m(v) = c_{(1)}(v) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v) \qquad p_i = \max\bigl(p^{s}_i,\; p^{m}_i\bigr) \\
         q_{(i)} = \min_{j \ge i} \min\!\left(1, \tfrac{n}{j}\, p_{(j)}\right) \quad \text{for } p_{(1)} \le \dots \le p_{(n)}
         \end{gathered}""",
-        f"{DAVISON}; Benjamini and Hochberg 1995, *Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing*; the common directions as in Mu and Viswanath 2018. c₍ₖ₎ is the k-th best cosine with the common directions taken off both.",
+        f"{DAVISON}, section 4.2; {BENJAMINI}; the common directions as in {MU.brief}. c₍ₖ₎ is the k-th best cosine with the common directions taken off both.",
         "that the word was learned. A token that started as a word and hardly moved passes this test too.",
     ),
     Measure(
@@ -66,7 +66,7 @@ READINGS: tuple[Measure, ...] = (
         m_i = c_{(1)}(v_i) - \tfrac{1}{10} \sum_{k=2}^{11} c_{(k)}(v_i) \qquad
         p_{\text{learned},i} = \max\!\left(p_i^{\mathcal{N}(0, \Sigma)},\; p_i^{\text{uniform}}\right), \quad p_i^{\text{null}} = \frac{1 + \#\{b : m(u_b) \ge m_i\}}{1 + 1000}
         \end{gathered}""",
-        f"The explorer's own; the p-values by {DAVISON}.",
+        f"The explorer's own; the p-values by {DAVISON}, section 4.2.",
         "that a token without a readable direction learned nothing. What is learned may lie in a direction that no single token shows, or that is no word.",
     ),
     Measure(
@@ -83,7 +83,7 @@ READINGS: tuple[Measure, ...] = (
         \text{near a word} & \text{else, if } q_i < 0.05 \\
         \text{unreadable} & \text{else}
         \end{cases}""",
-        f"The explorer's own, with the correction of Benjamini and Hochberg 1995 for both q; see {KHASHABI}.",
+        f"The explorer's own, with the correction of {BENJAMINI.brief} for both q; see {KHASHABI}, on readings that mislead.",
         "what a token does in the model. An unreadable token may carry the task, and a learned word may have no part in it.",
     ),
     Measure(
@@ -125,7 +125,7 @@ DIRECTION: tuple[Measure, ...] = (
         D = \frac{1}{n} \sum_{i=1}^{n} \widehat{\Delta}_i \qquad \text{concentration} = \lVert D \rVert \\
         p = \frac{1 + \#\bigl\{b : \bigl\lVert \tfrac{1}{n} \sum_i \varepsilon_{bi} \widehat{\Delta}_i \bigr\rVert \ge \lVert D \rVert\bigr\}}{1 + 1000}, \quad \varepsilon_{bi} = \pm 1
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}. Here *n* counts the tokens that moved, of all the prompts.",
+        f"The explorer's own; the p-value by {DAVISON}, section 4.2. Here *n* counts the tokens that moved, of all the prompts.",
         "that anything was learned: training on shuffled answers, or on random words, moves the tokens together as well. Nor that the direction does the work.",
     ),
     Measure(
@@ -141,7 +141,7 @@ DIRECTION: tuple[Measure, ...] = (
         \tilde w = \frac{1}{|W|} \sum_{e \in W} \bigl(e - \text{mean of tokens like } e\bigr) \\
         p = \max_{\text{null}} \frac{1 + \#\{b : T(u_b) \ge T(D)\}}{1 + 1000}
         \end{gathered}""",
-        f"Goeman and Bühlmann 2007, *Analyzing Gene Expression Data in Terms of Gene Sets*; Wu and Smyth 2012, *Camera*; the p-value by {DAVISON}.",
+        f"{GOEMAN}; {WU}; the p-value by {DAVISON}, section 4.2.",
         "that the prompt acts on these words. And of a hundred prompts that have nothing to do with some words, five point at them at 0.05.",
     ),
     Measure(
@@ -153,7 +153,7 @@ DIRECTION: tuple[Measure, ...] = (
             "A twin sees the same inputs and answers and not which belongs to which, so that what both say cannot be the task.",
         ),
         r"p_{\text{beyond}} = p\bigl(D - B B^{\top} D\bigr), \qquad B \text{ an orthonormal basis of the twins' directions}",
-        "Hewitt and Liang 2019, *Designing and Interpreting Probes with Control Tasks*, section 2.",
+        f"{HEWITT}, section 2.",
         "that what is left was learned from the examples: one twin is one draw of another training.",
     ),
 )

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from soft_prompt_explorer.analysis.core.papers import HU, KHASHABI
+from soft_prompt_explorer.analysis.core.papers import (
+    BENJAMINI,
+    BESAG,
+    BONETT,
+    ECKART,
+    EFRON,
+    ELAZAR,
+    GHANDEHARIOUN,
+    HINTON,
+    HOLM,
+    HU,
+    KHASHABI,
+    LECUN,
+    MAKELOV,
+    MOLCHANOV,
+    NOSTALGEBRAIST,
+    RAMATI,
+    ROY,
+    RUDELSON,
+    SHUTTLEWORTH,
+    THEIS,
+    VASWANI,
+    XIAO,
+    ZOU,
+)
 from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
 SPECTRA: tuple[Measure, ...] = (
@@ -15,7 +39,7 @@ SPECTRA: tuple[Measure, ...] = (
             "It is compared with the rank *r* that the LoRA was given, beyond which it cannot go.",
         ),
         r"\text{stable\_rank} = \frac{\lVert \Delta W \rVert_F^2}{\sigma_1^2} = \frac{\sum_k \sigma_k^2}{\sigma_1^2}",
-        "Rudelson and Vershynin 2007, *Sampling from Large Matrices: An Approach through Geometric Functional Analysis*, where it is called numerical rank.",
+        f"{RUDELSON}, where it is called numerical rank.",
         "how many ranks are needed. Many weak directions hardly count here, and the task may need them.",
         "singular values 3, 1 and 1 have energy 9 + 1 + 1 = 11, so the stable rank is 11 / 9 = 1.22.",
     ),
@@ -28,7 +52,7 @@ SPECTRA: tuple[Measure, ...] = (
             "It is compared with the rank *r* of the LoRA; the column `entropy` is the same idea on squared values, brought to the scale from 0 to 1.",
         ),
         r"\text{effective\_rank} = \exp\Bigl(-\sum_k p_k \log p_k\Bigr), \qquad p_k = \frac{\sigma_k}{\sum_l \sigma_l}",
-        "Roy and Vetterli 2007, *The Effective Rank: A Measure of Effective Dimensionality*.",
+        f"{ROY}.",
         "what the directions do, nor that a LoRA of so many ranks would learn as much: training with fewer may find another solution, or none.",
         "singular values 3, 1 and 1 have shares 0.6, 0.2 and 0.2, so the effective rank is exp(0.950) = 2.59.",
     ),
@@ -41,7 +65,7 @@ SPECTRA: tuple[Measure, ...] = (
             "It is compared with the rank *r*, and the smaller copy is cut by the same rule.",
         ),
         r"\text{rank}_q = \min\Bigl\{ m : \sum_{k \le m} \sigma_k^2 \ge \tfrac{q}{100} \sum_k \sigma_k^2 \Bigr\}",
-        "Eckart and Young 1936, *The Approximation of One Matrix by Another of Lower Rank*: no matrix of so low a rank comes nearer.",
+        f"{ECKART}: no matrix of so low a rank comes nearer.",
         "that the model does as well with so few. Energy is not accuracy: score the smaller copy on the task.",
         "singular values 3, 1 and 1 hold 82 %, 91 % and 100 % of the energy, so 90 % takes 2 ranks, and 95 % and 99 % take 3.",
     ),
@@ -54,7 +78,7 @@ SPECTRA: tuple[Measure, ...] = (
             "It is compared with the energy of the same direction, and taken on training examples, so that a score on held-out ones is not of what chose it.",
         ),
         r"\text{effect}_i = \frac{1}{2n} \sum_{x} \Bigl( \frac{\partial \ell_x}{\partial e_i} \Bigr)^2, \qquad \Delta W = \sum_i e_i \sigma_i u_i v_i^\top, \; e = 1",
-        "LeCun, Denker and Solla 1989, *Optimal Brain Damage*, with the empirical Fisher information in the place of the curvature (Theis et al. 2018; Molchanov et al. 2019).",
+        f"{LECUN}, with the empirical Fisher information in the place of the curvature ({THEIS.brief}; {MOLCHANOV.brief}).",
         "what becomes of the loss when many directions go at once: it is a second order at one point, each direction by itself. Score the copy.",
     ),
     Measure(
@@ -103,7 +127,7 @@ SPECTRA: tuple[Measure, ...] = (
             "A direction is an intruder if its cosine with every left singular vector of *W* is under 0.5.",
         ),
         r"\text{intruders} = \#\Bigl\{ k \le 10 : \max_j \bigl\lvert \tilde u_k \cdot u^W_j \bigr\rvert < 0.5 \Bigr\}, \qquad \tilde u_k \text{ of } W + \Delta W,\; u^W_j \text{ of } W",
-        "Shuttleworth et al. 2024, *LoRA vs Full Fine-tuning: An Illusion of Equivalence*.",
+        f"{SHUTTLEWORTH}.",
         "that the model forgot anything: the paper finds both together, and this counts directions alone. The ten and the 0.5 are choices, and others give other counts.",
     ),
 )
@@ -118,7 +142,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "The same examples are asked with and without the change, and resampled together (2,000 times; over the draws too, where the change is drawn at random), with two made-up examples of which each only one gets right.",
         ),
         r"s(P') - s(P), \qquad \text{2.5 and 97.5 \% quantiles of } s_b(P') - s_b(P),\; b \text{ a resample of the examples}",
-        "Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 8.3; the made-up examples as in Bonett and Price 2012, *Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data*.",
+        f"{EFRON}, section 8.3; the made-up examples as in {BONETT}.",
         "what the token or direction means, nor that nothing happens where no change was shown: the loss may tell of one that no answer shows.",
     ),
     Measure(
@@ -133,7 +157,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
         P - (\Delta \hat D)\, \hat D^{\top}, \quad P^0 + (\Delta \hat D)\, \hat D^{\top} \qquad \text{beside} \qquad P - (\Delta \hat D)\, \hat r_b^{\top}, \quad P^0 + (\Delta \hat D)\, \hat r_b^{\top} \\
         p = \frac{1 + \#\{b : \text{effect}_b \ge \text{effect}\}}{1 + 199}, \quad \text{or } 10 / b \text{ where the tenth is the } b\text{-th}
         \end{gathered}""",
-        f"Elazar et al. 2021, *Amnesic Probing*; Makelov et al. 2023, *Is This the Subspace You Are Looking for?*; Besag and Clifford 1991, *Sequential Monte Carlo p-Values*. {KHASHABI}.",
+        f"{ELAZAR}; {MAKELOV}; {BESAG}. {KHASHABI}, on readings that mislead.",
         "that the words which it points at are why: see the words' part. Nor that it is the only direction that acts.",
     ),
     Measure(
@@ -145,7 +169,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "The rest of the direction, without the words' part, stands beside it: where the rest does as much, the words are not why.",
         ),
         r"P^0 + (\Delta \hat D)\, (B B^{\top} \hat D)^{\top}, \qquad B \text{ a basis of the words' mean and of their leading directions around it, 16 at most}",
-        "The explorer's own; see Elazar et al. 2021, *Amnesic Probing*.",
+        f"The explorer's own; see {ELAZAR}.",
         "that the words play no part anywhere: they may act through other layers than the input's.",
     ),
     Measure(
@@ -157,7 +181,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "A verdict that holds for a prompt by itself and not after the correction over all is marked so in the table of the gallery.",
         ),
         r"p'_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr) \quad \text{for } p_{(1)} \le \dots \le p_{(m)}",
-        "Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*; Benjamini and Hochberg 1995.",
+        f"{HOLM}; {BENJAMINI.brief}.",
         "which of the claims that remain are the chance ones: one in twenty of them may be.",
         "of three p-values 0.01, 0.02 and 0.04, Holm makes 0.03, 0.04 and 0.04, and Benjamini and Hochberg make 0.03, 0.03 and 0.04.",
     ),
@@ -170,7 +194,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "It is compared with no prompt at all.",
         ),
         r"s\bigl(w(P_1), \dots, w(P_n)\bigr) - s(\text{no prompt})",
-        f"{KHASHABI}, section 3.",
+        f"{KHASHABI}, on readings that mislead, section 3.",
         "that the words explain the prompt. Words that do well may do so for other reasons than people would give.",
     ),
     Measure(
@@ -182,7 +206,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "After the last layer it is what the model really says.",
         ),
         r"\operatorname{softmax}\bigl(U\, \text{norm}(h_\ell)\bigr), \qquad h_\ell \text{ the residual stream after layer } \ell,\; U \text{ the output embeddings}",
-        "nostalgebraist 2020, *interpreting GPT: the logit lens*.",
+        f"{NOSTALGEBRAIST}.",
         "what early layers hold: they are not made to be read by the output layer.",
     ),
     Measure(
@@ -194,7 +218,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "It is compared with the share that the input gets.",
         ),
         r"\frac{1}{N} \sum_{x} \operatorname{softmax}\bigl(q_{\text{last}} K^{\top} / \sqrt{d_h}\bigr)_i",
-        "Vaswani et al. 2017, *Attention Is All You Need*; Xiao et al. 2024, *Efficient Streaming Language Models with Attention Sinks*.",
+        f"{VASWANI}; {XIAO}.",
         "that the token matters. The first position draws attention whatever stands there.",
     ),
     Measure(
@@ -206,7 +230,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
             "The descriptions of other tasks are chance.",
         ),
         r"p = \frac{\#\{t : g(t) \ge g(\text{own})\}}{\#\{t\}}, \qquad g(t) = \overline{\text{ROUGE-1}}_P(t) - \overline{\text{ROUGE-1}}_{P^0}(t), \text{ means over all pairs of layers}",
-        "Ghandeharioun et al. 2024, *Patchscopes*, section 3; Ramati et al. 2024, *Eliciting Textual Descriptions from Representations of Continuous Prompts* (InSPEcT).",
+        f"{GHANDEHARIOUN}, section 3; {RAMATI} (InSPEcT).",
         "that a prompt which is not verbalised holds nothing: the model may be too small to say it. And with ten tasks, p cannot be below 0.1.",
     ),
     Measure(
@@ -221,7 +245,7 @@ BEHAVIOUR: tuple[Measure, ...] = (
         \text{share}(t) = 1 - \frac{\sum_x K_t(x)}{\sum_x K_\varnothing(x)}, \qquad K_t(x) = \sum_{i} \text{KL}\bigl(p(\cdot \mid x, a_{<i}) \,\Vert\, q_t(\cdot \mid x, a_{<i})\bigr) \\
         a = a(x) \text{ the adapter's greedy answer}, \quad p \text{ with the adapter}, \quad q_t \text{ with } t \text{ before } x, \quad q_\varnothing \text{ with nothing}; \qquad \text{mixture: } q \propto \textstyle\prod_t q_t^{w_t},\; w \ge 0
         \end{gathered}""",
-        "The explorer's own; Efron and Tibshirani 1993, section 13.3, for the interval, Hinton 2002, *Training Products of Experts by Minimizing Contrastive Divergence*, for the mixture, Zou et al. 2023 (arXiv 2307.15043) for the search.",
+        f"The explorer's own; {EFRON.brief}, section 13.3, for the interval, {HINTON}, for the mixture, {ZOU}, for the search.",
         "that the adapter works as the text does: it tells of answers to such inputs alone, and what follows an answer's end is left out.",
     ),
 )

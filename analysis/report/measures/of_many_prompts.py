@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from soft_prompt_explorer.analysis.core.papers import DAVISON, SPOT
+from soft_prompt_explorer.analysis.core.papers import (
+    BJORCK,
+    CAMPELLO,
+    DAVISON,
+    GROOTENDORST,
+    HENNIG,
+    KORNBLITH,
+    KUHN,
+    LLOYD,
+    MCINNES,
+    PEARSON,
+    ROUSSEEUW,
+    SOKAL,
+    VENNA,
+    VINH,
+    VU,
+)
 from soft_prompt_explorer.analysis.prompts.clusters import POWER
 from soft_prompt_explorer.analysis.report.measures.measure import Measure
 
@@ -21,9 +37,8 @@ CLUSTERS: tuple[Measure, ...] = (
         \text{agglomerative: } \operatorname{mean}_{i \in A,\, j \in B} \delta(i, j) \\
         \text{k-means: } \min \sum_C \sum_{i \in C} \lVert z_i - \bar z_C \rVert^2 \qquad \text{silhouette: } \frac{b_i - a_i}{\max(a_i, b_i)}
         \end{gathered}""",
-        "Campello, Moulavi and Sander 2013, *Density-Based Clustering Based on Hierarchical Density Estimates*; Sokal and Michener 1958, "
-        "*A Statistical Method for Evaluating Systematic Relationships* (average linkage); Lloyd 1982, *Least Squares Quantization in PCM* (k-means); "
-        "Rousseeuw 1987, *Silhouettes*. κ₅ is the distance to the fifth nearest token, itself counted (fewer where there are too few tokens); "
+        f"{CAMPELLO}; {SOKAL} (average linkage); {LLOYD} (k-means); "
+        f"{ROUSSEEUW}. κ₅ is the distance to the fifth nearest token, itself counted (fewer where there are too few tokens); "
         "aᵢ and bᵢ are the mean distances to the token's own group and to the next one. Where HDBSCAN finds no two dense places, the one below the widest gap of its hierarchy is told; "
         "where the best silhouette is under 0.25 and the mean cosine of all pairs 0.5 or more, the set is one group.",
         f"that there are groups in the data. A method that is told to divide tokens divides noise as well. Nor that there are none where none is found. {POWER}",
@@ -40,7 +55,7 @@ CLUSTERS: tuple[Measure, ...] = (
         \text{importance}(t, C) = \frac{f_{t,C}}{\sum_{t'} f_{t',C}} \, \log\!\left(1 + \frac{A}{\sum_{C'} f_{t,C'}}\right) \\
         f_{t,C} = \sum_{i \in C}\; \sum_{e \in N_{10}(\mu + z_i),\; e \text{ a form of } t} \max\bigl(0,\, c(\mu + z_i, e)\bigr)
         \end{gathered}""",
-        "Grootendorst 2022, *BERTopic: Neural Topic Modeling with a Class-Based TF-IDF Procedure*, section 3.3; a neighbour counts as much as its centred cosine. "
+        f"{GROOTENDORST}, section 3.3; a neighbour counts as much as its centred cosine. "
         "*A* is the mean total weight of a cluster, the tokens in none being one more.",
         "what the cluster is about. A cluster of random vectors gets three words as well.",
     ),
@@ -58,7 +73,7 @@ CLUSTERS: tuple[Measure, ...] = (
         p = \max_{\text{null}} \frac{1 + \#\{b : \max_{C' \in b} t(C') \ge t(C)\}}{1 + 66} \\
         \text{null: } P^{0\prime}_i + \bar\Delta + \lVert \Delta_i - \bar\Delta \rVert\, u_i
         \end{gathered}""",
-        f"The explorer's own; the p-value by {DAVISON}. A set of all tokens is compared by its tightness itself. Where the start is unknown, the prompt's mean row stands for what began or moved together, "
+        f"The explorer's own; the p-value by {DAVISON}, section 4.2. A set of all tokens is compared by its tightness itself. Where the start is unknown, the prompt's mean row stands for what began or moved together, "
         "and each token lies as far from it as it does, or as words lie from theirs where that is farther. A set has as many tokens as there are, 400 at most.",
         "why the members are alike. Tokens that started from the same words are a tight cluster before any training: see the echo of the start.",
     ),
@@ -71,7 +86,7 @@ CLUSTERS: tuple[Measure, ...] = (
             "Each cluster is compared with its best match in 100 bootstrap resamples, on the tokens that were drawn, and a token drawn twice counts once.",
         ),
         r"\text{stability}(C) = \frac{1}{100} \sum_{b=1}^{100} \max_{C' \in b} \frac{|C_b \cap C'|}{|C_b \cup C'|}, \qquad C_b = \{i \in C : i \text{ drawn in } b\}",
-        "Hennig 2007, *Cluster-Wise Assessment of Cluster Stability*, section 3.",
+        f"{HENNIG}, section 3.",
         "that a cluster is more than chance. Rows of the embedded model fall into heaps, such as frequent words and rare ones, and every resample finds them again.",
     ),
     Measure(
@@ -98,7 +113,7 @@ CLUSTERS: tuple[Measure, ...] = (
             "The clusters are compared with the names of the prompts and with the tasks, over the tokens that are in a cluster.",
         ),
         r"\text{nmi} = \frac{I(C; G)}{\tfrac{1}{2}\,\bigl(H(C) + H(G)\bigr)}, \qquad I \text{ mutual information},\; H \text{ entropy},\; G \text{ prompt or task}",
-        "Vinh, Epps and Bailey 2010, *Information Theoretic Measures for Clusterings Comparison*; here with the arithmetic mean, as in scikit-learn.",
+        f"{VINH}; here with the arithmetic mean, as in scikit-learn.",
         "agreement beyond chance. It is not corrected for chance and rises with the number of clusters, the more so for few tokens; nor does it see the tokens that were left out.",
     ),
 )
@@ -113,7 +128,7 @@ MAPS: tuple[Measure, ...] = (
             "Words and tokens are laid out by one linear rule that was made from the words alone, so a token can be compared with any word.",
         ),
         r"y = A^{\top} \bigl(\widehat{x - \mu} - \bar z\bigr), \qquad \bar z = \operatorname{mean}_e \widehat{e - \mu}",
-        "Pearson 1901, *On Lines and Planes of Closest Fit to Systems of Points in Space*. *A* holds the leading principal axes of the words, two or three. Of vocabularies above 60,000 words a random 60,000 are taken.",
+        f"{PEARSON}. *A* holds the leading principal axes of the words, two or three. Of vocabularies above 60,000 words a random 60,000 are taken.",
         "most of the space. Two or three directions of hundreds carry a small part of what tells words apart, and a token without part in them stands in the middle.",
     ),
     Measure(
@@ -128,7 +143,7 @@ MAPS: tuple[Measure, ...] = (
         y_p = \frac{\sum_{j=1}^{15} v_j\, y_{e_j}}{\sum_{j=1}^{15} v_j} \qquad v_j = \exp\!\left(-\frac{\delta_j - \rho}{\sigma}\right) \\
         \delta_j = 1 - c(p, e_j) \qquad \rho = \min_j \delta_j \qquad \sigma \text{ such that } \sum_j v_j = \log_2 15
         \end{gathered}""",
-        "McInnes, Healy and Melville 2018, *UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction*, section 3.1 for the weights.",
+        f"{MCINNES}, section 3.1 for the weights.",
         "distances between groups far apart, the sizes of groups or their shapes, which change with the seed. A token far from every word looks as if it lay amid them, since it can stand nowhere else.",
     ),
     Measure(
@@ -140,7 +155,7 @@ MAPS: tuple[Measure, ...] = (
             "The fifteen nearest on the map are compared with the ranks by cosine in the full space, over 3,000 of the words, and an intruder costs the more the farther off it truly is.",
         ),
         r"T(k) = 1 - \frac{2}{m k (2m - 3k - 1)} \sum_{i=1}^{m} \sum_{j \in M_k(i)} \max\bigl(0,\, r(i, j) - k\bigr)",
-        "Venna and Kaski 2001, *Neighborhood Preservation in Nonlinear Projection Methods: An Experimental Study*, as in scikit-learn. "
+        f"{VENNA}, as in scikit-learn. "
         "*m* is the number of points, *M*ₖ(*i*) the *k* nearest to *i* on the map, *r*(*i*, *j*) the rank of *j* among the true neighbours of *i*, from 1.",
         "true neighbours that the map has torn apart, since only intruders are counted. It is a mean as well: around one token the map may be much worse.",
     ),
@@ -156,7 +171,7 @@ SIMILARITY: tuple[Measure, ...] = (
             "It is compared with the chance band, the middle 95 % of 200 pairs of random prompts of the same lengths.",
         ),
         r"\text{pooled\_cosine} = \cos(\bar a, \bar b), \qquad \bar a = \tfrac{1}{n_A} \sum_i a_i,\quad \bar b = \tfrac{1}{n_B} \sum_j b_j",
-        f"{SPOT}.",
+        f"{VU}.",
         "likeness beyond the common direction, unless it lies above the band. Prompts with quite different tokens can have the same mean.",
     ),
     Measure(
@@ -168,7 +183,7 @@ SIMILARITY: tuple[Measure, ...] = (
             "It is compared with the chance band of random prompts of the same lengths, as nothing is centred and the common direction counts in every pair.",
         ),
         r"\text{mean\_cosine} = \frac{1}{n_A n_B} \sum_{i=1}^{n_A} \sum_{j=1}^{n_B} \cos(a_i, b_j)",
-        f"{SPOT}, section 3.2.",
+        f"{VU}, section 3.2.",
         "whether any token of one has a counterpart in the other. Ten perfect matches can be lost among ninety pairs that have nothing in common.",
     ),
     Measure(
@@ -180,7 +195,7 @@ SIMILARITY: tuple[Measure, ...] = (
             "It is compared with the chance band of random prompts of the same lengths; *z* compares it with prompts of the same recipe.",
         ),
         r"\text{matched\_cosine} = \max_{\pi} \frac{1}{m} \sum_{i=1}^{m} \cos\bigl(a_i, b_{\pi(i)}\bigr), \qquad m = n_A \le n_B,\; \pi \text{ one-to-one}",
-        "The explorer's own use of the assignment problem: Kuhn 1955, *The Hungarian Method for the Assignment Problem*.",
+        f"The explorer's own use of the assignment problem: {KUHN}.",
         "that the prompts work alike. The order of tokens, which the model does see, is left out of account, and so are their lengths.",
     ),
     Measure(
@@ -193,7 +208,7 @@ SIMILARITY: tuple[Measure, ...] = (
         ),
         r"""\text{cka} = \frac{\langle K, L \rangle}{\lVert K \rVert_F \, \lVert L \rVert_F}, \qquad
         K = \tilde A \tilde A^{\top},\; L = \tilde B \tilde B^{\top}""",
-        "Kornblith et al. 2019, *Similarity of Neural Network Representations Revisited*, section 3; there rows are paired by being of the same example, here by the matching. *Ã* and *B̃* are the matched rows less their means.",
+        f"{KORNBLITH}, section 3; there rows are paired by being of the same example, here by the matching. *Ã* and *B̃* are the matched rows less their means.",
         "that the two stand in the same place: a prompt and the same prompt turned into other directions score 1. One very long token can decide the value.",
     ),
     Measure(
@@ -205,8 +220,7 @@ SIMILARITY: tuple[Measure, ...] = (
             "It is compared with the chance band, since longer prompts fill more of the space and overlap more by chance.",
         ),
         r"\text{principal\_angle\_mean} = \frac{1}{r} \sum_{k=1}^{r} \sigma_k\bigl(Q_A Q_B^{\top}\bigr), \qquad r = \min(\operatorname{rank} A, \operatorname{rank} B)",
-        "Björck and Golub 1973, *Numerical Methods for Computing Angles Between Linear Subspaces*. "
-        "The rows of *Q* are an orthonormal basis of a prompt's tokens, σₖ the singular values.",
+        f"{BJORCK}. The rows of *Q* are an orthonormal basis of a prompt's tokens, σₖ the singular values.",
         "where in its span a prompt's tokens are, or how long: a direction in which they hardly differ counts as much as the strongest.",
     ),
     Measure(

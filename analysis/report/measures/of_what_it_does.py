@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from soft_prompt_explorer.analysis.core.papers import BENJAMINI, EFRON, KROJER, KULLBACK, MINDER, WESTFALL
 from soft_prompt_explorer.analysis.report.measures.measure import Measure
-
-_MINDER = "Minder et al. 2025, *Narrow Finetuning Leaves Clearly Readable Traces in Activation Differences*, of fine-tuned models"
 
 WHAT_IT_DOES = (
     Measure(
@@ -17,7 +16,7 @@ WHAT_IT_DOES = (
         ),
         r"a_e = \Bigl(U_e - \sum_f \pi_f U_f\Bigr) \Delta h, \quad \Delta h = \overline{h(P)} - \overline{h(P^0)}, \quad z_e = \frac{a_e - m_e}{s_e}, \quad p_e = \frac{1 + \#\{j : \max_f z_f^{(j)} \ge z_e\}}{1 + J}, "
         r"\qquad m_e, s_e \text{ of } J = 200 \text{ null adapters, } \pi_f \text{ how likely word } f \text{ is without the adapter}",
-        f"{_MINDER}; Westfall and Young 1993, *Resampling-Based Multiple Testing*, section 2.3.",
+        f"{MINDER}, of fine-tuned models; {WESTFALL}, section 2.3.",
         "that the task was learned. A twin trained on shuffled answers may be pushed towards the same words: they are the form of an answer.",
     ),
     Measure(
@@ -29,7 +28,7 @@ WHAT_IT_DOES = (
             "It is told from chance by the rank of the change, or by words that no null adapter pushes so far; p counts for both ways.",
         ),
         r"\frac{\overline{\operatorname{KL}}(\text{with} \,\Vert\, \text{without})}{\operatorname{median}_j \overline{\operatorname{KL}}_j}, \qquad p = \min\bigl(1,\, 2 \min(p_{\text{far}}, p_{\text{words}})\bigr)",
-        "Kullback and Leibler 1951, *On Information and Sufficiency*; the interval: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3.",
+        f"{KULLBACK}; the interval: {EFRON}, section 13.3.",
         "that the change is a good one, nor what the adapter does on its own task.",
     ),
     Measure(
@@ -42,7 +41,7 @@ WHAT_IT_DOES = (
         ),
         r"s_{i\ell} = \max_{w} \cos\bigl(h_\ell(P)_i - \bar h_\ell,\; h_\ell(w) - \bar h_\ell\bigr), \qquad p_{i\ell} = \max_{\text{kind}} \frac{1 + \#\{j : s^{(j)}_{i\ell} \ge s_{i\ell}\}}{1 + 500}, "
         r"\qquad w \text{ one of 10,000 words in sentences, } \bar h_\ell \text{ their mean state}",
-        "Krojer et al. 2026, *LatentLens: Revealing Highly Interpretable Visual Tokens in LLMs*, arXiv 2602.00462, of visual tokens; Benjamini and Hochberg 1995, over tokens and layers.",
+        f"{KROJER}, of visual tokens; {BENJAMINI.brief}, over tokens and layers.",
         "that the word was learned, nor that it does the work. And a state that is no nearer to a word than chance allows may still carry the task.",
     ),
 )

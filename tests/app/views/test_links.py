@@ -14,7 +14,21 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models import weights as models
-from soft_prompt_explorer.app.pages import BEHAVIOUR, COMPARE, DOES, LESSON, MAP, MEASURES, METHODS, PAGES, READINGS, TOKENS, TRY
+from soft_prompt_explorer.app.pages import (
+    BEHAVIOUR,
+    COMPARE,
+    DOES,
+    GLOSSARY,
+    LESSON,
+    MAP,
+    MEASURES,
+    METHODS,
+    PAGES,
+    READINGS,
+    SOURCES,
+    TOKENS,
+    TRY,
+)
 from soft_prompt_explorer.app.pages import MADE as HOW_MADE
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled
@@ -55,7 +69,14 @@ GOES_ON = {
     "lora": [OF_LORA | {"tab": tab} for tab in (DOES, "Ranks", "Smaller copy", "Beside another", HOW_MADE)],
     "atlas": [{"prompts": ["sentiment-words-1", "capitals-words-1"], "tab": tab, "by": "a word"} for tab in (MAP, COMPARE)],
     "train": [{"model": "another", "task": "plural"}],
-    "learn": [{"tab": LESSON}, {"tab": READINGS}, {"tab": MEASURES}, {"tab": METHODS, "new-model": "another", "new-task": "plural"}],
+    "learn": [
+        {"tab": LESSON},
+        {"tab": READINGS},
+        {"tab": MEASURES},
+        {"tab": METHODS, "new-model": "another", "new-task": "plural"},
+        {"tab": GLOSSARY},
+        {"tab": SOURCES},
+    ],
 }
 _watched: list[tuple[str, str]] = []
 _watching: list[str] = []
