@@ -9,7 +9,9 @@ from tests.support.places import REPOSITORY
 
 
 def test_the_document_holds_these_words():
-    assert (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8") == glossary_markdown(), "docs/glossary.md is stale; run python -m docs.make"
+    assert (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8") == glossary_markdown(), (
+        "docs/glossary.md is stale; run python -m docs.make"
+    )
 
 
 def test_each_word_stands_once_and_its_measure_exists():
