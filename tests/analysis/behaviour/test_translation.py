@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,7 @@ def plain_kl(model, tokenizer, inputs, of_adapter, text: str) -> tuple[np.ndarra
 
 
 def assert_as_plain(table, model, tokenizer, inputs, of_adapter):
+    of_adapter = cache(of_adapter)  # the same inputs for every text
     without = plain_kl(model, tokenizer, inputs, of_adapter, "")[0]
     told = [*TEXTS, *table.loc[table["candidate"].str.fullmatch(r"\d examples?"), "candidate"].tail(1)]
     for name in told:
