@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 WORDS, EFFECT = "lens.csv", "effect.csv"
-NUMBERS = ["score", "z", "q", "specific_score"]
+NUMBERS = ["score", "z", "q", "specific_score", "twin_z", "twin_p"]
 NAMED = 4  # words in the sentence
 
 
@@ -43,12 +43,23 @@ class Told(NamedTuple):
         beyond = self.last[self.last["q"] < lens.LEVEL]
         if not len(beyond):
             return f"{done} It pushes towards no word that stands out."
-        words: dict[str, str] = {}  # each once, however it is written
-        for token in beyond["token"]:
-            words.setdefault(token.strip().casefold(), token.strip())
-        names = listed([f"“{word}”" for word in list(words.values())[:NAMED]])
+        named = beyond.loc[~beyond["token"].str.strip().str.casefold().duplicated()].head(NAMED)  # each once, however it is written
+        names = listed([f"“{token.strip()}”" for token in named["token"]])
         beside = ", compared with no prompt, since its start is not known" if beyond["against"].iloc[0] == NO_PROMPT else ""
-        return f"It pushes the model towards {names}{beside}. {done} A twin trained on shuffled answers may be pushed there too: that is the form of an answer."
+        return f"It pushes the model towards {names}{beside}. {done} {_of_twin(named)}"
+
+
+def _of_twin(named: pd.DataFrame) -> str:
+    """Which of these words a twin is pushed towards as well."""
+    if named["twin_p"].isna().any():
+        return "A twin trained on shuffled answers may be pushed there too: that is the form of an answer."
+    shared = named[named["twin_p"] < lens.LEVEL]
+    if not len(shared):
+        return "A twin trained on shuffled answers is not pushed there."
+    if len(shared) == len(named):
+        return "A twin trained on shuffled answers is pushed there too: that is the form of an answer, and not what was learned."
+    words = listed([f"“{token.strip()}”" for token in shared["token"]])
+    return f"A twin trained on shuffled answers is pushed towards {words} too: that is the form of an answer."
 
 
 def tell(
@@ -65,7 +76,8 @@ def tell(
     looked = look(adapter, watch, vocabulary, draws=draws, report=report)
     output = lens.output_rows(watch, looked.common)
     changes = None if others is None else others.changes
-    tables = [lens.words_of(looked, watch, vocabulary, at, output, others=changes) for at in range(len(watch.layers))]
+    twins = lens.twin_changes(adapter, watch)
+    tables = [lens.words_of(looked, watch, vocabulary, at, output, twins, others=changes) for at in range(len(watch.layers))]
     words = pd.concat(tables, ignore_index=True).assign(adapter=adapter.name, path=path)[lens.COLUMNS]
     return Told(words, pd.DataFrame([(adapter.name, path, *effect.effect_of(looked, output, vocabulary))], columns=effect.COLUMNS))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,9 @@ from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
 
-COLUMNS = ["adapter", "path", "layer", "rank", "token_id", "token", "score", "z", "q", "specific_score", "against"]
+COLUMNS = ["adapter", "path", "layer", "rank", "token_id", "token", "score", "z", "q", "specific_score", "twin_z", "twin_p", "against"]
 TOP = 20
 LEVEL = 0.05
 
@@ -54,33 +56,48 @@ def pushed(change: np.ndarray, null_changes: np.ndarray, output: np.ndarray, *, 
     output : (V, d), the output layer's rows less what all words have in common; see `output_rows`.
     allowed : (V,) bool, the words that take part; all when None. Of the others z is −inf and p is 1.
     """
+    return _pushed(change, _null_scores(null_changes, output, allowed), output, allowed)
+
+
+class _NullScores(NamedTuple):
+    """Of one kind of null adapters: the mean and the spread of each word's scores (V,), and how far each one's strongest word stands out among the others."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+    strongest: np.ndarray
+
+
+def _pushed(change: np.ndarray, nulls: Sequence[_NullScores], output: np.ndarray, allowed: np.ndarray | None) -> Pushed:
     scores = output @ change.astype(np.float32)
-    z, p, strongest = np.full(len(output), np.inf), np.zeros(len(output)), []
-    for null in null_changes:
-        kind_z, null_z = _beside(scores, (null.astype(np.float32) @ output.T), allowed)
+    z, p = np.full(len(output), np.inf), np.zeros(len(output))
+    for null in nulls:
+        n = len(null.strongest)
+        kind_z = (scores - null.mean) / (null.spread * np.sqrt(1 + 1 / n))
         # Ties with a null adapter count against the word.
-        kind_p = (1 + len(null_z) - np.searchsorted(np.sort(null_z), kind_z, side="left")) / (1 + len(null_z))
+        kind_p = (1 + n - np.searchsorted(np.sort(null.strongest), kind_z, side="left")) / (1 + n)
         z, p = np.minimum(z, kind_z), np.maximum(p, kind_p)
-        strongest.append(null_z)
     if allowed is not None:
         z, p = np.where(allowed, z, -np.inf), np.where(allowed, p, 1.0)
-    return Pushed(scores.astype(np.float64), z, p, np.array(strongest))
+    return Pushed(scores.astype(np.float64), z, p, np.array([null.strongest for null in nulls]))
 
 
-def _beside(scores: np.ndarray, null: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """z of each word beside (draws, V) null scores, and of each null adapter the largest z beside the others: each is left out of its own mean and spread."""
-    n = len(null)
-    mean, spread = null.mean(0, dtype=np.float64), null.std(0, ddof=1, dtype=np.float64)
-    spread = np.maximum(spread, np.finfo(np.float32).tiny)
-    z = (scores - mean) / (spread * np.sqrt(1 + 1 / n))
-    strongest = np.empty(n)
-    for i, row in enumerate(null):
-        off = (row - mean) / spread
-        # The mean and the variance without draw i, by those with it.
-        left = np.maximum((n - 1) / (n - 2) - n / ((n - 1) * (n - 2)) * off**2, 1e-12)
-        each = off * (n / (n - 1)) / np.sqrt(left * (1 + 1 / (n - 1)))
-        strongest[i] = each.max() if allowed is None else each[allowed].max()
-    return z, strongest
+def _null_scores(null_changes: np.ndarray, output: np.ndarray, allowed: np.ndarray | None) -> list[_NullScores]:
+    """Of each kind of null adapters; each of them is left out of its own mean and spread."""
+    found = []
+    for changes in null_changes:
+        scores = changes.astype(np.float32) @ output.T
+        n = len(scores)
+        mean, spread = scores.mean(0, dtype=np.float64), scores.std(0, ddof=1, dtype=np.float64)
+        spread = np.maximum(spread, np.finfo(np.float32).tiny)
+        strongest = np.empty(n)
+        for i, row in enumerate(scores):
+            off = (row - mean) / spread
+            # The mean and the variance without draw i, by those with it.
+            left = np.maximum((n - 1) / (n - 2) - n / ((n - 1) * (n - 2)) * off**2, 1e-12)
+            each = off * (n / (n - 1)) / np.sqrt(left * (1 + 1 / (n - 1)))
+            strongest[i] = each.max() if allowed is None else each[allowed].max()
+        found.append(_NullScores(mean, spread, strongest))
+    return found
 
 
 def lens(
@@ -106,7 +123,8 @@ def lens(
     -------
     `top_k` rows an adapter: adapter, path, layer, rank, token_id, token, score (the change of the log-probability to first order), z (beside null adapters), q
     (Benjamini and Hochberg over these words, of p-values that already count for the whole vocabulary), specific_score (what the others share taken off too;
-    missing without them), against (the start, no prompt or the bare model).
+    missing without them), twin_z and twin_p (the same word in the prompt's twins, beside the same null adapters: the largest z and the smallest p; missing where no
+    twin is known), against (the start, no prompt or the bare model).
 
     Raises
     ------
@@ -117,17 +135,41 @@ def lens(
     tables = []
     for i, adapter in enumerate(adapters):
         looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
-        table = words_of(looked, watch, vocabulary, at, output_rows(watch, looked.common), top_k=top_k, others=others)
+        output, twins = output_rows(watch, looked.common), twin_changes(adapter, watch)
+        table = words_of(looked, watch, vocabulary, at, output, twins, top_k=top_k, others=others)
         tables.append(table.assign(adapter=adapter.name, path=paths[i] if paths else "")[COLUMNS])
     report(1.0, "ready")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
+def twin_changes(adapter: SoftPrompt | LoraAdapter, watch: Watch) -> np.ndarray:
+    """What a prompt's twins change, (m, layers, d): the mean over the texts, less that of the start; of none where no twin is known.
+
+    A twin was trained on answers dealt out anew among the examples. What it is pushed towards as well is the form of an answer.
+    """
+    twins = twins_of([adapter]) if isinstance(adapter, SoftPrompt) else []
+    if not twins or (start := twins[0].initial) is None:
+        return np.empty((0, len(watch.layers), watch.language_model.width))
+    *seen, without = watch.of_rows(np.stack([*(twin.embeddings for twin in twins), start]))
+    return np.array([(one.states - without.states).mean(0) for one in seen])
+
+
 def words_of(
-    looked: Looked, watch: Watch, vocabulary: Vocabulary, at: int, output: np.ndarray, *, top_k: int = TOP, others: np.ndarray | None = None
+    looked: Looked,
+    watch: Watch,
+    vocabulary: Vocabulary,
+    at: int,
+    output: np.ndarray,
+    twins: np.ndarray,
+    *,
+    top_k: int = TOP,
+    others: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path."""
-    found = pushed(looked.change.mean(0)[at], looked.null_changes[:, :, at], output, allowed=~vocabulary.special)
+    """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path; `twins` of `twin_changes`."""
+    allowed = ~vocabulary.special
+    nulls = _null_scores(looked.null_changes[:, :, at], output, allowed)
+    found = _pushed(looked.change.mean(0)[at], nulls, output, allowed)
+    of_twins = [_pushed(change[at], nulls, output, allowed) for change in twins]
     ids = np.argsort(-found.z, kind="stable")[:top_k]
     specific = np.full(len(ids), np.nan)
     if others is not None and len(others):
@@ -139,6 +181,8 @@ def words_of(
         {
             "layer": watch.layers[at], "rank": np.arange(len(ids)), "token_id": ids, "token": [vocabulary.tokens[i] for i in ids],
             "score": found.scores[ids], "z": found.z[ids], "q": false_discovery_control(found.p[ids], method="bh"), "specific_score": specific,
+            "twin_z": np.max([twin.z[ids] for twin in of_twins], axis=0) if of_twins else np.nan,
+            "twin_p": np.min([twin.p[ids] for twin in of_twins], axis=0) if of_twins else np.nan,
             "against": looked.against,
         }
     )  # fmt: skip

@@ -160,7 +160,7 @@ def token_map(on: VocabularyMap, landmarks: pd.DataFrame, tokens: pd.DataFrame, 
 
 
 def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
-    """The words that an adapter pushes the model towards, after the last layer that is in the table: bars as long as z; ★ and blue mark what is beyond chance.
+    """The words that an adapter pushes the model towards, after the last layer that is in the table: bars as long as z; ★ and blue mark what is beyond chance; a diamond is the twin.
 
     Parameters
     ----------
@@ -173,6 +173,17 @@ def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
         axes = figure.add_subplot()
         label_rows(axes, [f"{'★ ' if told else ''}{word(token)}" for token, told in zip(words["token"], beyond, strict=True)])
         axes.barh(range(len(words)), words["z"], height=0.7, color=np.where(beyond, BLUE, GREY).tolist())
+        if words["twin_z"].notna().all():
+            axes.scatter(
+                words["twin_z"],
+                range(len(words)),
+                marker="D",
+                s=12,
+                facecolors="none",
+                edgecolors=ORANGE,
+                label="its twin, trained on shuffled answers",
+            )
+            axes.legend(loc="lower right", fontsize=5, frameon=False)
         axes.set_xlabel("z, beside adapters that know nothing")
     return figure
 

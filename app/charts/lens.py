@@ -7,13 +7,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
-from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT, drawn
+from soft_prompt_explorer.app.charts.theme import ABOVE, BLUE, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, drawn
 
 WORDS_SHOWN = 12
 
 
 def pushed_words(table: pd.DataFrame) -> go.Figure:
-    """The strongest words of one layer as bars, as long as their z; those beyond chance in blue, with a star, the others in grey.
+    """The strongest words of one layer as bars, as long as their z; those beyond chance in blue, with a star, the others in grey;
+    beside them, where a twin is known, how far it is pushed there.
 
     Parameters
     ----------
@@ -31,9 +32,17 @@ def pushed_words(table: pd.DataFrame) -> go.Figure:
             hovertemplate="%{y}<br>z %{x:.1f}<br>score %{customdata[0]:.2f}<br>q %{customdata[1]:.3f}<extra></extra>",
         )
     )
+    if shown["twin_z"].notna().all():
+        figure.data[0].name = "the prompt"
+        figure.add_scatter(
+            x=shown["twin_z"].to_numpy(np.float32), y=figure.data[0].y, mode="markers", name="its twin, trained on shuffled answers",
+            marker={"symbol": "diamond-open", "size": 10, "color": ORANGE, "line": {"width": 2}},
+            customdata=shown["twin_p"], hovertemplate="%{y}<br>its twin: z %{x:.1f}<br>p %{customdata:.3f}<extra></extra>",
+        )  # fmt: skip
     figure.update_layout(
-        height=90 + ROW_HEIGHT * len(shown), margin=MARGIN, xaxis_title="z, beside adapters that know nothing", bargap=0.25
-    )
+        height=90 + ROW_HEIGHT * len(shown), margin=MARGIN, xaxis_title="z, beside adapters that know nothing", bargap=0.25, legend=ABOVE,
+        showlegend=len(figure.data) > 1,
+    )  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
 

@@ -39,6 +39,7 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     st.caption(
         f"The model reads {len(TEXTS)} short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
         f"each word, beside {DRAWS} adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05)."
+        + (" ◇ is its twin: what that is pushed towards as well is the form of the answers." if last["twin_z"].notna().any() else "")
     )
     with st.expander("Layer by layer", icon=":material/stacks:"):
         st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")

@@ -10,11 +10,11 @@ from soft_prompt_explorer.analysis.behaviour.kept_lens import EFFECT, WORDS, Tol
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 
 
-def told(*, q=(0.01, 0.02, 0.9), verdict=effect.MORE, against="start") -> Told:
+def told(*, q=(0.01, 0.02, 0.9), verdict=effect.MORE, against="start", twin_p=(np.nan, np.nan, np.nan)) -> Told:
     rows = [
-        ("a", "p", layer, rank, 40 + rank, token, 2.5 - rank, 9.0 - rank, value, np.nan if layer == 4 else 0.5, against)
+        ("a", "p", layer, rank, 40 + rank, token, 2.5 - rank, 9.0 - rank, value, np.nan if layer == 4 else 0.5, 1 / twin, twin, against)
         for layer in (4, 30)
-        for rank, (token, value) in enumerate(zip((" yes", "NA", ' "quoted", '), q, strict=True))
+        for rank, (token, value, twin) in enumerate(zip((" yes", "NA", ' "quoted", '), q, twin_p, strict=True))
     ]
     row = ("a", "p", 0.5, 0.1, 5.0, 4.0, 6.0, 0.01, verdict)
     return Told(pd.DataFrame(rows, columns=lens.COLUMNS), pd.DataFrame([row], columns=effect.COLUMNS))
@@ -47,10 +47,23 @@ def test_the_sentence_names_the_words_that_stand_out_and_no_other():
     assert "compared with no prompt" in told(against="no prompt").sentence
 
 
+@pytest.mark.parametrize(
+    ("twin_p", "said"),
+    [
+        ((0.01, 0.02, 0.9), "shuffled answers is pushed there too: that is the form of an answer, and not what was learned."),
+        ((0.5, 0.6, 0.01), "shuffled answers is not pushed there."),
+        ((0.5, 0.01, 0.9), "shuffled answers is pushed towards “NA” too: that is the form of an answer."),
+    ],
+)
+def test_the_sentence_tells_what_the_twin_shares(twin_p, said):
+    assert told(twin_p=twin_p).sentence.endswith(said)
+
+
 def test_a_word_that_comes_in_several_spellings_is_named_once_as_it_stands_first():
     words = [" positive", " negative", "positive", "Negative", " Positive", " hope"]
     last = pd.DataFrame(
-        [("a", "", 30, rank, rank, token, 1.0, 9.0 - rank, 0.01, 0.5, "start") for rank, token in enumerate(words)], columns=lens.COLUMNS
+        [("a", "", 30, rank, rank, token, 1.0, 9.0 - rank, 0.01, 0.5, np.nan, np.nan, "start") for rank, token in enumerate(words)],
+        columns=lens.COLUMNS,
     )
     assert told()._replace(words=last).sentence.startswith("It pushes the model towards “positive”, “negative” and “hope”.")
 

@@ -1,9 +1,13 @@
 """The difference lens and the effect against plain transformers, numpy by hand, and adapters that know nothing."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import save_file
 from scipy import stats
 
 from soft_prompt_explorer.analysis.adapters import load_adapter, load_lora, load_soft_prompt
@@ -87,6 +91,27 @@ def test_scores_are_the_change_through_the_output_layer(language_model, watch, v
     assert np.abs(table["score"] - scores).max() < 1e-3
     assert table["against"].unique().tolist() == ["start"] and table["layer"].unique().tolist() == [30]
     assert (np.diff(table["z"]) <= 0).all()
+
+
+@pytest.mark.slow
+def test_a_twin_is_told_beside_the_same_null_adapters(language_model, watch, vocabulary, tmp_path):
+    """A twin that is the prompt itself is pushed just as far; one that never moved, nowhere."""
+    folder = shutil.copytree(GALLERY / "plural-words-1", tmp_path / "plural-words-1", ignore=shutil.ignore_patterns("twin-*"))
+    prompt = load_soft_prompt(folder)
+    assert lens([prompt], watch, vocabulary, top_k=5, draws=4)["twin_z"].isna().all()
+
+    def twin(rows: np.ndarray) -> None:
+        save_file({"embeddings": rows}, folder / "twin-1.safetensors", metadata={"made": json.dumps({"config": {"shuffled": 1}})})
+
+    twin(prompt.embeddings)
+    same = lens([prompt], watch, vocabulary, top_k=5, draws=4)
+    assert np.abs(same["twin_z"] - same["z"]).max() < 1e-4 and (same["twin_p"] <= same["q"]).all()
+    twin(prompt.initial)
+    looked = look(prompt, watch, vocabulary, draws=4)
+    output = language_model.model.get_output_embeddings().weight.numpy() - looked.common
+    null = looked.null_changes[:, :, -1].astype(np.float64) @ output[same["token_id"]].T.astype(np.float64)  # (kinds, draws, words)
+    still = (-null.mean(1) / (null.std(1, ddof=1) * np.sqrt(1 + 1 / 4))).min(0)
+    assert lens([prompt], watch, vocabulary, top_k=5, draws=4)["twin_z"].to_numpy() == pytest.approx(still, abs=1e-3)
 
 
 @pytest.mark.slow
