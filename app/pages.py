@@ -63,7 +63,7 @@ PAGES = (START, LIBRARY, PROMPT, LORA, ATLAS, TRAIN, LEARN)
 DOES, TOKENS, BEHAVIOUR, TRY, MADE = "What it does", "Tokens", "Behaviour", "Try it", "How it was made"  # the parts of a prompt's page
 MAP, COMPARE = "Map", "Compare"  # the parts of Atlas
 RANKS, SMALLER, BESIDE = "Ranks", "Smaller copy", "Beside another"  # of a LoRA's, beside the first and the last of these
-FILE = "Open a file"  # of the Library
+FILE, COLLECTION = "Open a file", "Collection"  # of the Library
 LESSON, READINGS, MEASURES, METHODS, GLOSSARY, SOURCES = (
     "The lesson",
     "Which readings hold",

@@ -5,8 +5,10 @@ The folder may be a stranger's. Its tables are only parsed, a link in it is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,8 @@ MOST_ADAPTERS, MOST_PARTS = 200_000, 10_000
 ROWS_AT_ONCE, BYTES_AT_ONCE = 50_000, 2**28  # of a table; of the columns in one of its row groups, unpacked
 MOST_OF_ONE = 1_000_000  # rows of one adapter in a table
 WORDS = 5
+DEEPEST = 8  # folders that lead a name
+Alike = Literal["copies", "near_copies", "same_start"]
 
 
 def collection(folder: Path, *, report: Report = no_report) -> pd.DataFrame:
@@ -103,6 +107,41 @@ def refused(folder: Path) -> pd.DataFrame:
     """
     parts = _batches(folder, folder / "refused.parquet", {"path": str, "why": str}, most=MOST_ADAPTERS)
     return pd.concat([pd.DataFrame(columns=["path", "why"]), *parts], ignore_index=True)
+
+
+def groups(table: pd.DataFrame, by: Alike) -> pd.DataFrame:
+    """The adapters that are alike, group by group.
+
+    Parameters
+    ----------
+    table : of `collection`.
+    by : copies (the same bytes), near_copies (the same directions) or same_start (the same A, of adapters that are no near copies of each other).
+
+    Returns
+    -------
+    One row an adapter that has another like it, each group together, with its number in `table` as the index: group (from 0, in the order of their first
+    ones), first (the path of that), path.
+    """
+    first = table.groupby("sha256")["path"].transform("first").where(table["sha256"].notna(), table["path"])
+    leads = {"copies": first, "near_copies": table["near_copy_of"].fillna(first), "same_start": table["same_start_as"].fillna(first)}[by]
+    leads = leads[(table[by] > 1).fillna(False)]
+    found = pd.DataFrame({"group": pd.factorize(leads)[0], "first": leads, "path": table["path"][leads.index]})
+    return found.sort_values("group", kind="stable")
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """A name for each path: its last part, led by as many of its folders as tell it from the others, up to `DEEPEST`; else the whole."""
+    parts = [path.rstrip("/").split("/") for path in paths]
+    names = list(paths)
+    waiting = list(range(len(names)))
+    for depth in range(1, DEEPEST + 1):
+        ends = ["/".join(each[-depth:]) for each in parts]
+        count = Counter(ends)
+        for i in waiting:
+            if count[ends[i]] == 1:
+                names[i] = ends[i]
+        waiting = [i for i in waiting if count[ends[i]] > 1]
+    return names
 
 
 def _counted(rows: pd.DataFrame) -> dict[str, object]:

@@ -9,6 +9,8 @@ import streamlit as st
 
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 
+LONGEST = 2000  # letters that a link holds of it: servers and proxies refuse addresses of a few thousand more
+
 
 @dataclass
 class Chosen:
@@ -33,6 +35,10 @@ class Chosen:
     def turn(self, shown_by: str) -> int:
         return self.turns.setdefault(shown_by, 0)
 
+    @property
+    def fits_link(self) -> bool:
+        return 0 < len(self.text) <= LONGEST
+
     def choose(self, numbers: Iterable[int] | str, by: str) -> None:
         """Select these alone, as was done on what `by` names: the others take it over."""
         self.text = numbers if isinstance(numbers, str) else ranges(sorted(numbers))
@@ -42,8 +48,8 @@ class Chosen:
         self.tell()
 
     def tell(self) -> None:
-        """The link says what is selected."""
-        if self.text:
+        """The link says what is selected, where that fits it."""
+        if self.fits_link:
             st.query_params[self.link] = self.text
         elif self.link in st.query_params:
             del st.query_params[self.link]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.folders import runs_folder
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
@@ -21,15 +23,24 @@ def allowed_folders() -> list[Path]:
     return [path.resolve() for path in (Path(name).expanduser() for name in named if name) if path.is_dir()]
 
 
-def allowed_path(text: str) -> Path:
+def folders_and_runs() -> list[Path]:
+    """The allowed folders, and that of the person's own runs, from which the pages read anyway."""
+    return [*allowed_folders(), runs_folder().resolve()]
+
+
+def allowed_path(text: str, folders: Sequence[Path] | None = None) -> Path:
     """A path that a person typed, absolute or from an allowed folder on, links followed.
+
+    Parameters
+    ----------
+    folders : that are allowed, links followed; `allowed_folders` when None.
 
     Raises
     ------
     InputError
         It is not in an allowed folder, something in it is a link that leads out of them, or there is no such thing.
     """
-    folders = allowed_folders()
+    folders = allowed_folders() if folders is None else folders
     for folder in folders:
         try:
             path = (folder / text.strip()).resolve(strict=True)  # an absolute path replaces the folder
@@ -57,5 +68,5 @@ def may_be_linked(model: str) -> bool:
     return is_hub_id(model) and hub.is_at_hand(model)
 
 
-def _is_within(path: Path, folders: list[Path]) -> bool:
+def _is_within(path: Path, folders: Sequence[Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)

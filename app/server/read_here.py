@@ -26,6 +26,11 @@ def adapter(read: SoftPrompt | LoraAdapter) -> None:
         provenance.file_read(read.source.path.name, read.source.sha256)
 
 
+def file(name: str, sha256: str) -> None:
+    """Say that the page shows what this file holds, which may have been read before."""
+    provenance.file_read(name, sha256)
+
+
 def made(*of: SoftPrompt | LoraAdapter, seed: int | None = None) -> provenance.Provenance:
     """The provenance of what is taken from the page: made of these adapters, or of all that the page has read where none is named; and of the models that it has read."""
     everything = provenance.made_by(COMMAND, seed=seed)

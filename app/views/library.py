@@ -3,14 +3,15 @@
 import streamlit as st
 
 from soft_prompt_explorer.app.charts.scores import score_gains
-from soft_prompt_explorer.app.pages import FILE
+from soft_prompt_explorer.app.pages import COLLECTION, FILE
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.collection_page import show_collection
 from soft_prompt_explorer.app.parts.library_table import show_library
 from soft_prompt_explorer.app.parts.opened_file import FORMATS, drop_zone, pick_path, show_kept, show_opened
 from soft_prompt_explorer.app.server import at_hand
 
 st.title("Library")
-listed, file, scores = st.tabs(["Prompts and LoRAs", FILE, "Scores"], key="tab", bind="query-params")
+listed, file, collection, scores = st.tabs(["Prompts and LoRAs", FILE, COLLECTION, "Scores"], key="tab", bind="query-params")
 with listed:
     if listed.open:
         with widgets.in_words():
@@ -30,6 +31,9 @@ with file:
         kept = at_hand.list_kept()
         if len(kept):
             show_kept(kept)
+with collection:
+    if collection.open:
+        show_collection()
 with scores:
     if scores.open:
         runs = at_hand.list_runs()
