@@ -16,6 +16,7 @@ PATHS = (  # of every page, with what stands below its tabs
     "/",
     "/library",
     "/library?tab=Open+a+file",
+    "/library?tab=Collection",
     "/library?tab=Scores",
     *(f"/prompt?prompt=plural-words-1&tab={tab}" for tab in ("What+it+does", "Tokens", "Behaviour", "Try+it", "How+it+was+made")),
     *(f"/lora?lora=sentiment-lora-8&tab={tab}" for tab in ("What+it+does", "Ranks", "Smaller+copy", "Beside+another", "How+it+was+made")),

@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.batches import batch
-from soft_prompt_explorer.analysis.report.collection import COLUMNS, collection, refused
+from soft_prompt_explorer.analysis.report.collection import COLUMNS, collection, groups, refused, short_names
 from tests.support.lora_files import lora_file
 
 
@@ -72,6 +72,32 @@ def test_near_copies_and_shared_starts_are_told_and_the_unrelated_is_left_alone(
     assert table.loc["c", "same_start_as"].endswith("a-base.safetensors")
     assert pd.isna(table.loc["d", ["near_copy_of", "same_start_as"]]).all()
     assert table.loc["p", "near_copies"].isna().all()
+
+
+def test_groups_hold_all_that_are_alike_the_first_of_each_first(made):
+    table = collection(made[1])
+    letters = table["path"].str.rpartition("/")[2].str.removesuffix(".npy").str.replace(r"^([a-e])-.*", r"\1", regex=True)
+    told = {
+        by: [letters[rows.index].tolist() for _, rows in groups(table, by).groupby("group")]
+        for by in ("copies", "near_copies", "same_start")
+    }
+    assert told == {
+        "copies": [["a", "e"], ["prompt-1", "prompt-6"]],
+        "near_copies": [["a", "b", "e"]],
+        "same_start": [["a", "b", "c", "e"]],
+    }
+    found = groups(table, "copies")
+    assert (found["first"] == table["path"][found.groupby("group")["path"].transform(lambda paths: paths.index[0])].to_numpy()).all()
+    unknown = table.assign(sha256=None, copies=1)
+    assert not len(groups(unknown, "copies"))  # what has no digest is no copy of another without one
+
+
+def test_names_are_as_short_as_tells_them_apart():
+    paths = ["file:///a/run1/final", "file:///a/run2/final", "file:///a/run2/first.npy", "file:///b/run2/final", "x", "y/x", "same", "same"]
+    assert short_names(paths) == ["run1/final", "a/run2/final", "first.npy", "b/run2/final", "x", "y/x", "same", "same"]
+    assert short_names([]) == []
+    deep = [f"{top}/{'/'.join('same' for _ in range(20))}" for top in "ab"]
+    assert short_names(deep) == deep
 
 
 def test_a_foreign_a_damaged_and_a_linked_folder_are_refused_in_a_sentence(made, tmp_path):

@@ -59,12 +59,12 @@ def keys_of_links() -> tuple[set[str], set[str]]:
 
 
 NAMES, MADE = keys_of_links()
-KEYS = sorted(NAMES | {"task-of-sentiment-words-1", "task-of-plural-words-1", "rate-lora", "trade-runs-plural"})
+KEYS = sorted(NAMES | {"of-kind", "adapters", "task-of-sentiment-words-1", "task-of-plural-words-1", "rate-lora", "trade-runs-plural"})
 # What a link has to say beside it for a page to come as far as a model's name.
 OF_PROMPT, OF_LORA = {"prompt": "sentiment-words-1"}, {"lora": "sentiment-lora-2"}
 GOES_ON = {
     "start": [{}],
-    "library": [{}, {"tab": "Open a file"}, {"tab": "Scores"}],
+    "library": [{}, {"tab": "Open a file"}, {"tab": "Collection"}, {"tab": "Scores"}],
     "prompt": [OF_PROMPT, *(OF_PROMPT | {"tab": tab, "model": ""} for tab in (DOES, TOKENS, BEHAVIOUR, TRY, HOW_MADE))],
     "lora": [OF_LORA | {"tab": tab} for tab in (DOES, "Ranks", "Smaller copy", "Beside another", HOW_MADE)],
     "atlas": [{"prompts": ["sentiment-words-1", "capitals-words-1"], "tab": tab, "by": "a word"} for tab in (MAP, COMPARE)],
@@ -134,6 +134,7 @@ def test_what_a_link_can_say_is_known():
         "other",
         "new-model",
         "path",
+        "collection",
         "prompt",
         "prompts",
         "lora",
@@ -147,7 +148,7 @@ def test_what_a_link_can_say_is_known():
     } <= NAMES
     assert len(NAMES) > 50
     # What is not a name makes one that is among the keys, hands on what it is given, or is handed what is a name where it is called.
-    assert {"f'task-of-{key}'", "f'rate-{method}'", "of_task", "key", "name", "link"} == MADE
+    assert {"f'task-of-{key}'", "f'rate-{method}'", "f'of-{name}'", "of_task", "key", "name", "link"} == MADE
     assert {page.file for page in PAGES} == {f"views/{name}.py" for name in GOES_ON}
 
 

@@ -1,0 +1,108 @@
+"""The tab Collection in a browser: a lasso selects in the table and in the link, a tick marks a dot, and one is opened."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.chromium import calm, download, plot, window
+from tests.support.made_collection import ADAPTERS, UNRELATED, made_collection
+
+pytestmark = pytest.mark.slow
+
+# Where each dot is in the window, by its number.
+PLACES = """plot => { const box = plot.getBoundingClientRect(), { xaxis, yaxis } = plot._fullLayout;
+    return plot._fullData.flatMap(trace => Array.from(trace.customdata, (number, i) =>
+        [number, box.left + xaxis._offset + xaxis.d2p(trace.x[i]), box.top + yaxis._offset + yaxis.d2p(trace.y[i])])); }"""
+SELECTED = (
+    """plot => plot._fullData.flatMap(trace => Array.from(trace.selectedpoints ?? [], i => trace.customdata[i])).sort((a, b) => a - b)"""
+)
+
+
+@pytest.fixture(scope="session")
+def batched(allowed_folder, llama_folder):
+    return made_collection(allowed_folder / "adapters", allowed_folder / "tables", model=llama_folder, width=16)
+
+
+def lasso(page: Page, chart: Locator, places: list[tuple[float, float]]) -> None:
+    """Draw around these places, with some room."""
+    chart.scroll_into_view_if_needed()
+    across, down = zip(*places, strict=True)
+    left, right, top, bottom = min(across) - 6, max(across) + 6, min(down) - 6, max(down) + 6
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def test_a_lasso_selects_in_the_table_and_in_the_link_a_tick_marks_its_dot_and_one_is_opened(page, batched):
+    page.goto(f"/library?tab=Collection&collection={batched.name}&of-kind=LoRA")
+    chart = plot(page, "map-")
+    calm(page)
+    expect(page.get_by_text(f"{UNRELATED + 4} of {ADAPTERS} adapters")).to_be_visible()
+    chart.scroll_into_view_if_needed()
+    places = chart.evaluate(PLACES)
+    assert len(places) == UNRELATED + 4
+    number, x, y = max(places, key=lambda place: place[1])  # the one that is the farthest to the right
+    lasso(page, chart, [(x, y)])
+    expect(page.get_by_text(f"1 selected of {UNRELATED + 4} adapters")).to_be_visible()
+    expect(page).to_have_url(re.compile(rf"[?&]adapters={number}(&|$)"))
+    calm(page)
+    page.get_by_role("button", name="Download", exact=True).click()
+    exported = pd.read_csv(io.BytesIO(download(page, "CSV", "collection")))
+    whole = pd.read_parquet(batched / "manifest.parquet")
+    assert exported["path"].tolist() == [whole["path"][number]]
+    page.keyboard.press("Escape")
+
+    page.get_by_role("button", name="Clear the selection").click()
+    expect(page.get_by_text("1 selected of")).to_have_count(0)
+    calm(page)
+    table = page.get_by_test_id("stDataFrame").first
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 52)  # the box of the first row
+    expect(page.get_by_text("1 selected of")).to_be_visible()
+    calm(page)
+    first = int(whole.index[whole["kind"] == "lora"][0])
+    assert plot(page, "map-").evaluate(SELECTED) == [first]
+
+    fresh = page.context.new_page()
+    fresh.goto(page.url)
+    expect(fresh.get_by_text("1 selected of")).to_be_visible()
+    fresh.get_by_role("button", name=re.compile("^Open lora-base")).click()
+    expect(fresh.get_by_role("heading", name="lora-base (your file)", level=1)).to_be_visible()
+    fresh.go_back()
+    expect(fresh.get_by_text("1 selected of")).to_be_visible()
+
+
+def test_an_empty_lasso_selects_nothing_and_says_so(page, batched):
+    page.goto(f"/library?tab=Collection&collection={batched.name}&adapters=0-2")
+    chart = plot(page, "map-")
+    calm(page)
+    expect(page.get_by_text("3 selected of")).to_be_visible()
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    places = [(x, y) for _, x, y in chart.evaluate(PLACES)]
+    x, y = next(
+        (x, y)
+        for x in range(int(box["x"]) + 30, int(box["x"] + box["width"]) - 30, 20)
+        for y in range(int(box["y"]) + 30, int(box["y"] + box["height"]) - 30, 20)
+        if all(abs(x - across) > 25 or abs(y - down) > 25 for across, down in places)
+    )
+    lasso(page, chart, [(x, y)])
+    expect(page.get_by_text("No dot lies in there")).to_be_visible()
+    expect(page.get_by_text(f"All {ADAPTERS} adapters")).to_be_visible()
+    expect(page).not_to_have_url(re.compile("adapters="))
+
+
+def test_nothing_of_it_is_cut_off_on_a_telephone(chromium, dashboard, batched):
+    context = window(chromium, dashboard, width=390, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"/library?tab=Collection&collection={batched.name}&more=true&adapters=0-2")
+    plot(page, "map-")
+    calm(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
