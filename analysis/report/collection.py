@@ -93,8 +93,10 @@ def collection(folder: Path, *, report: Report = no_report) -> pd.DataFrame:
     report(0.7, "comparing LoRAs")
     table = _with_alike(folder, table, report)
     counts = [*VERDICTS, "modules", "findings", "copies", "near_copies", "same_start"]
+    figures = [*OF_MODULES, "norm_median"]
+    texts = [name for name in COLUMNS if name not in (*counts, *figures, "virtual_tokens")]
     report(1.0, "ready")
-    return table[COLUMNS].astype(dict.fromkeys(counts, "Int64") | dict.fromkeys([*OF_MODULES, "norm_median"], "float64"))
+    return table[COLUMNS].astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(figures, "float64") | dict.fromkeys(texts, object))
 
 
 def refused(folder: Path) -> pd.DataFrame:

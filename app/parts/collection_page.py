@@ -183,7 +183,10 @@ def _show_map(opened: Opened, left: np.ndarray, chosen: Chosen, of_what: str) ->
         by = st.segmented_control(
             "Colour and shape", told, default=(several or told)[0], required=True, format_func=_words, key="marks", bind="query-params"
         ) if told else "kind"  # fmt: skip
-        what_is(*dict.fromkeys(measure for name in (x, y, by, "near_copies") if (measure := COLUMNS[name].measure)))
+        alike = ["near_copies"] if "near_copies" in numbers else []
+        measures = dict.fromkeys(measure for name in (x, y, by, *alike) if (measure := COLUMNS[name].measure))
+        if measures:
+            what_is(*measures)
     group, order = few_groups(shown[by].fillna(GROUPED_BY[by]))
     dots = pd.DataFrame(
         {"number": shown.index, "name": shown["name"], "group": group, "x": shown[x].astype("float64"), "y": shown[y].astype("float64")}
@@ -205,7 +208,7 @@ def _show_map(opened: Opened, left: np.ndarray, chosen: Chosen, of_what: str) ->
         config={"displaylogo": False},
         alt=f"{len(placed):,} adapters: {_words(x)} across, {_words(y)} up, by {_words(by)}.",
     )
-    said = ["Draw around dots to select them, here and in the table; a second click takes it back."]
+    said = ["Draw around dots to select them, here and in the table below; a double click takes it back."]
     if state["selection"]["lasso"] + state["selection"]["box"] and not state["selection"]["points"]:
         said = ["No dot lies in there, so nothing is selected."]
     if len(placed) < len(dots):

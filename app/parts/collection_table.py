@@ -137,8 +137,9 @@ def on_page(table: pd.DataFrame, names: list[str], kinds: dict[str, str]) -> pd.
         near_copy_of=table["near_copy_of"].map(of_path),
         same_start_as=table["same_start_as"].map(of_path),
     )
-    texts = shown.select_dtypes(exclude="number").columns
-    return shown.assign(**{name: shown[name].map(lambda text: shortened(str(text), LETTERS), na_action="ignore") for name in texts})
+    texts = ["name", *table.columns[table.dtypes == object]]
+    cut = {name: shown[name].map(lambda text: shortened(str(text), LETTERS), na_action="ignore").astype(object) for name in texts}
+    return shown.assign(**cut)
 
 
 def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chosen, of_what: str) -> None:

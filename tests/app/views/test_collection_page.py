@@ -47,7 +47,8 @@ def adapters_in(driver: AppTest) -> pd.DataFrame:
     return driver.dataframe[0].value
 
 
-def test_without_a_folder_one_command_is_told_and_a_folder_asked_for(own_runs):
+def test_without_a_folder_one_command_is_told_and_a_folder_asked_for(batched, own_runs, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
     driver = settled(driver_of("library", tab="Collection"))
     assert not driver.exception and not driver.error
     (command,) = (block.value for block in driver.code)
