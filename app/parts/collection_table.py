@@ -137,7 +137,7 @@ def on_page(table: pd.DataFrame, names: list[str], kinds: dict[str, str]) -> pd.
         near_copy_of=table["near_copy_of"].map(of_path),
         same_start_as=table["same_start_as"].map(of_path),
     )
-    texts = ["name", *table.columns[table.dtypes == object]]
+    texts = ["name", *table.select_dtypes(include="object").columns]
     cut = {name: shown[name].map(lambda text: shortened(str(text), LETTERS), na_action="ignore").astype(object) for name in texts}
     return shown.assign(**cut)
 
