@@ -74,8 +74,10 @@ def test_a_lasso_selects_in_the_table_and_in_the_link_a_tick_marks_its_dot_and_o
     expect(fresh.get_by_text("1 selected of")).to_be_visible()
     fresh.get_by_role("button", name=re.compile("^Open lora-base")).click()
     expect(fresh.get_by_role("heading", name="lora-base (your file)", level=1)).to_be_visible()
-    fresh.go_back()
-    expect(fresh.get_by_text("1 selected of")).to_be_visible()
+    fresh.get_by_role("link", name="Library").click()
+    fresh.get_by_role("tab", name="Collection").click()
+    expect(fresh.get_by_text("1 selected of")).to_be_visible()  # as it was left
+    expect(fresh).to_have_url(re.compile(rf"[?&]collection={batched.name}&.*adapters={first}(&|$)"))
 
 
 def test_an_empty_lasso_selects_nothing_and_says_so(page, batched):
