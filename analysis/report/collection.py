@@ -153,7 +153,8 @@ def _counted(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def _medians(rows: pd.DataFrame) -> dict[str, object]:
-    return {"modules": len(rows), **{name: float(np.median(rows[name])) for name in OF_MODULES}}
+    medians = np.median(rows[OF_MODULES].to_numpy(np.float64), axis=0)
+    return {"modules": len(rows), **dict(zip(OF_MODULES, medians.tolist(), strict=True))}
 
 
 def _strongest(rows: pd.DataFrame) -> dict[str, object]:

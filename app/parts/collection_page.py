@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -132,7 +132,8 @@ def _read(folder: Path, report: Report) -> Opened:
     left_out = refused(folder)
     report(0.95, "names")
     shown = on_page(table, short_names(table["path"].tolist()), KINDS)
-    text = table[SEARCHED].fillna("").astype(str).agg("\n".join, axis=1).str.casefold() if len(table) else pd.Series(dtype=str)
+    searched = (table[name].fillna("").astype(str) for name in SEARCHED)
+    text = reduce(lambda before, more: before + "\n" + more, searched).str.casefold()
     with (folder / MANIFEST).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Opened(table, left_out, shown, text, {by: groups(table, by) for by in ALIKE}, digest)
@@ -165,7 +166,7 @@ def _pick_filters(opened: Opened) -> np.ndarray:
             options = values.value_counts().index.tolist()
             if len(options) > 1:
                 words = COLUMNS[name].words.capitalize()
-                ticked = st.multiselect(words, options, key=f"of-{name}", bind="query-params", placeholder=f"any {COLUMNS[name].words}")
+                ticked = st.multiselect(words, options, key=f"of-{name}", bind="query-params", placeholder="any")
                 keep &= values.isin(ticked) if ticked else True
     return np.flatnonzero(keep)
 
@@ -175,8 +176,9 @@ def _show_map(opened: Opened, left: np.ndarray, chosen: Chosen, of_what: str) ->
     shown = opened.shown
     numbers = [name for name in NUMBERS if shown[name].notna().any()]
     told = [name for name in GROUPED_BY if shown[name].notna().any()]
-    several = [name for name in told if len(shown[name].unique()) > 1]
     x_first, y_first = _first_axes(shown, numbers)
+    at_first = shown.dropna(subset=[x_first, y_first])
+    several = [name for name in told if len(at_first[name].unique()) > 1]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         x = st.selectbox("Across", numbers, index=numbers.index(x_first), format_func=_words, key="across", bind="query-params")
         y = st.selectbox("Up", numbers, index=numbers.index(y_first), format_func=_words, key="up", bind="query-params")

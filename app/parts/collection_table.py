@@ -101,6 +101,7 @@ def show_adapters(shown: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what
         selection_default={"selection": {"rows": [row for row, i in enumerate(order) if i in ticked]}},
         key=key,
         column_config={name: _configured(name, shown[name]) for name in columns},
+        placeholder="",
         height=widgets.table_height(len(order)),
         alt=f"{len(order):,} adapters with {', '.join(COLUMNS[name].words for name in columns[1:])}; a ticked row is selected on the map.",
     )
@@ -154,7 +155,8 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
         return
     title, says = ALIKE[by]
     numbers = [rows.index.to_numpy() for _, rows in members.groupby("group")]
-    with st.expander(f"{title}: {len(members):,} adapters in {len(numbers):,} groups", icon=":material/content_copy:"):
+    many = f"{len(numbers):,} group{'s' if len(numbers) > 1 else ''}"
+    with st.expander(f"{title}: {len(members):,} adapters in {many}", icon=":material/content_copy:"):
         st.caption(f"{says} Tick a group to select its adapters above.")
         key = f"{by}-{of_what}-{chosen.turn(by)}"
 
