@@ -47,7 +47,7 @@ def collection_map(
             x=dots.loc[rows, "x"].to_numpy(np.float32), y=dots.loc[rows, "y"].to_numpy(np.float32), mode="markers",
             name=drawn(f"{shortened(group, _GROUP_LETTERS)} ({sizes[group]:,})"), legendrank=groups.index(group),
             marker={"size": 8, "color": colour, "symbol": shape, "opacity": 0.75},
-            selected={"marker": {"opacity": 1.0, "size": 10}}, unselected={"marker": {"opacity": 0.15}},
+            selected={"marker": {"opacity": 1.0, "size": 10}}, unselected={"marker": {"color": GREY, "opacity": 0.2, "size": 6}},
             selectedpoints=None if chosen is None else np.flatnonzero(chosen[rows]).tolist(),
             customdata=dots.loc[rows, "number"].to_numpy(np.int32), text=[drawn(shortened(name, _NAME_LETTERS)) for name in dots.loc[rows, "name"]],
             hovertemplate=f"%{{text}}<br>{x_title} %{{x:.4~g}}<br>{y_title} %{{y:.4~g}}<extra></extra>",

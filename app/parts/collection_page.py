@@ -47,6 +47,7 @@ GROUPED_BY = {
 }  # what colour and shape may tell, and what is said where it is missing
 SEARCHED = ["path", "base_model", "method", "format", "words", "notes"]
 BUTTONS = 3  # of selected adapters
+MOST_DOTS = 50_000  # a browser sends a few hundred bytes for each that is selected, and a connection takes 25 MB
 LOCAL = "file://"
 
 
@@ -193,7 +194,8 @@ def _show_map(opened: Opened, left: np.ndarray, chosen: Chosen, of_what: str) ->
     dots = pd.DataFrame(
         {"number": shown.index, "name": shown["name"], "group": group, "x": shown[x].astype("float64"), "y": shown[y].astype("float64")}
     ).iloc[left]
-    placed = dots.dropna(subset=["x", "y"])
+    known = dots.dropna(subset=["x", "y"])
+    placed = known.head(MOST_DOTS)
     key = f"map-{hash((of_what, chosen.turn('map'), x, y, by, left.tobytes()))}"
     kept = st.session_state.setdefault("drawn-adapters", {})
     if key not in kept:  # a figure that changes while a person selects on it would lose the selection
@@ -213,8 +215,10 @@ def _show_map(opened: Opened, left: np.ndarray, chosen: Chosen, of_what: str) ->
     said = ["Draw around dots to select them, here and in the table below; a double click takes it back."]
     if state["selection"]["lasso"] + state["selection"]["box"] and not state["selection"]["points"]:
         said = ["No dot lies in there, so nothing is selected."]
-    if len(placed) < len(dots):
-        said.append(f"{len(dots) - len(placed):,} without one of the two figures stand in the table alone.")
+    if len(known) < len(dots):
+        said.append(f"{len(dots) - len(known):,} without one of the two figures stand in the table alone.")
+    if len(placed) < len(known):
+        said.append(f"The first {len(placed):,} of {len(known):,} are drawn; filter to see others.")
     st.caption(" ".join(said))
 
 

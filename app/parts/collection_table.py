@@ -177,7 +177,7 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
             selection_mode="multi-row",
             key=key,
             height=widgets.table_height(len(numbers)),
-            column_config={"first": st.column_config.TextColumn("the first", pinned=True), "others": st.column_config.TextColumn("the others", width="large")},
+            column_config={"first": st.column_config.TextColumn("the first", pinned=True, width="medium"), "adapters": st.column_config.NumberColumn(width="small"), "others": st.column_config.TextColumn("the others", width="large")},
             alt=f"{title}: the first of each group, how many there are, and the others.",
         )  # fmt: skip
         widgets.download_buttons(members, by.replace("_", "-"))

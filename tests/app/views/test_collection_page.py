@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from soft_prompt_explorer.analysis.report.collection import collection
+from soft_prompt_explorer.app.parts import collection_page
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled
 from tests.support.made_collection import ADAPTERS, PROMPTS, UNRELATED, made_collection
@@ -82,6 +83,14 @@ def test_filters_and_a_search_leave_what_is_like_them(allowed):
     assert "No adapter is like that" in said(settled(driver))
     driver.multiselect(key="of-kind").set_value([])
     assert len(adapters_in(settled(driver))) == UNRELATED
+
+
+def test_the_map_draws_no_more_dots_than_a_lasso_can_bring_back_and_says_what_it_leaves_out(allowed, monkeypatch):
+    assert "are drawn" not in said(opened(allowed / "tables"))
+    monkeypatch.setattr(collection_page, "MOST_DOTS", 5)
+    told = said(opened(allowed / "tables"))
+    assert f"The first 5 of {UNRELATED + 4} are drawn" in told
+    assert f"{PROMPTS + 1} without one of the two figures" in told
 
 
 def test_copies_near_copies_and_shared_starts_stand_in_tables_of_their_own_and_what_was_refused_says_why(allowed):
