@@ -44,11 +44,10 @@ def allowed_path(text: str, folders: Sequence[Path] | None = None) -> Path:
     for folder in folders:
         try:
             path = (folder / text.strip()).resolve(strict=True)  # an absolute path replaces the folder
+            if _stays_within(path, folders):
+                return path
         except (OSError, RuntimeError, ValueError):
             continue
-        inside = [path, *(path.iterdir() if path.is_dir() else [])]
-        if all(_is_within(entry.resolve(), folders) for entry in inside):
-            return path
         break
     shown = ", ".join(map(str, folders))
     raise InputError(f"There is no {text.strip()[:200]!r} that may be opened; a path has to be in, and stay in, {shown}.")
@@ -66,6 +65,11 @@ def may_be_linked(model: str) -> bool:
     except InputError:
         return False
     return is_hub_id(model) and hub.is_at_hand(model)
+
+
+def _stays_within(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether it, and what a folder holds, is in these folders; one that is not is not looked into."""
+    return _is_within(path, folders) and (not path.is_dir() or all(_is_within(entry.resolve(), folders) for entry in path.iterdir()))
 
 
 def _is_within(path: Path, folders: Sequence[Path]) -> bool:
