@@ -155,6 +155,14 @@ HU = Paper(
     ("Hu, Edward J.", "Shen, Yelong", "Wallis, Phillip", "Allen-Zhu, Zeyuan", "Li, Yuanzhi", "Wang, Shean", "Wang, Lu", "Chen, Weizhu"), 2022,
     "LoRA: Low-Rank Adaptation of Large Language Models", "International Conference on Learning Representations",
 )  # fmt: skip
+HUTCHINSON = Paper(
+    "hutchinson1990",
+    ("Hutchinson, Michael F.",),
+    1990,
+    "A Stochastic Estimator of the Trace of the Influence Matrix for Laplacian Smoothing Splines",
+    "Communications in Statistics: Simulation and Computation",
+    "article",
+)
 KHASHABI = Paper(
     "khashabi2022", ("Khashabi, Daniel", OTHERS), 2022,
     "Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts", "North American Chapter of the Association for Computational Linguistics",

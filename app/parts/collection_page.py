@@ -19,6 +19,7 @@ from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import BATCHED
 from soft_prompt_explorer.analysis.report.collection import Alike, collection, groups, refused, short_names
 from soft_prompt_explorer.app.charts.collection import NO_VERDICT, collection_map, few_groups
+from soft_prompt_explorer.app.charts.theme import shortened
 from soft_prompt_explorer.app.pages import LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen, chosen_tokens
@@ -46,6 +47,7 @@ GROUPED_BY = {
     "verdict": NO_VERDICT,
 }  # what colour and shape may tell, and what is said where it is missing
 SEARCHED = ["path", "base_model", "method", "format", "words", "notes"]
+LETTERS = 40  # of a kind
 BUTTONS = 3  # of selected adapters
 MOST_DOTS = 50_000  # a browser sends a few hundred bytes for each that is selected, and a connection takes 25 MB
 LOCAL = "file://"
@@ -142,7 +144,8 @@ def _read(folder: Path, report: Report) -> Opened:
 
 def _say_counts(opened: Opened) -> None:
     table = opened.table
-    kinds = ", ".join(f"{widgets.plain(kind)} {count:,}" for kind, count in opened.shown["kind"].fillna(UNKNOWN).value_counts().items())
+    few, _ = few_groups(opened.shown["kind"].fillna(UNKNOWN))
+    kinds = ", ".join(f"{widgets.plain(shortened(kind, LETTERS))} {count:,}" for kind, count in few.value_counts().items())
     said = [
         f"**{len(table):,} adapter{'' if len(table) == 1 else 's'}**" + (f" ({kinds})" if kinds else ""),
         f"refused {len(opened.refused):,}",

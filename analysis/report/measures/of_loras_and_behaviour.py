@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.core.papers import (
     HINTON,
     HOLM,
     HU,
+    HUTCHINSON,
     KHASHABI,
     LECUN,
     MAKELOV,
@@ -116,7 +117,7 @@ SPECTRA: tuple[Measure, ...] = (
         ),
         r"\begin{gathered} s_i = g_i^{\top} \Bigl(P_A - \tfrac{k}{n}\Bigr) h_i, \quad P_A = A^{\top} (A A^{\top})^{+} A, \quad g_i, h_i \in \{\pm 1\}^n \\ "
         r"\text{alike}(A, A') = \frac{s \cdot s'}{\lVert s \rVert \lVert s' \rVert} \approx \frac{\sum \cos^2 \theta - k k'/n}{\sqrt{(k - k^2/n)(k' - k'^2/n)}} \end{gathered}",
-        "Hutchinson 1990, *A Stochastic Estimator of the Trace of the Influence Matrix for Laplacian Smoothing Splines*, of a product of two projectors.",
+        f"{HUTCHINSON}, of a product of two projectors.",
         "why they are alike: a shared start is the same seed, or the same adapter trained on. How strong each direction is does not count, and only four modules are looked at.",
     ),
     Measure(

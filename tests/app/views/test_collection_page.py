@@ -1,5 +1,6 @@
 """The tab Collection: the folder of a batch that was really run, a stranger's folder, and the way to a single adapter."""
 
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from soft_prompt_explorer.analysis.report.collection import collection
 from soft_prompt_explorer.app.parts import collection_page
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled
+from tests.support.hostile_text import HOSTILE
 from tests.support.made_collection import ADAPTERS, PROMPTS, UNRELATED, made_collection
 
 pytestmark = pytest.mark.slow
@@ -180,6 +182,22 @@ def test_a_foreign_a_damaged_and_an_outside_folder_are_a_sentence_each(allowed, 
         assert why in error.value.replace("\\", ""), folder
         assert not driver.dataframe
     shutil.rmtree(allowed / "damaged")
+
+
+def test_what_a_stranger_wrote_stays_text(allowed, tmp_path, monkeypatch):
+    shutil.copytree(allowed / "tables", tmp_path / "tables")
+    manifest = pd.read_parquet(tmp_path / "tables" / "manifest.parquet")
+    for name in ("kind", "base_model", "format", "method", "notes"):
+        manifest[name] = manifest[name].astype(object).where(manifest.index > 1, f"{HOSTILE} {name}")
+    manifest["path"] = [HOSTILE, f"{HOSTILE} too", *manifest["path"][2:]]
+    manifest.to_parquet(tmp_path / "tables" / "manifest.parquet")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    driver = opened("tables", adapters="0-1", marks="base model", more="true", across="effective rank")
+    told = [element.value for kind in (driver.markdown, driver.caption, driver.info) for element in kind]
+    told += [button.label for button in driver.button] + [expander.label for expander in driver.expander]
+    assert any("evil" in text for text in told)
+    assert not [text for text in told if re.search(r"(?<!\\)<img|http://evil|(?<!\\)\]\(|:red(?<!\\)\[", text)]
+    assert adapters_in(driver)["base_model"].tolist()[:2] == [f"{HOSTILE} base_model"[:199] + "…"] * 2
 
 
 def test_a_batch_among_the_runs_may_be_opened_without_a_word_to_the_server(batched, own_runs, monkeypatch):
