@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, read_json_object
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.computing import check_dtype, device_of, dtype_of, parameters_in, told
 from soft_prompt_explorer.analysis.models.digests import KNOWN, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
@@ -32,15 +34,6 @@ _ENCODERS = (
 )
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
-
-
-def pick_device() -> str:
-    """`cuda` or `mps` where torch finds one, else `cpu`."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def prepared_folder(model: ModelFiles) -> Path:
@@ -80,8 +73,22 @@ def prepare_model(name: str, *, report: Report = no_report) -> Path:
     return folder
 
 
+def model_family(name: str) -> str | None:
+    """The model_type of a model's config, or the architecture of a GGUF file that is not converted; None of a hub model that was not fetched."""
+    local = local_model(name)
+    if local is None and not is_at_hand(name):
+        return None
+    model = local or resolve_model(name)
+    folder = _prepared(model) if model.is_gguf else model.path
+    if folder is None:
+        from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
+
+        return GgufFile(model.path).text("general.architecture")
+    return str(read_json_object(folder / "config.json", ModelError).get("model_type"))
+
+
 class LanguageModel(NamedTuple):
-    """A frozen causal language model of `transformers`, in eval mode and float32, with its tokenizer."""
+    """A frozen causal language model of `transformers`, in eval mode, with its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -92,13 +99,31 @@ class LanguageModel(NamedTuple):
         return str(self.model.device)
 
     @property
+    def dtype(self) -> str:
+        """The numbers that its weights are and that it computes in: `float32`, `bfloat16`, `float16`."""
+        return told(self.model.dtype)
+
+    @property
     def width(self) -> int:
         """Of its input embeddings."""
         return self.model.get_input_embeddings().weight.shape[1]
 
 
-def load_model(name: str, *, device: str | None = None, report: Report = no_report) -> LanguageModel:
-    """The frozen model and its tokenizer, in float32, on `device` (chosen by `pick_device` when not given).
+def load_model(name: str, *, dtype: str | None = None, device: str | None = None, report: Report = no_report) -> LanguageModel:
+    """The frozen model and its tokenizer.
+
+    Parameters
+    ----------
+    dtype : `float32`, `bfloat16`, `float16`, or `auto`, which is bfloat16 for a model of more than 500 million parameters where the device has it in hardware, else float32; where it is
+        not given, what the environment's `SPE_DTYPE` says, else `auto`.
+    device : `cpu`, `cuda`, `cuda:1`, `mps`; where it is not given, what `SPE_DEVICE` says, else the best that torch finds. The weights go straight there.
+
+    Raises
+    ------
+    InputError
+        There is no such device or there are no such numbers.
+    ModelError
+        There is no such model, or it is no causal language model.
 
     Returns
     -------
@@ -111,6 +136,7 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     >>> model.config.hidden_size
     576
     """
+    device, dtype = device_of(device), check_dtype(dtype or "auto")
     local = local_model(name)
     if local is None and is_at_hand(name):  # before gigabytes are fetched
         check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
@@ -118,10 +144,16 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
         folder, unpacked = _prepare(local, report)
     else:
         folder, unpacked = prepare_model(name, report=report), None
+    if folder is not None:
+        model, tokenizer = _loaded(name, folder, dtype, device)
+    else:
+        model, tokenizer = unpacked
+        model = model.to(device, dtype_of(dtype, device, model.num_parameters()))
+    loaded = LanguageModel(model.eval().requires_grad_(False), tokenizer)
     if found := local or (folder and ModelFiles(name, "hub", folder)):
         note(found)
-    model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
-    return LanguageModel(model.to(device or pick_device()).eval().requires_grad_(False), tokenizer)
+        provenance.model_computed(name, dtype=loaded.dtype, device=loaded.device)
+    return loaded
 
 
 def weights_told(model) -> Iterator[bytes]:
@@ -132,17 +164,23 @@ def weights_told(model) -> Iterator[bytes]:
         yield f"{name} {tuple(weight.shape)}".encode() + values[:: max(1, len(values) // 256)].float().cpu().numpy().tobytes()
 
 
-def _loaded(name: str, folder: Path):
+def _loaded(name: str, folder: Path, dtype: str, device: str):
     check_is_causal(name, read_json_object(folder / "config.json", ModelError))
-    import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    numbers = dtype_of(dtype, device, parameters_in(folder))
     tokenizer = _tokenizer_in(folder, name)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            dtype=numbers,
+            device_map={"": device},
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
         model, found = loaded
     except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise

@@ -1,11 +1,13 @@
 """The settings of a training, what it will take, and the button that queues it."""
 
 import re
+from typing import get_args
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import Dtype
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import is_at_hand
@@ -177,16 +179,16 @@ def more_settings(method: Method) -> dict:
             "Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params", help="Determines the initial values and the order of the examples."
         )
     )
-    return settings | watching(method) | {"model": choose_model()}
+    return settings | watching(method) | {"model": choose_model()} | computing()
 
 
 def lora_settings() -> dict:
     targets = st.text_input(
         "Modules to change in every layer",
-        value="q_proj, v_proj",
         key="targets",
         bind="query-params",
-        help="Names with commas between them.",
+        placeholder="PEFT's for the model's family",
+        help="Names with commas between them; all-linear changes all but the head.",
     )
     alpha = st.number_input(
         "Alpha", 0.1, None, None, key="alpha", bind="query-params", placeholder="twice the rank", help="The update is scaled by alpha/rank."
@@ -217,6 +219,18 @@ def choose_model() -> str:
     if picked != OTHER_MODEL:
         return picked
     return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
+
+
+def computing() -> dict:
+    numbers, where = st.columns(2)
+    dtype = numbers.selectbox(
+        "Numbers", get_args(Dtype), key="dtype", bind="query-params",
+        help="What the frozen model computes in. auto is float32, and bfloat16 for a model of more than 500 million parameters where the device has it in hardware.",
+    )  # fmt: skip
+    device = where.text_input(
+        "Device", key="device", bind="query-params", placeholder="the best here", help="cpu, cuda, cuda:1, mps."
+    ).strip()
+    return {"dtype": dtype, "device": device or None}
 
 
 def free_name(queue: JobQueue, stem: str) -> str:

@@ -27,6 +27,7 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.lora import with_targets
 
 CHARACTERS_A_TOKEN = 4
 FORWARD = 0.4  # of a step's work: its other part is the way back
@@ -85,6 +86,8 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
     settings = _settings(folder)
     width, layers, heads = (settings.get(name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     if config.method == "lora":
+        with suppress(InputError):  # PEFT knows no such family: the training says so
+            config = with_targets(config)
         changed = [
             shape
             for name, shape in _shapes(folder).items()

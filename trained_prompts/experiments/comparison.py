@@ -22,6 +22,7 @@ from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.computing import Dtype
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.finding import get_task
@@ -63,6 +64,7 @@ class ComparisonConfig:
     steps : of every method that learns, of eight examples each.
     limit : the first so many held-out examples; all when None.
     template : how the examples are asked, with `{input}` in it, but where a hand-written prompt asks in its own way; None is the task's own.
+    dtype, device : what the model is loaded in and where (see `load_model`).
     """
 
     task: str
@@ -71,13 +73,17 @@ class ComparisonConfig:
     seed: int = 0
     limit: int | None = 300
     template: str | None = None
+    dtype: Dtype = "auto"
+    device: str | None = None
 
     @property
     def key(self) -> str:
-        settings = {name: value for name, value in vars(self).items() if name != "template"}
+        settings = {name: value for name, value in vars(self).items() if name not in ("template", "dtype", "device")}
         asked = self.asked_task().template
         usual = TASKS[self.task].template if self.task in TASKS else OWN_TEMPLATE
-        return hashlib.sha256(json.dumps(settings | ({"template": asked} if asked != usual else {})).encode()).hexdigest()[:12]
+        settings |= {"template": asked} if asked != usual else {}
+        settings |= {"dtype": self.dtype} if self.dtype != "auto" else {}
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
     def asked_task(self) -> Task:
         return get_task(self.task, self.template)
@@ -234,7 +240,14 @@ def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable
             rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
     for method, settings in METHODS.items():
         training = TrainingConfig(
-            task=config.task, template=config.template, model=config.model, steps=config.steps, seed=config.seed, **settings
+            task=config.task,
+            template=config.template,
+            model=config.model,
+            steps=config.steps,
+            seed=config.seed,
+            dtype=config.dtype,
+            device=config.device,
+            **settings,
         )
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
     return rows

@@ -1,0 +1,124 @@
+"""On which device a model computes and in which numbers, and how many parameters it has.
+
+What nobody chooses is chosen here: the device by what torch finds, the numbers by the model's size and by what the device has in hardware. A small model
+computes in float32 everywhere, so that its figures are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE
+from soft_prompt_explorer.analysis.core.words import listed
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPE_VARIABLE, DEVICE_VARIABLE = "SPE_DTYPE", "SPE_DEVICE"  # of the environment: what a process and those that it starts compute in
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LARGE = 500_000_000  # parameters: above it, bfloat16 where the device has it
+# By torch's names: of x86's AVX-512 and AMX, and of ARM's NEON and SVE.
+_BFLOAT16_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+
+def compute_in(dtype: str | None, device: str | None) -> None:
+    """Have every model that this process and those that it starts load from now on compute so; None leaves what was chosen before.
+
+    Raises
+    ------
+    InputError
+        There are no such numbers or no such device.
+    """
+    if dtype is not None:
+        os.environ[DTYPE_VARIABLE] = check_dtype(dtype)
+    if device is not None:
+        os.environ[DEVICE_VARIABLE] = device_of(device)
+
+
+def check_dtype(dtype: str) -> Dtype:
+    """Refuse what is no name of numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    for known in get_args(Dtype):
+        if dtype == known:
+            return known
+    raise InputError(
+        f"A model computes in float32, bfloat16 or float16, or as auto chooses, not in {dtype[:40]!r}; name one of them", remedy=DTYPE
+    )
+
+
+def device_of(device: str | None = None) -> str:
+    """The device that is named, or the one of the environment's `SPE_DEVICE`, or what torch finds: `cuda`, `mps`, else `cpu`.
+
+    Raises
+    ------
+    InputError
+        There is no such device here.
+    """
+    import torch
+
+    named = device or os.environ.get(DEVICE_VARIABLE) or None
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cuda"] * (cards > 0) + [f"cuda:{i}" for i in range(cards)] + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if named is None:
+        return here[0]
+    if named not in here:
+        raise InputError(f"There is no device {named[:40]!r} here, but {listed(here)}; name one of them", remedy=DEVICE)
+    return named
+
+
+def dtype_of(dtype: str | None, device: str, parameters: int | None) -> torch.dtype:
+    """The numbers that are named, or those of the environment's `SPE_DTYPE`, or where that is auto too those that suit a model of so many parameters.
+
+    Raises
+    ------
+    InputError
+        There are no such numbers.
+    """
+    import torch
+
+    named = check_dtype(dtype if dtype not in (None, "auto") else os.environ.get(DTYPE_VARIABLE) or "auto")
+    if named == "auto":
+        named = "bfloat16" if (parameters or 0) > LARGE and has_bfloat16(device) else "float32"
+    return getattr(torch, named)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 in hardware."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16_ON_CPU)
+
+
+def told(dtype: torch.dtype) -> str:
+    """The name of numbers.
+
+    >>> import torch
+    >>> told(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def parameters_in(folder: Path) -> int | None:
+    """How many parameters lie in a folder's safetensors files, from their headers; None where there are none that can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    try:
+        for path in folder.glob("*.safetensors"):
+            with safe_open(path, framework="np") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
+    except (OSError, SafetensorError):
+        return None
+    return total or None
