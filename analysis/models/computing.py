@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE
 from soft_prompt_explorer.analysis.core.words import listed
 
@@ -110,15 +111,31 @@ def told(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder that transformers loads: the one of the usual name, or those that an index names; else all that lie there.
+
+    Raises
+    ------
+    ModelError
+        The index cannot be read.
+    """
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if (index := folder / "model.safetensors.index.json").is_file():
+        named = read_json_object(index, ModelError).get("weight_map")
+        return [folder / name for name in sorted({Path(str(file)).name for file in named.values()})] if isinstance(named, dict) else []
+    return sorted(folder.glob("*.safetensors"))
+
+
 def parameters_in(folder: Path) -> int | None:
-    """How many parameters lie in a folder's safetensors files, from their headers; None where there are none that can be read."""
+    """How many parameters lie in a model's folder, from the headers of its files; None where there are none that can be read."""
     from safetensors import SafetensorError, safe_open
 
     total = 0
     try:
-        for path in folder.glob("*.safetensors"):
+        for path in weight_files(folder):
             with safe_open(path, framework="np") as file:
                 total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
-    except (OSError, SafetensorError):
+    except (InputError, OSError, SafetensorError):
         return None
     return total or None

@@ -21,7 +21,7 @@ from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, rea
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.computing import check_dtype, device_of, dtype_of, parameters_in, told
+from soft_prompt_explorer.analysis.models.computing import check_dtype, device_of, dtype_of, parameters_in, told, weight_files
 from soft_prompt_explorer.analysis.models.digests import KNOWN, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
@@ -33,6 +33,7 @@ _ENCODERS = (
     "roc_bert roformer splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso clip clip_text_model "
 )
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
+_IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # safetensors' names
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
 
 
@@ -166,23 +167,13 @@ def weights_told(model) -> Iterator[bytes]:
 
 def _loaded(name: str, folder: Path, dtype: str, device: str):
     check_is_causal(name, read_json_object(folder / "config.json", ModelError))
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     numbers = dtype_of(dtype, device, parameters_in(folder))
     tokenizer = _tokenizer_in(folder, name)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=numbers,
-            device_map={"": device},
-            trust_remote_code=False,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        model, found = loaded
+        model, found = _filled(folder, numbers, device)
     except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise
         raise ModelError(
             f"The model {name} cannot be loaded ({type(error).__name__}: {reason(error)}); it has to be a whole causal language model."
@@ -194,6 +185,33 @@ def _loaded(name: str, folder: Path, dtype: str, device: str):
             "its answers would mean nothing; name a whole model."
         )
     return model, tokenizer
+
+
+def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
+    """The model in a folder, and what transformers says of its loading.
+
+    Weights that can stay as they are in the file are mapped into memory. Others are read from the disk one by one, and let go as soon as they are converted
+    or on their device: mapped, all would be held beside what they become.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    local = {"trust_remote_code": False, "local_files_only": True}
+    files = [safe_open(path, framework="pt", backend="pread") for path in weight_files(folder)]
+    tensors = {name: file.get_slice(name) for file in files for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    if device == "cpu" and {tensor.get_dtype() for tensor in tensors.values()} <= {_IN_FILES[told(numbers)]}:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=numbers, use_safetensors=True, output_loading_info=True, **local)
+        return loaded
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local), trust_remote_code=False)
+    model, found = type(empty).from_pretrained(
+        None, config=empty.config, state_dict=tensors, dtype=numbers, device_map={"": device}, output_loading_info=True
+    )
+    model.config.name_or_path = str(folder)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model, found
 
 
 def load_tokenizer(name: str):

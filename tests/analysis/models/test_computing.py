@@ -15,6 +15,7 @@ from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE, device_of, dtype_of, has_bfloat16, parameters_in
 from soft_prompt_explorer.analysis.models.weights import load_model
 from tests.support.places import REPOSITORY
+from tests.support.tiny_models import model_of, saved
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 LARGEST_IN_FLOAT32 = 500_000_000
@@ -54,6 +55,27 @@ def test_in_16_bits_a_model_answers_nearly_the_same(llama_folder, own_cache):
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "opt"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_converted_as_they_are_read_are_those_that_transformers_loads(
+    family, dtype, byte_level_tokenizer, own_cache, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    stored = {"float32": torch.bfloat16, "bfloat16": torch.float32}[dtype]
+    folder = saved(model_of(family, byte_level_tokenizer).to(stored), byte_level_tokenizer, tmp_path / "model", max_shard_size="20KB")
+    settings = json.loads((folder / "generation_config.json").read_text()) | {"max_new_tokens": 7}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    ours = load_model(str(folder), dtype=dtype, device="cpu").model
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    tensors, expected = (dict([*model.named_parameters(), *model.named_buffers()]) for model in (ours, theirs))
+    assert tensors.keys() == expected.keys()
+    assert all(tensors[name].dtype == expected[name].dtype and torch.equal(tensors[name], expected[name]) for name in expected)
+    assert torch.equal(ours(IDS).logits, theirs(IDS).logits)
+    assert ours.generation_config.to_dict() == theirs.generation_config.to_dict() and ours.generation_config.max_new_tokens == 7
+    assert (ours.config.to_dict(), ours.config.name_or_path) == (theirs.config.to_dict(), theirs.config.name_or_path)
+
+
 def test_what_there_is_not_is_refused_in_the_words_of_each_face():
     with pytest.raises(InputError, match=r"not in 'int8'; name one of them as `dtype`"):
         dtype_of("int8", "cpu", 1)
@@ -76,10 +98,11 @@ def test_parameters_are_counted_from_the_headers(sharded_llama_folder, tiny_llam
     assert parameters_in(tmp_path) is None
 
 
-def test_a_table_says_what_its_model_computed_in(command, prompt_file, llama_folder, own_cache, tmp_path):
+def test_a_table_says_what_its_model_computed_in(command, training_command, toy_task, prompt_file, llama_folder, own_cache, tmp_path):
     prompt = prompt_file(np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32))
     for dtype in ("float32", "bfloat16"):
-        done = command("effect", prompt, "--model", llama_folder, "--dtype", dtype, "--device", "cpu", "--out", tmp_path / f"{dtype}.csv")
+        asked = ("evaluate", prompt, "--task", "toy", "--model", llama_folder, "--dtype", dtype, "--device", "cpu")
+        done = training_command(*asked, "--out", tmp_path / f"{dtype}.csv")
         assert done.status == 0, done.err
         (model,) = json.loads((tmp_path / f"{dtype}.csv.provenance.json").read_bytes())["models"]
         assert (model["dtype"], model["device"]) == (dtype, "cpu")
@@ -105,8 +128,6 @@ def large_folder(tmp_path_factory, byte_level_tokenizer):
     """A model of random weights in shards, 0.9 GB in bfloat16, made a shard at a time."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.support.tiny_models import saved
-
     sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 7, "num_attention_heads": 16, "num_key_value_heads": 4}
     config = LlamaConfig(vocab_size=len(byte_level_tokenizer), dtype="bfloat16", **sizes)
     torch.manual_seed(0)
@@ -124,4 +145,4 @@ def large_folder(tmp_path_factory, byte_level_tokenizer):
 def test_no_weight_is_held_twice_while_a_model_is_loaded(dtype, large_folder, llama_folder, own_cache):
     arguments = [sys.executable, "-c", LOADED, str(llama_folder), str(large_folder), dtype]
     done = subprocess.run(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
-    assert 0.5 < float(done.stdout) <= 1.2
+    assert float(done.stdout) <= 1.2
