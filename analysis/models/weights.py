@@ -208,7 +208,7 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
     model, found = type(empty).from_pretrained(
         None, config=empty.config, state_dict=tensors, dtype=numbers, device_map={"": device}, output_loading_info=True
     )
-    model.config.name_or_path = str(folder)
+    model.name_or_path = model.config.name_or_path = str(folder)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model, found

@@ -112,13 +112,13 @@ def test_a_table_says_what_its_model_computed_in(command, training_command, toy_
 
 
 LOADED = """
-import sys, torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+import sys
 from soft_prompt_explorer.analysis.models.weights import load_model
 peak = lambda: int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) * 1024
 load_model(sys.argv[1], device="cpu")
 before = peak()
 model = load_model(sys.argv[2], dtype=sys.argv[3], device="cpu").model
+assert all(float(weight.sum()) == float(weight.sum()) for weight in model.parameters())  # every page is read
 print((peak() - before) / sum(weight.nbytes for weight in model.parameters()))
 """
 
@@ -145,4 +145,4 @@ def large_folder(tmp_path_factory, byte_level_tokenizer):
 def test_no_weight_is_held_twice_while_a_model_is_loaded(dtype, large_folder, llama_folder, own_cache):
     arguments = [sys.executable, "-c", LOADED, str(llama_folder), str(large_folder), dtype]
     done = subprocess.run(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
-    assert float(done.stdout) <= 1.2
+    assert 0.9 < float(done.stdout) <= 1.2
