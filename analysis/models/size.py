@@ -7,11 +7,11 @@ from pathlib import Path
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.computing import parameters_in
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 
-_TOTALS = {EMBEDDED_MODEL: 134_515_008, GEMMA_MODEL: 268_098_176}  # tied ones counted once
+_TOTALS = {EMBEDDED_MODEL: 134_515_008} | {name: packaged.parameters for name, packaged in PACKAGED.items()}  # tied ones counted once
 
 
 def total_parameters(model: str) -> int | None:

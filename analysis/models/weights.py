@@ -1,6 +1,6 @@
 """Which language model is meant by a name, and how it is made ready.
 
-A name is the embedded model (`smollm2-135m`), the optional one (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
+A name is the embedded model (`smollm2-135m`), one from packages (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
 `ModelFiles`.
 Reading a vocabulary needs no more than that (see `vocabulary.py`). Running the model needs `prepare_model`, which turns a
 GGUF file into a folder of safetensors once and keeps it in the cache, with the checksums of its files: they are compared once in a process and after
@@ -22,9 +22,10 @@ from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.computing import check_dtype, device_of, dtype_of, parameters_in, told, weight_files
-from soft_prompt_explorer.analysis.models.digests import KNOWN, note, sha256_over
+from soft_prompt_explorer.analysis.models.digests import known_sha256, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 
 # Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
 _ENCODERS = (
@@ -68,7 +69,7 @@ def prepare_model(name: str, *, report: Report = no_report) -> Path:
     folder = _prepared(model) or _prepare(model, report)[0]
     if folder is None:
         raise NoRoomError(
-            f"The model {name} has to be unpacked into files of some 4 bytes a weight, for which there is no room in {prepared_folder(model).parent} nor "
+            f"The model {name} has to be unpacked into files of 2 or 4 bytes a weight, for which there is no room in {prepared_folder(model).parent} nor "
             "among the temporary files; make room, or name another folder with SOFT_PROMPT_EXPLORER_CACHE."
         )
     return folder
@@ -293,7 +294,7 @@ def model_sha256(name: str) -> str:
 
 def _gguf_sha256(model: ModelFiles) -> str:
     """The sha256 of a `.gguf` file; of those that this version expects, it is known and checked where they are unpacked or joined."""
-    return KNOWN.get(model.kind) or file_sha256(model.path)
+    return known_sha256(model) or file_sha256(model.path)
 
 
 def _prepared(model: ModelFiles) -> Path | None:
@@ -314,7 +315,7 @@ def _prepare(model: ModelFiles, report: Report):
         if model.kind == "embedded":
             report(0.0, "checking the model's file")
             check_embedded(model.path)
-        unpacked = _unpacked(model.path, report)
+        unpacked = _unpacked(model.path, report, PACKAGED[model.name].dtype if model.kind == "packaged" else "float32")
         report(0.95, "writing the unpacked weights")
 
         def write(partial: Path) -> None:
@@ -326,8 +327,8 @@ def _prepare(model: ModelFiles, report: Report):
     return place, unpacked if place is None else None
 
 
-def _unpacked(gguf: Path, report: Report):
-    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer.
+def _unpacked(gguf: Path, report: Report, dtype: str):
+    """The model in a GGUF file, its weights unpacked to these numbers, and its tokenizer.
 
     Raises
     ------
@@ -345,7 +346,7 @@ def _unpacked(gguf: Path, report: Report):
         report(0.02, "reading the tokenizer")
         tokenizer = _unpacked_part(AutoTokenizer, gguf)
         report(0.35, "unpacking the weights")
-        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=torch.float32, trust_remote_code=False)
+        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=getattr(torch, dtype), trust_remote_code=False)
     finally:
         unpacking.setLevel(level)
     # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.

@@ -9,8 +9,8 @@ from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS,
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.computing import Dtype
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
-from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.names import packaged_here
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.tasks import own_data
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -212,10 +212,8 @@ def watching(method: Method) -> dict:
 
 
 def choose_model() -> str:
-    here = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else [])]
-    picked = st.selectbox(
-        "Model", [*here, OTHER_MODEL], key="model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`."
-    )
+    here = [EMBEDDED_MODEL, *packaged_here()]
+    picked = st.selectbox("Model", [*here, OTHER_MODEL], key="model", bind="query-params", help=naming.HOW_TO_HAVE_MORE)
     if picked != OTHER_MODEL:
         return picked
     return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
@@ -241,7 +239,7 @@ def free_name(queue: JobQueue, stem: str) -> str:
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
     """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
-    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and naming.only_linked(config.model):
+    if config.model not in (EMBEDDED_MODEL, *PACKAGED) and naming.only_linked(config.model):
         naming.ask_about_link(config.model)
         return
     taken = estimate(config, limit=limit)

@@ -19,8 +19,8 @@ from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
@@ -155,7 +155,7 @@ def _tokens(task: Task) -> tuple[float, float]:
 def _folder(model: str) -> Path | None:
     """Where the model's weights are, unpacked; None where they are not. The hub is not asked."""
     try:
-        if is_hub_id(model) and model not in (EMBEDDED_MODEL, GEMMA_MODEL):
+        if is_hub_id(model) and model not in (EMBEDDED_MODEL, *PACKAGED):
             return hub.whole_snapshot(model)
         return prepare_model(model) if is_prepared(model) else None
     except InputError:
