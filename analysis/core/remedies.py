@@ -64,6 +64,16 @@ TARGETS = Remedy(
 )
 DTYPE = Remedy("with --dtype", "in the field “Numbers”", "as `dtype`")
 DEVICE = Remedy("with --device", "in the field “Device”", "as `device`")
+ANOTHER_METHOD = Remedy(
+    "train with --method lora, or a smaller --model",
+    "train with the method lora, or a smaller model",
+    "train with `method='lora'`, or a smaller `model`",
+)
+SMALLER = Remedy(
+    "give --dtype bfloat16, or a smaller --model",
+    "choose bfloat16 under “Numbers”, or a smaller model",
+    "give `dtype='bfloat16'`, or a smaller model",
+)
 NO_SCHEDULER = Remedy("leave --scheduler out", "leave the scheduler out", "leave `scheduler` out")
 BATCHED = Remedy(
     "that `spe batch 'adapters/*' --out FOLDER` has written", "that the command line's `spe batch` has written", "that `batch` has written"

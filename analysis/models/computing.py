@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
-from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE
+from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE, Remedy
 from soft_prompt_explorer.analysis.core.words import listed
 
 if TYPE_CHECKING:
@@ -99,6 +100,41 @@ def has_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16_ON_CPU)
+
+
+class NoMemoryError(ModelError):
+    """What is needed is larger than the memory of the device."""
+
+
+def memory_of(device: str) -> int:
+    """Bytes that a device has in all: of a card its own, of a processor this machine's, or what the system allows this process."""
+    import psutil
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_properties(device).total_memory
+    if device == "mps":
+        return torch.mps.recommended_max_memory()
+    most = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return most
+
+
+def check_room(needed: int, device: str, what: str, remedy: Remedy) -> None:
+    """Refuse what cannot fit into a device's memory.
+
+    Parameters
+    ----------
+    needed : bytes.
+    what : takes them, in words; begins the sentence.
+
+    Raises
+    ------
+    NoMemoryError
+    """
+    if needed > (there := memory_of(device)):
+        raise NoMemoryError(f"{what} take {needed / 1e9:.1f} GB, and {device} has {there / 1e9:.1f} GB;", remedy=remedy)
 
 
 def told(dtype: torch.dtype) -> str:

@@ -20,8 +20,9 @@ from soft_prompt_explorer.analysis.core.errors import ModelError, NoRoomError, N
 from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, read_json_object
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import SMALLER
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.computing import check_dtype, device_of, dtype_of, parameters_in, told, weight_files
+from soft_prompt_explorer.analysis.models.computing import check_dtype, check_room, device_of, dtype_of, parameters_in, told, weight_files
 from soft_prompt_explorer.analysis.models.digests import known_sha256, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
@@ -171,7 +172,9 @@ def _loaded(name: str, folder: Path, dtype: str, device: str):
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    numbers = dtype_of(dtype, device, parameters_in(folder))
+    parameters = parameters_in(folder)
+    numbers = dtype_of(dtype, device, parameters)
+    check_room((parameters or 0) * numbers.itemsize, device, f"The weights of {name} in {told(numbers)}", SMALLER)
     tokenizer = _tokenizer_in(folder, name)
     try:
         model, found = _filled(folder, numbers, device)

@@ -18,11 +18,12 @@ from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.parts import naming, widgets
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import session
-from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
 from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 METHODS: dict[Method, str] = {
     "prompt-tuning": "A few vectors in front of the input learn; the model is frozen.",
@@ -242,16 +243,29 @@ def what_it_takes(config: TrainingConfig, limit: int) -> None:
     if config.model not in (EMBEDDED_MODEL, *PACKAGED) and naming.only_linked(config.model):
         naming.ask_about_link(config.model)
         return
-    taken = estimate(config, limit=limit)
-    learned = trainable_parameters(config)
-    sentences = [
-        f"An estimate: **about {duration(taken.seconds)} and {taken.memory / 1e9:.1f} GB of memory**, from {taken.basis}."
-        if taken is not None
-        else "How long it takes is not known before the model is at hand."
-    ]
+    try:
+        check_fits(config)
+        st.markdown(" ".join(said_of(config, limit)))
+    except InputError as error:
+        widgets.refusal(error)
+
+
+def said_of(config: TrainingConfig, limit: int) -> list[str]:
+    """The same in sentences. Errors as `estimate`."""
+    taken, learned, sentences = estimate(config, limit=limit, runs=at_hand.list_runs()), trainable_parameters(config), []
+    if taken is None:
+        sentences.append("How long it takes is not known before the model is at hand.")
+    elif taken.seconds is None:
+        sentences.append(
+            f"An estimate: **{taken.memory / 1e9:.1f} GB of memory**. How long it takes on {taken.computed_in[1]} is not known before a run there."
+        )
+    else:
+        sentences.append(f"An estimate: **about {duration(taken.seconds)} and {taken.memory / 1e9:.1f} GB of memory**, from {taken.basis}.")
+    if taken is not None and taken.computed_in[0] != "float32":
+        sentences.append(f"The model computes in {taken.computed_in[0]}.")
     if learned is not None:
         sentences.append(f"{learned:,} parameters learn.")
-    st.markdown(" ".join(sentences))
+    return sentences
 
 
 def duration(seconds: float) -> str:

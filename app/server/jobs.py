@@ -34,6 +34,7 @@ from soft_prompt_explorer.trained_prompts.runs.recording import unfinished as un
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.lora import with_targets
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep
 
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]
@@ -154,8 +155,9 @@ class JobQueue:
         ------
         InputError
             The name is taken, also by a job that has not been saved yet or by a training of another process, or is that of an unfinished run with other
-            settings; or the session has `WAITING` jobs that wait.
+            settings; the session has `WAITING` jobs that wait; or the training does not fit into the memory.
         """
+        check_fits(config)
         with self._lock:
             self._check_name(name)
             if sum(job.session == session and job.progress.state == "queued" for job in self._waiting) >= WAITING:

@@ -28,6 +28,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
@@ -86,7 +87,7 @@ def train(
     Raises
     ------
     InputError
-        The model cannot be loaded, an example is too long for it, or the checkpoint is not of such a run.
+        The model cannot be loaded, the training does not fit into the memory, an example is too long for it, or the checkpoint is not of such a run.
     DivergedError
         The loss is no number.
 
@@ -97,6 +98,7 @@ def train(
     >>> [step.step for step in spe.train(config)]
     [0, 1, 2]
     """
+    check_fits(config)
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
