@@ -131,9 +131,8 @@ def train(
 
 
 @app.command()
-def gallery(dtype: DtypeOption = None, device: DeviceOption = None) -> None:
+def gallery() -> None:
     """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores), and look at what each pushes the model towards and which texts do what it does."""
-    compute_in(dtype, device)
     from soft_prompt_explorer.analysis.core.folders import GALLERY
     from soft_prompt_explorer.trained_prompts.commands import train_and_keep
     from soft_prompt_explorer.trained_prompts.gallery import HELD_OUT, RECIPES
