@@ -57,6 +57,11 @@ def check_dtype(dtype: str) -> Dtype:
     )
 
 
+def chosen(dtype: str | None) -> Dtype:
+    """The numbers that are named, or where that is nothing or auto those of the environment's `SPE_DTYPE`. Errors as `check_dtype`."""
+    return check_dtype(dtype if dtype not in (None, "auto") else os.environ.get(DTYPE_VARIABLE) or "auto")
+
+
 def device_of(device: str | None = None) -> str:
     """The device that is named, or the one of the environment's `SPE_DEVICE`, or what torch finds: `cuda`, `mps`, else `cpu`.
 
@@ -78,7 +83,7 @@ def device_of(device: str | None = None) -> str:
 
 
 def dtype_of(dtype: str | None, device: str, parameters: int | None) -> torch.dtype:
-    """The numbers that are named, or those of the environment's `SPE_DTYPE`, or where that is auto too those that suit a model of so many parameters.
+    """The numbers that were chosen, or where nobody chose those that suit a model of so many parameters.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def dtype_of(dtype: str | None, device: str, parameters: int | None) -> torch.dt
     """
     import torch
 
-    named = check_dtype(dtype if dtype not in (None, "auto") else os.environ.get(DTYPE_VARIABLE) or "auto")
+    named = chosen(dtype)
     if named == "auto":
         named = "bfloat16" if (parameters or 0) > LARGE and has_bfloat16(device) else "float32"
     return getattr(torch, named)

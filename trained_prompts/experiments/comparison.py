@@ -22,7 +22,7 @@ from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.computing import Dtype, NoMemoryError
+from soft_prompt_explorer.analysis.models.computing import Dtype, NoMemoryError, chosen
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
@@ -85,7 +85,7 @@ class ComparisonConfig:
         asked = self.asked_task().template
         usual = TASKS[self.task].template if self.task in TASKS else OWN_TEMPLATE
         settings |= {"template": asked} if asked != usual else {}
-        settings |= {"dtype": self.dtype} if self.dtype != "auto" else {}
+        settings |= {"dtype": dtype} if (dtype := chosen(self.dtype)) != "auto" else {}
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
     def asked_task(self) -> Task:

@@ -9,7 +9,7 @@ from typing import get_args
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_PATIENCE, SCORES_TOO
-from soft_prompt_explorer.analysis.models.computing import Dtype, check_dtype
+from soft_prompt_explorer.analysis.models.computing import Dtype, chosen
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -104,7 +104,7 @@ class TrainingConfig:
             raise InputError(f"Training takes 1 to {MAX_STEPS} steps, not {self.steps}.")
         if not 1 <= self.batch_size <= 256:
             raise InputError(f"A batch holds 1 to 256 examples, not {self.batch_size}.")
-        check_dtype(self.dtype)
+        object.__setattr__(self, "dtype", chosen(self.dtype))
         if not 1 <= self.accumulate <= self.batch_size:
             raise InputError(f"A batch of {self.batch_size} examples is read in 1 to {self.batch_size} parts, not in {self.accumulate}.")
         if not 0 <= self.seed < 2**63:

@@ -9,6 +9,7 @@ import torch
 
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -95,10 +96,13 @@ def test_settings_that_cannot_be_are_refused(toy_config):
         replace(toy_config, dtype="float8")
 
 
-def test_a_comparison_in_other_numbers_is_another_one():
+def test_a_comparison_in_other_numbers_is_another_one(monkeypatch):
     keys = [ComparisonConfig(task="plural", dtype=dtype).key for dtype in ("auto", "float32", "bfloat16")]
     assert len({*keys}) == 3
     assert ComparisonConfig(task="plural", device="cuda").key == keys[0]
+    monkeypatch.setenv(DTYPE_VARIABLE, "bfloat16")
+    assert ComparisonConfig(task="plural").key == keys[2]
+    assert TrainingConfig(task="plural").described()["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
