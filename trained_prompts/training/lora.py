@@ -34,11 +34,12 @@ def targets_of(config: TrainingConfig) -> tuple[str, ...]:
         return config.targets
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-    family = model_family(config.model)
+    family = model_family(config.model) or ""
     names = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(family)
     if not isinstance(names, list):  # of few families PEFT has a pattern, which no run's settings hold
         raise InputError(
-            f"PEFT names no modules that LoRA changes in a model of the family {printable(family)[:60]}; name them", remedy=TARGETS
+            f"PEFT names no modules that LoRA changes in a model of the family {printable(family)[:60] or 'unknown'}; name them",
+            remedy=TARGETS,
         )
     return tuple(names)
 
