@@ -26,6 +26,8 @@ from soft_prompt_explorer.analysis.command_input import (
     with_weights,
 )
 from soft_prompt_explorer.analysis.command_line import (
+    DeviceOption,
+    DtypeOption,
     Format,
     FormatOption,
     ModelOption,
@@ -44,6 +46,7 @@ from soft_prompt_explorer.analysis.export_command import app as of_exports
 from soft_prompt_explorer.analysis.figure_command import app as of_figures
 from soft_prompt_explorer.analysis.lens_commands import app as of_the_lens
 from soft_prompt_explorer.analysis.likeness_commands import app as of_likeness
+from soft_prompt_explorer.analysis.models.computing import compute_in
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.translate_command import app as of_translation
 
@@ -113,10 +116,13 @@ def neighbours(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """The nearest vocabulary words of each virtual token, exactly."""
+    compute_in(dtype, device)
     check_out(out)
     if contextual:
         given = {"--metric": metric != "centred", "--exclude-special": exclude_special, "--whole-words": whole_words, "--script": script}
@@ -240,10 +246,13 @@ def spectra(
     model: Annotated[str | None, typer.Option(help="With --effect: the model that is asked. [default: the adapter's own]")] = None,
     names: NameOption = None,
     fetch: FetchOption = False,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """The rank spectrum of every module of a LoRA: how many of its ranks it really uses. Of several LoRAs the columns adapter and path say whose a row is."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.analysis.adapters import load_lora, lora_of
 
@@ -291,15 +300,17 @@ def _spectra(adapter: LoraAdapter, base: str | None, report: Report) -> pd.DataF
         print(f"{row.problem}{f', {row.module}' if row.module else ''}: {row.says}", file=sys.stderr)
     if base is None:
         return table
-    from soft_prompt_explorer.analysis.loras.base_weights import against_base
+    from soft_prompt_explorer.analysis.loras.base_weights import NO_WEIGHT, against_base
 
     beside = against_base(adapter, base, report=report)
-    lacking = int(beside["relative_norm"].isna().sum())
+    lacking = int((beside["problem"] == NO_WEIGHT).sum())
     if lacking:
         print(
             f"{lacking} of the {len(beside)} modules have no weight of their name and shape in {base}, so nothing stands beside them.",
             file=sys.stderr,
         )
+    for row in beside[beside["problem"].notna() & (beside["problem"] != NO_WEIGHT)].itertuples():
+        print(f"Nothing stands beside {row.module}: {row.problem}", file=sys.stderr)
     return table.merge(beside, on="module")
 
 
@@ -316,10 +327,13 @@ def behaviour(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """What the model does with the prompt changed: does the reading explain the behaviour? The verdict goes to standard error."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed
     from soft_prompt_explorer.analysis.behaviour.of_task import behave, examples_of, judged
@@ -362,8 +376,11 @@ def report(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Everything that is known of some adapters as one HTML page, the verdict on top."""
+    compute_in(dtype, device)
     check_page(out)
     from soft_prompt_explorer.analysis.adapters import SoftPrompt, distinct
     from soft_prompt_explorer.analysis.behaviour.changes import check_can_be_changed

@@ -8,8 +8,9 @@ from typing import Annotated, cast
 
 import typer
 
-from soft_prompt_explorer.analysis.command_line import ModelOption, new_app, progress_bar
+from soft_prompt_explorer.analysis.command_line import DeviceOption, DtypeOption, ModelOption, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.engines import Engine
+from soft_prompt_explorer.analysis.models.computing import compute_in
 
 app = new_app("Thousands of adapters at once.")
 
@@ -32,8 +33,11 @@ def batch(
         ),
     ] = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Read any number of adapters into a folder of Parquet: a manifest, the refused ones, and a row for each virtual token and each module."""
+    compute_in(dtype, device)
     from soft_prompt_explorer.analysis.report.batches import batch as read_all
 
     with progress_bar() as report:

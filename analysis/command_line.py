@@ -17,6 +17,7 @@ from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.errors import InputError, not_installed
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import speaking
+from soft_prompt_explorer.analysis.models.computing import DEVICE_VARIABLE, DTYPE_VARIABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,21 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="smollm2-135m, a hub id, a folder or a .gguf file. [default: the adapter's own, else SPE_MODEL's]"),
 ]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        envvar=DTYPE_VARIABLE,
+        help="The numbers that the model computes in: float32, bfloat16, float16, or auto, which is bfloat16 for more than 500 million parameters where the device has it in hardware. "
+        "[default: auto]",
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", envvar=DEVICE_VARIABLE, help="Where the model computes: cpu, cuda, cuda:1, mps. [default: the best that torch finds]"
+    ),
+]
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -47,11 +63,15 @@ def run(app: typer.Typer) -> None:
     provenance.keep(lambda: read)
     with speaking("command line"):
         refused: list[str] = []
-        before = _refused.set(refused)
+        before, chosen = _refused.set(refused), {name: os.environ.get(name) for name in (DTYPE_VARIABLE, DEVICE_VARIABLE)}
         try:
             _run(app, refused)
         finally:
             _refused.reset(before)
+            for name, value in chosen.items():  # a command's choice is its own
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def leave_out(error: InputError) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soft_prompt_explorer.analysis.command_input import InitialOption, places, read_prompts
-from soft_prompt_explorer.analysis.command_line import ModelOption, check_folder, new_app, progress_bar
+from soft_prompt_explorer.analysis.command_line import DeviceOption, DtypeOption, ModelOption, check_folder, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
+from soft_prompt_explorer.analysis.models.computing import compute_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,11 @@ def export(
     ] = None,
     initial: InitialOption = None,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """A soft prompt as another program takes it, with where it comes from in the file or beside it."""
+    compute_in(dtype, device)
     from soft_prompt_explorer.analysis.adapters import load_soft_prompt
     from soft_prompt_explorer.analysis.prompts.elsewhere import WITH_TEXT, check_target, export_prompt
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from soft_prompt_explorer.analysis.command_input import InitialOption, TemplateOption, places, read_adapters, read_prompts, with_weights
-from soft_prompt_explorer.analysis.command_line import ModelOption, check_folder, new_app, progress_bar
+from soft_prompt_explorer.analysis.command_line import DeviceOption, DtypeOption, ModelOption, check_folder, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
+from soft_prompt_explorer.analysis.models.computing import compute_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +48,11 @@ def figure(
     template: TemplateOption = None,
     initial: InitialOption = None,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """One figure as PDF or SVG, its text as text, with where it comes from in the file's metadata: the same file as the page's buttons give."""
+    compute_in(dtype, device)
     from soft_prompt_explorer.analysis.figures import charts, drawing
 
     form, millimetres = drawing.form_of(out), drawing.width_of(width)

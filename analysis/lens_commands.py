@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soft_prompt_explorer.analysis.command_input import FetchOption, InitialOption, NameOption, lines_of, places, read_adapters
-from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
+from soft_prompt_explorer.analysis.command_line import (
+    DeviceOption,
+    DtypeOption,
+    Format,
+    FormatOption,
+    ModelOption,
+    OutOption,
+    check_out,
+    emit,
+    new_app,
+    progress_bar,
+)
+from soft_prompt_explorer.analysis.models.computing import compute_in
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
@@ -46,10 +58,13 @@ def lens(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """The words that an adapter pushes the model towards on texts that have nothing to do with its task, beside adapters that know nothing."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.analysis.behaviour.lens import lens as words_pushed
     from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
@@ -76,10 +91,13 @@ def effect(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Does an adapter do anything? How far it moves what the model would say next on unrelated texts, beside adapters of its size that know nothing."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.analysis.behaviour.effect import effect as changes
     from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance, junit_report, sentence

@@ -17,9 +17,21 @@ from soft_prompt_explorer.analysis.command_input import (
     places,
     read_adapters,
 )
-from soft_prompt_explorer.analysis.command_line import Format, FormatOption, ModelOption, OutOption, check_out, emit, new_app, progress_bar
+from soft_prompt_explorer.analysis.command_line import (
+    DeviceOption,
+    DtypeOption,
+    Format,
+    FormatOption,
+    ModelOption,
+    OutOption,
+    check_out,
+    emit,
+    new_app,
+    progress_bar,
+)
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import TEMPLATE
+from soft_prompt_explorer.analysis.models.computing import compute_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +72,13 @@ def translate(
     names: NameOption = None,
     fetch: FetchOption = False,
     model: ModelOption = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Texts in the prompt's place, and the share of its behaviour that each recovers, beside controls. Each row is told on standard error as it is made."""
+    compute_in(dtype, device)
     check_out(out)
     import pandas as pd
 

@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from soft_prompt_explorer.analysis.command_input import FetchOption, TemplateOption, place
-from soft_prompt_explorer.analysis.command_line import Format, FormatOption, OutOption, check_out, emit, new_app, progress_bar, run
+from soft_prompt_explorer.analysis.command_line import (
+    DeviceOption,
+    DtypeOption,
+    Format,
+    FormatOption,
+    OutOption,
+    check_out,
+    emit,
+    new_app,
+    progress_bar,
+    run,
+)
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import check_dtype, compute_in
 from soft_prompt_explorer.analysis.models.names import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pandas as pd
-
     from soft_prompt_explorer.analysis.adapters.run_file import Init, Method
     from soft_prompt_explorer.analysis.behaviour.templates import Asked
-    from soft_prompt_explorer.analysis.core.progress import Report
-    from soft_prompt_explorer.analysis.tasks.task import Task
     from soft_prompt_explorer.trained_prompts.experiments.sweeps import Engine
-    from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-    from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
 TrainedTemplateOption = Annotated[
     str | None,
@@ -68,9 +72,17 @@ def train(
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
     alpha: Annotated[float | None, typer.Option(help="Of LoRA. [default: twice the rank]")] = None,
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale LoRA by alpha/√rank instead of alpha/rank.")] = False,
-    targets: Annotated[str, typer.Option(help="Modules that LoRA changes in every layer, with commas between them.")] = "q_proj,v_proj",
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Modules that LoRA changes in every layer, with commas between them, or all-linear. [default: PEFT's for the model's family, q_proj,v_proj of most]"
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
+    accumulate: Annotated[
+        int, typer.Option(help="Read a step's examples in so many parts, one after the other: the same gradient in less memory.")
+    ] = 1,
     learning_rate: Annotated[
         float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: the method's own]")
     ] = None,
@@ -97,32 +109,38 @@ def train(
     model: Annotated[str, typer.Option(envvar=DEFAULT, help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     limit: Annotated[int | None, typer.Option(help="Evaluate on the first so many held-out examples. [default: all]", min=1)] = None,
     into: Annotated[Path | None, typer.Option(help="Keep the run in this folder instead of your own runs.", file_okay=False)] = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Train by one of five methods, score on held-out examples before and after, and keep the run. The same command goes on with a run that was broken off."""
+    compute_in(dtype, device)
     check_out(out)
+    from soft_prompt_explorer.trained_prompts.commands import train_and_keep
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
     config = TrainingConfig(
         task=task, model=model, method=cast("Method", method), tokens=tokens, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, init=cast("Init", init), init_text=init_text, seed=seed,
-        rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, targets.split(","))),
+        rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, (targets or "").split(","))),
         readable=readable, frames=tuple(frame or ()), validate_every=validate_every, patience=patience, template=template,
+        dtype=check_dtype(dtype or "auto"), device=device, accumulate=accumulate,
     )  # fmt: skip
-    emit(_train_and_keep(config, name, limit, into), form, out, seed=seed)
+    emit(train_and_keep(config, name, limit, into), form, out, seed=seed)
 
 
 @app.command()
 def gallery() -> None:
     """Train the prompts that ship, as far as they are not in trained_prompts/gallery (about ten minutes each on two cores), and look at what each pushes the model towards and which texts do what it does."""
     from soft_prompt_explorer.analysis.core.folders import GALLERY
+    from soft_prompt_explorer.trained_prompts.commands import train_and_keep
     from soft_prompt_explorer.trained_prompts.gallery import HELD_OUT, RECIPES
 
     for name, config in RECIPES.items():
         if not (GALLERY / name).exists():
             print(name, file=sys.stderr)
-            _train_and_keep(config, name, HELD_OUT, GALLERY)
+            train_and_keep(config, name, HELD_OUT, GALLERY)
     from soft_prompt_explorer.trained_prompts.experiments import kept_lens, kept_translations
 
     with progress_bar() as report:
@@ -136,8 +154,11 @@ def twins(
         list[str] | None, typer.Argument(help="Names of runs of prompt tuning. [default: the gallery]", metavar="NAME...")
     ] = None,
     shuffles: Annotated[str, typer.Option(help="Numbers of the shuffles, with commas between them.")] = "1",
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Train each run again on answers dealt out anew among the examples, and keep that beside it: the control for whatever is read in the run."""
+    compute_in(dtype, device)
     from soft_prompt_explorer.trained_prompts.experiments import twins
     from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -159,10 +180,13 @@ def benchmark(
     again: Annotated[
         bool, typer.Option("--again", help="Read all adapters again with the readings that ship, and keep what came of it.")
     ] = False,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """How well each reading names what was learned, asked of adapters of which that is known."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.trained_prompts.experiments import benchmark as of_readings
     from soft_prompt_explorer.trained_prompts.experiments import known_truth
@@ -193,21 +217,25 @@ def evaluate(
     ] = False,
     bins: Annotated[bool, typer.Option("--calibration", help="How sure it is against how often it is right, in ten bins.")] = False,
     fetch: FetchOption = False,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Held-out scores of a prompt and of the bare model, with 95 % intervals."""
+    compute_in(dtype, device)
     check_out(out)
     if card and bins:
         raise InputError("Give --scorecard or --calibration, not both.")
     from soft_prompt_explorer.analysis.asking import scores as evaluation
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked
+    from soft_prompt_explorer.trained_prompts.commands import scores_of
 
     path = _path_of(prompt, fetch)
     asked = how_asked(path, task, template)
     alone = evaluation.scorecard if card else evaluation.calibration if bins else None
     with progress_bar() as report:
-        table = _scores_of(path, _name_of(prompt, path), asked.task, model, limit, alone, report)
+        table = scores_of(path, _name_of(prompt, path), asked.task, model, limit, alone, report)
     emit(table, form, out)
     _say(asked, Path(prompt).name)
 
@@ -222,20 +250,25 @@ def compare(
     model: Annotated[
         str, typer.Option(envvar=DEFAULT, help="smollm2-135m, gemma3-270m, a hub id, a folder or a .gguf file.")
     ] = "smollm2-135m",
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Zero-shot, prompt engineering, prompt tuning, p-tuning, prefix tuning, LoRA and full fine-tuning on the same examples. Goes on where it was broken off."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
     from soft_prompt_explorer.trained_prompts.experiments.comparison import compare as comparison
 
-    config = ComparisonConfig(task=task, model=model, steps=steps, seed=seed, limit=limit, template=template)
+    config = ComparisonConfig(
+        task=task, model=model, steps=steps, seed=seed, limit=limit, template=template, dtype=check_dtype(dtype or "auto"), device=device
+    )
     asked = config.asked_task()
     from soft_prompt_explorer.analysis.models.weights import load_model
 
     with progress_bar() as report:
-        language_model = load_model(model, report=report)
+        language_model = load_model(model, dtype=dtype, device=device, report=report)
         table = comparison(config, language_model=language_model, report=report)
     emit(table, form, out, seed=seed)
     print(f"asked: {asked.first_example()}", file=sys.stderr)
@@ -261,10 +294,13 @@ def sweep(
     engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
     workers: Annotated[int, typer.Option(help="Cells at once.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask or Ray cluster. [default: one on this machine]")] = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Train every combination of the values given, each once."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.trained_prompts.experiments.sweeps import grid
     from soft_prompt_explorer.trained_prompts.experiments.sweeps import sweep as swept
@@ -275,7 +311,10 @@ def sweep(
         "learning_rate": [None] if learning_rate is None else _values(learning_rate, float), "seed": _values(seed, int),
     }  # fmt: skip
     first = {axis: values[0] for axis, values in axes.items()}
-    base = TrainingConfig(task=task, model=model, method=cast("Method", method), steps=steps, batch_size=batch_size, **first)
+    base = TrainingConfig(
+        task=task, model=model, method=cast("Method", method), steps=steps, batch_size=batch_size, dtype=check_dtype(dtype or "auto"),
+        device=device, **first,
+    )  # fmt: skip
     with progress_bar() as report:
         table = swept(
             grid(base, axes), into, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, limit=limit, report=report
@@ -291,10 +330,13 @@ def trade(
     limit: Annotated[int | None, typer.Option(help="The first so many held-out examples. [default: all]", min=1)] = None,
     model: Annotated[str, typer.Option(envvar=DEFAULT, help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m",
     fetch: FetchOption = False,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Score against readability: prompts trained with several --readable, and their words in their place."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.analysis.adapters import load_soft_prompt
     from soft_prompt_explorer.analysis.behaviour.templates import how_asked, together
@@ -320,10 +362,13 @@ def cut(
     names: Annotated[list[str] | None, typer.Argument(help="Names of runs of LoRA. [default: the gallery's]", metavar="NAME...")] = None,
     share: Annotated[float, typer.Option(help="Of the ranks that are kept, above 0 and below 1.")] = 0.5,
     limit: Annotated[int | None, typer.Option(help="Score on the first so many held-out examples. [default: all]", min=1)] = None,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """How well LoRAs do at a share of their ranks, kept by their effect on the loss, by their energy and at random."""
+    compute_in(dtype, device)
     check_out(out)
     import pandas as pd
 
@@ -364,10 +409,13 @@ def behaviour(
             "--twins", help="Judge the twins of these runs instead, which learned nothing but the form of an answer; nothing is kept."
         ),
     ] = False,
+    dtype: DtypeOption = None,
+    device: DeviceOption = None,
     form: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
     """Ask the model about every run's prompt changed in every way, keep that with the run, and print a row a prompt. What is kept is not asked again."""
+    compute_in(dtype, device)
     check_out(out)
     from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
     from soft_prompt_explorer.trained_prompts.runs import store
@@ -418,75 +466,6 @@ def _values(text: str, kind: type) -> list:
         return [kind(value) for value in text.split(",")]
     except ValueError as error:
         raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
-
-
-def _scores_of(
-    path: Path, name: str, task: Task, model: str | None, limit: int | None, alone: Callable | None, report: Report
-) -> pd.DataFrame:
-    """The scores beside those of the bare model; or what `alone` measures of the prompt itself."""
-    from soft_prompt_explorer.analysis.adapters import LoraAdapter, load_adapter
-    from soft_prompt_explorer.analysis.adapters.own_model import model_of
-    from soft_prompt_explorer.analysis.asking import scores as evaluation
-    from soft_prompt_explorer.analysis.asking.in_front import bare, subject_of
-    from soft_prompt_explorer.analysis.models.weights import load_model
-
-    if (path / "config.json").is_file():  # a whole model
-        trained = load_model(str(path), report=report)
-        if alone:
-            return alone(name, bare(trained), task, limit=limit, report=report)
-        return evaluation.evaluate(name, None, task, language_model=trained, limit=limit, report=report)
-    adapter = load_adapter(path, name=name)
-    adapter.check_is_causal()
-    if isinstance(adapter, LoraAdapter):
-        language_model = load_model(model or model_of(adapter, report=report), report=report)
-        if alone:
-            with subject_of(path, language_model) as ready:
-                return alone(adapter.name, ready, task, limit=limit, report=report)
-        return evaluation.compare_lora(path, adapter.name, task, language_model=language_model, limit=limit, report=report)
-    adapter.check_is_one()
-    language_model = load_model(model or model_of(adapter, report=report), report=report)
-    if adapter.is_embeddings:
-        adapter.check_width(language_model.width, model or "the model")
-    if alone:
-        with subject_of(adapter, language_model) as ready:
-            return alone(adapter.name, ready, task, limit=limit, report=report)
-    return evaluation.compare_with_bare_model(adapter, task, language_model=language_model, limit=limit, report=report)
-
-
-def _train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder: Path | None) -> pd.DataFrame:
-    from tqdm import tqdm
-
-    from soft_prompt_explorer.analysis.core.folders import runs_folder
-    from soft_prompt_explorer.analysis.models.weights import load_model
-    from soft_prompt_explorer.trained_prompts.runs import recorded as runs
-    from soft_prompt_explorer.trained_prompts.runs import store
-    from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
-
-    store.check_name(name, folder)
-    with progress_bar() as report:
-        language_model = load_model(config.model, report=report)
-    asked = f"asked: {config.asked_task().first_example()}"
-    with tqdm(total=config.steps, desc="training", unit="step", file=sys.stderr) as bar, progress_bar() as report:
-
-        def watch(step: TrainingStep) -> None:
-            nonlocal asked
-            if asked:
-                bar.write(asked, file=sys.stderr)
-                asked = ""
-            if step.step:
-                score = "" if step.validation is None else f", score {step.validation:.3f}"
-                bar.set_postfix_str(f"loss {step.loss:.3f}{score}", refresh=False)
-                bar.update(step.step - bar.n)
-
-        try:
-            scores = runs.run(config, name, language_model=language_model, limit=limit, folder=folder, watch=watch, report=report)
-        except KeyboardInterrupt:
-            if checkpoint_path(name, folder).is_file():
-                print(f"\nStopped; the same command goes on with {name} where it was.", file=sys.stderr)
-                raise SystemExit(130) from None
-            raise
-    print(f"kept in {(folder or runs_folder()) / name}", file=sys.stderr)
-    return scores
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ def prompt_config(method: str, tokens: int, model_config):
     common = {"task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": tokens, "num_transformer_submodules": 1, "num_layers": text_config.num_hidden_layers}  # fmt: skip
     heads, width = text_config.num_attention_heads, text_config.hidden_size
     if method == "prefix-tuning":
-        kept = getattr(text_config, "num_key_value_heads", None) or heads
+        one = getattr(text_config, "multi_query", False) and not getattr(
+            text_config, "new_decoder_architecture", False
+        )  # of Falcon's heads
+        kept = getattr(text_config, "num_key_value_heads", None) or (1 if one else heads)
         head_width = getattr(text_config, "head_dim", None) or width // heads
         return PrefixTuningConfig(**common, num_attention_heads=kept, token_dim=kept * head_width)
     if method == "p-tuning":

@@ -29,6 +29,7 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
     """
     import torch
     from peft import get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     with learning_as_found(model):
         with torch.random.fork_rng(), warnings.catch_warnings():
@@ -37,7 +38,8 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
             try:
                 peft_model = get_peft_model(model, lora_config)
             except ValueError as error:
-                names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)})
+                linear = (torch.nn.Linear, Conv1D)
+                names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, linear)})
                 raise InputError(
                     f"The modules {', '.join(sorted(lora_config.target_modules or ()))} are not all in the model; its linear ones are {', '.join(names)}."
                 ) from error

@@ -21,10 +21,11 @@ Digest = Callable[[], Mapping[str, str | None]]
 
 @dataclass
 class Log:
-    """What was read so far: digests of files by their names, and of models what answers theirs, which may take a while."""
+    """What was read so far: digests of files by their names, and of models what answers theirs, which may take a while; and of models that were run, in what."""
 
     files: dict[tuple[str, str], None] = field(default_factory=dict)
     models: dict[str, Digest] = field(default_factory=dict)
+    computed: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Provenance:
     command : as it was typed; `dashboard` of what a page made.
     files : (name, sha256) of each file, without the folders that it lay in.
     models : what answers `sha256` (of the weights) or `commit` (of a model of the hub), by the model's name.
+    computed : of the models that were run, the `dtype` and the `device` that they computed in.
     seed : that a person chose; None where none could be chosen.
     """
 
@@ -43,6 +45,7 @@ class Provenance:
     files: tuple[tuple[str, str], ...] = ()
     models: Mapping[str, Digest] = field(default_factory=dict)
     seed: int | None = None
+    computed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """What is written down: version, command, date (UTC, of now), models, files, seed."""
@@ -52,7 +55,7 @@ class Provenance:
             "version": __version__,
             "command": self.command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "models": [{"name": name, **digest()} for name, digest in self.models.items()],
+            "models": [{"name": name, **digest(), **self.computed.get(name, {})} for name, digest in self.models.items()],
             "files": [{"name": name, "sha256": sha256} for name, sha256 in self.files],
             "seed": self.seed,
         }
@@ -92,10 +95,16 @@ def model_read(name: str, digest: Digest) -> None:
         kept.models[name] = digest
 
 
+def model_computed(name: str, *, dtype: str, device: str) -> None:
+    """Say that a model was loaded to be run, and in what."""
+    if (kept := _find()) is not None:
+        kept.computed[name] = {"dtype": dtype, "device": device}
+
+
 def made_by(command: str, *, seed: int | None = None) -> Provenance:
     """The provenance of what is made now from all that the log holds."""
     kept = _find() or Log()
-    return Provenance(command, tuple(kept.files), dict(kept.models), seed)
+    return Provenance(command, tuple(kept.files), dict(kept.models), seed, dict(kept.computed))
 
 
 def typed_command() -> str:

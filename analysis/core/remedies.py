@@ -57,6 +57,23 @@ START_AT_RANDOM = Remedy("--init random", "start from “random”", "`init='ran
 INIT_TEXT = Remedy("with --init-text", "in the field “Text to start from”", "as `init_text`")
 SCORES_TOO = Remedy("--validate-every too", "a number in the field “Score every … steps” too", "`validate_every` too")
 NO_PATIENCE = Remedy("leave --patience out", "set the field “Stop early after” to 0", "leave `patience` out")
+TARGETS = Remedy(
+    "with --targets, or give --targets all-linear",
+    "in the field “Modules to change in every layer”, or write all-linear there",
+    "as `targets`, or give `('all-linear',)`",
+)
+DTYPE = Remedy("with --dtype", "in the field “Numbers”", "as `dtype`")
+DEVICE = Remedy("with --device", "in the field “Device”", "as `device`")
+ANOTHER_METHOD = Remedy(
+    "train with --method lora, or a smaller --model",
+    "train with the method lora, or a smaller model",
+    "train with `method='lora'`, or a smaller `model`",
+)
+SMALLER = Remedy(
+    "give --dtype bfloat16, or a smaller --model",
+    "choose bfloat16 under “Numbers”, or a smaller model",
+    "give `dtype='bfloat16'`, or a smaller model",
+)
 NO_SCHEDULER = Remedy("leave --scheduler out", "leave the scheduler out", "leave `scheduler` out")
 BATCHED = Remedy(
     "that `spe batch 'adapters/*' --out FOLDER` has written", "that the command line's `spe batch` has written", "that `batch` has written"

@@ -12,14 +12,16 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
-from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors, ranks_in_use, singular_vectors
 from soft_prompt_explorer.analysis.loras.weights import BaseWeights, base_weights
 
-COLUMNS = ["module", "relative_norm", "amplification", "intruders", "magnitude_change"]
+COLUMNS = ["module", "relative_norm", "amplification", "intruders", "magnitude_change", "problem"]
+NO_WEIGHT = "no weight of its name and shape"
 TOP = 10  # singular vectors of W + ΔW that are looked at (Shuttleworth et al. 2024)
 EPSILON = 0.5  # an intruder's best cosine with a singular vector of W is under it
 _VERSION = 1  # raise it when the content of a kept SVD changes
@@ -34,16 +36,14 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     2021, section 7.3), intruders (how many of the ten leading left singular vectors of W + ΔW have no left singular vector of W within a cosine of
     0.5: Shuttleworth et al. 2024). These two are missing where the module was never trained. Of a weight-decomposed LoRA (DoRA: Liu et al. 2024), whose
     update is not B A alone, all three are those of B A, and magnitude_change is how far the lengths m that it gives to the rows of W have gone from those
-    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA. A module of which the model has no weight of that name and shape has none of
-    these. Weights are found as adapters name them (see `analysis.loras.weights`): turned where the model keeps them so, the head by the embeddings where
+    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA. problem: why a module has none of these, because the model has no weight of that name and
+    shape or because one of the two cannot be compared; missing of the others. Weights are found as adapters name them (see `analysis.loras.weights`): turned where the model keeps them so, the head by the embeddings where
     it is tied to them, replicated layers by their source.
 
     Raises
     ------
     InputError
         The model cannot be had.
-    AdapterError
-        A factor or the magnitudes hold NaN or infinity.
     """
     weights = base_weights(model, report=report)
     rows = []
@@ -54,13 +54,21 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     return pd.DataFrame(rows, columns=COLUMNS).astype({"intruders": "Int64"})
 
 
-def _beside_its_weight(adapter: LoraAdapter, module: str, weights: BaseWeights) -> tuple[float, float, int | None, float]:
+def _beside_its_weight(adapter: LoraAdapter, module: str, weights: BaseWeights) -> tuple[float, float, int | None, float, str | None]:
     """The row of one module in `against_base`. Its weight is let go before the next one is read."""
-    factors = adapter.modules[module]
-    weight = weights.of(module, factors, adapter.metadata)
-    if weight is None:
-        return float("nan"), float("nan"), None, float("nan")
-    return (*compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight))
+    from safetensors import SafetensorError
+    from scipy.sparse.linalg import ArpackError
+
+    factors, nothing = adapter.modules[module], (float("nan"), float("nan"), None, float("nan"))
+    try:
+        weight = weights.of(module, factors, adapter.metadata)
+        if weight is None:
+            return *nothing, NO_WEIGHT
+        if not np.isfinite(weight).all():
+            return *nothing, "its weight holds NaN or infinity"
+        return *compared(factors, weight, base_svd(weight)), magnitude_change(factors, weight), None
+    except (InputError, OSError, SafetensorError, np.linalg.LinAlgError, ArpackError) as error:  # of this module's factors or weight alone
+        return *nothing, printable(str(error))
 
 
 def compared(factors: LoraFactors, weight: np.ndarray, svd: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float, int | None]:

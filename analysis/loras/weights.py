@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 # GPT-2 and its kin keep the weights of these modules the other way round (transformers' Conv1D), square ones too.
-_TURNED_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+TURNED_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 _TURNED = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _TURNED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
 _JOINED = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
@@ -121,7 +121,7 @@ class BaseWeights:
     def _is_turned(self, path: str, config: dict) -> bool:
         """Whether the model keeps a module's weight as (in, out): GPT-2 and its kin, and what PEFT says so of (`fan_in_fan_out`)."""
         leaf = path.rpartition(".")[2]
-        return leaf in _TURNED if self.family in _TURNED_FAMILIES else config.get("fan_in_fan_out") is True and leaf not in _HEADS
+        return leaf in _TURNED if self.family in TURNED_FAMILIES else config.get("fan_in_fan_out") is True and leaf not in _HEADS
 
     def _of_expert(self, module: str) -> np.ndarray | None:
         """One of a parameter that holds the weights of several, or the experts' own, as most models' files still keep them."""

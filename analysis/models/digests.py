@@ -12,11 +12,10 @@ from pathlib import Path
 from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, write_whole
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, file_sha256
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_SHA256
 from soft_prompt_explorer.analysis.models.names import ModelFiles
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-KNOWN = {"embedded": EMBEDDED_SHA256, "optional": GEMMA_SHA256}  # expected by this version, and checked where they are unpacked or joined
 
 
 def note(model: ModelFiles) -> None:
@@ -36,8 +35,8 @@ def weights_sha256(model: ModelFiles) -> str | None:
 
     It is computed once for each state of the files, and kept.
     """
-    if model.kind in KNOWN:
-        return KNOWN[model.kind]
+    if (known := known_sha256(model)) is not None:
+        return known
     files = [model.path] if model.is_gguf else sorted(model.path.glob("*.safetensors"))
     if not files:
         return None
@@ -51,6 +50,13 @@ def weights_sha256(model: ModelFiles) -> str | None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, digest.encode("ascii"))
     return digest
+
+
+def known_sha256(model: ModelFiles) -> str | None:
+    """The sha256 that this version expects of a model's `.gguf` file, checked where it is unpacked or joined; None of any other model."""
+    if model.kind == "embedded":
+        return EMBEDDED_SHA256
+    return PACKAGED[model.name].sha256 if model.kind == "packaged" else None
 
 
 def sha256_over(files: list[Path]) -> str:

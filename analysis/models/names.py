@@ -1,4 +1,4 @@
-"""Which language model is meant by a name: the embedded model, the optional one, a folder, a `.gguf` file or a hub id."""
+"""Which language model is meant by a name: the embedded model, one from packages, a folder, a `.gguf` file or a hub id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import MODEL
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH, embedded_gguf
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL, gemma_gguf
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED, packaged_gguf
 
 DEFAULT = "SPE_MODEL"  # the environment's variable for the model of adapters that name none
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -24,12 +24,12 @@ class ModelFiles:
     """Where a model's files are: `path` is a folder (safetensors, config, tokenizer) or a `.gguf` file."""
 
     name: str
-    kind: Literal["embedded", "optional", "folder", "gguf", "hub"]
+    kind: Literal["embedded", "packaged", "folder", "gguf", "hub"]
     path: Path
 
     @property
     def is_gguf(self) -> bool:
-        return self.kind in ("embedded", "optional", "gguf")
+        return self.kind in ("embedded", "packaged", "gguf")
 
 
 def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
@@ -37,7 +37,7 @@ def resolve_model(name: str, *, report: Report = no_report) -> ModelFiles:
 
     Parameters
     ----------
-    name : `smollm2-135m`, `gemma3-270m`, a folder with a `config.json`, a `.gguf` file, or a hub id such as `openai-community/gpt2`.
+    name : `smollm2-135m`, `gemma3-270m`, `qwen2.5-coder-1.5b`, a folder with a `config.json`, a `.gguf` file, or a hub id such as `openai-community/gpt2`.
 
     Raises
     ------
@@ -63,6 +63,11 @@ def is_at_hand(name: str) -> bool:
     from soft_prompt_explorer.analysis.models import hub
 
     return model is not None or hub.is_at_hand(name)
+
+
+def packaged_here() -> list[str]:
+    """The names of the models from packages that are installed."""
+    return [name for name in PACKAGED if is_at_hand(name)]
 
 
 def is_hub_id(name: str) -> bool:
@@ -120,8 +125,8 @@ def local_model(name: str) -> ModelFiles | None:
     """The files of a model that its name places on this machine; None where the name can only be a hub id."""
     if name == EMBEDDED_MODEL:
         return ModelFiles(name, "embedded", embedded_gguf())
-    if name == GEMMA_MODEL:
-        return ModelFiles(name, "optional", gemma_gguf())
+    if name in PACKAGED:
+        return ModelFiles(name, "packaged", packaged_gguf(name))
     try:
         path = Path(name).expanduser()
         path.stat()

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import parameters_in
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 
-_TOTALS = {EMBEDDED_MODEL: 134_515_008, GEMMA_MODEL: 268_098_176}  # tied ones counted once
+_TOTALS = {EMBEDDED_MODEL: 134_515_008} | {name: packaged.parameters for name, packaged in PACKAGED.items()}  # tied ones counted once
 
 
 def total_parameters(model: str) -> int | None:
     """How many parameters a model has, tied ones counted once, from the headers of its files; None where they are not on this machine."""
     if model in _TOTALS:
         return _TOTALS[model]
-    from safetensors import SafetensorError, safe_open
-
     try:
-        folder, total = _weights_folder(model), 0
-        for path in folder.glob("*.safetensors") if folder else ():
-            with safe_open(path, framework="np") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
-    except (InputError, OSError, SafetensorError):
+        folder = _weights_folder(model)
+    except (InputError, OSError):
         return None
-    return total or None
+    return None if folder is None else parameters_in(folder)
 
 
 def _weights_folder(model: str) -> Path | None:

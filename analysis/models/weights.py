@@ -1,6 +1,6 @@
 """Which language model is meant by a name, and how it is made ready.
 
-A name is the embedded model (`smollm2-135m`), the optional one (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
+A name is the embedded model (`smollm2-135m`), one from packages (`gemma3-270m`), a local folder, a `.gguf` file or a hub id, and resolves to one
 `ModelFiles`.
 Reading a vocabulary needs no more than that (see `vocabulary.py`). Running the model needs `prepare_model`, which turns a
 GGUF file into a folder of safetensors once and keeps it in the cache, with the checksums of its files: they are compared once in a process and after
@@ -15,14 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, read_json_object
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.remedies import SMALLER
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.digests import KNOWN, note, sha256_over
+from soft_prompt_explorer.analysis.models.computing import check_dtype, check_room, device_of, dtype_of, parameters_in, told, weight_files
+from soft_prompt_explorer.analysis.models.digests import known_sha256, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 
 # Families that read a text from both sides, as causal models only where their config says so, and those of two halves.
 _ENCODERS = (
@@ -31,16 +35,8 @@ _ENCODERS = (
     "roc_bert roformer splinter squeezebert tapas xlm-roberta xlm-roberta-xl xmod yoso clip clip_text_model "
 )
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
+_IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # safetensors' names
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
-
-
-def pick_device() -> str:
-    """`cuda` or `mps` where torch finds one, else `cpu`."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def prepared_folder(model: ModelFiles) -> Path:
@@ -74,14 +70,28 @@ def prepare_model(name: str, *, report: Report = no_report) -> Path:
     folder = _prepared(model) or _prepare(model, report)[0]
     if folder is None:
         raise NoRoomError(
-            f"The model {name} has to be unpacked into files of some 4 bytes a weight, for which there is no room in {prepared_folder(model).parent} nor "
+            f"The model {name} has to be unpacked into files of 2 or 4 bytes a weight, for which there is no room in {prepared_folder(model).parent} nor "
             "among the temporary files; make room, or name another folder with SOFT_PROMPT_EXPLORER_CACHE."
         )
     return folder
 
 
+def model_family(name: str) -> str | None:
+    """The model_type of a model's config, or the architecture of a GGUF file that is not converted; None of a hub model that was not fetched."""
+    local = local_model(name)
+    if local is None and not is_at_hand(name):
+        return None
+    model = local or resolve_model(name)
+    folder = _prepared(model) if model.is_gguf else model.path
+    if folder is None:
+        from soft_prompt_explorer.analysis.models.gguf_file import GgufFile
+
+        return GgufFile(model.path).text("general.architecture")
+    return str(read_json_object(folder / "config.json", ModelError).get("model_type"))
+
+
 class LanguageModel(NamedTuple):
-    """A frozen causal language model of `transformers`, in eval mode and float32, with its tokenizer."""
+    """A frozen causal language model of `transformers`, in eval mode, with its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -92,13 +102,31 @@ class LanguageModel(NamedTuple):
         return str(self.model.device)
 
     @property
+    def dtype(self) -> str:
+        """The numbers that its weights are and that it computes in: `float32`, `bfloat16`, `float16`."""
+        return told(self.model.dtype)
+
+    @property
     def width(self) -> int:
         """Of its input embeddings."""
         return self.model.get_input_embeddings().weight.shape[1]
 
 
-def load_model(name: str, *, device: str | None = None, report: Report = no_report) -> LanguageModel:
-    """The frozen model and its tokenizer, in float32, on `device` (chosen by `pick_device` when not given).
+def load_model(name: str, *, dtype: str | None = None, device: str | None = None, report: Report = no_report) -> LanguageModel:
+    """The frozen model and its tokenizer.
+
+    Parameters
+    ----------
+    dtype : `float32`, `bfloat16`, `float16`, or `auto`, which is bfloat16 for a model of more than 500 million parameters where the device has it in hardware, else float32; where it is
+        not given, what the environment's `SPE_DTYPE` says, else `auto`.
+    device : `cpu`, `cuda`, `cuda:1`, `mps`; where it is not given, what `SPE_DEVICE` says, else the best that torch finds. The weights go straight there.
+
+    Raises
+    ------
+    InputError
+        There is no such device or there are no such numbers.
+    ModelError
+        There is no such model, or it is no causal language model.
 
     Returns
     -------
@@ -111,6 +139,7 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
     >>> model.config.hidden_size
     576
     """
+    device, dtype = device_of(device), check_dtype(dtype or "auto")
     local = local_model(name)
     if local is None and is_at_hand(name):  # before gigabytes are fetched
         check_is_causal(name, read_json_object(resolve_model(name).path / "config.json", ModelError))
@@ -118,10 +147,16 @@ def load_model(name: str, *, device: str | None = None, report: Report = no_repo
         folder, unpacked = _prepare(local, report)
     else:
         folder, unpacked = prepare_model(name, report=report), None
+    if folder is not None:
+        model, tokenizer = _loaded(name, folder, dtype, device)
+    else:
+        model, tokenizer = unpacked
+        model = model.to(device, dtype_of(dtype, device, model.num_parameters()))
+    loaded = LanguageModel(model.eval().requires_grad_(False), tokenizer)
     if found := local or (folder and ModelFiles(name, "hub", folder)):
         note(found)
-    model, tokenizer = _loaded(name, folder) if folder is not None else unpacked
-    return LanguageModel(model.to(device or pick_device()).eval().requires_grad_(False), tokenizer)
+        provenance.model_computed(name, dtype=loaded.dtype, device=loaded.device)
+    return loaded
 
 
 def weights_told(model) -> Iterator[bytes]:
@@ -132,19 +167,17 @@ def weights_told(model) -> Iterator[bytes]:
         yield f"{name} {tuple(weight.shape)}".encode() + values[:: max(1, len(values) // 256)].float().cpu().numpy().tobytes()
 
 
-def _loaded(name: str, folder: Path):
+def _loaded(name: str, folder: Path, dtype: str, device: str):
     check_is_causal(name, read_json_object(folder / "config.json", ModelError))
-    import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    parameters = parameters_in(folder)
+    numbers = dtype_of(dtype, device, parameters)
+    check_room((parameters or 0) * numbers.itemsize, device, f"The weights of {name} in {told(numbers)}", SMALLER)
     tokenizer = _tokenizer_in(folder, name)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        model, found = loaded
+        model, found = _filled(folder, numbers, device)
     except Exception as error:  # whatever a config or a file that is not a whole model makes transformers raise
         raise ModelError(
             f"The model {name} cannot be loaded ({type(error).__name__}: {reason(error)}); it has to be a whole causal language model."
@@ -156,6 +189,33 @@ def _loaded(name: str, folder: Path):
             "its answers would mean nothing; name a whole model."
         )
     return model, tokenizer
+
+
+def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
+    """The model in a folder, and what transformers says of its loading.
+
+    Weights that can stay as they are in the file are mapped into memory. Others are read from the disk one by one, and let go as soon as they are converted
+    or on their device: mapped, all would be held beside what they become.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    local = {"trust_remote_code": False, "local_files_only": True}
+    files = [safe_open(path, framework="pt", backend="pread") for path in weight_files(folder)]
+    tensors = {name: file.get_slice(name) for file in files for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    if device == "cpu" and {tensor.get_dtype() for tensor in tensors.values()} <= {_IN_FILES[told(numbers)]}:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=numbers, use_safetensors=True, output_loading_info=True, **local)
+        return loaded
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local), trust_remote_code=False)
+    model, found = type(empty).from_pretrained(
+        None, config=empty.config, state_dict=tensors, dtype=numbers, device_map={"": device}, output_loading_info=True
+    )
+    model.name_or_path = model.config.name_or_path = str(folder)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model, found
 
 
 def load_tokenizer(name: str):
@@ -237,7 +297,7 @@ def model_sha256(name: str) -> str:
 
 def _gguf_sha256(model: ModelFiles) -> str:
     """The sha256 of a `.gguf` file; of those that this version expects, it is known and checked where they are unpacked or joined."""
-    return KNOWN.get(model.kind) or file_sha256(model.path)
+    return known_sha256(model) or file_sha256(model.path)
 
 
 def _prepared(model: ModelFiles) -> Path | None:
@@ -258,7 +318,7 @@ def _prepare(model: ModelFiles, report: Report):
         if model.kind == "embedded":
             report(0.0, "checking the model's file")
             check_embedded(model.path)
-        unpacked = _unpacked(model.path, report)
+        unpacked = _unpacked(model.path, report, PACKAGED[model.name].dtype if model.kind == "packaged" else "float32")
         report(0.95, "writing the unpacked weights")
 
         def write(partial: Path) -> None:
@@ -270,8 +330,8 @@ def _prepare(model: ModelFiles, report: Report):
     return place, unpacked if place is None else None
 
 
-def _unpacked(gguf: Path, report: Report):
-    """The model in a GGUF file, its weights unpacked to float32, and its tokenizer.
+def _unpacked(gguf: Path, report: Report, dtype: str):
+    """The model in a GGUF file, its weights unpacked to these numbers, and its tokenizer.
 
     Raises
     ------
@@ -289,7 +349,7 @@ def _unpacked(gguf: Path, report: Report):
         report(0.02, "reading the tokenizer")
         tokenizer = _unpacked_part(AutoTokenizer, gguf)
         report(0.35, "unpacking the weights")
-        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=torch.float32, trust_remote_code=False)
+        model = _unpacked_part(AutoModelForCausalLM, gguf, dtype=getattr(torch, dtype), trust_remote_code=False)
     finally:
         unpacking.setLevel(level)
     # save_pretrained refuses a model that says it is quantised; these weights are unpacked, so the marks come off.

@@ -7,8 +7,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import MAX_STEPS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
-from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.names import packaged_here
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
@@ -73,8 +72,8 @@ def rows_wanted(config: ComparisonConfig) -> int:
 
 
 def choose_model() -> str:
-    models = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else []), OTHER_MODEL]
-    picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`.")
+    models = [EMBEDDED_MODEL, *packaged_here(), OTHER_MODEL]
+    picked = st.selectbox("Model", models, key="new-model", bind="query-params", help=naming.HOW_TO_HAVE_MORE)
     if picked != OTHER_MODEL:
         return picked
     return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL

@@ -5,7 +5,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
+from soft_prompt_explorer.analysis.models.packaged import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.methods import method_scores, score_by_size, score_by_trainable

@@ -9,13 +9,16 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError, ModelError
+from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL, EMBEDDED_WIDTH
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import default_model, is_at_hand, is_hub_id
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.server.allowed import may_be_linked
 from soft_prompt_explorer.app.server.text import plain
+
+HOW_TO_HAVE_MORE = listed([f"{name} is here after `make {packaged.target}`" for name, packaged in PACKAGED.items()]) + "."
 
 
 def model_field(place, label: str, *, key: str, **options) -> str:
@@ -42,7 +45,7 @@ def ask_about_link(model: str) -> None:
 
 def vocabulary_is_here(model: str) -> bool:
     """Whether a model's vocabulary is on this machine, so that nothing has to be asked."""
-    return not is_hub_id(model) or model in (*EMBEDDED_ALIASES, GEMMA_MODEL) or is_at_hand(model)
+    return not is_hub_id(model) or model in (*EMBEDDED_ALIASES, *PACKAGED) or is_at_hand(model)
 
 
 def may_be_fetched(model: str, what: str) -> bool:
@@ -52,7 +55,7 @@ def may_be_fetched(model: str, what: str) -> bool:
     ----------
     what : `the vocabulary` (tokenizer and input embeddings), or `the model` with all its weights.
     """
-    if not is_hub_id(model) or model in (*EMBEDDED_ALIASES, GEMMA_MODEL) or (what, model) in asked_fetches():
+    if not is_hub_id(model) or model in (*EMBEDDED_ALIASES, *PACKAGED) or (what, model) in asked_fetches():
         return True
     if is_at_hand(model) if what == "the vocabulary" else hub.whole_snapshot(model) is not None:
         return True

@@ -9,8 +9,9 @@ import streamlit as st
 
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.training_settings import begin, duration, free_name
-from soft_prompt_explorer.app.server.estimates import estimate
+from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue
+from soft_prompt_explorer.trained_prompts.runs.estimates import estimate
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
 
@@ -71,8 +72,8 @@ def show_presets(queue: JobQueue) -> None:
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{preset.title}**")
             st.markdown(f"{preset.says}  \n**Look for:** {preset.look}")
-            taken = estimate(preset.config, limit=preset.limit)
-            if taken is not None:
+            taken = estimate(preset.config, limit=preset.limit, runs=at_hand.list_runs())
+            if taken is not None and taken.seconds is not None:
                 st.caption(f"About {duration(taken.seconds)} here, an estimate from {taken.basis}.")
             begun = st.button("Train it", type="primary" if i == 0 else "secondary", icon=":material/play_arrow:", key=f"preset-{i}")
             if begun:

@@ -1,14 +1,16 @@
 """The settings of a training, what it will take, and the button that queues it."""
 
 import re
+from typing import get_args
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import Dtype
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
-from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.names import packaged_here
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.tasks import own_data
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -16,11 +18,12 @@ from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.parts import naming, widgets
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import session
-from soft_prompt_explorer.app.server.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs import store
+from soft_prompt_explorer.trained_prompts.runs.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
 from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 METHODS: dict[Method, str] = {
     "prompt-tuning": "A few vectors in front of the input learn; the model is frozen.",
@@ -177,16 +180,16 @@ def more_settings(method: Method) -> dict:
             "Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params", help="Determines the initial values and the order of the examples."
         )
     )
-    return settings | watching(method) | {"model": choose_model()}
+    return settings | watching(method) | {"model": choose_model()} | computing()
 
 
 def lora_settings() -> dict:
     targets = st.text_input(
         "Modules to change in every layer",
-        value="q_proj, v_proj",
         key="targets",
         bind="query-params",
-        help="Names with commas between them.",
+        placeholder="PEFT's for the model's family",
+        help="Names with commas between them; all-linear changes all but the head.",
     )
     alpha = st.number_input(
         "Alpha", 0.1, None, None, key="alpha", bind="query-params", placeholder="twice the rank", help="The update is scaled by alpha/rank."
@@ -210,13 +213,23 @@ def watching(method: Method) -> dict:
 
 
 def choose_model() -> str:
-    here = [EMBEDDED_MODEL, *([GEMMA_MODEL] if is_at_hand(GEMMA_MODEL) else [])]
-    picked = st.selectbox(
-        "Model", [*here, OTHER_MODEL], key="model", bind="query-params", help=f"{GEMMA_MODEL} is here after `make gemma`."
-    )
+    here = [EMBEDDED_MODEL, *packaged_here()]
+    picked = st.selectbox("Model", [*here, OTHER_MODEL], key="model", bind="query-params", help=naming.HOW_TO_HAVE_MORE)
     if picked != OTHER_MODEL:
         return picked
     return naming.model_field(st, "Other model", key="other", placeholder="a hub id, a folder or a .gguf file") or EMBEDDED_MODEL
+
+
+def computing() -> dict:
+    numbers, where = st.columns(2)
+    dtype = numbers.selectbox(
+        "Numbers", get_args(Dtype), key="dtype", bind="query-params",
+        help="What the frozen model computes in. auto is float32, and bfloat16 for a model of more than 500 million parameters where the device has it in hardware.",
+    )  # fmt: skip
+    device = where.text_input(
+        "Device", key="device", bind="query-params", placeholder="the best here", help="cpu, cuda, cuda:1, mps."
+    ).strip()
+    return {"dtype": dtype, "device": device or None}
 
 
 def free_name(queue: JobQueue, stem: str) -> str:
@@ -227,19 +240,32 @@ def free_name(queue: JobQueue, stem: str) -> str:
 
 def what_it_takes(config: TrainingConfig, limit: int) -> None:
     """Time, memory and parameters, before the start; of a model that a link alone names, nothing."""
-    if config.model not in (EMBEDDED_MODEL, GEMMA_MODEL) and naming.only_linked(config.model):
+    if config.model not in (EMBEDDED_MODEL, *PACKAGED) and naming.only_linked(config.model):
         naming.ask_about_link(config.model)
         return
-    taken = estimate(config, limit=limit)
-    learned = trainable_parameters(config)
-    sentences = [
-        f"An estimate: **about {duration(taken.seconds)} and {taken.memory / 1e9:.1f} GB of memory**, from {taken.basis}."
-        if taken is not None
-        else "How long it takes is not known before the model is at hand."
-    ]
+    try:
+        check_fits(config)
+        st.markdown(" ".join(said_of(config, limit)))
+    except InputError as error:
+        widgets.refusal(error)
+
+
+def said_of(config: TrainingConfig, limit: int) -> list[str]:
+    """The same in sentences. Errors as `estimate`."""
+    taken, learned, sentences = estimate(config, limit=limit, runs=at_hand.list_runs()), trainable_parameters(config), []
+    if taken is None:
+        sentences.append("How long it takes is not known before the model is at hand.")
+    elif taken.seconds is None:
+        sentences.append(
+            f"An estimate: **{taken.memory / 1e9:.1f} GB of memory**. How long it takes on {taken.computed_in[1]} is not known before a run there."
+        )
+    else:
+        sentences.append(f"An estimate: **about {duration(taken.seconds)} and {taken.memory / 1e9:.1f} GB of memory**, from {taken.basis}.")
+    if taken is not None and taken.computed_in[0] != "float32":
+        sentences.append(f"The model computes in {taken.computed_in[0]}.")
     if learned is not None:
         sentences.append(f"{learned:,} parameters learn.")
-    st.markdown(" ".join(sentences))
+    return sentences
 
 
 def duration(seconds: float) -> str:

@@ -10,8 +10,8 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import runs_folder
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES
-from soft_prompt_explorer.analysis.models.gemma import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.names import is_hub_id
+from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.models.weights import is_prepared
 
 VARIABLE = "SOFT_PROMPT_EXPLORER_FOLDERS"
@@ -58,8 +58,8 @@ def may_be_linked(model: str) -> bool:
     if model in EMBEDDED_ALIASES:
         return True
     try:
-        if model == GEMMA_MODEL:
-            return is_prepared(GEMMA_MODEL)
+        if model in PACKAGED:
+            return is_prepared(model)
         if Path(model).is_absolute():  # a relative one would be looked for elsewhere
             return allowed_path(model).exists()
     except InputError:

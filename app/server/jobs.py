@@ -33,6 +33,8 @@ from soft_prompt_explorer.trained_prompts.runs.recording import Recording, check
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished as unfinished_
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.lora import with_targets
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep
 
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]
@@ -141,7 +143,7 @@ class JobQueue:
         self._came = threading.Condition(self._lock)
         self._waiting: list[_Job] = []
         self._served: dict[str, int] = {}  # when the latest job of each session was begun, by number
-        self._language_model: tuple[str, LanguageModel] | None = None  # the worker's own; the last model stays loaded
+        self._language_model: tuple[tuple, LanguageModel] | None = None  # the worker's own; the last model stays loaded
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
     def submit(self, config: TrainingConfig, name: str, *, limit: int | None, session: str = "") -> str:
@@ -153,8 +155,9 @@ class JobQueue:
         ------
         InputError
             The name is taken, also by a job that has not been saved yet or by a training of another process, or is that of an unfinished run with other
-            settings; or the session has `WAITING` jobs that wait.
+            settings; the session has `WAITING` jobs that wait; or the training does not fit into the memory.
         """
+        check_fits(config)
         with self._lock:
             self._check_name(name)
             if sum(job.session == session and job.progress.state == "queued" for job in self._waiting) >= WAITING:
@@ -285,7 +288,7 @@ class JobQueue:
 
     def _check_goes_on(self, config: TrainingConfig, name: str) -> None:
         kept = unfinished_().set_index("name")["config"]
-        if name in kept.index and kept[name] != config.described():
+        if name in kept.index and kept[name] != with_targets(config).described():
             raise InputError(
                 f"An unfinished training called {name} has other settings; resume or discard it in the list of unfinished trainings, or choose another name."
             )
@@ -333,7 +336,7 @@ class JobQueue:
         if job.recording is None:
             self._update(job, state="preparing")
             self._train(job, report)
-        language_model = self._load(config.model, report)
+        language_model = self._load(config, report)
         self._update(job, state="evaluating", share=0.0)
         assert job.recording is not None
         scores = evaluate_run(job.recording, language_model=language_model, limit=job.limit, report=report)
@@ -343,7 +346,7 @@ class JobQueue:
 
     def _train(self, job: _Job, report: Report) -> None:
         config = job.progress.config
-        language_model = self._load(config.model, report)
+        language_model = self._load(config, report)
         looks = _Looks(job.progress.name, config, report)
         try:
             made = runs.record(config, job.progress.trained_as, language_model=language_model, limit=job.limit, report=report)
@@ -367,10 +370,11 @@ class JobQueue:
             self._update(job, **looks.at_the_end(job.recording))
         _check_stop(job)
 
-    def _load(self, model: str, report: Report) -> LanguageModel:
-        if self._language_model is None or self._language_model[0] != model:
+    def _load(self, config: TrainingConfig, report: Report) -> LanguageModel:
+        wanted = (config.model, config.dtype, config.device)
+        if self._language_model is None or self._language_model[0] != wanted:
             self._language_model = None  # the old one goes before the new one comes
-            self._language_model = (model, load_model(model, report=report))
+            self._language_model = (wanted, load_model(config.model, dtype=config.dtype, device=config.device, report=report))
         return self._language_model[1]
 
     def _update(self, job: _Job, **changes) -> None:

@@ -22,7 +22,9 @@ from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.computing import Dtype, NoMemoryError, chosen
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
@@ -33,6 +35,7 @@ from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
@@ -44,6 +47,7 @@ COLUMNS = [
 TEXTS = ["method", "what", "task", "model", "measure"]
 DIVERGED = ", diverged"  # ends `what` of a method whose loss became no number
 TOO_LONG = ", too long for the model"  # ends `what` of a prompt that leaves no room for the input
+TOO_LARGE = ", too large for the memory"  # ends `what` of a method whose weights do not fit into it
 PUBLISHED_COLUMNS = ["paper", "table", "metric", "model", "total", "method", "printed", "trainable", "score", "plus_minus", "note"]
 METHODS: dict[str, dict] = {
     "prompt tuning": {"method": "prompt-tuning"},
@@ -63,6 +67,7 @@ class ComparisonConfig:
     steps : of every method that learns, of eight examples each.
     limit : the first so many held-out examples; all when None.
     template : how the examples are asked, with `{input}` in it, but where a hand-written prompt asks in its own way; None is the task's own.
+    dtype, device : what the model is loaded in and where (see `load_model`).
     """
 
     task: str
@@ -71,13 +76,17 @@ class ComparisonConfig:
     seed: int = 0
     limit: int | None = 300
     template: str | None = None
+    dtype: Dtype = "auto"
+    device: str | None = None
 
     @property
     def key(self) -> str:
-        settings = {name: value for name, value in vars(self).items() if name != "template"}
+        settings = {name: value for name, value in vars(self).items() if name not in ("template", "dtype", "device")}
         asked = self.asked_task().template
         usual = TASKS[self.task].template if self.task in TASKS else OWN_TEMPLATE
-        return hashlib.sha256(json.dumps(settings | ({"template": asked} if asked != usual else {})).encode()).hexdigest()[:12]
+        settings |= {"template": asked} if asked != usual else {}
+        settings |= {"dtype": dtype} if (dtype := chosen(self.dtype)) != "auto" else {}
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
     def asked_task(self) -> Task:
         return get_task(self.task, self.template)
@@ -101,8 +110,8 @@ def compare(
     A row for zero-shot, for each hand-written prompt with no and with four examples, and for each method that learns: method, what (the prompt, or the
     settings), task, model, measure, score, low, high (95 % interval), n, loss, trainable (parameters), seconds_training, seconds_scoring, peak_memory
     (bytes held at most while the row was made, the frozen model with it), seed (of methods that learn). A method whose loss became no number keeps its
-    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged". So does a hand-written prompt that is too long; `what` then
-    ends in ", too long for the model".
+    row, without score, low, high and loss and with n = 0; `what` then ends in ", diverged". So does a hand-written prompt that is too long, and a method that
+    needs more memory than there is; `what` then ends in ", too long for the model" and ", too large for the memory".
 
     Raises
     ------
@@ -114,7 +123,7 @@ def compare(
     wanted = _rows(config, task)
     check_held_out(task, language_model, virtual_tokens=TrainingConfig.tokens, limit=config.limit)
     for i, (method, what, make) in enumerate(wanted):
-        if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED, what + TOO_LONG])).any():
+        if ((table["method"] == method) & table["what"].isin([what, what + DIVERGED, what + TOO_LONG, what + TOO_LARGE])).any():
             continue
         made = {"method": method, "what": what, "task": task.name, "model": config.model} | make(
             language_model, part(report, i, len(wanted), method)
@@ -234,7 +243,14 @@ def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable
             rows.append(("prompt engineering", what, _by_words(config, task, template, shots, what)))
     for method, settings in METHODS.items():
         training = TrainingConfig(
-            task=config.task, template=config.template, model=config.model, steps=config.steps, seed=config.seed, **settings
+            task=config.task,
+            template=config.template,
+            model=config.model,
+            steps=config.steps,
+            seed=config.seed,
+            dtype=config.dtype,
+            device=config.device,
+            **settings,
         )
         rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
     return rows
@@ -262,6 +278,11 @@ def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, w
 def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig) -> Callable:
     def make(language_model: LanguageModel, report: Report) -> dict:
         name = f"{config.key}-{training.method}"
+        try:
+            check_fits(training)
+        except NoMemoryError:
+            scored = _unscored(_settings_in_words(training) + TOO_LARGE, task)
+            return scored | {"trainable": total_parameters(config.model), "seconds_training": 0.0, "peak_memory": 0, "seed": training.seed}
         with PeakMemory() as memory:
             try:
                 for recording, step in runs.record(  # noqa: B007

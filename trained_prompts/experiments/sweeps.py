@@ -114,13 +114,13 @@ def _cell(name: str, config: TrainingConfig, folder: Path, limit: int | None) ->
     """One cell's name, and what went wrong with it, if anything."""
     try:
         with _one_at_a_time:
-            runs.run(config, name, language_model=_model(config.model), limit=limit, folder=folder)
+            runs.run(config, name, language_model=_model(config.model, config.dtype, config.device), limit=limit, folder=folder)
     except InputError as error:
         return name, error  # worded where it is told, which is another process
     return name, None
 
 
 @lru_cache(maxsize=1)
-def _model(name: str) -> LanguageModel:
+def _model(name: str, dtype: str, device: str | None) -> LanguageModel:
     """The frozen model of this process."""
-    return load_model(name)
+    return load_model(name, dtype=dtype, device=device)

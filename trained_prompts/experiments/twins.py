@@ -38,7 +38,7 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
     InputError
         There is no such run, it is no run of prompt tuning, or its model or task is not at hand.
     """
-    loaded: tuple[str, LanguageModel] | None = None
+    loaded: tuple[tuple[str, str], LanguageModel] | None = None
     wanted = [(name, shuffle) for name in names for shuffle in shuffles]
     for i, (name, shuffle) in enumerate(wanted):
         report_part = part(report, i, len(wanted), name)
@@ -46,8 +46,9 @@ def make(names: Sequence[str], *, shuffles: Sequence[int] = (1,), limit: int = 1
         if path.is_file():
             continue
         config = twin_config(name, shuffle)
-        if loaded is None or loaded[0] != config.model:
-            loaded = (config.model, load_model(config.model, report=report_part))
+        wanted_model = (config.model, config.dtype)
+        if loaded is None or loaded[0] != wanted_model:
+            loaded = (wanted_model, load_model(config.model, dtype=config.dtype, report=report_part))
         _train_and_keep(config, path, loaded[1], limit, report_part)
 
 

@@ -9,7 +9,7 @@ import textwrap
 _OPTIONS = {
     "tokens": "tokens", "init": "init", "init_text": "init-text", "readable": "readable", "rank": "rank", "alpha": "alpha", "targets": "targets",
     "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "validate_every": "validate-every", "patience": "patience",
-    "seed": "seed", "template": "template",
+    "seed": "seed", "template": "template", "dtype": "dtype", "accumulate": "accumulate",
 }  # fmt: skip
 _WHAT = {
     "prompt-tuning": "soft prompt of {tokens} virtual tokens",
@@ -56,6 +56,8 @@ def card_of(run: dict) -> str:
         asked = textwrap.indent(run["asked"]["first_example"], "    ", lambda line: True)
         lines += ["", "How the first held-out example is asked:", "", asked]
     command = textwrap.indent(command_of(run), "    ", lambda line: True)
+    computed = run.get("computed_in") or {}
+    versions += f", in {_verbatim(computed['dtype'])} on {_verbatim(computed['device'])}" if {"dtype", "device"} <= {*computed} else ""
     lines += ["", command, "", f"Made with {versions}; model file sha256 {_verbatim(run['model']['sha256'][:16] + '…', plain='')}.", ""]
     return "\n".join(lines)
 

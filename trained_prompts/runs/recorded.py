@@ -107,6 +107,7 @@ def _recorded(
     if path.is_file():
         recording, state = Recording.from_checkpoint(config, path)
         yield recording, recording.last_step
+    recording.computed_in = {"dtype": language_model.dtype, "device": language_model.device}
     written = time.monotonic()
     with PeakMemory() as memory:
         try:

@@ -405,6 +405,7 @@ def _describe(recording: Recording, name: str, scores: pd.DataFrame) -> dict:
         "peak_memory_bytes": recording.peak_memory,
         "scores": {prompt: by_prompt.loc[prompt, wanted].to_dict() for prompt in by_prompt.index},
         **_norms(recording),
+        **({"computed_in": recording.computed_in} if recording.computed_in else {}),
         "model": {"name": _lasting(config.model), "sha256": model_sha256(config.model)},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in _VERSIONED},
     }

@@ -9,6 +9,7 @@ from typing import get_args
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_PATIENCE, SCORES_TOO
+from soft_prompt_explorer.analysis.models.computing import Dtype, chosen
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -16,7 +17,16 @@ from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
 FRAMED, MAX_FRAME = "§", 400
-_WHERE_ASKED = ("readable", "frames", "validate_every", "patience", "shuffled", "template")  # left out of a description where they are off
+_WHERE_CHOSEN = (
+    "readable",
+    "frames",
+    "validate_every",
+    "patience",
+    "shuffled",
+    "template",
+    "dtype",
+    "accumulate",
+)  # told of a run where they are not the usual ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +39,7 @@ class TrainingConfig:
     init : `sample-vocab`, rows of whole words among the vocabulary's first 5,000 ids (byte-pair ids run with frequency); `text`,
         the rows of `init_text`'s tokens, repeated or cut to fit; `random`, normal with the vocabulary's own root mean square.
     rank, alpha, rslora, targets : of LoRA: r; α, 2 r where it is None; whether the scaling is α/√r (Kalajdzievski 2023) instead of α/r; and the names
-        of the modules that are changed in every layer.
+        of the modules that are changed in every layer, `all-linear` alone for all but the head. None at all are those that PEFT has for the model's family.
     readable : γ, 0 or more, of prompt tuning: how strongly each virtual token is drawn to a word while it learns (see `readable.py`); inf leaves
         only words.
     frames : texts with one § each, of prompt tuning, which stands for the virtual tokens; the example follows. The steps take turns: first the plain use, with
@@ -41,6 +51,8 @@ class TrainingConfig:
     shuffled : None, or the number of a shuffle: the answers of the training examples are dealt out among them anew, so that nothing but the form of an
         answer can be learned. Such a twin is the control for what is read in a prompt (control tasks: Hewitt and Liang 2019, section 2).
     template : how the examples are asked, with `{input}` in it; None is the task's own, and of examples of one's own what that is now.
+    dtype, device : what the frozen model is loaded in and where (see `load_model`). What learns and its optimiser are float32 in any case.
+    accumulate : a step's examples are read in so many parts, one after the other; the gradient is that of all of them, and the memory that of one part.
     """
 
     task: str
@@ -52,7 +64,7 @@ class TrainingConfig:
     rank: int = 8
     alpha: float | None = None
     rslora: bool = False
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    targets: tuple[str, ...] = ()
     steps: int = 150
     batch_size: int = 8
     learning_rate: float | None = None
@@ -63,6 +75,9 @@ class TrainingConfig:
     patience: int | None = None
     shuffled: int | None = None
     template: str | None = None
+    dtype: Dtype = "auto"
+    device: str | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if (
@@ -89,6 +104,9 @@ class TrainingConfig:
             raise InputError(f"Training takes 1 to {MAX_STEPS} steps, not {self.steps}.")
         if not 1 <= self.batch_size <= 256:
             raise InputError(f"A batch holds 1 to 256 examples, not {self.batch_size}.")
+        object.__setattr__(self, "dtype", chosen(self.dtype))
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise InputError(f"A batch of {self.batch_size} examples is read in 1 to {self.batch_size} parts, not in {self.accumulate}.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
         if not (math.isfinite(rate) and 0 < rate <= 100):
@@ -128,5 +146,5 @@ class TrainingConfig:
         """What determines a run of this method, by name; the settings of other methods are left out."""
         mine = OF_METHOD[self.method]
         others = {name for names in OF_METHOD.values() for name in names if name not in mine}
-        others |= {name for name in _WHERE_ASKED if not getattr(self, name)}
+        others |= {"device"} | {name for name in _WHERE_CHOSEN if getattr(self, name) == getattr(TrainingConfig, name)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if name not in others}

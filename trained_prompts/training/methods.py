@@ -69,7 +69,7 @@ def learner(config: TrainingConfig, model, tokenizer) -> Iterator[Learner]:
             parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
             yield Learner(peft_model, parameters, weights=lambda: lora.weights_of(peft_model))
     elif config.method == "full":
-        trained = copy.deepcopy(model).requires_grad_(True)
+        trained = copy.deepcopy(model).float().requires_grad_(True)  # Adam's small steps are lost on weights of 16 bits
         yield Learner(trained, list(trained.parameters()), copy=trained)
     else:
         put_in = {"prompt-tuning": _prompt, "p-tuning": _p_tuning, "prefix-tuning": _prefix}[config.method]

@@ -14,6 +14,7 @@ What differs between them stands in `methods.py`; here is what they share.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
@@ -85,7 +87,7 @@ def train(
     Raises
     ------
     InputError
-        The model cannot be loaded, an example is too long for it, or the checkpoint is not of such a run.
+        The model cannot be loaded, the training does not fit into the memory, an example is too long for it, or the checkpoint is not of such a run.
     DivergedError
         The loss is no number.
 
@@ -96,8 +98,9 @@ def train(
     >>> [step.step for step in spe.train(config)]
     [0, 1, 2]
     """
+    check_fits(config)
     report(0.0, "loading the model")
-    model, tokenizer = language_model or load_model(config.model, report=report)
+    model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
     from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner
@@ -188,17 +191,20 @@ class _Run:
                 continue  # made before the run was broken off; its draws are made again
             self._optimiser.param_groups[0]["lr"] = rate
             forward, in_front = learning.turn(step)
-            logits = answer_logits(forward, batch, virtual_tokens=in_front, device=learning.model.device)
-            answers = torch.tensor([token for example in batch for token in example.answer], device=logits.device)
-            loss = torch.nn.functional.cross_entropy(logits.float(), answers)
-            if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"The loss became {loss.item()} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
-                )
             self._optimiser.zero_grad()
-            loss.backward()
+            tokens, loss = sum(len(example.answer) for example in batch), 0.0
+            for part in _parts(batch, config.accumulate):
+                logits = answer_logits(forward, part, virtual_tokens=in_front, device=learning.model.device)
+                answers = torch.tensor([token for example in part for token in example.answer], device=logits.device)
+                of_part = torch.nn.functional.cross_entropy(logits.float(), answers) * (len(answers) / tokens)
+                loss += of_part.item()
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"The loss became {loss} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
+                    )
+                of_part.backward()
             self._optimiser.step()
-            yield step, loss.item(), rate, time.perf_counter() - began
+            yield step, loss, rate, time.perf_counter() - began
         rows = learning.embeddings()
         kept = [*learning.parameters, *([] if rows is None else [torch.from_numpy(rows)])]
         if not all(bool(torch.isfinite(values).all()) for values in kept):  # no further loss would show it
@@ -239,3 +245,9 @@ class _Run:
                 parameter.copy_(torch.from_numpy(arrays[f"parameter.{i}"]))
             moments = {name: torch.from_numpy(arrays[f"{name}.{i}"].copy()).to(parameter.device) for name in _MOMENTS}
             self._optimiser.state[parameter] = {"step": torch.tensor(float(self._done))} | moments
+
+
+def _parts(batch: list, count: int) -> list[list]:
+    """The examples of a batch in so many parts of like size, in their order; fewer where it has fewer examples."""
+    ends = [round(i * len(batch) / min(count, len(batch))) for i in range(min(count, len(batch)) + 1)]
+    return [batch[begin:end] for begin, end in itertools.pairwise(ends)]

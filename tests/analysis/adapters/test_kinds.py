@@ -1,6 +1,7 @@
 """What a file holds is told for what it is: keys and values, queries, heads and weights are no virtual tokens; experts are a module each."""
 
 import json
+import re
 import tarfile
 
 import numpy as np
@@ -346,35 +347,48 @@ def test_a_model_that_writes_on_is_taken(config):
     check_is_causal("m", config)
 
 
-def test_bert_is_refused_by_every_command_that_asks(tmp_path, own_cache, byte_level_tokenizer, command, training_command, prompt_file):
+def bert(rows):
     from transformers import BertConfig, BertForMaskedLM
 
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": len(byte_level_tokenizer),
-    }
-    folder = tmp_path / "bert"
-    BertForMaskedLM(BertConfig(**sizes)).save_pretrained(folder)
+    return BertForMaskedLM(BertConfig(vocab_size=rows, **SIZES)), "an encoder (BertForMaskedLM)"
+
+
+def classifier(rows):
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    return LlamaForSequenceClassification(LlamaConfig(vocab_size=rows, **SIZES)), "of another kind (LlamaForSequenceClassification)"
+
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize("make", [bert, classifier])
+def test_a_model_that_does_not_write_on_is_refused_by_every_command_that_asks(
+    make, tmp_path, own_cache, byte_level_tokenizer, command, training_command, prompt_file
+):
+    folder = tmp_path / "model"
+    model, what = make(len(byte_level_tokenizer))
+    model.save_pretrained(folder)
     byte_level_tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="an encoder"):
+    with pytest.raises(ModelError, match=re.escape(what)):
         load_model(str(folder))
     prompt = prompt_file(np.ones((3, 16)))
     assert command("neighbours", prompt, "--model", folder).status == 0  # its words may be read
-    for asked in (("behaviour", prompt, "--task", "sentiment"), ("report", prompt, "--task", "sentiment", "--out", tmp_path / "r.html")):
-        done = command(*asked, "--model", folder)
-        assert done.status == 2
-        assert "an encoder (BertForMaskedLM)" in done.err
-    for asked in (
-        ("evaluate", prompt, "--task", "sentiment", "--model", folder),
-        ("compare", "--task", "sentiment", "--model", folder),
-        ("train", "--task", "sentiment", "--model", folder, "--name", "bert-run"),
+    of_a_task = ("--task", "sentiment", "--model", folder)
+    for call, asked in (
+        (command, ("behaviour", prompt, *of_a_task)),
+        (command, ("report", prompt, *of_a_task, "--out", tmp_path / "r.html")),
+        (command, ("lens", prompt, "--model", folder)),
+        (command, ("effect", prompt, "--model", folder)),
+        (command, ("translate", prompt, *of_a_task)),
+        (training_command, ("evaluate", prompt, *of_a_task)),
+        (training_command, ("compare", *of_a_task)),
+        (training_command, ("train", *of_a_task, "--name", "a-run")),
+        (training_command, ("train", *of_a_task, "--name", "a-run", "--method", "lora")),
     ):
-        done = training_command(*asked)
-        assert done.status == 2
-        assert "an encoder (BertForMaskedLM)" in done.err
+        done = call(*asked)
+        assert done.status == 2, asked
+        assert f"is {what} and no causal language model" in done.err
 
 
 def test_a_prefix_of_another_model_is_refused_before_anything_is_asked(tmp_path, llama_folder, own_cache):

@@ -1,9 +1,11 @@
 """A LoRA beside its weights: by hand, and by two dense SVDs of the formed sum."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.core.errors import AdapterError
@@ -61,10 +63,34 @@ def test_a_module_that_the_model_lacks_or_has_in_another_shape_has_an_empty_row(
     adapter = lora_file(tmp_path / "a.safetensors", modules)
     table = against_base(adapter, str(llama_folder)).set_index("module")
     assert table["relative_norm"].notna().tolist() == [True, False, False]
-    assert table.loc["model.layers.9.self_attn.q_proj"].isna().all()
+    assert table.loc["model.layers.9.self_attn.q_proj"].drop("problem").isna().all()
+    assert table["problem"].isna().tolist() == [True, False, False]
     told = command("spectra", tmp_path / "a.safetensors", "--base", llama_folder, "--format", "csv")
     assert (told.status, len(told.out.splitlines())) == (0, 4)
     assert "2 of the 3 modules have no weight of their name and shape in" in told.err
+
+
+def test_a_module_that_cannot_be_compared_leaves_its_row_empty_and_the_others_whole(tmp_path, llama_folder, own_cache, command):
+    base = tmp_path / "base"
+    shutil.copytree(llama_folder, base)
+    weights = load_file(base / "model.safetensors")
+    weights["model.layers.0.self_attn.k_proj.weight"][3, 2] = torch.nan
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    tensors = {}
+    for leaf in ("q_proj", "k_proj", "v_proj"):
+        for factor, matrix in zip("AB", gaussian(16, 16, 2, np.random.default_rng(5)), strict=True):
+            tensors[f"base_model.model.model.layers.0.self_attn.{leaf}.lora_{factor}.weight"] = torch.from_numpy(np.float32(matrix))
+    tensors["base_model.model.model.layers.0.self_attn.v_proj.lora_magnitude_vector"] = torch.ones(5)
+    save_file(tensors, tmp_path / "a.safetensors")
+    table = against_base(load_lora(tmp_path / "a.safetensors"), str(base)).set_index("module")
+    assert table["relative_norm"].notna().tolist() == [leaf.endswith("q_proj") for leaf in table.index]
+    problems = {leaf.rpartition(".")[2]: problem for leaf, problem in table["problem"].items()}
+    assert np.isnan(problems.pop("q_proj"))
+    assert problems.pop("k_proj") == "its weight holds NaN or infinity"
+    assert "are not 16 finite numbers" in problems.pop("v_proj")
+    told = command("spectra", tmp_path / "a.safetensors", "--base", base, "--format", "csv")
+    assert (told.status, len(told.out.splitlines())) == (0, 4)
+    assert "Nothing stands beside model.layers.0.self_attn.k_proj: its weight holds NaN or infinity" in told.err
 
 
 def test_the_magnitudes_of_dora_begin_as_the_lengths_of_the_weights_rows(llama_folder, own_cache, tmp_path):
@@ -124,4 +150,4 @@ def test_a_trained_lora_of_the_embedded_model_is_measured_as_dense_linear_algebr
 def test_the_command_line_adds_the_columns(command):
     outcome = command("spectra", GALLERY / "sentiment-lora-2", "--base", "smollm2-135m", "--format", "csv")
     assert outcome.status == 0
-    assert outcome.out.splitlines()[0].endswith(",spike,singular_values,relative_norm,amplification,intruders,magnitude_change")
+    assert outcome.out.splitlines()[0].endswith(",spike,singular_values,relative_norm,amplification,intruders,magnitude_change,problem")
