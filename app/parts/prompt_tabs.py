@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.search import neighbours
-from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
+from soft_prompt_explorer.analysis.prompts.shipped import readings_of
+from soft_prompt_explorer.analysis.prompts.verdicts import start_and_now
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.words import neighbours_heat_map
 from soft_prompt_explorer.app.parts import choosing, widgets
@@ -55,7 +56,7 @@ def show_tokens(page: PromptOnPage) -> None:
         verdicts = computed(
             ("verdicts", vocabulary.model, choosing.content_of([prompt]), prompt.metadata.get("initial")),
             "the verdicts",
-            lambda report: readings(prompt, vocabulary, report=report),
+            lambda report: readings_of(prompt, vocabulary, report=report),
         )
     warn_of_start(page, tokens)
     position = pick_token(page, tokens, verdicts)
