@@ -70,7 +70,7 @@ WATCH = """([wanted, after, still, patience]) => new Promise((resolve, reject) =
     const look = () => {
         const now = performance.now();
         for (const [name, what] of Object.entries(wanted)) since[name] ??= there(what) ? now : null;
-        const all = Object.values(since).every((each) => each !== null && each !== undefined);
+        const all = Object.keys(wanted).every((name) => since[name] !== null);
         since.whole = all && whole() ? since.whole ?? now : undefined;
         if (since.whole !== undefined && now - since.whole > still) {
             const from = after ? window.pressedAt : 0;
