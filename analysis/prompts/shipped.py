@@ -20,7 +20,8 @@ from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.kept import KeptArrays, as_array, as_table
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.prompts.clusters import Clustering, Method, Space, find_clusters
+from soft_prompt_explorer.analysis.prompts.clusters import Clustering, Method, Space, find_clusters, points_of
+from soft_prompt_explorer.analysis.prompts.projection import Placed, VocabularyMap, placed, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 
@@ -46,7 +47,30 @@ def clusters_of(
     if kept is None:
         return find()
     made = kept.get(lambda: _as_arrays(find()))
-    return Clustering(*(as_table(made[name]) for name in ("clusters", "members", "agreement")), made["points"])
+    return Clustering(as_table(made["clusters"]), as_table(made["members"]), as_table(made["agreement"]), made["points"])
+
+
+def places_of(prompts: Sequence[SoftPrompt], on: VocabularyMap, vocabulary: Vocabulary, *, space: Space = "position") -> Placed:
+    """Where the tokens of prompts stand on a map, as `projection.placed` of all their points; of those that ship, kept. Errors as `clusters.points_of`."""
+
+    def place(some: Sequence[SoftPrompt]) -> Placed:
+        return placed(np.concatenate([points_of(prompt, vocabulary, space) for prompt in some]), on, vocabulary)
+
+    digest = hashlib.sha256(on.places.tobytes()).hexdigest()
+    files = [_kept(f"places-{on.projection}-{on.dimensions}d-{space}", [prompt], vocabulary, digest) for prompt in prompts]
+    others = [prompt for prompt, file in zip(prompts, files, strict=True) if file is None]
+    rest = iter(_split(place(others), list(map(len, others))) if others else [])
+    each = [
+        next(rest) if file is None else Placed(**file.get(lambda prompt=prompt: vars(place([prompt]))))
+        for prompt, file in zip(prompts, files, strict=True)
+    ]
+    return Placed(*(np.concatenate([vars(part)[name] for part in each]) for name in ("places", "near", "scores", "kept")))
+
+
+def _split(at: Placed, lengths: list[int]) -> list[Placed]:
+    """The parts of so many vectors each."""
+    ends = np.cumsum(lengths)[:-1]
+    return [Placed(*part) for part in zip(*(np.split(array, ends) for array in (at.places, at.near, at.scores, at.kept)), strict=True)]
 
 
 def read_all(vocabulary: Vocabulary, *, report: Report = no_report) -> None:
@@ -54,12 +78,16 @@ def read_all(vocabulary: Vocabulary, *, report: Report = no_report) -> None:
     prompts = [
         prompt for prompt in map(_prompt_in, sorted(GALLERY.iterdir())) if prompt is not None and prompt.base_model == vocabulary.model
     ]
+    if not prompts:
+        return
     tasks = {prompt.name: read_description(GALLERY / prompt.name)["config"]["task"] for prompt in prompts}
     each = [*prompts, *twins_of(prompts)]
     of_tasks = [[prompt for prompt in prompts if tasks[prompt.name] == task] for task in sorted(set(tasks.values()))]
+    on = vocabulary_map(vocabulary, report=report)
     for i, prompt in enumerate(each):
         report(i / len(each), f"reading {prompt.name}")
         readings_of(prompt, vocabulary)
+    places_of(prompts, on, vocabulary)
     for i, some in enumerate(of_tasks):
         clusters_of(
             some,
