@@ -42,7 +42,7 @@ def show_first_map() -> None:
         for row in shipped.itertuples():
             with st.container(gap=None):
                 st.page_link(PROMPT.file, label=row.name, icon=PROMPT.icon, query_params={"prompt": row.key})
-                st.caption(f"{row.task}: {widgets.plain(row.does)}")
+                st.caption(": ".join(filter(None, (row.task, widgets.plain(row.does)))))
     with left, widgets.on_its_own():
         _show_map(shipped)
 

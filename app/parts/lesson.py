@@ -13,7 +13,8 @@ from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import best_text, copied
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, start_and_now
+from soft_prompt_explorer.analysis.prompts.shipped import readings_of
+from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES
 from soft_prompt_explorer.app.pages import BEHAVIOUR, HERO, PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.bars import show_bars
@@ -44,7 +45,7 @@ def show_it_works() -> None:
 
 def show_near() -> None:
     """The nearest word of each virtual token."""
-    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    tokens = readings_of(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
     st.markdown("The usual way to read it: name the word nearest to each vector.")
     st.markdown(" ".join(f":gray-badge[{widgets.plain(shown(word))}]" for word in tokens["nearest_token"]))
     st.markdown("Is that a hidden message about verbs? Look where each vector started.")
@@ -52,7 +53,7 @@ def show_near() -> None:
 
 def show_echo() -> None:
     """The same words beside those that training began with, and the verdicts of all that ships."""
-    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    tokens = readings_of(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
     echoes = int(tokens["echo"].sum())
     st.markdown(
         f"{echoes} of {len(tokens)} are the very words that training began with. The list is an **echo**: it tells of the start and not of the task."
