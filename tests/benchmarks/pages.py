@@ -61,7 +61,7 @@ WATCH = """([wanted, after, still, patience]) => new Promise((resolve, reject) =
     const inside = (root) => [root, ...[...root.querySelectorAll("*")].filter((e) => e.shadowRoot).flatMap((e) => inside(e.shadowRoot))];
     const every = (selector) => inside(document).flatMap((root) => [...root.querySelectorAll(selector)]);
     const there = ([selector, text]) => every(selector).some((e) => e.checkVisibility() && `${e.textContent} ${e.ariaLabel ?? ""}`.includes(text));
-    const drawn = (holder, within) => every(holder).every((e) => e.querySelector(within));
+    const drawn = (holder, within) => every(holder).every((e) => !e.checkVisibility() || e.querySelector(within));
     const whole = () => document.querySelector("h1") && document.querySelector("[data-test-script-state='notRunning']")
         && !document.querySelector("[data-testid='stProgress'], [data-testid='stSkeleton'], [data-testid='stAppSkeleton'], [data-testid='stSpinner']")
         && drawn("[data-testid='stPlotlyChart']", ".main-svg") && drawn("[data-testid='stDataFrame']", "canvas")
@@ -180,10 +180,10 @@ def _counted(page) -> list[float]:
 
 
 def _clicks(address: str) -> str:
-    """What a click selects, until its answer stands: by turns two things, so that each click has another answer."""
+    """What a click selects, until its answer stands; each click has another answer than the one before."""
     from tests.support.chromium import headless_chromium, window
 
-    strip = Shown("a token on the strip", f"{PROMPT}Tokens", "", "[aria-label]", "with token")
+    strip = Shown("a token on the strip", f"{PROMPT}Tokens&token=9", "", "[aria-label]", "with token 9's score")
     row = Shown("a row of the library", "/library", "", "[data-testid='stDataFrame'] canvas")
     dot = Shown("a dot on the atlas", "/atlas", "", MAP)
     seen: dict[str, list[dict[str, float]]] = {each.name: [] for each in (strip, row, dot)}
@@ -194,23 +194,17 @@ def _clicks(address: str) -> str:
             opened(page, each)
             page.evaluate(NOTE_PRESSES)
             for turn in tqdm(range(2 * ROUNDS + 1), desc=each.name, file=sys.stderr):
-                number = 3 + turn
+                number = 3 + turn // 2
                 if each is strip:
-                    page.get_by_test_id("stButtonGroup").first.get_by_role("radio").or_(
-                        page.locator("[data-testid='stButtonGroup'] button")
-                    ).nth(number % 10).click()
-                    answer = ["[aria-label]", f"with token {number % 10}'s score"]
-                elif each is row:
-                    page.locator("[data-testid='stDataFrame'] canvas").first.click(position={"x": 16, "y": 52 + 35 * turn}, force=True)
-                    answer = (
-                        ["button", "Read "]
-                        if turn == 0
-                        else [f"[data-testid='stHorizontalBlock'] :nth-child({min(turn, 2) + 1}) button", "Read "]
-                    )
-                else:
-                    x, y = page.locator(".atlas").evaluate(PLACE_ON_MAP, number)
-                    page.mouse.click(x, y)
-                    answer = ["strong", "1 selected virtual token"]
+                    number = turn % 10
+                    page.locator("[data-testid='stButtonGroup'] button").nth(number).click()
+                    answer = ["[aria-label]", f"with token {number}'s score"]
+                elif each is row:  # ticked, and then not any more
+                    page.locator("[data-testid='stDataFrame'] canvas").first.click(position={"x": 16, "y": 52 + 35 * number}, force=True)
+                    answer = ["p", "Click a name to read it"] if turn % 2 else ["button", "Read "]
+                else:  # selected, and then let go
+                    page.mouse.click(*page.locator(".atlas").evaluate(PLACE_ON_MAP, number))
+                    answer = ["strong", "All " if turn % 2 else "1 selected virtual"]
                 took = page.evaluate(WATCH, [{"first": answer}, True, STILL, PATIENCE])
                 if turn:
                     seen[each.name].append(took)
