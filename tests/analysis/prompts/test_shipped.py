@@ -3,14 +3,16 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.prompts import shipped
-from soft_prompt_explorer.analysis.prompts.clusters import find_clusters
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, points_of
 from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.projection import placed, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 
@@ -42,6 +44,7 @@ def computed(monkeypatch) -> list[str]:
 
     counted("readings", readings)
     counted("find_clusters", find_clusters)
+    counted("placed", placed)
     return times
 
 
@@ -74,6 +77,19 @@ def test_clusters_are_looked_for_once_and_the_kept_ones_are_the_same(here, compu
     shipped.clusters_of(prompts, here, tasks=tasks, space="displacement")
     shipped.clusters_of(prompts[:1], here, tasks=tasks)
     assert computed == ["find_clusters"] * 3 and len(kept_files(here)) == 3
+
+
+def test_places_on_a_map_are_found_once_beside_those_of_a_prompt_that_does_not_ship(here, embedded_map, computed, tmp_path):
+    prompts = [load_soft_prompt(GALLERY / name) for name in NAMES]
+    elsewhere = load_soft_prompt(shutil.copytree(GALLERY / NAMES[0], tmp_path / "elsewhere"))
+    mixed = [prompts[0], elsewhere, prompts[1]]
+    expected = placed(np.concatenate([points_of(prompt, here, "position") for prompt in mixed]), embedded_map, here)
+    for _ in range(2):
+        found = shipped.places_of(mixed, embedded_map, here)
+        for name in ("places", "near", "scores", "kept"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
+    assert computed == ["placed"] * 4  # what does not ship is placed each time
+    assert len(kept_files(here)) == 2
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "a bit", "a folder"])
@@ -129,4 +145,5 @@ def test_prepare_leaves_nothing_to_compute_of_what_ships(here, computed):
     for prompt in [*prompts, *twins_of(prompts)]:
         shipped.readings_of(prompt, here)
     shipped.clusters_of(prompts, here, tasks={prompt.name: "past-tense" for prompt in prompts})
+    shipped.places_of(prompts, vocabulary_map(here), here)
     assert computed == []

@@ -1,5 +1,8 @@
 """What everybody sees first was made before: no page computes it again."""
 
+import subprocess
+import sys
+
 import pytest
 
 from soft_prompt_explorer.analysis.prompts import shipped
@@ -7,6 +10,7 @@ from soft_prompt_explorer.app.pages import DOES, HERO, TOKENS
 from soft_prompt_explorer.app.server import background
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def computed(embedded_vocabulary, monkeypatch) -> list[str]:
 
     counted("readings", shipped.readings)
     counted("find_clusters", shipped.find_clusters)
+    counted("placed", shipped.placed)
     return times
 
 
@@ -50,3 +55,10 @@ def test_the_first_page_tells_of_every_prompt_that_ships_and_of_all_its_tokens(e
     assert f"one of the {prompts['tokens'].sum():.0f} virtual tokens that ship" in said
     for task in prompts["task"]:
         assert f"{task}: " in said
+
+
+def test_the_first_page_needs_nothing_that_is_slow_to_import():
+    parts = ", ".join(f"soft_prompt_explorer.app.{name}" for name in ("main", "parts.first_map", "parts.lesson", "parts.opened_file"))
+    slow = "{'torch', 'transformers', 'scipy.stats', 'sklearn', 'umap', 'faiss', 'matplotlib'}"
+    code = f"import sys, {parts}; assert not {slow} & set(sys.modules), {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, stderr=subprocess.PIPE, text=True)
