@@ -78,7 +78,10 @@ def show_tokens(page: PromptOnPage) -> None:
     if table is None:
         return
     show_grid(page, table, tokens, verdicts, metric)
-    with st.expander("Heat map and all rows", icon=":material/table_rows:"):
+    more = st.expander("Heat map and all rows", icon=":material/table_rows:", on_change="rerun")
+    if not more.open:
+        return
+    with more:
         st.plotly_chart(
             neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
         )
