@@ -432,15 +432,18 @@ def report(
 
 @app.command()
 def prepare(model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")] = "smollm2-135m") -> None:
-    """Make a model, its vocabulary and the null ready, once; the other commands do it when they need to."""
+    """Make a model, its vocabulary, the null and the readings of what ships ready, once; the other commands do it when they need to."""
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
     from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
     from soft_prompt_explorer.analysis.prompts.null import null_of
+    from soft_prompt_explorer.analysis.prompts.shipped import read_all
 
     with progress_bar() as report:
         if not is_prepared(model):
             prepare_model(model, report=report)
-        null_of(load_vocabulary(model, report=report), report=report)
+        vocabulary = load_vocabulary(model, report=report)
+        null_of(vocabulary, report=report)
+        read_all(vocabulary, report=report)
 
 
 if __name__ == "__main__":

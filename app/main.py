@@ -8,7 +8,7 @@ from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import PAGES, START
 from soft_prompt_explorer.app.parts.frame import show_frame
 from soft_prompt_explorer.app.server import read_here
-from soft_prompt_explorer.app.server.background import begin_page
+from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN, begin_page
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 
@@ -37,6 +37,7 @@ def draw() -> None:
         read_here.begin()
         show_frame()
         here.run()
+    FIRST_PAGE_DRAWN.set()
 
 
 if __name__ == "__main__":  # and not where a process that is started from here reads this file again

@@ -3,9 +3,16 @@
 A page in a browser can be made to believe that any name is this machine (DNS rebinding) and would then read what the dashboard shows. Streamlit checks the
 name of a websocket against `server.allowedHosts`; here plain requests are checked the same way.
 
+What takes long the first time is made ready beside the pages: what the first one shows while the browser comes, and what the others need once somebody has seen the first.
+
 What an address of before showed is elsewhere now, and a browser is sent there before a page begins: its button Back then has no step to fall back into.
 """
 
+import importlib
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,8 +23,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.app.pages import goes_on
+from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN
 
+FIRST = tuple(f"soft_prompt_explorer.app.{name}" for name in ("main", "parts.first_map", "parts.lesson", "parts.opened_file"))
+LATER = ("plotly.graph_objects", "scipy.stats", "sklearn.cluster", "torch")
+A_LOOK = 3.0  # seconds for which nobody clicks yet, once the first page stands
 FRAME_GUARD = {"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "frame-ancestors 'self'"}
 
 
@@ -61,4 +74,25 @@ class GoingOn:
         await answer(scope, receive, send)
 
 
-app = st.App(Path(__file__).parent / "main.py", middleware=[Middleware(Guarded), Middleware(GoingOn)])
+@asynccontextmanager
+async def getting_ready(_app: st.App) -> AsyncIterator[None]:
+    """Serve, and make ready meanwhile what somebody would wait for."""
+    threading.Thread(target=_make_ready, name="getting ready", daemon=True).start()
+    yield
+
+
+def _make_ready() -> None:
+    from soft_prompt_explorer.app.server import at_hand
+
+    for name in FIRST:
+        importlib.import_module(name)
+    at_hand.list_runs()
+    with suppress(InputError):  # the page says so
+        at_hand.vocabulary(EMBEDDED_MODEL)
+    FIRST_PAGE_DRAWN.wait()
+    time.sleep(A_LOOK)
+    for name in LATER:
+        importlib.import_module(name)
+
+
+app = st.App(Path(__file__).parent / "main.py", lifespan=getting_ready, middleware=[Middleware(Guarded), Middleware(GoingOn)])

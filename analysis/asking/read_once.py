@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits, check_lengths
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 AT_ONCE = 32  # inputs in one call of the model
 MOST_POSITIONS = 6_000  # of all inputs in one call, what stands before them counted each time

@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.stats import false_discovery_control
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of, states_of_many
@@ -26,11 +25,17 @@ from soft_prompt_explorer.analysis.behaviour.unrelated import check_can_be_put, 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, weights_told
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 COLUMNS = ["prompt", "position", "layer", "rank", "token_id", "token", "context", "score", "p", "q", "echo"]
 OF_SENTENCES = ("topic", "formal", "sentiment")  # tasks whose examples are sentences; the small ones come whole
@@ -268,6 +273,8 @@ def contextual_neighbours(
     """
     if top_k < 1:
         raise InputError(f"At least one neighbour has to be asked for, not {top_k}.")
+    from scipy.stats import false_discovery_control
+
     prompt.check_width(vocabulary.width, vocabulary.model)
     check_can_be_put(prompt, language_model)
     index = index or index_of(language_model, vocabulary, report=part(report, 0, 2))

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 LENS_COLUMNS = ["position", "layer", "norm", "rank", "token_id", "token", "probability"]
 ATTENTION_COLUMNS = ["layer", "head", "position", "attention"]
@@ -48,7 +53,7 @@ def states_of_many(embeddings: np.ndarray | torch.Tensor, model, layers: Sequenc
     with torch.inference_mode(), residual_stream(model) as states:
         output = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1)
         whole = states(output)
-    return torch.stack([whole[layer].float().cpu() for layer in (range(len(whole)) if layers is None else layers)])
+    return torch.stack([whole[layer].float().cpu() for layer in (range(len(whole)) if layers is None else layers)])  # noqa: PD013 - of torch
 
 
 @contextmanager
@@ -184,7 +189,7 @@ def attention(embeddings: np.ndarray, language_model: LanguageModel, texts: Sequ
             inputs = torch.cat([rows, model.get_input_embeddings()(ids)])[None]
             with torch.inference_mode():
                 weights = model(inputs_embeds=inputs, output_attentions=True, use_cache=False, logits_to_keep=1).attentions
-            last = torch.stack([layer[0, :, -1, :].float().cpu() for layer in weights])  # (layers, heads, positions)
+            last = torch.stack([layer[0, :, -1, :].float().cpu() for layer in weights])  # noqa: PD013 - (layers, heads, positions)
             n = len(rows)
             of_text = torch.cat([last[:, :, :n], last[:, :, n:].sum(dim=-1, keepdim=True)], dim=-1)
             total = of_text if total is None else total + of_text

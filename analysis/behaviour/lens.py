@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
@@ -166,6 +165,8 @@ def words_of(
     others: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path; `twins` of `twin_changes`."""
+    from scipy.stats import false_discovery_control
+
     allowed = ~vocabulary.special
     nulls = _null_scores(looked.null_changes[:, :, at], output, allowed)
     found = _pushed(looked.change.mean(0)[at], nulls, output, allowed)

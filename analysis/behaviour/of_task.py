@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store, read_description
@@ -19,6 +19,7 @@ from soft_prompt_explorer.analysis.behaviour.others import shipped_prompts
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged, judge
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -29,6 +30,11 @@ from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import moved_along_a_word, readings
 from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
 from soft_prompt_explorer.analysis.tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 WORDS_TESTED = 1_000  # answers of free text, at most
 SIDE_COLUMNS = ["way", "reads", "answer", "rank", "token", "probability"]

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.asking import read_once
@@ -35,12 +35,18 @@ from soft_prompt_explorer.analysis.behaviour.translation_scores import (
 from soft_prompt_explorer.analysis.behaviour.translation_search import searched
 from soft_prompt_explorer.analysis.behaviour.unrelated import check_can_be_put, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task, in_one_line
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 COLUMNS = ["prompt", "path", "task", "candidate", "text", "tokens", "perplexity", "kl", "share", "share_low", "share_high", "same_answer", "control_share", "n", "chosen"]  # fmt: skip
 NOTHING, MIXTURE = "nothing", "mixture"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.asking import read_once
@@ -17,12 +16,18 @@ from soft_prompt_explorer.analysis.behaviour.inside import hidden_states
 from soft_prompt_explorer.analysis.behaviour.translation_scores import ANSWER, Behaviour, filled, told
 from soft_prompt_explorer.analysis.behaviour.verbalisation import place_for, written_with
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.prompts.search import nearest
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 MOST_EXAMPLES = 8
 POOL, CHOOSE, FIT = 24, 16, 24  # inputs: that examples are chosen from, that they are chosen on, that weights are fitted on

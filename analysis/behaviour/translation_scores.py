@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.asking.answers import line_ends
 from soft_prompt_explorer.analysis.asking.batches import Example
 from soft_prompt_explorer.analysis.asking.read_once import ReadOnce, answer_log_probabilities, greedy
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 ANSWER = 12  # tokens of an answer, at most, with that which ends its line
 RESAMPLES = 2_000

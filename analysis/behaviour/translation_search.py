@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.asking import read_once
 from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits
 from soft_prompt_explorer.analysis.asking.read_once import ReadOnce
 from soft_prompt_explorer.analysis.behaviour.translation_scores import Behaviour
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 TOKENS = 10
 FILLER = " x"

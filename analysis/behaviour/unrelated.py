@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.asking import read_once
@@ -19,8 +19,14 @@ from soft_prompt_explorer.analysis.asking.in_front import check_fits
 from soft_prompt_explorer.analysis.asking.read_once import ReadOnce
 from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, layers_of, residual_stream
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.loras.ranks import finite_factors
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 # Written for this project, the same for every adapter: what could stand for an example, of many kinds, in several forms.
 TEXTS = (

@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 COLUMNS = ["source_layer", "target_layer", "text", "rouge_1", "rouge_1_others", "answer_words", "answer_words_others"]
 PLACEHOLDER = " x"

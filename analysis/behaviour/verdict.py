@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, norm
 
 from soft_prompt_explorer.analysis.behaviour.asked import to_be_ranked
 from soft_prompt_explorer.analysis.behaviour.changes import (
@@ -118,6 +117,8 @@ def judge(
     twins_moved : the largest number of tokens that moved along a word in a twin; None where no twin is at hand.
     scored : what the prompt scored on more examples than these, in words, where that is known.
     """
+    from scipy.stats import false_discovery_control
+
     rows = table.drop_duplicates("intervention").set_index("intervention")
     whole, bare, known, has_twin = rows.loc[WHOLE], rows.loc[NO_PROMPT], INITIAL in rows.index, TWIN in rows.index
     better = bare["score_change_high"] < 0
@@ -198,6 +199,8 @@ def _part_p(rows: pd.DataFrame, name: str) -> float:
 
 
 def _one_sided(row: pd.Series, column: str, sign: int) -> float:
+    from scipy.stats import norm
+
     width = row[f"{column}_high"] - row[f"{column}_low"]
     if pd.isna(width):
         return 1.0

@@ -10,6 +10,7 @@ in four billion does not. It guards against damage and not against a person, who
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from soft_prompt_explorer.analysis.core.folders import (
     temporary_folder,
     write_whole,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECKSUMS = "checksums.json"
 READ_WHOLE_UP_TO = 1 << 24  # bytes; larger files are memory-mapped
@@ -78,11 +82,13 @@ class KeptArrays:
     Parameters
     ----------
     folder : where it is kept; None to keep nothing. Its own name is a part of what the file says that it is.
-    version : of the content. Raise it when the same computation would answer otherwise.
+    version : of the content. It is to be another one when the same computation would answer otherwise.
     shapes : of arrays without which, or in other shapes, what is kept counts as nothing; None in a shape is any number.
     """
 
-    def __init__(self, folder: Path | None, name: str, version: int, *, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, name: str, version: int | str, *, shapes: Mapping[str, tuple[int | None, ...]] | None = None
+    ) -> None:
         self.path = None if folder is None else folder / f"{name}.kept"
         self._shapes = shapes or {}
         self._label = {} if folder is None else {"folder": folder.name, "name": name, "version": version}
@@ -156,6 +162,20 @@ class KeptArrays:
         if label != self._label or not all(name in shapes and _is_like(shapes[name], wanted) for name, wanted in self._shapes.items()):
             return None
         return [(name, np.dtype(dtype), tuple(shape), place) for name, dtype, shape, place in arrays]
+
+
+def as_array(table: pd.DataFrame) -> np.ndarray:
+    """A table as `KeptArrays` can keep it: the bytes of its Parquet, which holds the types of its columns."""
+    from soft_prompt_explorer.analysis.core.export import to_parquet
+
+    return np.frombuffer(to_parquet(table), dtype=np.uint8)
+
+
+def as_table(array: np.ndarray) -> pd.DataFrame:
+    """The table that `as_array` was given."""
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(array.tobytes()))
 
 
 class KeptFiles:

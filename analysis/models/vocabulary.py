@@ -112,6 +112,18 @@ class Vocabulary(Shown):
     def width(self) -> int:
         return self.embeddings.shape[1]
 
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The first id of each token."""
+        return {token: i for i, token in reversed(list(enumerate(self.tokens)))}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What tells this vocabulary from any other, wherever it was read from: a sha256 over all its tokens and every sixty-fourth row."""
+        digest = hashlib.sha256("\0".join(self.tokens).encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(self.embeddings[::64], dtype="<f4").tobytes())
+        return digest.hexdigest()
+
     @property
     def median_norm(self) -> float:
         return float(np.median(self.norms))

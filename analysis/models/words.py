@@ -40,7 +40,7 @@ def forms(vocabulary: Vocabulary, word: str) -> list[int]:
     InputError
         Neither is a token: the sentence names the pieces, to choose from.
     """
-    return _forms(_places(vocabulary), vocabulary, word)
+    return _forms(vocabulary.places, vocabulary, word)
 
 
 def word_ids(vocabulary: Vocabulary, words: Sequence[str]) -> np.ndarray:
@@ -56,7 +56,7 @@ def word_ids(vocabulary: Vocabulary, words: Sequence[str]) -> np.ndarray:
     InputError
         A typed word is no token, or an answer starts with none.
     """
-    places = _places(vocabulary) if words else {}
+    places = vocabulary.places
     ids = [_first_token(places, vocabulary, word) if word.startswith(" ") else _forms(places, vocabulary, word)[0] for word in words]
     return np.unique(np.array(ids, dtype=np.int64))
 
@@ -67,7 +67,7 @@ def told(vocabulary: Vocabulary, words: Sequence[str]) -> str:
     >>> told(vocabulary, ["positive", "negative"])  # doctest: +SKIP
     "' positive' ('positive' is a token too) and ' negative' ('negative' is a token too)"
     """
-    places = _places(vocabulary)
+    places = vocabulary.places
     if all(word.startswith(" ") for word in words):
         several = sum(printable(word) not in places for word in words)
         first = f", the first token of each: {several:,} of them {'is' if several == 1 else 'are'} several tokens" if several else ""
@@ -77,11 +77,6 @@ def told(vocabulary: Vocabulary, words: Sequence[str]) -> str:
         first, *others = [vocabulary.tokens[i] for i in _forms(places, vocabulary, word)]
         said.append(f"{first!r}" + "".join(f" ({other!r} is a token too)" for other in others))
     return listed([*said, *([f"{len(words) - len(said):,} more"] if len(words) > len(said) else [])])
-
-
-def _places(vocabulary: Vocabulary) -> dict[str, int]:
-    """The first id of each token."""
-    return {token: i for i, token in reversed(list(enumerate(vocabulary.tokens)))}
 
 
 def _forms(places: dict[str, int], vocabulary: Vocabulary, word: str) -> list[int]:

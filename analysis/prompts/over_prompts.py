@@ -13,18 +13,24 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.null import p_values
 from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, unit_rows
+
+if TYPE_CHECKING:
+    import faiss
+else:
+    faiss = Late("faiss")
 
 COLUMNS = ["rank", "prompt", "position", "score", "p_chance", "nearest_token", "q_chance", "form", "z", "started_there"]
 EXACT_UP_TO = 1_000_000

@@ -6,7 +6,6 @@ of a space of hundreds of dimensions is little: beside each stands how far its n
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -258,10 +257,8 @@ def _told(on: VocabularyMap, vocabulary: Vocabulary) -> np.ndarray:
 
 
 def _shipped(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> KeptArrays:
-    """Where the map of this very vocabulary is in the package, if it ships: known by all its tokens and by every sixty-fourth row."""
-    digest = hashlib.sha256("\0".join(vocabulary.tokens).encode("utf-8", "surrogatepass"))
-    digest.update(np.ascontiguousarray(vocabulary.embeddings[::64], dtype="<f4").tobytes())
-    return _in_folder(SHIPPED / digest.hexdigest()[:24], vocabulary, projection, dimensions)
+    """Where the map of this very vocabulary is in the package, if it ships."""
+    return _in_folder(SHIPPED / vocabulary.digest[:24], vocabulary, projection, dimensions)
 
 
 def _kept(vocabulary: Vocabulary, projection: Projection, dimensions: int) -> KeptArrays:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +23,11 @@ from soft_prompt_explorer.analysis.prompts.projection import (
     Projection,
     VocabularyMap,
     place,
-    placed,
     trustworthiness,
     vocabulary_map,
 )
 from soft_prompt_explorer.analysis.prompts.search import nearest
+from soft_prompt_explorer.analysis.prompts.shipped import places_of
 from soft_prompt_explorer.app.map import payload
 from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.map.payload import Sent
@@ -44,20 +46,24 @@ class WordMap(NamedTuple):
     words: Sent
 
 
-class OnMap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class OnMap:
     """Virtual tokens on a map.
 
     Attributes
     ----------
     points : (n, d), the unit vectors that stand on it, a row a token.
     table : prompt, position, words (the nearest ones, with their cosines), norm and kept (the share of the nearest words that the map keeps beside it).
-    trusted : the trustworthiness of the tokens' places among themselves.
     """
 
     points: np.ndarray
     placed: Placed
     table: pd.DataFrame
-    trusted: float
+
+    @functools.cached_property
+    def trusted(self) -> float:
+        """The trustworthiness of the tokens' places among themselves."""
+        return trustworthiness(self.points, self.placed.places)
 
 
 def word_map(vocabulary: Vocabulary, projection: Projection) -> WordMap | None:
@@ -76,8 +82,8 @@ def word_map(vocabulary: Vocabulary, projection: Projection) -> WordMap | None:
 
 def on_map(prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, on: VocabularyMap) -> OnMap:
     """The virtual tokens of these prompts on the map of their vocabulary."""
+    at = places_of(prompts, on, vocabulary, space=space)
     points = np.concatenate([points_of(prompt, vocabulary, space) for prompt in prompts])
-    at = placed(points, on, vocabulary)
     ids, scores = (at.near, at.scores) if len(on.ids) == len(vocabulary) else nearest(vocabulary.mean + points, vocabulary, top_k=WORDS)
     table = pd.DataFrame(
         {
@@ -91,7 +97,7 @@ def on_map(prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, on: 
             "kept": at.kept,
         }
     )
-    return OnMap(points, at, table, trustworthiness(points, at.places))
+    return OnMap(points, at, table)
 
 
 def tokens_on(base: WordMap, prompts: list[SoftPrompt], vocabulary: Vocabulary, space: Space, projection: Projection) -> OnMap | None:

@@ -68,7 +68,7 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
     ----------
     tokens : those on the map: prompt and position.
     """
-    prompts = several.prompts_at_hand(vocabulary.model)
+    prompts = several.prompts_at_hand(vocabulary)
     in_memory = several.of_this_session(prompts)  # asked here: the thread that computes is of no session
     index = computed(
         ("index", vocabulary.model, str(vocabulary.cache), choosing.content_of(prompts)),

@@ -85,7 +85,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
 def show_cluster(asked: PromptOnPage, position: int) -> None:
     """The cluster that the token is in, among all prompts at hand, and whether that cluster can be believed."""
     prompt, vocabulary = asked.prompt, asked.vocabulary
-    others = [other for other in several.prompts_at_hand(vocabulary.model) if other.name != prompt.name]
+    others = [other for other in several.prompts_at_hand(vocabulary) if other.name != prompt.name]
     everyone = [prompt, *others]
     clustering = computed(
         ("clusters with", vocabulary.model, choosing.content_of(everyone)),

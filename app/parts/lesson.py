@@ -9,19 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
+from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import best_text, copied
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
-from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES, VERDICTS, readings, start_and_now
-from soft_prompt_explorer.app.charts.lens import pushed_words
-from soft_prompt_explorer.app.charts.theme import mark_of
+from soft_prompt_explorer.analysis.prompts.shipped import readings_of
+from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES
 from soft_prompt_explorer.app.pages import BEHAVIOUR, HERO, PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.bars import show_bars
 from soft_prompt_explorer.app.parts.prompt_header import run_of
-from soft_prompt_explorer.app.server import at_hand
-from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
 LENS_WORDS = 6
@@ -48,7 +45,7 @@ def show_it_works() -> None:
 
 def show_near() -> None:
     """The nearest word of each virtual token."""
-    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    tokens = readings_of(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
     st.markdown("The usual way to read it: name the word nearest to each vector.")
     st.markdown(" ".join(f":gray-badge[{widgets.plain(shown(word))}]" for word in tokens["nearest_token"]))
     st.markdown("Is that a hidden message about verbs? Look where each vector started.")
@@ -56,7 +53,7 @@ def show_near() -> None:
 
 def show_echo() -> None:
     """The same words beside those that training began with, and the verdicts of all that ships."""
-    tokens = start_and_now(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
+    tokens = readings_of(choosing.load_prompt(HERO), widgets.vocabulary(EMBEDDED_MODEL))
     echoes = int(tokens["echo"].sum())
     st.markdown(
         f"{echoes} of {len(tokens)} are the very words that training began with. The list is an **echo**: it tells of the start and not of the task."
@@ -79,8 +76,18 @@ def show_lens() -> None:
         st.caption("It has not been looked at on this machine: `make gallery` does so.")
         return
     words = told.last.head(LENS_WORDS)
-    st.plotly_chart(
-        pushed_words(words), key="lesson-lens", alt=f"The words that it pushes towards: {', '.join(words['token'].str.strip())}."
+    show_bars(
+        pd.DataFrame(
+            [
+                {
+                    "label": row.token.strip(),
+                    "share": row.z / words["z"].max(),
+                    "says": f"{'★ ' if row.q < LEVEL else ''}z {row.z:.0f}",
+                    "yes": row.q < LEVEL,
+                }
+                for row in words.itertuples()
+            ]
+        )
     )
     st.caption(
         "Read them: what do they have in common? ★ marks what adapters that know nothing do not do. It does not always say so much; *Learn* tells how often it does."
@@ -189,24 +196,3 @@ def show_lesson() -> None:
         )
         query = {"prompt": HERO} | ({} if step.tab is None else {"tab": step.tab})
         st.page_link(PROMPT.file, label="See it on the prompt’s page", icon=PROMPT.icon, query_params=query)
-
-
-def show_shipped_verdicts() -> None:
-    """How many virtual tokens of the gallery have each verdict."""
-    runs = at_hand.list_runs()
-    names = runs.loc[(runs["origin"] == "gallery") & runs["method"].isin(["prompt-tuning", "p-tuning"]), "name"].tolist()
-    vocabulary = widgets.vocabulary(EMBEDDED_MODEL)
-    prompts = [choosing.load_prompt(name) for name in names]
-    table = computed(
-        ("verdicts of the gallery", vocabulary.model, choosing.content_of(prompts)),
-        "the verdicts of all that ships",
-        lambda report: pd.concat([readings(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
-    )
-    if table is not None:
-        counts = table["verdict"].value_counts()
-        st.markdown(f"**Of the {len(table)} virtual tokens that ship with the explorer**")
-        st.markdown(
-            "  \n".join(
-                f"{mark_of(verdict)} **{count} {verdict}**: {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items()
-            )
-        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from soft_prompt_explorer.analysis.prompts.search import neighbours
-from soft_prompt_explorer.analysis.prompts.verdicts import readings, start_and_now
+from soft_prompt_explorer.analysis.prompts.shipped import readings_of
+from soft_prompt_explorer.analysis.prompts.verdicts import start_and_now
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.words import neighbours_heat_map
 from soft_prompt_explorer.app.parts import choosing, widgets
@@ -20,7 +20,7 @@ from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
-from soft_prompt_explorer.app.parts.token_evidence import show_evidence, show_words_of
+from soft_prompt_explorer.app.parts.token_evidence import near_words, show_evidence, show_words_of
 from soft_prompt_explorer.app.parts.token_readings import (
     follow_token,
     pick_filters,
@@ -51,31 +51,37 @@ def show_tokens(page: PromptOnPage) -> None:
     """The virtual tokens as a strip, the evidence for the one that is picked, what they moved towards together, and all of them as a table."""
     prompt, vocabulary = page.prompt, page.vocabulary
     with widgets.in_words():
-        tokens = start_and_now(prompt, vocabulary)
         verdicts = computed(
             ("verdicts", vocabulary.model, choosing.content_of([prompt]), prompt.metadata.get("initial")),
             "the verdicts",
-            lambda report: readings(prompt, vocabulary, report=report),
+            lambda report: readings_of(prompt, vocabulary, report=report),
         )
+        tokens = start_and_now(prompt, vocabulary) if verdicts is None else verdicts
     warn_of_start(page, tokens)
     position = pick_token(page, tokens, verdicts)
     with st.popover("Settings", icon=":material/tune:"):
         metric = pick_metric(st)
         top_k = st.slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
         filters = pick_filters()
-    with widgets.in_words(), widgets.progress() as report:
-        table = neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report)
+    with widgets.in_words():
+        table = near_words(prompt, vocabulary, metric, top_k, filters)
     if verdicts is not None:
         show_evidence(page, position, verdicts.iloc[position])
-    show_words_of(page, position, table, metric=metric, top_k=top_k, filters=filters)
+    if table is not None:
+        show_words_of(page, position, table, metric=metric, top_k=top_k, filters=filters)
     if prompt.initial is not None:
         show_direction(page)
     st.subheader("All tokens")
     show_facts(page, tokens)
     if verdicts is not None and prompt.initial is not None:
         show_twins(page, verdicts)
+    if table is None:
+        return
     show_grid(page, table, tokens, verdicts, metric)
-    with st.expander("Heat map and all rows", icon=":material/table_rows:"):
+    more = st.expander("Heat map and all rows", icon=":material/table_rows:", on_change="rerun")
+    if not more.open:
+        return
+    with more:
         st.plotly_chart(
             neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
         )

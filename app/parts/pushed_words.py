@@ -41,9 +41,11 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
         f"each word, beside {DRAWS} adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05)."
         + (" ◇ is its twin: what that is pushed towards as well is the form of the answers." if last["twin_z"].notna().any() else "")
     )
-    with st.expander("Layer by layer", icon=":material/stacks:"):
-        st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
-        st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
+    layers = st.expander("Layer by layer", icon=":material/stacks:", on_change="rerun")
+    if layers.open:
+        with layers:
+            st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
+            st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
     widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
     widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 

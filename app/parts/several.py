@@ -68,17 +68,14 @@ def pick_prompts(label: str, *, of_task: str) -> tuple[list[SoftPrompt], Vocabul
         return distinct([part for prompt in fit for part in started(prompt, of_model).split()]), of_model
 
 
-def prompts_at_hand(model: str) -> list[SoftPrompt]:
-    """Every prompt of a model in the gallery, among the person's own and in the files opened; one that cannot be read is left out."""
+def prompts_at_hand(vocabulary: Vocabulary) -> list[SoftPrompt]:
+    """Every prompt of a vocabulary's model in the gallery, among the person's own and in the files opened; one that cannot be read is left out."""
     prompts: list[SoftPrompt] = []
     for key in choosing.prompt_choices():
         with suppress(InputError):
-            if naming.said_model(key) == model:
-                prompts += [
-                    part
-                    for part in started(choosing.load_prompt(key), widgets.vocabulary(model)).split()
-                    if part.width == widgets.vocabulary(model).width
-                ]
+            if naming.said_model(key) == vocabulary.model:
+                parts = started(choosing.load_prompt(key), vocabulary).split()
+                prompts += [part for part in parts if part.width == vocabulary.width]
     return distinct([prompt for prompt in prompts if prompt.is_embeddings and _is_near_words(prompt)])
 
 

@@ -25,9 +25,7 @@ def show_direction(page: PromptOnPage) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         of_task = []
         if task is not None:
-            of_task = [
-                other for other in several.prompts_at_hand(vocabulary.model) if runs.get(other.name) == task and other.initial is not None
-            ]
+            of_task = [other for other in several.prompts_at_hand(vocabulary) if runs.get(other.name) == task and other.initial is not None]
         which = "this prompt"
         if len(of_task) > 1:
             which = st.segmented_control(

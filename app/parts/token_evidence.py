@@ -3,7 +3,9 @@
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import MetricName
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.search import neighbours
@@ -11,8 +13,9 @@ from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, VERDICTS
 from soft_prompt_explorer.app.charts.theme import BLUE, ORANGE, verdict_label
 from soft_prompt_explorer.app.charts.words import null_histogram, score_bars
-from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.server.background import computed
 
 
 def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
@@ -50,6 +53,15 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
         )
 
 
+def near_words(prompt: SoftPrompt, vocabulary: Vocabulary, metric: MetricName, top_k: int, filters: dict) -> pd.DataFrame | None:
+    """The table of `analysis.prompts.search.neighbours`, found once: who picks one token after the other waits for it once. None while it is being computed."""
+    return computed(
+        ("neighbours", vocabulary.model, choosing.content_of([prompt]), metric, top_k, *filters.values()),
+        "the nearest words",
+        lambda report: neighbours(prompt, vocabulary, metric=metric, top_k=top_k, **filters, report=report),
+    )
+
+
 def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, metric: MetricName, top_k: int, filters: dict) -> None:
     """The nearest words of one virtual token, beside those of its initial value where that is known.
 
@@ -61,9 +73,9 @@ def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, met
     rows = {"Near to now": table[table["position"] == position]}
     if known:
         with widgets.in_words():
-            rows["Started from"] = neighbours(prompt.at_start(), vocabulary, metric=metric, top_k=top_k, **filters).query(
-                "position == @position"
-            )
+            began = near_words(prompt.at_start(), vocabulary, metric, top_k, filters)
+        if began is not None:
+            rows["Started from"] = began[began["position"] == position]
     scores = pd.concat(rows.values())["score"]
     span = (min(0.0, scores.min() * 1.05), max(0.0, scores.max() * 1.05))
     for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items(), (BLUE, ORANGE), strict=False):

@@ -17,9 +17,10 @@ from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
+from soft_prompt_explorer.analysis.prompts.shipped import readings_of
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
-from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word, readings
+from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along_a_word
 from soft_prompt_explorer.app.charts.theme import mark_of, shortened
 from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
@@ -123,7 +124,7 @@ def show_behaviour(page: PromptOnPage) -> None:
 
 
 def _reading(prompt: SoftPrompt, vocabulary: Vocabulary) -> Callable[[Report], pd.DataFrame]:
-    return lambda report: readings(prompt, vocabulary, report=report)
+    return lambda report: readings_of(prompt, vocabulary, report=report)
 
 
 def show_twins(page: PromptOnPage, verdicts: pd.DataFrame) -> None:

@@ -27,6 +27,7 @@ AT_ONCE = 4  # a person who changes a setting leaves the old computation behind;
 EACH_AT_ONCE = AT_ONCE - 1  # of one session: there is always a place for another's
 EACH = 8  # computations under way or waiting for one session: more than any page asks for at once
 PATIENCE = 1.0  # seconds before progress is shown at all: most results are there by then
+FIRST_PAGE_DRAWN = threading.Event()  # somebody has seen a page of this server
 _Result = TypeVar("_Result")
 
 

@@ -3,8 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from soft_prompt_explorer.analysis.prompts.clusters import find_clusters
-from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.prompts.shipped import clusters_of, readings_of
 from soft_prompt_explorer.app.pages import COMPARE, MAP
 from soft_prompt_explorer.app.parts import atlas_choice, atlas_map, choosing, several, widgets
 from soft_prompt_explorer.app.parts.atlas_compare import show_comparison
@@ -48,12 +47,12 @@ def show_atlas() -> None:
         found = computed(
             ("clusters", content, settings.space, settings.method),
             "the clusters",
-            lambda report: find_clusters(prompts, vocabulary, method=settings.method, space=settings.space, tasks=tasks, report=report),
+            lambda report: clusters_of(prompts, vocabulary, method=settings.method, space=settings.space, tasks=tasks, report=report),
         )
         verdicts = computed(
             ("verdicts", content),
             "the verdicts",
-            lambda report: pd.concat([readings(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
+            lambda report: pd.concat([readings_of(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
         )
         trained = [prompt.name for prompt in prompts if prompt.name in runs.index and store.has_trajectory(prompt.name)]
         frames = atlas_map.pick_training(trained, base, vocabulary, content, settings.space, settings.projection) if trained else None

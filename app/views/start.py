@@ -4,9 +4,11 @@ import streamlit as st
 
 from soft_prompt_explorer.app.pages import HERO, HERO_LORA, LEARN, LIBRARY, LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.lesson import STEPS, show_shipped_verdicts
+from soft_prompt_explorer.app.parts.first_map import follow_click, show_first_map
+from soft_prompt_explorer.app.parts.lesson import STEPS
 from soft_prompt_explorer.app.parts.opened_file import drop_zone, show_opened
 
+follow_click()
 st.title("A soft prompt works. Can you read it?")
 st.markdown("**Soft Prompt Explorer shows what a soft prompt or a LoRA does, in words that hold.** Every figure below was measured.")
 
@@ -23,6 +25,7 @@ with doors[1].container(border=True, height="stretch"):
 with doors[2].container(border=True, height="stretch"):
     st.markdown("**Train one and watch it**")
     st.page_link(TRAIN.file, label="Start in a minute, on this machine", icon=TRAIN.icon)
+show_first_map()
 dropped = drop_zone("Or drop a prompt or a LoRA of yours anywhere in this box: a PEFT folder’s files, safetensors, .npy, a zip")
 if dropped is not None:
     show_opened(*dropped)
@@ -34,5 +37,3 @@ for i in range(0, len(STEPS), 2):
             st.markdown(f"**{number + 1}. {STEPS[number].title}**")
             with widgets.on_its_own():
                 STEPS[number].show()
-with widgets.on_its_own():
-    show_shipped_verdicts()

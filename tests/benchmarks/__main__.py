@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 
-from tests.benchmarks import dashboard, map, neighbours, spectra, training, vocabulary
+from tests.benchmarks import crowd, dashboard, map, neighbours, pages, spectra, training, vocabulary
 from tests.benchmarks.measure import machine
 
 
 def main() -> None:
     began = time.perf_counter()
     print(machine(), flush=True)
-    for benchmark in (neighbours, training, vocabulary, spectra, dashboard, map):
+    for benchmark in (neighbours, training, vocabulary, spectra, dashboard, pages, crowd, map):
         for table in benchmark.tables():
             print(f"\n{table}", flush=True)
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes in all")

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, random_factors
@@ -202,6 +201,8 @@ def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
     A row a reading: reading, n (pairs), plain and framed (share whose task scores highest), framed_only and plain_only (pairs in which one alone does), p (that they
     do so as often, exact: McNemar 1947).
     """
+    from scipy.stats import binomtest
+
     scores = with_both_lenses(scores)
     tasks, rows = list(scores.columns[6:]), []
     for reading, table in scores[scores["adapters"] != LORA].groupby("reading", sort=False):
@@ -219,6 +220,8 @@ def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(hits: Sequence[bool] | np.ndarray) -> tuple[float, float, float]:
+    from scipy.stats import binomtest
+
     if not len(hits):
         return float("nan"), float("nan"), float("nan")
     interval = binomtest(int(np.sum(hits)), len(hits)).proportion_ci(method="wilson")

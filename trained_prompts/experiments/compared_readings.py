@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.asking import read_once
@@ -25,12 +25,18 @@ from soft_prompt_explorer.analysis.behaviour.lens_null import common_of, displac
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import LAYERS_APART
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch, factors_in, factors_of
 from soft_prompt_explorer.analysis.behaviour.verbalisation import first_word_with, place_for
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.loras.ranks import singular_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.prompts.directions import unit_displacements, word_cosines
 from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 Adapter = SoftPrompt | LoraAdapter
 Reading = Callable[[Adapter, Vocabulary, LanguageModel], np.ndarray | dict[str, float] | None]

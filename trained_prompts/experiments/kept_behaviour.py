@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
@@ -133,6 +132,8 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
     InputError
         Nothing was kept of one of them.
     """
+    from scipy.stats import false_discovery_control
+
     rows = []
     vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):

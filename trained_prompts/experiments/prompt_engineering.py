@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from soft_prompt_explorer.analysis.asking.batches import Example, check_lengths
 from soft_prompt_explorer.analysis.asking.in_front import Subject, keys_and_values, with_prefix
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 SHOTS = 4  # examples shown: those of Brown et al. 2020, section 2, with k = 4
 

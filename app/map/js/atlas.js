@@ -122,7 +122,7 @@ class Atlas {
   }
 
   refuse() {
-    const sentence = "This browser cannot draw the map: it offers no WebGL 2. The tables beside it hold the same tokens; another browser, or one with hardware acceleration switched on, draws them.";
+    const sentence = "This browser cannot draw the map: it offers no WebGL 2. What stands beside it can be read without; another browser, or one with hardware acceleration switched on, draws it.";
     this.root.replaceChildren(element("p", { class: "refusal", role: "note" }, sentence));
     this.resized.disconnect();
   }

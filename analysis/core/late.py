@@ -1,0 +1,16 @@
+"""Modules that are slow to import, imported when something of them is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class Late:
+    """A module by its name: torch takes a second to import, and who reads what is kept needs nothing of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)

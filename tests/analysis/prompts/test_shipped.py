@@ -1,0 +1,149 @@
+"""What ships is read once and kept: the same figures, not computed again, made anew where they are damaged or of something else; and nothing is kept of what does not ship."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.prompts import shipped
+from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, points_of
+from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.projection import placed, vocabulary_map
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
+from soft_prompt_explorer.analysis.prompts.verdicts import readings
+
+NAMES = ("past-tense-words-1", "past-tense-random-3")
+
+
+@pytest.fixture
+def here(embedded_vocabulary, tmp_path):
+    """The embedded vocabulary with a cache of this test's own, in which the null is and nothing else."""
+    null_of(embedded_vocabulary)
+    folder = tmp_path / embedded_vocabulary.cache.name
+    folder.mkdir()
+    for kept in embedded_vocabulary.cache.glob("null*.kept"):
+        shutil.copy(kept, folder)
+    return dataclasses.replace(embedded_vocabulary, cache=folder)
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """What is computed, an entry each time."""
+    times: list[str] = []
+
+    def counted(name, call):
+        def compute(*arguments, **named):
+            times.append(name)
+            return call(*arguments, **named)
+
+        monkeypatch.setattr(shipped, name, compute)
+
+    counted("readings", readings)
+    counted("find_clusters", find_clusters)
+    counted("placed", placed)
+    return times
+
+
+def kept_files(vocabulary) -> list:
+    return sorted(vocabulary.cache.glob("shipped-*.kept"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readings_are_computed_once_and_the_kept_ones_are_the_same(here, computed, name):
+    prompt = load_soft_prompt(GALLERY / name)
+    expected = readings(prompt, here)
+    for _ in range(3):
+        pd.testing.assert_frame_equal(shipped.readings_of(prompt, here), expected)
+    assert computed == ["readings"]
+    twin = twins_of([prompt])[0]
+    pd.testing.assert_frame_equal(shipped.readings_of(twin, here), readings(twin, here))
+    assert len(kept_files(here)) == 2
+
+
+def test_clusters_are_looked_for_once_and_the_kept_ones_are_the_same(here, computed):
+    prompts = [load_soft_prompt(GALLERY / name) for name in NAMES]
+    tasks = dict.fromkeys(NAMES, "past-tense")
+    expected = find_clusters(prompts, here, tasks=tasks)
+    for _ in range(2):
+        found = shipped.clusters_of(prompts, here, tasks=tasks)
+        for table in ("clusters", "members", "agreement"):
+            pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
+        assert (found.points == expected.points).all()
+    assert computed == ["find_clusters"]
+    shipped.clusters_of(prompts, here, tasks=tasks, space="displacement")
+    shipped.clusters_of(prompts[:1], here, tasks=tasks)
+    assert computed == ["find_clusters"] * 3 and len(kept_files(here)) == 3
+
+
+def test_places_on_a_map_are_found_once_beside_those_of_a_prompt_that_does_not_ship(here, embedded_map, computed, tmp_path):
+    prompts = [load_soft_prompt(GALLERY / name) for name in NAMES]
+    elsewhere = load_soft_prompt(shutil.copytree(GALLERY / NAMES[0], tmp_path / "elsewhere"))
+    mixed = [prompts[0], elsewhere, prompts[1]]
+    expected = placed(np.concatenate([points_of(prompt, here, "position") for prompt in mixed]), embedded_map, here)
+    for _ in range(2):
+        found = shipped.places_of(mixed, embedded_map, here)
+        for name in ("places", "near", "scores", "kept"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
+    assert computed == ["placed"] * 4  # what does not ship is placed each time
+    assert len(kept_files(here)) == 2
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "a bit", "a folder"])
+def test_a_damaged_file_is_made_anew(here, computed, damage):
+    prompt = load_soft_prompt(GALLERY / NAMES[0])
+    expected = shipped.readings_of(prompt, here)
+    (file,) = kept_files(here)
+    content = file.read_bytes()
+    if damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        changed = bytearray(content)
+        changed[len(content) // 2] ^= 1
+        file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "a bit": bytes(changed)}[damage])
+    for _ in range(2):
+        pd.testing.assert_frame_equal(shipped.readings_of(prompt, here), expected)
+    assert computed == ["readings"] * 2 and file.read_bytes() == content
+
+
+def test_what_was_made_by_other_code_of_other_values_or_of_another_vocabulary_is_made_anew_in_its_place(here, computed, monkeypatch):
+    prompt = load_soft_prompt(GALLERY / NAMES[0])
+    shipped.readings_of(prompt, here)
+    moved = dataclasses.replace(prompt, embeddings=prompt.embeddings + prompt.embeddings[::-1])
+    read = shipped.readings_of(moved, here)
+    assert (read["norm"] != shipped.readings_of(prompt, here)["norm"]).any() and computed == ["readings"] * 3
+    tokens = ["another", *here.tokens[1:]]
+    shipped.readings_of(prompt, dataclasses.replace(here, tokens=tokens))
+    assert computed == ["readings"] * 4
+    shipped.readings_of(dataclasses.replace(prompt, metadata=prompt.metadata | {"initial": "recovered"}), here)
+    assert computed == ["readings"] * 5
+    shipped.readings_of(prompt, here)
+    monkeypatch.setattr(shipped, "_code", lambda: "of another version")
+    shipped.readings_of(prompt, here)
+    assert computed == ["readings"] * 7 and len(kept_files(here)) == 1
+
+
+def test_nothing_is_kept_of_what_does_not_ship(here, computed, tmp_path):
+    elsewhere = load_soft_prompt(shutil.copytree(GALLERY / NAMES[0], tmp_path / NAMES[0]))
+    of_nowhere = dataclasses.replace(elsewhere, source=None)
+    for prompt in (elsewhere, of_nowhere):
+        pd.testing.assert_frame_equal(shipped.readings_of(prompt, here), readings(prompt, here))
+    shipped.clusters_of([load_soft_prompt(GALLERY / NAMES[1]), elsewhere], here)
+    assert computed == ["readings", "readings", "find_clusters"] and not kept_files(here)
+
+
+@pytest.mark.slow
+def test_prepare_leaves_nothing_to_compute_of_what_ships(here, computed):
+    shipped.read_all(here)
+    computed.clear()
+    prompts = [load_soft_prompt(path.parent) for path in sorted(GALLERY.glob("past-tense-*/run.json"))]
+    assert len(prompts) > 3
+    for prompt in [*prompts, *twins_of(prompts)]:
+        shipped.readings_of(prompt, here)
+    shipped.clusters_of(prompts, here, tasks={prompt.name: "past-tense" for prompt in prompts})
+    shipped.places_of(prompts, vocabulary_map(here), here)
+    assert computed == []

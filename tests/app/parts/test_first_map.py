@@ -1,0 +1,64 @@
+"""What everybody sees first was made before: no page computes it again."""
+
+import subprocess
+import sys
+
+import pytest
+
+from soft_prompt_explorer.analysis.prompts import shipped
+from soft_prompt_explorer.app.pages import DOES, HERO, TOKENS
+from soft_prompt_explorer.app.server import background
+from soft_prompt_explorer.trained_prompts.runs import store
+from tests.support.driving import driver_of, settled
+from tests.support.places import REPOSITORY
+
+
+@pytest.fixture
+def computed(embedded_vocabulary, monkeypatch) -> list[str]:
+    """What is read or clustered, an entry each time, once what ships has been read; as on a server that was just started."""
+    shipped.read_all(embedded_vocabulary)
+    background._background.clear()
+    times: list[str] = []
+
+    def counted(name, call):
+        def compute(*arguments, **named):
+            times.append(name)
+            return call(*arguments, **named)
+
+        monkeypatch.setattr(shipped, name, compute)
+
+    counted("readings", shipped.readings)
+    counted("find_clusters", shipped.find_clusters)
+    counted("placed", shipped.placed)
+    return times
+
+
+@pytest.mark.slow
+def test_no_page_computes_again_what_was_made_ready(embedded_map, own_runs, computed):
+    for page, query in (
+        ("start", {}),
+        ("atlas", {}),
+        ("prompt", {"prompt": HERO, "tab": DOES}),
+        ("prompt", {"prompt": HERO, "tab": TOKENS}),
+    ):
+        driver = settled(driver_of(page, **query))
+        assert not driver.exception and not driver.error, page
+    assert computed == []
+
+
+@pytest.mark.slow
+def test_the_first_page_tells_of_every_prompt_that_ships_and_of_all_its_tokens(embedded_map, own_runs):
+    start = settled(driver_of("start"))
+    runs = store.list_runs()
+    prompts = runs[(runs["origin"] == "gallery") & (runs["method"] != "lora")]
+    said = "\n".join(each.value for each in [*start.markdown, *start.caption])
+    assert f"one of the {prompts['tokens'].sum():.0f} virtual tokens that ship" in said
+    for task in prompts["task"]:
+        assert f"{task}: " in said
+
+
+def test_the_first_page_needs_nothing_that_is_slow_to_import():
+    parts = ", ".join(f"soft_prompt_explorer.app.{name}" for name in ("main", "parts.first_map", "parts.lesson", "parts.opened_file"))
+    slow = "{'torch', 'transformers', 'scipy.stats', 'sklearn', 'umap', 'faiss', 'matplotlib'}"
+    code = f"import sys, {parts}; assert not {slow} & set(sys.modules), {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, stderr=subprocess.PIPE, text=True)
