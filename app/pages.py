@@ -13,7 +13,7 @@ class Page:
     ----------
     file : its view, from the folder of `main.py` on: what Streamlit is given to go there.
     title, icon : how the navigation shows it.
-    url_path : where it is in a browser; the first page is at the root as well.
+    url_path : where it is in a browser; the first page is at the root.
     in_menu : whether it is a place to go to; the page of one prompt or LoRA is reached from where that is listed.
     """
 
@@ -95,6 +95,8 @@ def goes_on(url_path: str, said: list[tuple[str, str]]) -> tuple[str, list[tuple
     ----------
     said : what the link says, name by name.
     """
+    if url_path == START.url_path:
+        return "", said  # the first page is at the root, and nothing is at its own name
     moved = next((each for each in MOVED if each.url_path == url_path), None)
     to, link = (url_path, said) if moved is None else (moved.to.url_path, moved.link(said))
     if to in FIRST and FIRST[to][0] not in dict(link):

@@ -13,8 +13,11 @@ def show_glossary() -> None:
     if not shown:
         st.info("No word or explanation holds that. Clear the field to see all.", icon=":material/search_off:")
     for term in sorted(shown, key=lambda term: not term.word.casefold().startswith(wanted)):
-        st.markdown(f"**{term.word}.** {term.says}")
-        if term.paper:
-            st.caption(str(term.paper))
-        if term.measure:
-            st.page_link(LEARN.file, label=f"How it is computed: {term.measure}", query_params={"tab": MEASURES, "find": term.measure})
+        with st.container(gap="xxsmall"):
+            st.markdown(f"**{term.word}.** {term.says}")
+            if term.paper:
+                st.caption(str(term.paper))
+            if term.measure:
+                st.page_link(
+                    LEARN.file, label=f":small[How it is computed: {term.measure}]", query_params={"tab": MEASURES, "find": term.measure}
+                )

@@ -54,3 +54,8 @@ def test_an_address_of_before_leads_to_what_shows_now_what_it_showed_with_all_th
 def test_no_address_of_before_is_a_pages_own_and_each_leads_to_a_page():
     assert not {moved.url_path for moved in MOVED} & {page.url_path for page in PAGES}
     assert {moved.to for moved in MOVED} <= set(PAGES)
+
+
+def test_the_first_page_is_found_by_its_name_too():
+    assert goes_on("start", [("step", "2")]) == ("", [("step", "2")])
+    assert goes_on("", [("step", "2")]) is None
