@@ -48,9 +48,10 @@ def show_first_map() -> None:
 
 
 def _shipped() -> pd.DataFrame:
-    """The rows of the library of the prompts that ship."""
+    """The rows of the library of the prompts that ship, those first of which it is told what they do."""
     rows = everything()
-    return rows[(rows["kind"] == "prompt") & (rows["origin"] == "ships")].sort_values(["task", "name"])
+    rows = rows[(rows["kind"] == "prompt") & (rows["origin"] == "ships")]
+    return rows.assign(untold=rows["does"] == "").sort_values(["untold", "task", "name"])
 
 
 def _show_map(shipped: pd.DataFrame) -> None:
