@@ -7,6 +7,7 @@ from soft_prompt_explorer.app.pages import FILE
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.library_table import show_library
 from soft_prompt_explorer.app.parts.opened_file import FORMATS, drop_zone, pick_path, show_kept, show_opened
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 
 st.title("Library")
@@ -37,9 +38,8 @@ with scores:
         st.markdown("Held-out scores, without and with each.")
         alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with, n {row.n:,.0f}" for row in described.itertuples())
         st.plotly_chart(score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
-        st.dataframe(
+        show_table(
             runs.drop(columns=["path"]),
-            hide_index=True,
             height=widgets.table_height(len(runs)),
             alt="The same figures as a table, with each run's settings.",
         )
