@@ -108,7 +108,7 @@ def show_text() -> None:
             ]
         )
     )
-    st.code(copied(best["text"]), language=None, wrap_lines=True, height=150)
+    st.code(copied(best["text"]), language=None, wrap_lines=True)
 
 
 def show_direction_out() -> None:

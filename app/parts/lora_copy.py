@@ -48,7 +48,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
                     on_click="ignore", icon=":material/download:", key="truncated",
                 )  # fmt: skip
             with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
-                st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", height=300)
+                st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", wrap_lines=True)
         if refused is None:
             accuracy(adapter, key, energy)
 

@@ -66,7 +66,7 @@ def show_effect(adapter: LoraAdapter, folder: Path, task: Task, model: str, limi
             file_name=f"{adapter.name}-effect-{share:.0%}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key="truncated-by-effect",
         )  # fmt: skip
         with st.popover("rank_pattern by effect", icon=":material/content_copy:"):
-            st.code(json.dumps(counts, indent=1), language="json", height=300)
+            st.code(json.dumps(counts, indent=1), language="json", wrap_lines=True)
     if _asked(("half", *content, limit), "Score it at half the ranks", "score-half"):
 
         def score(report: Report) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
             icon=":material/article:",
         ):
             text = copied(best["text"])
-            st.code(text, language=None, wrap_lines=True, height=220)
+            st.code(text, language=None, wrap_lines=True)
             st.download_button(
                 "Text", text, file_name=f"{widgets.file_name(adapter.name)}.txt", on_click="ignore", icon=":material/download:", key="text",
                 help="Exactly as it was scored, with the line's ends after it, which the copy button leaves out.",
