@@ -60,7 +60,7 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
     figure.update_layout(
         height=100 + ROW_HEIGHT * len(table),
         margin=MARGIN | {"t": 60},
-        xaxis_title=f"change of {named} from the whole prompt",
+        xaxis_title=f"change of {named}",
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
     )
     figure.update_yaxes(tickvals=list(table.index), ticktext=labels, range=[len(table) - 0.4, -0.6], zeroline=False, showgrid=False)

@@ -46,8 +46,8 @@ MAP_SCALE = {
     "light": ["#00224E", "#002E6C", "#203A6F", "#36466C", "#49536C", "#5A5F6E", "#696B71", "#787877", "#898578", "#999277"],
     "dark": ["#5F636F", "#6F7073", "#7E7D78", "#908B78", "#A19975", "#B4A76F", "#C6B667", "#DAC65B", "#EED649", "#FEE838"],
 }
-PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
-BLUE_WHITE_ORANGE = [[0.0, BLUE_LIGHT], [0.5, "#FFFFFF"], [1.0, ORANGE]]  # the like, around a value that tells
+PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, "#56B4E9"]]  # dark text stays readable on all of it
+BLUE_WHITE_ORANGE = [[0.0, "#56B4E9"], [0.5, "#FFFFFF"], [1.0, "#E69F00"]]  # the like, around a value that tells
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 

@@ -74,7 +74,7 @@ def show_frame() -> None:
             "Jump to",
             list(anywhere),
             index=None,
-            placeholder="Jump to a prompt, LoRA, measure ( / )",
+            placeholder="Jump to anything ( / )",
             label_visibility="collapsed",
             key="jump",
         )

@@ -51,7 +51,7 @@ def show_library() -> None:
     """The table with its filters, and what can be done with the rows that are ticked."""
     table = everything()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="a name, a task, a word").strip().casefold()
+        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="a word").strip().casefold()
         kind = st.segmented_control("Kind", KINDS, key="kind", bind="query-params")
         origin = st.segmented_control("Whose", sorted(table["origin"].unique()), key="origin", bind="query-params")
         tasks = st.multiselect("Task", sorted(table["task"].dropna().unique()), key="tasks", bind="query-params", placeholder="any task")

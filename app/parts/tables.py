@@ -14,7 +14,7 @@ from soft_prompt_explorer.app.charts.columns import in_words
 
 
 def show_table(table: pd.DataFrame, *, alt: str, column_config: Mapping[str, Any] | None = None, **options: Any) -> Any:
-    """A table, its columns called as `column_config` says, or else in words; the options and the answer are those of `st.dataframe`.
+    """A table, its columns called as `column_config` says, or else in words, a dash where there is nothing; the options and the answer are those of `st.dataframe`.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def show_table(table: pd.DataFrame, *, alt: str, column_config: Mapping[str, Any
     for name in map(str, table.columns):
         column = given.get(name, {})
         named[name] = column | {"label": column.get("label") or in_words(name)}
-    return st.dataframe(table, column_config={**given, **named}, alt=alt, **({"hide_index": True} | options))
+    return st.dataframe(table, column_config={**given, **named}, alt=alt, placeholder="–", **({"hide_index": True} | options))
 
 
 def modules_in_words(modules: Iterable[str]) -> dict[str, str]:
