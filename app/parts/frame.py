@@ -1,5 +1,7 @@
 """What stands around every page: the way to any prompt, LoRA and measure, and the styles that pages share."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
@@ -26,7 +28,7 @@ pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 .token:is(.string, .entry, .property) { color: light-dark(#1B6E43, #7FD1A0) !important; }
 .token:is(.number, .constant) { color: light-dark(#8A4B00, #F0B26B) !important; }
 .token:is(.function, .class-name, .builtin) { color: light-dark(#6F3FA0, #C9A7F0) !important; }
-.st-key-keys { display: none; }
+.st-key-browser { display: none; }
 .formula { overflow-x: auto; }
 .formula .katex-display, .formula .katex-display > .katex, .formula .katex-html { overflow: visible !important; }
 @media (prefers-reduced-motion: reduce) {
@@ -39,18 +41,7 @@ pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 }
 </style>"""
 
-# The key / goes to the jump box, from wherever nothing is being written.
-JUMP_KEY = """export default function () {
-  const go = (event) => {
-    const at = event.composedPath()[0];
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || at.matches?.("input, textarea, select, [contenteditable=true]")) return;
-    event.preventDefault();
-    document.querySelector(".st-key-jump input").focus();
-  };
-  document.addEventListener("keydown", go);
-  return () => document.removeEventListener("keydown", go);
-}"""
-_keys = st.components.v2.component("soft_prompt_explorer_keys", js=JUMP_KEY)
+_browser = st.components.v2.component("soft_prompt_explorer_frame", js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"))
 
 
 def places() -> dict[str, tuple[Page, dict[str, str]]]:
@@ -66,7 +57,7 @@ def places() -> dict[str, tuple[Page, dict[str, str]]]:
 def show_frame() -> None:
     """The jump box, and the way to a file of one's own."""
     st.html(STYLES)
-    _keys(key="keys")
+    _browser(key="browser")
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="frame"):
         show_tray()
         anywhere = places()

@@ -135,7 +135,7 @@ def test_the_second_door_reads_a_lora_of_ones_own_and_its_link_finds_the_same_or
     parts = {"lora_down": down, "lora_up": np.concatenate([up, np.zeros((3, 2), np.float32)])}
     save_file(
         {f"lora_unet_block_{i}.{part}.weight": factor for i in range(3) for part, factor in parts.items()}
-        | {f"lora_unet_block_{i}.alpha": np.float32(2) for i in range(3)},
+        | {f"lora_unet_block_{i}.alpha": np.array(2, np.float32) for i in range(3)},
         tmp_path / "my-style.safetensors",
     )
     page.goto("/")
