@@ -13,7 +13,7 @@ from soft_prompt_explorer.app.server.background import begin_page
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 
 # Keys of widgets that several pages have, each with values of its own: what was chosen on one is not the other's, where its link would lose against it.
-SHARED = ("tab", "model", "method", "task", "tokens", "steps", "seed", "limit", "examples", "other")
+SHARED = ("linked-tab", "linked-measure", "model", "method", "task", "tokens", "steps", "seed", "limit", "examples", "other")
 
 
 def draw() -> None:

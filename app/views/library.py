@@ -11,7 +11,7 @@ from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 
 st.title("Library")
-listed, file, scores = st.tabs(["Prompts and LoRAs", FILE, "Scores"], key="tab", bind="query-params")
+listed, file, scores = widgets.tabs(["Prompts and LoRAs", FILE, "Scores"])
 with listed:
     if listed.open:
         with widgets.in_words():
