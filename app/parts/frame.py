@@ -61,16 +61,22 @@ def show_frame() -> None:
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="frame"):
         show_tray()
         anywhere = places()
-        chosen = st.selectbox(
+        st.selectbox(
             "Jump to",
             list(anywhere),
             index=None,
             placeholder="Jump to anything ( / )",
             label_visibility="collapsed",
             key="jump",
+            on_change=_chosen,
         )
         st.page_link(LIBRARY.file, label="Open a file", icon=":material/upload_file:", query_params={"tab": FILE})
+    chosen = st.session_state.pop("jump-to", None)
     if chosen is not None:
         page, query = anywhere[chosen]
-        del st.session_state["jump"]
         st.switch_page(page.file, query_params=query)
+
+
+def _chosen() -> None:
+    """Take a choice out of the jump box: whoever comes back to a page is not sent away again."""
+    st.session_state["jump-to"], st.session_state["jump"] = st.session_state["jump"], None
