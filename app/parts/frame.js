@@ -1,4 +1,4 @@
-// What a browser does around every page: the key / goes to the jump box, and the button Back undoes one thing that a person did.
+// What a browser does around every page: the key / goes to the jump box, the button Back undoes one thing that a person did, and what opens has the page's theme.
 const SETTLED = 1000; // milliseconds after which what a person did has its step in the history
 
 // The key writes where something is being written.
@@ -61,9 +61,25 @@ function oneStepAnAct() {
   }, true);
 }
 
+// What opens over a page lies outside of it: it is told whether the page is light or dark.
+function sameTheme() {
+  const page = document.querySelector(".stApp");
+  const tell = () => {
+    document.documentElement.style.colorScheme = getComputedStyle(page).colorScheme;
+  };
+  tell();
+  const watching = new MutationObserver(tell);
+  watching.observe(page, { attributes: true, attributeFilter: ["class"] });
+  return watching;
+}
+
 export default function () {
   if (!window.softPromptExplorerSteps) oneStepAnAct();
   window.softPromptExplorerSteps = true;
   document.addEventListener("keydown", jump);
-  return () => document.removeEventListener("keydown", jump);
+  const watching = sameTheme();
+  return () => {
+    document.removeEventListener("keydown", jump);
+    watching.disconnect();
+  };
 }

@@ -23,6 +23,7 @@ STYLES = """<style>
 pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 [data-testid="stTable"] :is(div, td, th, p) { overflow: visible !important; overflow-wrap: anywhere !important; white-space: normal !important; }
 [data-testid^="stBaseButton-primary"], [data-testid="stMultiSelect"] [data-tag] { color: light-dark(#FFFFFF, #171614) !important; }
+.token { color: inherit !important; }
 .token:is(.comment, .prolog) { color: light-dark(#5E5C5A, #A9A6A2) !important; }
 .token:is(.keyword, .operator, .boolean) { color: light-dark(#0B5CAD, #7CB8F2) !important; }
 .token:is(.string, .entry, .property) { color: light-dark(#1B6E43, #7FD1A0) !important; }
