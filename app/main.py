@@ -12,6 +12,9 @@ from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN, begin_p
 
 ICON = Path(__file__).parent / "favicon.svg"  # a name such as :material/explore: would have every browser ask a foreign host for it
 
+# Keys of widgets that several pages have, each with values of its own: what was chosen on one is not the other's, where its link would lose against it.
+SHARED = ("linked-tab", "linked-measure", "model", "method", "task", "tokens", "steps", "seed", "limit", "examples", "other")
+
 
 def draw() -> None:
     """Draw the page that the person is on."""
@@ -32,6 +35,9 @@ def draw() -> None:
         )  # before the menu: else the browser asks a foreign host for the icon of the page
         here = st.navigation(pages, position="top")
         st.set_page_config(page_title=f"{here.title} · Soft Prompt Explorer")
+        if st.session_state.get("here") != here.url_path:
+            for key in SHARED:
+                st.session_state.pop(key, None)
         st.session_state["here"] = here.url_path
         begin_page()
         read_here.begin()

@@ -7,7 +7,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
-from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PURPLE, ROW_HEIGHT, VERMILION, drawn
+from soft_prompt_explorer.app.charts.theme import (
+    BLUE,
+    BLUE_LIGHT,
+    GREEN,
+    GREY,
+    MARGIN,
+    ORANGE,
+    PALE_BLUES,
+    PURPLE,
+    ROW_HEIGHT,
+    VERMILION,
+    drawn,
+)
 
 # What belongs together has one colour and one shape; the legend names it.
 STYLES: dict[Group, tuple[str, str]] = {
@@ -48,7 +60,7 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
     figure.update_layout(
         height=100 + ROW_HEIGHT * len(table),
         margin=MARGIN | {"t": 60},
-        xaxis_title=f"change of {named} from the whole prompt",
+        xaxis_title=f"change of {named}",
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
     )
     figure.update_yaxes(tickvals=list(table.index), ticktext=labels, range=[len(table) - 0.4, -0.6], zeroline=False, showgrid=False)
@@ -71,7 +83,7 @@ def lens(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=chances.to_numpy(np.float32), x=chances.columns.to_numpy(), y=chances.index.to_numpy(), text=words.to_numpy(), texttemplate="%{text}", zmin=0, zmax=1,
-            colorscale=[[0.0, "#F4F8FC"], [1.0, "#56B4E9"]], textfont={"color": "#111111", "size": 11}, colorbar={"title": "probability"}, xgap=1, ygap=1,
+            colorscale=PALE_BLUES, textfont={"color": "#111111", "size": 11}, colorbar={"title": "probability"}, xgap=1, ygap=1,
             hovertemplate="virtual token %{x}, after layer %{y}<br>%{text}<br>probability %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip

@@ -10,8 +10,8 @@ from soft_prompt_explorer.app.charts.theme import ABOVE, BLUE, GREEN, GREY, MARG
 
 _MARKS = ((BLUE, "circle"), (ORANGE, "square"), (GREEN, "diamond"))
 _QUESTIONS = (
-    ("answers named", "identified", "low", "high", 0.1),
-    ("true told from shuffled", "function", "function_low", "function_high", 0.5),
+    ("answers<br>named", "identified", "low", "high", 0.1),
+    ("true told<br>from shuffled", "function", "function_low", "function_high", 0.5),
 )
 
 
@@ -42,6 +42,7 @@ def readings_compared(table: pd.DataFrame) -> go.Figure:
                 )  # fmt: skip
         figure.add_vline(x=chance, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=column)
     figure.update_layout(height=150 + 2 * ROW_HEIGHT * len(names), margin=MARGIN | {"t": 80}, legend=ABOVE | {"y": 1.12})
+    figure.update_annotations(font_size=13)
     figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03], zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=list(map(drawn, names)), range=[len(names) - 0.4, -0.6], zeroline=False, showgrid=False

@@ -48,7 +48,7 @@ def score_gains(runs: pd.DataFrame) -> go.Figure:
         xaxis_title="held-out score",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
-    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.5, 1], tickformat=".0%", zeroline=False)  # a mark at the end is whole
     figure.update_yaxes(
         autorange="reversed", title=None, type="category", tickmode="array", tickvals=runs["name"].tolist(),
         ticktext=[f"{drawn(row.name)}, n {row.n:,.0f}" for row in runs.itertuples(index=False)],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_WHITE_ORANGE, GREY, MARGIN, PALE_BLUES, ROW_HEIGHT
 
 
@@ -36,9 +37,9 @@ def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str, lev
             texttemplate="%{text}" if len(names) <= 20 else None,
             textfont={"color": "#111111"},
             **({"colorscale": PALE_BLUES} if level is None else {"colorscale": BLUE_WHITE_ORANGE, "zmid": level}),
-            colorbar={"title": measure},
+            colorbar={"title": in_words(measure)},
             customdata=[[f"{a}<br>{b}" for b in names] for a in names],
-            hovertemplate="%{customdata}<br>" + measure + " %{z:.3f}<extra></extra>",
+            hovertemplate="%{customdata}<br>" + in_words(measure) + " %{z:.3f}<extra></extra>",
             hoverongaps=False,
             xgap=1,
             ygap=1,
@@ -54,7 +55,7 @@ def similarity_matrix(square: pd.DataFrame, links: np.ndarray, measure: str, lev
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
         customdata=np.stack([np.array(square.index, object)[down[pair]], np.array(square.index, object)[across[pair]]], axis=1),
-        text=[f"{names[i]}<br>{names[k]}<br>{measure} {values[i, k]:.3f}" for i, k in zip(down[pair], across[pair], strict=True)],
+        text=[f"{names[i]}<br>{names[k]}<br>{in_words(measure)} {values[i, k]:.3f}" for i, k in zip(down[pair], across[pair], strict=True)],
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
@@ -85,12 +86,12 @@ def against_chance(values: pd.Series, chance: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     known = chance[chance["mean"].notna()]
     figure.add_bar(
-        x=(known["high"] - known["low"]).to_numpy(np.float32), y=known["measure"], base=known["low"].to_numpy(np.float32), orientation="h", width=0.5,
+        x=(known["high"] - known["low"]).to_numpy(np.float32), y=known["measure"].map(in_words), base=known["low"].to_numpy(np.float32), orientation="h", width=0.5,
         marker={"color": GREY, "opacity": 0.35}, name="unrelated prompts, 95 %", hovertemplate="%{y}<br>%{base:.3f} to %{x:.3f}<extra>unrelated</extra>",
     )  # fmt: skip
     shown_values = values[chance["measure"]]
     figure.add_scatter(
-        x=shown_values.to_numpy(np.float32), y=chance["measure"], mode="markers+text", text=[f"{value:.2f}" for value in shown_values], textposition="top center",
+        x=shown_values.to_numpy(np.float32), y=chance["measure"].map(in_words), mode="markers+text", text=[f"{value:.2f}" for value in shown_values], textposition="top center",
         marker={"size": 12, "color": BLUE, "symbol": "diamond"}, name="these two", hovertemplate="%{y}: %{x:.3f}<extra>these two</extra>",
     )  # fmt: skip
     figure.update_layout(height=320, margin=MARGIN, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN
 
 LINE = "#1A7DBD"  # at least 3 : 1 on both backgrounds
@@ -34,7 +35,7 @@ def spectra_by_layer(spectra: pd.DataFrame, *, cumulative: bool = False) -> go.F
     most, projections = int(drawn_rows["rank"].max()), list(dict.fromkeys(drawn_rows["projection"]))
     figure = make_subplots(
         rows=len(projections), cols=1, shared_xaxes=True, vertical_spacing=0.28 / max(4, len(projections)),
-        subplot_titles=[html.escape(name, quote=False) for name in projections],
+        subplot_titles=[html.escape(in_words(name), quote=False) for name in projections],
     )  # fmt: skip
     for number, projection in enumerate(projections, start=1):
         x, y, told = [], [], []
@@ -124,8 +125,8 @@ def layer_map(table: pd.DataFrame, measure: str) -> go.Figure:
     limits = {"zmin": 0.0, "zmax": float(known[0]) or 1.0} if len(known) == 1 else {}  # Plotly would centre the scale on the one value
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=["none" if layer < 0 else f"{layer:.0f}" for layer in square.columns], y=square.index.tolist(), colorscale="Cividis",
-            colorbar={"title": measure}, hovertemplate="layer %{x}, %{y}<br>" + measure + " %{z:.4g}<extra></extra>", xgap=1, ygap=1, hoverongaps=False, **limits,
+            z=values, x=["none" if layer < 0 else f"{layer:.0f}" for layer in square.columns], y=[in_words(name) for name in square.index], colorscale="Cividis",
+            colorbar={"title": in_words(measure)}, hovertemplate="layer %{x}, %{y}<br>" + in_words(measure) + " %{z:.4g}<extra></extra>", xgap=1, ygap=1, hoverongaps=False, **limits,
         )
     )  # fmt: skip
     figure.update_layout(height=150 + 34 * len(square), margin=MARGIN, xaxis_title="layer", yaxis_title="projection")

@@ -26,26 +26,28 @@ VERDICT_MARKS = {
     "never trained": (GREY, "circle-open"),
 }
 MARKDOWN_COLOURS = {"learned": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
-# The map draws the same colours, lighter or darker where they would not stand out from the page: 3 : 1 at least.
+# The map knows the page's theme: on a dark page its colours are brighter, and what is in no group stands back less.
 MAP_COLOURS = {
     BLUE: {"light": BLUE, "dark": "#3B8FCC"},
-    ORANGE: {"light": "#C98500", "dark": ORANGE},
-    GREEN: {"light": "#008A65", "dark": GREEN},
-    PURPLE: {"light": "#B85F92", "dark": PURPLE},
+    ORANGE: {"light": ORANGE, "dark": "#E69F00"},
+    GREEN: {"light": GREEN, "dark": "#009E73"},
+    PURPLE: {"light": PURPLE, "dark": "#CC79A7"},
     VERMILION: {"light": VERMILION, "dark": "#E8752B"},
-    BLUE_LIGHT: {"light": "#2E92CC", "dark": "#7CC8F2"},
-    YELLOW: {"light": "#948900", "dark": YELLOW},
+    BLUE_LIGHT: {"light": BLUE_LIGHT, "dark": "#7CC8F2"},
+    YELLOW: {"light": YELLOW, "dark": "#F0E442"},
     GREY: {"light": "#3F4450", "dark": "#D5D9E0"},
 }
 MAP_LOOK = {
-    "light": {"words": "#7A8090", "accent": BLUE, "trail": "#8A8A8A", "moving": VERMILION},
-    "dark": {"words": "#868C99", "accent": "#4FA3D9", "trail": "#8A8A8A", "moving": "#E8752B"},
+    "light": {"words": "#7A8090", "accent": BLUE, "trail": GREY, "moving": VERMILION},
+    "dark": {"words": "#868C99", "accent": "#4FA3D9", "trail": GREY, "moving": "#E8752B"},
 }
-# Cividis (Nuñez, Anderton & Renslow 2018), without the end that is nearest to the page's own colour.
-_CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
-MAP_SCALE = {"light": list(_CIVIDIS[:8]), "dark": list(_CIVIDIS[2:])}
-PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, BLUE_LIGHT]]  # dark text stays readable on all of it
-BLUE_WHITE_ORANGE = [[0.0, BLUE_LIGHT], [0.5, "#FFFFFF"], [1.0, ORANGE]]  # the like, around a value that tells
+# Cividis (Nuñez, Anderton & Renslow 2018), as far as it stands out from the page 3 : 1.
+MAP_SCALE = {
+    "light": ["#00224E", "#002E6C", "#203A6F", "#36466C", "#49536C", "#5A5F6E", "#696B71", "#787877", "#898578", "#999277"],
+    "dark": ["#5F636F", "#6F7073", "#7E7D78", "#908B78", "#A19975", "#B4A76F", "#C6B667", "#DAC65B", "#EED649", "#FEE838"],
+}
+PALE_BLUES = [[0.0, "#F4F8FC"], [1.0, "#56B4E9"]]  # dark text stays readable on all of it
+BLUE_WHITE_ORANGE = [[0.0, "#56B4E9"], [0.5, "#FFFFFF"], [1.0, "#E69F00"]]  # the like, around a value that tells
 MARGIN = {"l": 10, "r": 10, "t": 30, "b": 40}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.app.charts.theme import GREY, MARGIN, VERDICT_MARKS, VERMILION, drawn
+from soft_prompt_explorer.app.charts.theme import GREY, MARGIN, VERDICT_MARKS, drawn
 
 
 def learning_map(looks: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFrame) -> go.Figure:
@@ -29,7 +29,7 @@ def learning_map(looks: pd.DataFrame, words: np.ndarray, landmarks: pd.DataFrame
         colour, shape = VERDICT_MARKS[verdict]
         labels = [f"{row.position}: {drawn(row.nearest_token)}" for row in rows.itertuples()]
         _add_points(
-            figure, rows, mode="markers+text", name=verdict, text=labels, textposition="top center", textfont={"size": 12, "color": VERMILION}, hoverinfo="text",
+            figure, rows, mode="markers+text", name=verdict, text=labels, textposition="top center", textfont={"size": 12}, hoverinfo="text",
             marker={"size": 10, "color": colour, "symbol": shape, "line": {"width": 1, "color": "#FFFFFF"}},
         )  # fmt: skip
     _map_layout(figure)

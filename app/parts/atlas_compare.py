@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, matched, matrix, remarkable, similarity, tree
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.similarity import similarity_matrix
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.atlas_choice import Settings
@@ -50,7 +51,9 @@ def show_comparison(prompts: list[SoftPrompt], vocabulary: Vocabulary, settings:
 
 def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
     """Every pair; a click on a cell picks it."""
-    measure = st.segmented_control("Measure", MEASURES, default="z", required=True, key="measure", bind="query-params")
+    widgets.follow_link("measure", {name: name for name in MEASURES}, "z")
+    measure = st.segmented_control("Measure", MEASURES, required=True, format_func=in_words, key="linked-measure")
+    widgets.say_in_link("measure", None if measure == "z" else measure)
     level = remarkable(len(table))
     square = matrix(table, measure, names)
     key = f"matrix-{measure}"
@@ -67,7 +70,7 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
         key=key,
         on_select=picked,
         selection_mode="points",
-        alt=f"{measure} of every pair of {len(names)} prompts; the most alike by it are {best}.",
+        alt=f"The {in_words(measure)} of every pair of {len(names)} prompts; the most alike by it are {best}.",
     )
     st.caption(
         f"Click a cell to set its two prompts side by side. Only z takes chance into account: white is {level:.1f}, beyond which one of {len(table)} unrelated pairs lies once in twenty times.",

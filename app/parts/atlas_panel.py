@@ -11,6 +11,7 @@ from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
+from soft_prompt_explorer.app.parts.tables import show_table
 
 LINKS = 6  # prompts that are linked to of a selection
 
@@ -29,9 +30,8 @@ def show_clusters(found: Clustering, chosen: Chosen, of_what: str) -> None:
         rows = st.session_state[key]["selection"]["rows"]
         _choose_clusters(found, rows, chosen)
 
-    st.dataframe(
+    show_table(
         clusters.assign(believed=believed)[["believed", "label", "size", "shared_start", "stability", "tightness", "tightness_p"]],
-        hide_index=True,
         on_select=picked,
         selection_mode="multi-row",
         selection_default={"selection": {"rows": default}},
@@ -104,9 +104,8 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
         cells, columns["verdict"] = widgets.verdict_column(listed["verdict"])
         listed = listed.assign(verdict=cells)
     names = ["prompt", "position", "words", "verdict", "cluster", "kept", "norm", "task", "start"]
-    st.dataframe(
+    show_table(
         listed[[name for name in names if name in listed]],
-        hide_index=True,
         on_select=picked,
         selection_mode="multi-row",
         selection_default={"selection": {"rows": [row for row, i in enumerate(order) if i in set(selected)]}},

@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.prompts.over_prompts import TokenIndex, token
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
 from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 
 SHOWN = 20
@@ -140,9 +141,8 @@ def _table(asked: Asked, found: pd.DataFrame) -> None:
         started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
     )
     order = ["prompt", "position", "score", "q_chance", "started_there", "nearest_token", "z", "p_chance", "form"]
-    st.dataframe(
+    show_table(
         listing[[name for name in order if asked.itself is None or name != "form"]],
-        hide_index=True,
         column_config={
             "position": st.column_config.NumberColumn("token"),
             "score": st.column_config.ProgressColumn("score", format="%.2f", min_value=0.0, max_value=1.0, help="Centred cosine"),

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 STYLE = """<style>
-.bars { display: grid; grid-template-columns: max-content 1fr; gap: 6px 12px; align-items: center; font-size: 15px; margin: 0; }
+.bars { display: grid; grid-template-columns: max-content 1fr; gap: 6px 12px; align-items: center; font-size: 15px; margin: 0; padding: 0; }
 .bars dt { color: inherit; } .bars dd { margin: 0; display: flex; align-items: center; gap: 8px; }
 .bars i { display: block; height: 16px; min-width: 2px; border-radius: 2px; background: #8A8A8A; }
 .bars i.yes { background: #0072B2; }

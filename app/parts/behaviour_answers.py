@@ -7,6 +7,7 @@ from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.parts.tables import show_table
 
 
 def show_answers(asked: AskedPrompt) -> None:
@@ -36,9 +37,8 @@ def show_answers(asked: AskedPrompt) -> None:
                 st.markdown(f"**{widgets.plain(way)}**")
                 st.caption(widgets.plain(rows["reads"].iloc[0]).replace("\n", "  \n"))
                 st.markdown(f"→ {widgets.plain(rows['answer'].iloc[0]) or '(nothing)'}")
-                st.dataframe(
+                show_table(
                     rows[["token", "probability"]].assign(token=rows["token"].map(shown)),
-                    hide_index=True,
                     column_config={"probability": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
                     alt=f"The likeliest first tokens of {way}: {', '.join(rows['token'].str.strip())}.",
                 )

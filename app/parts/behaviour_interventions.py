@@ -11,6 +11,7 @@ from soft_prompt_explorer.analysis.report.page import of_prompt
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.parts.take_away import offer_report
 from soft_prompt_explorer.app.server.background import computed
 
@@ -89,10 +90,9 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         key="report",
     )
     number = st.column_config.NumberColumn
-    st.dataframe(
+    show_table(
         table.drop(columns=["prompt", "task", "measure", "n"]),
         key="table",
-        hide_index=True,
         height=widgets.table_height(len(table)),
         column_config={"intervention": st.column_config.TextColumn(pinned=True)}
         | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},

@@ -17,6 +17,7 @@ from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.behaviour_inside import attention_table, lens_table
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 
 
@@ -64,9 +65,8 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
         of_token = lens[lens["position"] == position].assign(token=lambda rows: rows["token"].map(shown))
         wide = of_token.pivot(index="layer", columns="rank", values="token").rename(columns=lambda rank: f"rank {rank}").reset_index()
         wide["norm"] = of_token.drop_duplicates("layer")["norm"].to_numpy()
-        st.dataframe(
+        show_table(
             wide,
-            hide_index=True,
             height=280,
             column_config={"norm": st.column_config.NumberColumn(format="%.1f")},
             alt="A row a layer: the three likeliest next words, and the norm.",

@@ -13,6 +13,7 @@ from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
+from soft_prompt_explorer.app.parts.tables import show_table
 
 
 def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:
@@ -64,18 +65,19 @@ def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:
         "high by chance too: only the mean over all cells is tested."
     )
     left, right = st.columns([2, 1], gap="large")
-    left.dataframe(
-        table.assign(beyond=table["rouge_1"] - table["rouge_1_others"]).sort_values("beyond", ascending=False),
-        hide_index=True,
-        height=320,
-        column_config={column: st.column_config.NumberColumn(format="%.3f") for column in (*table.columns[3:], "beyond")},
-        alt="What was written for each pair of layers, the likest to the description first.",
-    )
+    with left:
+        show_table(
+            table.assign(beyond=table["rouge_1"] - table["rouge_1_others"]).sort_values("beyond", ascending=False),
+            height=320,
+            column_config={column: st.column_config.NumberColumn(format="%.3f") for column in (*table.columns[3:], "beyond")},
+            alt="What was written for each pair of layers, the likest to the description first.",
+        )
     means = by_task(table, baseline, descriptions).rename_axis("description of").reset_index()
-    right.dataframe(
-        means, hide_index=True, height=320, column_config={"rouge_1": st.column_config.NumberColumn("ROUGE-1 beyond the start", format="%.3f")},
-        alt=f"The mean ROUGE-1 with each task's description, less that of the start; the highest is {means['description of'].iloc[0]}.",
-    )  # fmt: skip
+    with right:
+        show_table(
+            means, height=320, column_config={"rouge_1": st.column_config.NumberColumn("ROUGE-1 beyond the start", format="%.3f")},
+            alt=f"The mean ROUGE-1 with each task's description, less that of the start; the highest is {means['description of'].iloc[0]}.",
+        )  # fmt: skip
     widgets.download_buttons(table, f"verbalisation-{prompt.name}", prompt)
 
 

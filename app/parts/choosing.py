@@ -85,7 +85,7 @@ def load_prompt(key: str) -> SoftPrompt:
         assert prompt is not None  # of `prompt_choices`
     else:
         path = store.adapter_path(key)
-        prompt = _read_run(str(path), path.stat().st_mtime_ns)
+        prompt = _read_run(str(path), key, path.stat().st_mtime_ns)
     read_here.adapter(prompt)
     return prompt
 
@@ -96,7 +96,7 @@ def load_lora(key: str) -> LoraAdapter:
         assert isinstance(adapter, LoraAdapter)  # of `lora_choices`
     else:
         path = store.adapter_path(key)
-        adapter = _read_lora(str(path), path.stat().st_mtime_ns)
+        adapter = _read_lora(str(path), key, path.stat().st_mtime_ns)
     read_here.adapter(adapter)
     return adapter
 
@@ -133,13 +133,13 @@ def content_of(prompts: list[SoftPrompt]) -> tuple:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _read_run(path: str, changed: int) -> SoftPrompt:
-    return load_soft_prompt(path)
+def _read_run(path: str, name: str, changed: int) -> SoftPrompt:
+    return load_soft_prompt(path, name=name)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _read_lora(path: str, changed: int) -> LoraAdapter:
-    return read_lora(path)
+def _read_lora(path: str, name: str, changed: int) -> LoraAdapter:
+    return read_lora(path, name=name)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

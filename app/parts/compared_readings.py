@@ -7,6 +7,7 @@ import streamlit as st
 
 from soft_prompt_explorer.app.charts.readings import readings_compared
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.trained_prompts.experiments.benchmark import kept_scores, summary
 
 
@@ -28,7 +29,7 @@ def show_compared_readings() -> None:
         "were fixed before these adapters were trained; that the two lenses go together was not. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."
     )
     with st.expander("All figures", icon=":material/table_rows:"):
-        st.dataframe(table, hide_index=True)
+        show_table(table, alt="A row a reading and kind of adapter: how often it names the answers, and tells an adapter from its twin.")
     widgets.download_buttons(table, "benchmark-of-readings")
 
 

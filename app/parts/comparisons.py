@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.parts import naming, widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import comparison
 from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
@@ -32,15 +33,14 @@ def one_line(text: str) -> str:
     return text.replace("\n", " ⏎ ")
 
 
-def show_table(rows: pd.DataFrame, key: str) -> None:
+def show_rows(rows: pd.DataFrame, key: str) -> None:
     shown = rows[
         ["method", "what", "score", "low", "high", "loss", "trainable", "seconds_training", "seconds_scoring", "peak_memory", "n", "seed"]
     ]
     number = st.column_config.NumberColumn
-    st.dataframe(
+    show_table(
         shown.assign(what=shown["what"].map(one_line), seed=shown["seed"].map(lambda seed: "" if pd.isna(seed) else f"{seed:.0f}")),
         key=key,
-        hide_index=True,
         height="content",
         column_config={
             "method": st.column_config.TextColumn(pinned=True),
@@ -142,7 +142,7 @@ def watch(config: ComparisonConfig) -> None:
         def rows_so_far() -> None:
             made = comparison.kept(config)
             if len(made):
-                show_table(made, f"so-far-{config.key}")
+                show_rows(made, f"so-far-{config.key}")
             st.caption("Rows appear here as they are made, and are kept: a comparison that was stopped goes on from them.")
 
         rows_so_far()

@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.core.folders import runs_folder
 from soft_prompt_explorer.app.charts.training import followed_curve, loss_curve
 from soft_prompt_explorer.app.pages import LIBRARY
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.parts.training_figures import FIGURE_WIDTH
 from soft_prompt_explorer.app.parts.training_settings import duration
 from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders
@@ -90,7 +91,7 @@ def show_recorded(recorded: Recorded, label: str) -> None:
     if len(recorded.looks):
         words = words_now(recorded.looks)
         st.markdown(f"**Nearest words at step {recorded.looks['step'].iloc[-1]:,}**")
-        st.dataframe(words, hide_index=True, height=widgets.table_height(len(words)), alt="For each virtual token the word it is near to.")
+        show_table(words, height=widgets.table_height(len(words)), alt="For each virtual token the word it is near to.")
 
 
 def what_it_shows(recorded: Recorded) -> list[str]:

@@ -115,7 +115,7 @@ def show_text() -> None:
             ]
         )
     )
-    st.code(copied(best["text"]), language=None, wrap_lines=True, height=150)
+    st.code(copied(best["text"]), language=None, wrap_lines=True)
 
 
 def show_direction_out() -> None:
@@ -171,9 +171,9 @@ def show_lesson() -> None:
     """The steps, one at a time; the link says which."""
     st.markdown("Two minutes on one soft prompt that ships. Each step can be sent as a link.")
     names = [str(number) for number in range(1, len(STEPS) + 1)]
-    number = int(
-        st.segmented_control("Step", names, default="1", required=True, key="step", bind="query-params", label_visibility="collapsed")
-    )
+    widgets.follow_link("step", {name: name for name in names}, "1")
+    number = int(st.segmented_control("Step", names, required=True, key="linked-step", label_visibility="collapsed"))
+    widgets.say_in_link("step", str(number) if number > 1 else None)
     step = STEPS[number - 1]
     with st.container(border=True):
         st.subheader(f"{number}. {step.title}")
@@ -181,7 +181,7 @@ def show_lesson() -> None:
             step.show()
 
     def go(to: int) -> None:
-        st.session_state["step"] = str(to)
+        st.session_state["linked-step"] = str(to)
 
     with st.container(horizontal=True):
         st.button("Back", on_click=go, args=(number - 1,), disabled=number == 1, icon=":material/arrow_back:", key="back")

@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.core.folders import file_state
 from soft_prompt_explorer.app.pages import ATLAS, BESIDE, COMPARE, LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_header import in_brief
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 
 KINDS = ("prompt", "LoRA")
@@ -50,7 +51,7 @@ def show_library() -> None:
     """The table with its filters, and what can be done with the rows that are ticked."""
     table = everything()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="a name, a task, a word").strip().casefold()
+        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="a word").strip().casefold()
         kind = st.segmented_control("Kind", KINDS, key="kind", bind="query-params")
         origin = st.segmented_control("Whose", sorted(table["origin"].unique()), key="origin", bind="query-params")
         tasks = st.multiselect("Task", sorted(table["task"].dropna().unique()), key="tasks", bind="query-params", placeholder="any task")
@@ -62,9 +63,8 @@ def show_library() -> None:
     if not len(table):
         st.info("Nothing here is like that. Take a filter away, open a file, or train a prompt.", icon=":material/filter_alt_off:")
         return
-    state = st.dataframe(
+    state = show_table(
         table.drop(columns="key").assign(no_prompt=100 * table["no_prompt"], score=100 * table["score"]),
-        hide_index=True,
         key=f"library-{wanted}-{kind}-{origin}-{tasks}",
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],

@@ -9,6 +9,7 @@ from soft_prompt_explorer.analysis.loras.subspaces import Side, against, subspac
 from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_spectra import whole_ranks
+from soft_prompt_explorer.app.parts.tables import modules_in_words
 from soft_prompt_explorer.app.server.background import computed
 
 
@@ -46,7 +47,11 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
             widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
-                module = st.selectbox("φ(i, j) of the module", common, key="module", bind="query-params")
+                widgets.follow_link("module", {module: module for module in common}, common[0])
+                module = st.selectbox(
+                    "φ(i, j) of the module", common, format_func=modules_in_words(common).__getitem__, key="linked-module"
+                )
+                widgets.say_in_link("module", None if module == common[0] else module)
                 side = st.segmented_control("Directions", get_args(Side), default="out", required=True, key="side", bind="query-params")
                 phi = subspace_similarity(adapter.modules[module], other.modules[module], side=side)
                 left, right = st.columns(2, gap="large")

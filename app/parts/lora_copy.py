@@ -20,6 +20,7 @@ from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_effect import show_effect
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments.truncated import score_truncated
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -47,7 +48,7 @@ def show_smaller_copy(adapter: LoraAdapter, key: str, table: pd.DataFrame) -> No
                     on_click="ignore", icon=":material/download:", key="truncated",
                 )  # fmt: skip
             with st.popover("rank_pattern, to train again with as many ranks", icon=":material/content_copy:"):
-                st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", height=300)
+                st.code(json.dumps(rank_pattern(table, energy), indent=1), language="json", wrap_lines=True)
         if refused is None:
             accuracy(adapter, key, energy)
 
@@ -109,9 +110,8 @@ def show_scores(scores: pd.DataFrame, adapter: LoraAdapter) -> None:
         f"On {copy.n:,} held-out examples the smaller copy has {copy.measure} **{copy.score:.3f}** ({copy.low:.3f} to {copy.high:.3f}). Its 95 % interval "
         f"{to_whole} that of the whole LoRA ({whole.score:.3f}) and {f'{to_bare} ' if to_bare != to_whole else ''}that of the bare model ({bare.score:.3f})."
     )
-    st.dataframe(
+    show_table(
         scores.drop(columns=["task", "split"]),
-        hide_index=True,
         column_config={key: st.column_config.NumberColumn(format="%.3f") for key in ("score", "low", "high", "loss")}
         | {"seconds": st.column_config.NumberColumn(format="%.0f")},
         alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",

@@ -17,6 +17,7 @@ from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.charts.spectra import energy_and_effect
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments.truncated import at_a_share
 
@@ -65,7 +66,7 @@ def show_effect(adapter: LoraAdapter, folder: Path, task: Task, model: str, limi
             file_name=f"{adapter.name}-effect-{share:.0%}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key="truncated-by-effect",
         )  # fmt: skip
         with st.popover("rank_pattern by effect", icon=":material/content_copy:"):
-            st.code(json.dumps(counts, indent=1), language="json", height=300)
+            st.code(json.dumps(counts, indent=1), language="json", wrap_lines=True)
     if _asked(("half", *content, limit), "Score it at half the ranks", "score-half"):
 
         def score(report: Report) -> pd.DataFrame:
@@ -88,9 +89,8 @@ def _show_scores(scores: pd.DataFrame, adapter: LoraAdapter) -> None:
         f"{row.loc['nothing kept', 'score']:.3f} ({row['measure'].iloc[0]}, n = {row['n'].iloc[0]:,}). Ways whose intervals overlap are not shown to differ."
     )
     number = st.column_config.NumberColumn
-    st.dataframe(
+    show_table(
         scores.drop(columns=["adapter", "task"]),
-        hide_index=True,
         column_config={key: number(format="%.3f") for key in ("score", "low", "high", "loss", "energy_kept", "effect_kept")},
         alt="Held-out scores of the copies with half the ranks, by what was kept.",
     )

@@ -15,13 +15,16 @@ from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health,
 from soft_prompt_explorer.analysis.loras.residual import residual_directions
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
+from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.spectra import layer_map, spectra_by_layer
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.parts.measures import what_is
+from soft_prompt_explorer.app.parts.tables import modules_in_words, show_table
 from soft_prompt_explorer.app.server.background import computed
 
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
+FIRST_MEASURE = "effective_rank"
 FEW_RANKS = 16
 ENERGY = 0.95
 SHOWN = {"values": "Singular values", "energy": "Share of the energy"}
@@ -103,7 +106,11 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
     for note in found.loc[found["problem"] == "as the file says", "says"]:
         st.caption(widgets.plain(note))
     with st.expander("Module by module", icon=":material/health_and_safety:"):
-        st.dataframe(found, hide_index=True)
+        names = modules_in_words(table["module"])
+        show_table(
+            found.assign(module=found["module"].map(lambda module: names.get(module, module))),
+            alt="A row a module with a problem, and what it is.",
+        )
         widgets.download_buttons(found, f"{adapter.name}-health", adapter)
 
 
@@ -179,21 +186,17 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
     """
     magnitudes = MAGNITUDES * is_dora(adapter)
     measured = table if beside is None else table.merge(beside, on="module")
-    measure = st.selectbox(
-        "Measure",
-        [*MEASURES, *(BASE_MEASURES + magnitudes if asked_for else [])],
-        index=MEASURES.index("effective_rank"),
-        key="measure",
-        bind="query-params",
-    )
-    measure = measure if measure in measured else "effective_rank"  # while the comparison is being computed
-    st.plotly_chart(layer_map(measured, measure), key="layers", alt=f"{measure} of every module by layer and projection.")
+    measures = [*MEASURES, *(BASE_MEASURES + magnitudes if asked_for else [])]
+    widgets.follow_link("measure", {name: name for name in measures}, FIRST_MEASURE)
+    measure = st.selectbox("Measure", measures, format_func=in_words, key="linked-measure")
+    widgets.say_in_link("measure", None if measure == FIRST_MEASURE else measure)
+    measure = measure if measure in measured else FIRST_MEASURE  # while the comparison is being computed
+    st.plotly_chart(layer_map(measured, measure), key="layers", alt=f"The {in_words(measure)} of every module by layer and projection.")
     beside_first = [name for name in BASE_MEASURES + magnitudes if name in measured]
-    st.dataframe(
-        measured,
-        hide_index=True,
+    show_table(
+        measured.assign(module=measured["module"].map(modules_in_words(measured["module"]))),
         height=300,
-        column_order=[*COLUMNS[:3], *beside_first, *COLUMNS[3:-1]],
+        column_order=["module", *beside_first, *COLUMNS[3:-1]],
         alt="A module a row, with its measures.",
     )
     widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)
@@ -202,7 +205,7 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
     with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
         for by in ("layer", "projection"):
             summed = summary(table, by)
-            st.dataframe(summed, hide_index=True)
+            show_table(summed, alt=f"A row a {by}: the medians of its modules' measures.")
             widgets.download_buttons(summed, f"{adapter.name}-by-{by}", adapter)
 
 
@@ -233,7 +236,12 @@ def show_directions(adapter: LoraAdapter, base: str | None) -> None:
             else:
                 st.info(f"{line}: what this LoRA changes in the residual stream is no word.", icon=":material/blur_off:")
             with st.expander("Direction by direction", icon=":material/table_rows:"):
-                st.dataframe(said.assign(token=said["token"].map(shown)), hide_index=True)
+                show_table(
+                    said.assign(token=said["token"].map(shown), module=said["module"].map(modules_in_words(said["module"]))).drop(
+                        columns=["layer", "projection"]
+                    ),
+                    alt="A row a direction and its opposite: the word nearest to it, and whether that is luck.",
+                )
                 widgets.download_buttons(said, f"{adapter.name}-directions", adapter)
             st.caption(
                 "The two leading singular vectors of each module, on the side of the residual stream; the layers' norms are left out of account."

@@ -10,7 +10,7 @@ from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.methods import method_scores, score_by_size, score_by_trainable
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.comparisons import one_line, show_table
+from soft_prompt_explorer.app.parts.comparisons import one_line, show_rows
 from soft_prompt_explorer.trained_prompts.experiments import comparison
 from soft_prompt_explorer.trained_prompts.experiments.comparison import beside_zero_shot, best_of_each_method, told_apart
 
@@ -76,7 +76,7 @@ def show_comparison(rows: pd.DataFrame) -> None:
         f"Grey: the 95 % interval of zero-shot. {described(rows).capitalize()}. Intervals are of the examples alone: one seed, and another would give other figures too. "
         "The best of several prompts, picked on the same examples, flatters a little."
     )
-    show_table(rows, "comparison")
+    show_rows(rows, "comparison")
     widgets.download_buttons(rows.drop(columns="comparison"), f"methods-{rows['task'].iloc[0]}-{rows['model'].iloc[0]}")
 
 

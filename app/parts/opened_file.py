@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.report.inspection import modules, receipt, to
 from soft_prompt_explorer.app.charts import words as word_charts
 from soft_prompt_explorer.app.pages import LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders, allowed_path
 from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -114,9 +115,7 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
     if isinstance(adapter, LoraAdapter):
         st.subheader("Its modules")
         table = modules(adapter)
-        st.dataframe(
-            table, hide_index=True, height=widgets.table_height(len(table)), alt="The modules that the LoRA changes, with rank and shape."
-        )
+        show_table(table, height=widgets.table_height(len(table)), alt="The modules that the LoRA changes, with rank and shape.")
         widgets.download_buttons(table, f"{adapter.name}-modules", adapter)
     else:
         st.subheader("The length of its virtual tokens")
@@ -151,7 +150,7 @@ def offer(key: str, adapter: SoftPrompt | LoraAdapter, files: Files | None) -> N
 def show_kept(kept: pd.DataFrame) -> None:
     """The files that were kept on this machine, and the way to remove one."""
     st.subheader("Files that you kept")
-    st.dataframe(kept, hide_index=True, alt="The files that were kept on this machine.")
+    show_table(kept, alt="The files that were kept on this machine.")
     with st.popover("Remove one", icon=":material/delete:"):
         name = st.selectbox("Which", kept["name"], key="remove-which")
         if st.button("Remove it", key="remove"):

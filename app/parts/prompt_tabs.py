@@ -18,6 +18,7 @@ from soft_prompt_explorer.app.parts.behaviour_token import show_token
 from soft_prompt_explorer.app.parts.behaviour_words import show_words
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.parts.task_direction import show_direction
 from soft_prompt_explorer.app.parts.texts_in_place import show_what_it_does
 from soft_prompt_explorer.app.parts.token_evidence import near_words, show_evidence, show_words_of
@@ -85,8 +86,8 @@ def show_tokens(page: PromptOnPage) -> None:
         st.plotly_chart(
             neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
         )
-        st.dataframe(table, hide_index=True)
-        st.dataframe(tokens if verdicts is None else verdicts, hide_index=True)
+        show_table(table, alt="A row a virtual token and word: its rank and its score.")
+        show_table(tokens if verdicts is None else verdicts, alt="A row a virtual token: its verdict, and what it rests on.")
 
 
 def show_behaviour_tests(page: PromptOnPage) -> None:

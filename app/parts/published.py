@@ -5,6 +5,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.app.charts.methods import published_scores
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.trained_prompts.experiments.comparison import published
 
 AXES = {"trainable": "trainable parameters", "total": "model size"}
@@ -40,9 +41,8 @@ def show_published() -> None:
         f"{rows['table'].iloc[0]}. {joined}{spread}"
     )
     with st.expander("The published figures as a table", icon=":material/table_rows:"):
-        st.dataframe(
+        show_table(
             rows.drop(columns=["metric"]),
-            hide_index=True,
             column_config={key: st.column_config.NumberColumn(format="localized") for key in ("total", "trainable")},
             alt=f"What {rows['paper'].iloc[0]} prints in {rows['table'].iloc[0]}, a row a figure.",
         )

@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.tables import show_table
 
 
 def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable, *, as_kept: bool) -> None:
@@ -45,7 +46,7 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     if layers.open:
         with layers:
             st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
-            st.dataframe(told.words.drop(columns=["adapter", "path"]), hide_index=True)
+            show_table(told.words.drop(columns=["adapter", "path"]), alt="A row a word of a layer, with what it rests on.")
     widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
     widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 

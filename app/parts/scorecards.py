@@ -18,6 +18,7 @@ from soft_prompt_explorer.analysis.tasks.own_data import kept_tasks
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.scores import reliability
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
 
@@ -97,9 +98,8 @@ def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) 
     table, bins = measured
     wide = table.pivot_table(index=["prompt", "task", "n"], columns="measure", values="value", sort=False, aggfunc="first").reset_index()
     measures = list(dict.fromkeys(table["measure"]))
-    st.dataframe(
+    show_table(
         wide[["prompt", "task", *measures, "n"]],
-        hide_index=True,
         column_config={"prompt": st.column_config.TextColumn(pinned=True)}
         | {name: st.column_config.NumberColumn(format="%.3f") for name in measures},
         height=widgets.table_height(len(wide)),

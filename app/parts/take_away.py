@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
+from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.bundle import bundle
 from soft_prompt_explorer.analysis.report.page import PromptReport, html, of_prompt
@@ -26,14 +29,21 @@ CITATION = """@software{{soft_prompt_explorer,
 }}"""
 
 
+class Place(NamedTuple):
+    """An adapter's place as a shell is told it, and as Python."""
+
+    shell: str
+    python: str
+
+
 def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
     """The way out of a prompt's page."""
-    path = _path_of(key, prompt)
     with st.popover("Take it elsewhere", icon=":material/ios_share:"):
+        at = place_of(key, prompt)
         _in_code(
-            [[command, path] for command in ("readings", "lens", "effect", "translate")]
-            + [["report", path, "--out", f"{widgets.file_name(prompt.name)}.html"]],
-            [f"prompt = spe.load_adapter({path!r})", f"spe.readings(prompt, spe.load_vocabulary({vocabulary.model!r}))"],
+            [f"{command} {at.shell}" for command in ("readings", "lens", "effect", "translate")]
+            + [f"report {at.shell} --out {widgets.file_name(prompt.name)}.html"],
+            [f"prompt = spe.load_adapter({at.python})", f"spe.readings(prompt, spe.load_vocabulary({vocabulary.model!r}))"],
         )
         offer_report(prompt, vocabulary, lambda: of_prompt(prompt, vocabulary), key="report-of-words")
         st.download_button(
@@ -77,24 +87,32 @@ def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> bytes:
 
 def offer_lora(key: str, adapter: LoraAdapter) -> None:
     """The way out of a LoRA's page."""
-    path = _path_of(key, adapter)
     with st.popover("Take it elsewhere", icon=":material/ios_share:"):
+        at = place_of(key, adapter)
         _in_code(
-            [[command, path] for command in ("spectra", "lens", "effect", "translate")],
-            [f"lora = spe.load_adapter({path!r})", "spe.spectra(lora)"],
+            [f"{command} {at.shell}" for command in ("spectra", "lens", "effect", "translate")],
+            [f"lora = spe.load_adapter({at.python})", "spe.spectra(lora)"],
         )
 
 
-def _path_of(key: str, adapter: SoftPrompt | LoraAdapter) -> str:
-    """What a command line is given for it: a run has a folder; of a file that was uploaded only its person knows where it lies."""
+def place_of(key: str, adapter: SoftPrompt | LoraAdapter) -> Place:
+    """Where it lies, so that nothing is told of this machine's folders: what ships lies in a clone, a run of the person's own below their home where it is there, and of any other file
+    only its person knows."""
     run = run_of(key)
-    return f"path/to/{widgets.file_name(adapter.name)}" if run is None else str(run["path"])
+    if run is not None and run["origin"] == "gallery":
+        return Place(f"{GALLERY.parent.name}/{GALLERY.name}/{key}", f"spe.GALLERY / {key!r}")
+    if run is not None and Path(run["path"]).is_relative_to(Path.home()):
+        short = f"~/{Path(run['path']).relative_to(Path.home()).as_posix()}"
+        return Place(f"~/{shlex.quote(short[2:])}", f"Path({short!r}).expanduser()")
+    path = f"path/to/{widgets.file_name(adapter.name)}"
+    return Place(shlex.quote(path), repr(path))
 
 
-def _in_code(commands: list[list[str]], lines: list[str]) -> None:
+def _in_code(commands: list[str], lines: list[str]) -> None:
     st.markdown("**As commands**")
-    st.code("\n".join(shlex.join(["spe", *words]) for words in commands), language="bash", wrap_lines=True)
+    st.code("\n".join(f"spe {command}" for command in commands), language="bash", wrap_lines=True)
     st.markdown("**As Python**")
-    st.code("\n".join(["import soft_prompt_explorer as spe", "", *lines]), language="python", wrap_lines=True)
+    imports = ["from pathlib import Path", ""] if any("Path(" in line for line in lines) else []
+    st.code("\n".join([*imports, "import soft_prompt_explorer as spe", "", *lines]), language="python", wrap_lines=True)
     st.markdown("**As a citation**")
     st.code(CITATION.format(version=version("soft-prompt-explorer")), language="bibtex", wrap_lines=True)

@@ -17,6 +17,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.translation import shares
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking_in_rows
+from soft_prompt_explorer.app.parts.tables import show_table
 
 
 def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable, *, as_kept: bool) -> None:
@@ -42,7 +43,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
             icon=":material/article:",
         ):
             text = copied(best["text"])
-            st.code(text, language=None, wrap_lines=True, height=220)
+            st.code(text, language=None, wrap_lines=True)
             st.download_button(
                 "Text", text, file_name=f"{widgets.file_name(adapter.name)}.txt", on_click="ignore", icon=":material/download:", key="text",
                 help="Exactly as it was scored, with the line's ends after it, which the copy button leaves out.",
@@ -54,7 +55,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
         "end: examples of other tasks, shuffled answers, random words."
     )
     with st.expander("All texts", icon=":material/table_rows:"):
-        st.dataframe(table.drop(columns=["prompt", "path", "task"]), hide_index=True)
+        show_table(table.drop(columns=["prompt", "path", "task"]), alt="A row a text: the share that it recovers, with its interval.")
     widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
 
 

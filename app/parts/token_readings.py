@@ -25,6 +25,7 @@ from soft_prompt_explorer.app.charts.theme import mark_of, shortened
 from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
@@ -209,9 +210,8 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
             st.session_state["linked-token"] = rows[0]
 
     verdict_cells, verdict_column = (None, None) if verdicts is None else widgets.verdict_column(verdicts["verdict"], pinned=True)
-    st.dataframe(
+    show_table(
         grid(table, tokens, verdict_cells),
-        hide_index=True,
         column_config={
             "position": st.column_config.NumberColumn("token", pinned=True),
             "verdict": verdict_column,

@@ -15,6 +15,7 @@ from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.app.charts.scores import readability_trade
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments.trades import trade
@@ -114,11 +115,10 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
         "Intervals are of the examples alone: another seed would give other prompts. Nearness to a word is no reading: a vector can be drawn next to any word at little "
         "loss, and the words need not do what the vectors do (Khashabi et al. 2022)."
     )
-    st.dataframe(
+    show_table(
         table[
             ["prompt", "readable", "cosine", "near", "score", "low", "high", "words_score", "words_low", "words_high", "words", "n"]
         ].assign(readable=table["readable"].map(gamma)),
-        hide_index=True,
         column_config={
             "prompt": st.column_config.TextColumn(pinned=True),
             "readable": st.column_config.Column("γ"),

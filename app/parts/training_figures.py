@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.charts.training import BESIDE_STYLES, loss_curve, 
 from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
 from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
 
@@ -54,9 +55,8 @@ def show_scores(job: Progress) -> None:
         }
     )
     number = st.column_config.NumberColumn
-    st.dataframe(
+    show_table(
         shown_scores,
-        hide_index=True,
         column_config={"loss": number(format="%.2f", help="Nats a token of the answers wanted"), "seconds": number(format="%.0f")},
         alt="Held-out scores without training, with the initial values of a prompt, and as trained.",
     )
@@ -127,7 +127,7 @@ def show_words(look: pd.DataFrame | None) -> None:
         words[column] = words[column].map(shown, na_action="ignore")
     cells, verdict = widgets.verdict_column(look["verdict"])
     words.insert(2, "verdict", cells)
-    st.dataframe(
+    show_table(
         words,
         column_config={
             "_index": st.column_config.NumberColumn("token", width=50),

@@ -5,8 +5,10 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.prompts.likeness import remarkable
+from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.similarity import against_chance
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
 
 
 def say_how_alike(row: pd.Series, pairs: pd.DataFrame, count: int) -> None:
@@ -47,7 +49,7 @@ def say_how_alike(row: pd.Series, pairs: pd.DataFrame, count: int) -> None:
 
 def show_beside_chance(row: pd.Series, band: pd.DataFrame) -> None:
     """Each measure of two prompts beside the band of unrelated ones, of `analysis.prompts.likeness.chance`."""
-    values = "; ".join(f"{name} {row[name]:.2f}" for name in band["measure"])
+    values = "; ".join(f"{in_words(name)} {row[name]:.2f}" for name in band["measure"])
     st.plotly_chart(against_chance(row, band), key="band", alt=f"{values}, each beside the band of unrelated prompts.")
     st.caption(
         "Plain cosines; unrelated prompts have rows drawn like the words. Below the band: training has driven the tokens away from the direction "
@@ -75,9 +77,8 @@ def show_pairs(pairs: pd.DataFrame, names: tuple[str, str], verdicts: list[pd.Da
             taken = table_of["verdict"].iloc[listing[f"position_{half}"]]
             listing[f"verdict_{half}"], columns[f"verdict_{half}"] = widgets.verdict_column(taken)
         order = ["position_a", "nearest_a", "verdict_a", "cosine", "nearest_b", "position_b", "verdict_b", "same_start"]
-    st.dataframe(
+    show_table(
         listing[order],
-        hide_index=True,
         column_config=columns
         | {
             "position_a": st.column_config.NumberColumn("token", help=f"Of {widgets.plain(name_a)}"),

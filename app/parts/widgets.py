@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +29,7 @@ from soft_prompt_explorer.app.server.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 _FORMS = {
     "csv": ("CSV", "text/csv"),
@@ -120,6 +121,15 @@ def say_in_link(name: str, text: str | None) -> None:
         st.query_params.pop(name, None)
     elif st.query_params.get(name) != text:
         st.query_params[name] = text
+
+
+def tabs(names: list[str]) -> Sequence[TabContainer]:
+    """The parts of a page, one below each tab; the link names the one that is open. Streamlit's own way to keep a tab in the link is not taken: on the way back to a page
+    it drops what the page that is left calls by the same name."""
+    follow_link("tab", {name: name for name in names}, names[0])
+    parts = st.tabs(names, key="linked-tab", on_change="rerun")
+    say_in_link("tab", next((name for name, part in zip(names, parts, strict=True) if part.open and name != names[0]), None))
+    return parts
 
 
 def file_name(name: str) -> str:

@@ -86,7 +86,7 @@ def show_atlas() -> None:
         )  # fmt: skip
 
 
-map_tab, compare_tab = st.tabs([MAP, COMPARE], key="tab", bind="query-params")
+map_tab, compare_tab = widgets.tabs([MAP, COMPARE])
 with map_tab:
     if map_tab.open:
         show_atlas()

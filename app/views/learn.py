@@ -54,7 +54,7 @@ PARTS = {
     GLOSSARY: show_glossary,
     SOURCES: show_papers,
 }
-for tab, show in zip(st.tabs(list(PARTS), key="tab", bind="query-params"), PARTS.values(), strict=True):
+for tab, show in zip(widgets.tabs(list(PARTS)), PARTS.values(), strict=True):
     with tab:
         if tab.open:
             show()

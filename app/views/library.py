@@ -8,10 +8,11 @@ from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.collection_page import show_collection
 from soft_prompt_explorer.app.parts.library_table import show_library
 from soft_prompt_explorer.app.parts.opened_file import FORMATS, drop_zone, pick_path, show_kept, show_opened
+from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 
 st.title("Library")
-listed, file, collection, scores = st.tabs(["Prompts and LoRAs", FILE, COLLECTION, "Scores"], key="tab", bind="query-params")
+listed, file, collection, scores = widgets.tabs(["Prompts and LoRAs", FILE, COLLECTION, "Scores"])
 with listed:
     if listed.open:
         with widgets.in_words():
@@ -41,9 +42,8 @@ with scores:
         st.markdown("Held-out scores, without and with each.")
         alt = "; ".join(f"{row.name}: {row.no_prompt:.0%} without, {row.score:.0%} with, n {row.n:,.0f}" for row in described.itertuples())
         st.plotly_chart(score_gains(runs), key="scores", alt=f"Held-out scores. {alt}.")
-        st.dataframe(
+        show_table(
             runs.drop(columns=["path"]),
-            hide_index=True,
             height=widgets.table_height(len(runs)),
             alt="The same figures as a table, with each run's settings.",
         )

@@ -38,7 +38,7 @@ with widgets.in_words():
     if adapter.needs_weights and base is not None and naming.may_be_fetched(base, "the model"):
         adapter = with_base(adapter, base)
 
-does, ranks, smaller, beside, made = st.tabs([DOES, RANKS, SMALLER, BESIDE, MADE], key="tab", bind="query-params")
+does, ranks, smaller, beside, made = widgets.tabs([DOES, RANKS, SMALLER, BESIDE, MADE])
 with does:
     if does.open:
         if base is not None and naming.vocabulary_is_here(base):

@@ -52,7 +52,7 @@ with widgets.in_words():
         offer_prompt(key, prompt, vocabulary)
 
 page = PromptOnPage(key, prompt, vocabulary)
-does, tokens, behaviour, answers, made = st.tabs([DOES, TOKENS, BEHAVIOUR, TRY, MADE], key="tab", bind="query-params")
+does, tokens, behaviour, answers, made = widgets.tabs([DOES, TOKENS, BEHAVIOUR, TRY, MADE])
 with does:
     if does.open:
         show_does(page, as_kept=len(parts) == 1 and "initial" not in prompt.metadata)

@@ -50,7 +50,7 @@ def show_training() -> None:
 
 
 st.title("Train")
-here, script = st.tabs(["Train here", "Follow a script of yours"], key="tab", bind="query-params")
+here, script = widgets.tabs(["Train here", "Follow a script of yours"])
 with here:
     if here.open:
         show_training()

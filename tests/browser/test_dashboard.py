@@ -19,7 +19,6 @@ from tests.support.chromium import calm, download, loaded, upload, window
 from tests.support.commands import command_line_csv
 from tests.support.places import REPOSITORY
 from tests.support.provenances import content_of, lasting
-from tests.support.served import PATHS
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -241,13 +240,3 @@ def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
     expect(page).to_have_url(re.compile("task=own-mine"))
     expect(page.get_by_text("has no column input")).to_have_count(0)
     loaded(page)
-
-
-def test_nothing_is_wider_than_a_narrow_window(chromium, dashboard):
-    context = window(chromium, dashboard, width=800, color_scheme="dark")
-    narrow = context.new_page()
-    for path in PATHS:
-        narrow.goto(path)
-        loaded(narrow)
-        assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
-    context.close()

@@ -1,0 +1,48 @@
+"""Tables on pages: columns in words, modules by their place."""
+
+import json
+
+import pandas as pd
+from streamlit.testing.v1 import AppTest
+
+from soft_prompt_explorer.analysis.loras.ranks import COLUMNS
+from soft_prompt_explorer.app.charts.columns import in_words
+from soft_prompt_explorer.app.parts.tables import modules_in_words
+
+
+def test_no_column_has_an_underscore_on_the_screen_and_what_the_page_says_of_one_stays():
+    def page():
+        import pandas as pd
+        import streamlit as st
+
+        from soft_prompt_explorer.app.parts.tables import show_table
+
+        table = pd.DataFrame({"score_change": [0.5], "effective_rank": [1.5], "drift": [2.0]})
+        show_table(
+            table,
+            alt="A test.",
+            column_config={"drift": st.column_config.NumberColumn("moved"), "score_change": st.column_config.NumberColumn(format="%.2f")},
+        )
+
+    shown = AppTest.from_function(page).run()
+    assert not shown.exception
+    columns = json.loads(shown.dataframe[0].proto.columns)
+    assert {name: column.get("label") for name, column in columns.items() if not name.startswith("_")} == {
+        "score_change": "score changed by",
+        "effective_rank": "effective rank",
+        "drift": "moved",
+    }
+    assert columns["score_change"]["type_config"]["format"] == "%.2f"
+    assert shown.dataframe[0].proto.alt == "A test."
+    assert columns["_index"]["hidden"]
+
+
+def test_the_columns_of_a_lora_are_words():
+    assert not [name for name in COLUMNS if "_" in in_words(name)]
+    assert in_words("rank_95") == "ranks for 95 %"
+
+
+def test_modules_are_called_by_their_place_and_by_their_path_where_that_is_not_theirs_alone():
+    paths = ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.0.down_proj", "model.layers.0.mlp.experts.1.down_proj", "head"]
+    assert modules_in_words(paths) == dict(zip(paths, ["layer 0, q", *paths[1:]], strict=True))
+    assert modules_in_words(pd.Series(paths[:2])) == {paths[0]: "layer 0, q", paths[1]: "layer 0, down"}

@@ -1,0 +1,317 @@
+"""The pages for everybody: at three widths, light and dark, by keyboard alone, without motion, and with links that can be sent."""
+
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+from safetensors.numpy import save, save_file
+
+from soft_prompt_explorer.app.pages import PAGES
+from soft_prompt_explorer.app.parts.lesson import STEPS
+from tests.app.charts.test_theme import PAGES as GROUNDS
+from tests.support.chromium import calm, window
+from tests.support.places import EMBEDDED
+from tests.support.seen import cut_off, drawn, findings, unnamed
+from tests.support.served import PATHS
+
+pytestmark = pytest.mark.slow
+WIDTHS = (1400, 1024, 390)
+
+
+@pytest.fixture(scope="module")
+def walker(chromium, dashboard):
+    """One window for all pages: what they share is loaded once."""
+    context = window(chromium, dashboard)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def elsewhere(chromium, dashboard):
+    """Another person's browser, which has seen nothing yet."""
+    context = window(chromium, dashboard)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *PATHS,
+        "/train?task=plural",
+        "/train?tab=Follow+a+script+of+yours",
+        "/lora?lora=sentiment-lora-8&tab=Beside+another&other=sentiment-lora-2",
+    ],
+)
+def test_a_page_is_found_sound_by_axe_and_nothing_on_it_is_cut_off(walker, path):
+    found = []
+    walker.set_viewport_size({"width": WIDTHS[0], "height": 1000})
+    walker.goto(path)
+    for width in WIDTHS:
+        walker.set_viewport_size({"width": width, "height": 1000})
+        for theme in ("light", "dark"):
+            walker.emulate_media(color_scheme=theme)
+            drawn(walker)
+            if width != 1024:
+                found += [f"{width} {theme} {each}" for each in findings(walker)]
+            if theme == "light":
+                found += [f"{width} {each}" for each in cut_off(walker)]
+    found += unnamed(walker)
+    assert not found, "\n".join(found)
+
+
+WITH_MORE = {
+    "/prompt?prompt=plural-words-1&tab=Tokens": ("Read against another model", "Take it elsewhere", "Settings"),
+    "/lora?lora=sentiment-lora-8&tab=Smaller+copy": ("Take it elsewhere", "rank_pattern"),
+    "/atlas": ("Clusters and layout", "Filter", "Download"),
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_opens_over_a_page_is_sound_too(walker, theme):
+    walker.set_viewport_size({"width": WIDTHS[0], "height": 1000})
+    walker.emulate_media(color_scheme=theme)
+    found = []
+    for path, buttons in WITH_MORE.items():
+        walker.goto(path)
+        drawn(walker)
+        for button in buttons:
+            walker.get_by_test_id("stPopoverButton").filter(has_text=button).click()
+            expect(walker.get_by_test_id("stPopoverBody")).to_be_visible()
+            drawn(walker)
+            found += [f"{button}: {each}" for each in findings(walker, "[data-testid=stPopoverBody]") + cut_off(walker)]
+            walker.keyboard.press("Escape")
+            expect(walker.get_by_test_id("stPopoverBody")).to_have_count(0)
+    assert not found, "\n".join(found)
+
+
+def test_the_pages_are_as_light_and_as_dark_as_the_colours_were_measured_for(walker):
+    walker.goto("/train")
+    for theme, colour in GROUNDS.items():
+        walker.emulate_media(color_scheme=theme)
+        drawn(walker)
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        assert walker.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor") == f"rgb({red}, {green}, {blue})"
+
+
+def test_every_page_has_a_title_of_its_own_with_the_name_of_what_it_is_about(walker):
+    titles = {}
+    for place in PAGES:
+        walker.goto(f"/{place.url_path}")
+        calm(walker)
+        titles[place.url_path] = walker.title()
+    walker.goto("/prompt?prompt=plural-words-1")
+    expect(walker).to_have_title("plural-words-1 · Soft Prompt Explorer")
+    walker.goto("/lora?lora=capitals-lora-8")
+    expect(walker).to_have_title("capitals-lora-8 · Soft Prompt Explorer")
+    assert len(set(titles.values())) == len(PAGES), titles
+    assert all(title.endswith(" · Soft Prompt Explorer") for title in titles.values()), titles
+
+
+def test_the_tour_is_walked_step_by_step_and_each_step_can_be_sent_as_a_link(page, elsewhere):
+    page.goto("/")
+    page.get_by_role("link", name="Take the two-minute tour first").click()
+    for number, step in enumerate(STEPS, start=1):
+        expect(page.get_by_role("heading", name=f"{number}. {step.title}", exact=True)).to_be_visible()
+        drawn(page)
+        elsewhere.goto(page.url)
+        expect(elsewhere.get_by_role("heading", name=f"{number}. {step.title}", exact=True)).to_be_visible()
+        drawn(elsewhere)
+        here, there = (each.get_by_role("tabpanel").first.inner_text() for each in (page, elsewhere))
+        assert here == there
+        assert len(here) > 200
+        forward = page.get_by_role("button", name="Next")
+        if number == len(STEPS):
+            expect(forward).to_be_disabled()
+        else:
+            forward.click()
+    page.get_by_role("button", name="Back").click()
+    expect(page.get_by_role("heading", name=f"{len(STEPS) - 1}. {STEPS[-2].title}", exact=True)).to_be_visible()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep what was dropped under a name."""
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("textbox", name="Name").fill(name)
+    page.get_by_role("textbox", name="Name").press("Tab")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text(f"Kept as {name}.")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def said(page: Page) -> str:
+    """What is written on the page below its frame."""
+    drawn(page)
+    return page.get_by_role("tabpanel").filter(visible=True).first.inner_text()
+
+
+def test_the_first_door_reads_a_prompt_of_ones_own_and_its_link_finds_the_same_or_says_what_to_do(page, elsewhere, tmp_path):
+    config = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 5, "token_dim": 576, "base_model_name_or_path": EMBEDDED}
+    rows = np.random.default_rng(7).standard_normal((5, 576)).astype(np.float32)
+    with zipfile.ZipFile(tmp_path / "my-prompt.zip", "w") as archive:
+        archive.writestr("adapter_config.json", json.dumps(config))
+        archive.writestr("adapter_model.safetensors", save({"prompt_embeddings": rows}))
+    page.goto("/")
+    drawn(page)
+    page.locator('input[type="file"]').set_input_files(tmp_path / "my-prompt.zip")
+    expect(page.get_by_text("Soft prompt for smollm2-135m, 5 virtual tokens, 576 wide")).to_be_visible()
+    keep(page, "door-prompt")
+    page.get_by_role("button", name="Read this prompt").click()
+    expect(page.get_by_role("heading", name="(your file)", level=1)).to_be_visible()
+    page.get_by_role("tab", name="Tokens").click()
+    expect(page.get_by_role("heading", name="All tokens")).to_be_visible()
+    mine = said(page)
+    elsewhere.goto(page.url)
+    expect(
+        elsewhere.get_by_text("which is not here: a run that was deleted, or a file opened in another session. Pick another.")
+    ).to_be_visible()
+    elsewhere.goto("/prompt?prompt=door-prompt&tab=Tokens")
+    expect(elsewhere.get_by_role("heading", name="door-prompt", level=1)).to_be_visible()
+    assert said(elsewhere) == mine
+
+
+def test_the_second_door_reads_a_lora_of_ones_own_and_its_link_finds_the_same_or_says_what_to_do(page, elsewhere, tmp_path):
+    down, up = np.eye(2, 6, dtype=np.float32), np.diag([3.0, 2.0]).astype(np.float32)
+    parts = {"lora_down": down, "lora_up": np.concatenate([up, np.zeros((3, 2), np.float32)])}
+    save_file(
+        {f"lora_unet_block_{i}.{part}.weight": factor for i in range(3) for part, factor in parts.items()}
+        | {f"lora_unet_block_{i}.alpha": np.array(2, np.float32) for i in range(3)},
+        tmp_path / "my-style.safetensors",
+    )
+    page.goto("/")
+    drawn(page)
+    page.locator('input[type="file"]').set_input_files(tmp_path / "my-style.safetensors")
+    expect(page.get_by_text("my-style: LoRA, 3 modules")).to_be_visible()
+    keep(page, "door-lora")
+    page.get_by_role("button", name="Read this LoRA").click()
+    expect(page.get_by_role("heading", name="my-style (your file)", level=1)).to_be_visible()
+    page.get_by_role("tab", name="Ranks").click()
+    expect(page).to_have_url(re.compile("tab=Ranks"))
+    expect(page.get_by_text("It uses its ranks: no fewer than 2 hold 95% of the energy")).to_be_visible()  # 9 of 13 in the first
+    mine = said(page)
+    elsewhere.goto(page.url)
+    expect(
+        elsewhere.get_by_text("which is not here: a run that was deleted, or a file opened in another session. Pick another.")
+    ).to_be_visible()
+    elsewhere.goto("/lora?lora=door-lora&tab=Ranks")
+    expect(elsewhere.get_by_role("heading", name="door-lora", level=1)).to_be_visible()
+    assert said(elsewhere) == mine.replace("my-style", "door-lora")
+
+
+def test_the_third_door_trains_at_a_click_and_its_link_watches_the_same_training(page, elsewhere):
+    page.goto("/")
+    page.get_by_role("link", name="Start in a minute, on this machine").click()
+    expect(page.get_by_role("heading", name="Train", level=1)).to_be_visible()
+    drawn(page)
+    page.get_by_role("button", name="Train it").last.click()
+    expect(page).to_have_url(re.compile("job="))
+    name = page.get_by_role("heading", name=re.compile("capitals-as-lora"))
+    expect(name).to_be_visible()
+    elsewhere.goto(page.url)
+    expect(elsewhere.get_by_role("heading", name=name.inner_text(), exact=True)).to_be_visible()
+    elsewhere.get_by_role("button", name="Stop", exact=True).click()
+    for each in (page, elsewhere):
+        expect(each.get_by_text("not among your runs yet")).to_be_visible()
+    page.get_by_role("button", name="Discard", exact=True).click()
+    expect(page.get_by_text("not among your runs yet")).to_have_count(0)
+
+
+def test_the_button_back_undoes_one_choice_after_another_and_leads_from_page_to_page(page):
+    page.goto("/learn?step=2")
+    calm(page)
+    page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=dot")  # a link that was shared
+    calm(page)
+    page.get_by_role("tab", name="How it was made").click()
+    expect(page).to_have_url(re.compile("tab=How"))
+    calm(page)
+    other = page.get_by_role("combobox", name="Another prompt")
+    other.click()
+    other.fill("plural-words-1")
+    page.get_by_role("option", name="plural-words-1", exact=True).click()
+    expect(page).to_have_url(re.compile("prompt=plural-words-1"))
+    expect(page.get_by_role("heading", name="plural-words-1", level=1)).to_be_visible()
+    calm(page)
+    page.get_by_role("link", name="Train", exact=True).first.click()
+    expect(page.get_by_role("heading", name="Train", level=1)).to_be_visible()
+    calm(page)
+
+    page.go_back()
+    expect(page.get_by_role("heading", name="plural-words-1", level=1)).to_be_visible()
+    calm(page)
+    page.go_back()
+    expect(page.get_by_role("heading", name="sentiment-words-1", level=1)).to_be_visible()
+    expect(page.get_by_role("tab", name="How it was made")).to_have_attribute("aria-selected", "true")
+    calm(page)
+    page.go_back()
+    expect(page).to_have_url(re.compile("prompt=sentiment-words-1.*tab=Tokens|tab=Tokens.*prompt=sentiment-words-1"))
+    expect(page.get_by_role("tab", name="Tokens")).to_have_attribute("aria-selected", "true")
+    calm(page)
+    page.go_back()
+    expect(page.get_by_role("heading", name=f"2. {STEPS[1].title}", exact=True)).to_be_visible()
+
+
+def ring(page: Page) -> dict:
+    """Where the keyboard is, and the ring around it or around the field that it is in."""
+    return page.evaluate(
+        """() => {
+            let at = document.activeElement;
+            while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+            const shown = [at, at.parentElement, at.parentElement?.parentElement, at.parentElement?.parentElement?.parentElement].filter(Boolean).map(e => getComputedStyle(e));
+            return {tag: at.tagName, role: at.getAttribute("role"), text: (at.innerText || at.getAttribute("aria-label") || "").slice(0, 40),
+                seen: shown.some(style => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2), inSight: at.checkVisibility()};
+        }"""
+    )
+
+
+def test_the_keyboard_alone_jumps_opens_tabs_and_presses_and_one_sees_where_it_is(page):
+    page.goto("/")
+    drawn(page)
+    page.keyboard.press("/")
+    expect(page.get_by_role("combobox", name="Jump to")).to_be_focused()
+    assert ring(page)["seen"]
+    page.keyboard.type("plural-words-1")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="plural-words-1", level=1)).to_be_visible()
+    drawn(page)
+    page.get_by_role("heading", level=1).click()  # away from the box, and on from here by keys alone
+    passed = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        passed.append(ring(page))
+        if passed[-1]["role"] == "tab":
+            break
+    assert passed[-1]["role"] == "tab"
+    assert any(each["tag"] == "BUTTON" for each in passed)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tab", name="Tokens")).to_have_attribute("aria-selected", "true")
+    drawn(page)
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        passed.append(ring(page))
+    assert not [each for each in passed if not each["seen"] or not each["inSight"]]
+    page.goto("/learn")
+    drawn(page)
+    page.keyboard.press("/")
+    page.keyboard.type("stable/rank")  # the key writes where something is being written
+    assert page.get_by_role("combobox", name="Jump to").input_value() == "stable/rank"
+
+
+def test_who_wishes_for_less_motion_gets_none(chromium, dashboard):
+    moving = """() => [...document.querySelectorAll("*")].filter(e => {
+        const style = getComputedStyle(e);
+        return [style.transitionDuration, style.animationDuration].some(times => times.split(",").some(time => parseFloat(time) > 0.01));
+    }).length"""
+    counts = {}
+    for wish in ("no-preference", "reduce"):
+        context = window(chromium, dashboard, reduced_motion=wish)
+        page = context.new_page()
+        page.goto("/train")
+        drawn(page)
+        counts[wish] = page.evaluate(moving)
+        context.close()
+    assert counts["no-preference"] > 0  # there is something to take away
+    assert counts["reduce"] == 0
