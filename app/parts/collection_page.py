@@ -111,7 +111,7 @@ def _pick_folder() -> Path | None:
     folders = folders_and_runs()
     text = st.text_input(
         "Folder of a batch", key="collection", bind="query-params", placeholder="collection",
-        help="Its path, whole or from one of these folders on: " + ", ".join(map(str, folders)),
+        help="Its path, whole or from one of these folders on: " + ", ".join(widgets.plain(str(folder)) for folder in folders),
     ).strip()  # fmt: skip
     st.session_state["last-collection"] = text
     if not text:

@@ -38,7 +38,14 @@ def lasso(page: Page, chart: Locator, places: list[tuple[float, float]]) -> None
     page.mouse.up()
 
 
-def test_a_lasso_selects_in_the_table_and_in_the_link_a_tick_marks_its_dot_and_one_is_opened(page, batched):
+def tick_first(page: Page, table: Locator) -> None:
+    """Tick the first row of a table."""
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 52)
+
+
+def test_a_lasso_selects_in_the_table_in_the_link_and_for_the_export(page, batched):
     page.goto(f"/library?tab=Collection&collection={batched.name}&of-kind=LoRA")
     chart = plot(page, "map-")
     calm(page)
@@ -56,17 +63,19 @@ def test_a_lasso_selects_in_the_table_and_in_the_link_a_tick_marks_its_dot_and_o
     whole = pd.read_parquet(batched / "manifest.parquet")
     assert exported["path"].tolist() == [whole["path"][number]]
     page.keyboard.press("Escape")
-
     page.get_by_role("button", name="Clear the selection").click()
     expect(page.get_by_text("1 selected of")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("adapters="))
+
+
+def test_a_tick_marks_its_dot_and_a_link_to_it_opens_the_single_one(page, batched):
+    page.goto(f"/library?tab=Collection&collection={batched.name}&of-kind=LoRA")
+    plot(page, "map-")
     calm(page)
-    table = page.get_by_test_id("stDataFrame").first
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 52)  # the box of the first row
+    tick_first(page, page.get_by_test_id("stDataFrame").first)
     expect(page.get_by_text("1 selected of")).to_be_visible()
     calm(page)
-    first = int(whole.index[whole["kind"] == "lora"][0])
+    first = int(pd.read_parquet(batched / "manifest.parquet")["kind"].eq("lora").idxmax())
     assert plot(page, "map-").evaluate(SELECTED) == [first]
 
     fresh = page.context.new_page()
@@ -80,7 +89,7 @@ def test_a_lasso_selects_in_the_table_and_in_the_link_a_tick_marks_its_dot_and_o
     expect(fresh).to_have_url(re.compile(rf"[?&]collection={batched.name}&.*adapters={first}(&|$)"))
 
 
-def test_an_empty_lasso_selects_nothing_and_says_so(page, batched):
+def test_an_empty_lasso_selects_nothing_and_says_so_and_a_group_of_near_copies_selects_all_of_them(page, batched):
     page.goto(f"/library?tab=Collection&collection={batched.name}&adapters=0-2")
     chart = plot(page, "map-")
     calm(page)
@@ -98,6 +107,15 @@ def test_an_empty_lasso_selects_nothing_and_says_so(page, batched):
     expect(page.get_by_text("No dot lies in there")).to_be_visible()
     expect(page.get_by_text(f"All {ADAPTERS} adapters")).to_be_visible()
     expect(page).not_to_have_url(re.compile("adapters="))
+    page.get_by_text("Near copies: ").click()
+    tick_first(page, page.get_by_test_id("stExpander").filter(has_text="Near copies: ").get_by_test_id("stDataFrame"))
+    expect(page.get_by_text("3 selected of")).to_be_visible()
+    calm(page)
+    near = [
+        i for i, name in enumerate(pd.read_parquet(batched / "manifest.parquet")["path"]) if re.search("lora-(base|near|zz-again)", name)
+    ]
+    selected = plot(page, "map-").evaluate(SELECTED)
+    assert selected == near
 
 
 def test_nothing_of_it_is_cut_off_on_a_telephone(chromium, dashboard, batched):

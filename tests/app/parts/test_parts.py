@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.measures import MEASURES
+from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
 from soft_prompt_explorer.app.parts.lora_copy import lies
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
@@ -162,6 +163,13 @@ def test_a_measure_is_shown_with_its_formula_its_limits_and_its_source_under_its
 @pytest.mark.parametrize("numbers", [[], [0], [0, 1, 2, 5, 7, 8], list(range(30))])
 def test_a_selection_comes_back_from_a_link_as_it_went(numbers):
     assert numbers_in(ranges(numbers), 30) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("", False), ("0-4,9", True), (ranges(list(range(0, 1000, 2))), True), (ranges(list(range(0, 2000, 2))), False)]
+)
+def test_a_link_holds_a_selection_that_servers_take(text, fits):
+    assert Chosen("adapters", text=text).fits_link == fits
 
 
 def test_intervals_that_touch_overlap():
