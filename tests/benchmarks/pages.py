@@ -1,5 +1,7 @@
 """The pages in headless Chromium: how long until something useful stands, until all of it does, and until a click is answered.
 
+On a machine that is busy with something else all of that is longer. What a page costs in processor time is told beside: of the server, and of the browser's main thread.
+
 Times are taken in the page, at the frame that shows it, from the moment at which the browser begins to go there (of a click: from the press). *Whole* is when no script runs,
 nothing is computed, no skeleton stands and every figure and map is drawn, and stays so for half a second.
 """
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from tqdm import tqdm
 
 from tests.benchmarks.measure import text_table
@@ -106,7 +109,14 @@ def _warm(address: str) -> str:
         for turn in range(ROUNDS + 1):
             for shown in tqdm(PAGES, desc="pages", file=sys.stderr):
                 page = context.new_page()
+                protocol = context.new_cdp_session(page)
+                protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+                before = _processor_seconds(address)
                 seen = opened(page, shown)
+                seen["server"] = _processor_seconds(address) - before
+                seen["browser"] = next(
+                    each["value"] for each in protocol.send("Performance.getMetrics")["metrics"] if each["name"] == "TaskDuration"
+                )
                 if turn:
                     times[shown.name].append(seen)
                 page.close()
@@ -114,13 +124,21 @@ def _warm(address: str) -> str:
     rows = []
     for shown in PAGES:
         first, whole = ([each[name] for each in times[shown.name]] for name in ("first", "whole"))
-        rows.append([f"{shown.name}: {shown.first}", *_told(first, FIRST), *_told(whole, WHOLE)])
+        costs = [f"{statistics.median(each[name] for each in times[shown.name]):.2f} s" for name in ("server", "browser")]
+        rows.append([f"{shown.name}: {shown.first}", *_told(first, FIRST), *_told(whole, WHOLE), *costs])
     return text_table(
         "pages, the server and the browser's cache warm",
-        ["", "first", "range", "goal", "whole", "range", "goal"],
+        ["", "first", "range", "goal", "whole", "range", "goal", "server", "browser"],
         rows,
         f"Medians of {ROUNDS} visits after one that is not counted, a new session each. {_load()}",
     )
+
+
+def _processor_seconds(address: str) -> float:
+    """The processor time that the server has used."""
+    port = address.rpartition(":")[2]
+    servers = [process for process in psutil.Process().children() if port in process.cmdline()]
+    return sum(sum(process.cpu_times()[:2]) for process in servers)
 
 
 def opened(page, shown: Shown) -> dict[str, float]:
