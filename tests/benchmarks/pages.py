@@ -8,7 +8,6 @@ nothing is computed, no skeleton stands and every figure and map is drawn, and s
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import psutil
 from tqdm import tqdm
 
-from tests.benchmarks.measure import text_table
+from tests.benchmarks.measure import alone, load, text_table
 from tests.support.served import served
 from tests.support.waiting import PATIENCE
 
@@ -130,7 +129,7 @@ def _warm(address: str) -> str:
         "pages, the server and the browser's cache warm",
         ["", "first", "range", "goal", "whole", "range", "goal", "server", "browser"],
         rows,
-        f"Medians of {ROUNDS} visits after one that is not counted, a new session each. {_load()}",
+        f"Medians of {ROUNDS} visits after one that is not counted, a new session each. {load()}",
     )
 
 
@@ -180,7 +179,7 @@ def _cold(folder: Path, runs: dict[str, str]) -> str:
         "pages, a server that was just started and a browser without a cache",
         ["", "server answers", "first", "whole", "range", "goal", "received"],
         rows,
-        f"Medians of {ROUNDS} starts after `prepare`, whose files the system may hold in memory; first and whole count from when the server answers. {_load()}",
+        f"Medians of {ROUNDS} starts after `prepare`, whose files the system may hold in memory; first and whole count from when the server answers. {load()}",
     )
 
 
@@ -236,7 +235,7 @@ def _clicks(address: str) -> str:
         "a click that selects",
         ["", "answered", "range", "goal", "whole", "range"],
         rows,
-        f"Medians of {2 * ROUNDS} clicks after one that is not counted. {_load()}",
+        f"Medians of {2 * ROUNDS} clicks after one that is not counted. {load()}",
     )
 
 
@@ -246,5 +245,5 @@ def _told(seconds: list[float], goal: float | None) -> list[str]:
     return [f"{median:.2f} s", f"{min(seconds):.2f} to {max(seconds):.2f}", verdict]
 
 
-def _load() -> str:
-    return f"Load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
+if __name__ == "__main__":
+    alone(tables)
