@@ -6,7 +6,6 @@ Everyone walks over the pages in an order of their own and picks tokens and prom
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 import sys
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from tests.benchmarks.measure import text_table
+from tests.benchmarks.measure import alone, load, text_table
 from tests.support.served import served
 from tests.support.waiting import PATIENCE
 
@@ -135,7 +134,7 @@ def _table(address: str) -> str:
         f"{PEOPLE} people at once, the server's answer",
         ["", "alone", "median", "p95", "beside alone"],
         rows,
-        f"Each looks at a page for {LOOKS[0]:g} to {LOOKS[1]:g} s. Errors: {len(wrong)}{': ' + wrong[0] if wrong else ''}. Load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
+        f"Each looks at a page for {LOOKS[0]:g} to {LOOKS[1]:g} s. Errors: {len(wrong)}{': ' + wrong[0] if wrong else ''}. {load()}",
     )
 
 
@@ -159,3 +158,7 @@ def _walk(
     finally:
         session.close()
     return seen
+
+
+if __name__ == "__main__":
+    alone(tables)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tests.benchmarks.measure import text_table
+from tests.benchmarks.measure import alone, load, text_table
 from tests.support.places import REPOSITORY
 from tests.support.served import answers, free_port
 from tests.support.waiting import PATIENCE, wait_until
@@ -82,7 +82,7 @@ def tables() -> Iterator[str]:
         "the map while it is dragged, frames a second",
         ["", "median", "range", "ours beside it"],
         rows,
-        f"{ROUNDS} drags of {SECONDS:.0f} s each. Drawn by {renderer}.",
+        f"{ROUNDS} drags of {SECONDS:.0f} s each. Drawn by {renderer}. {load()}",
     )
 
 
@@ -136,3 +136,7 @@ def _dragged(page, name: str) -> float:
     assert moved, f"{name} did not follow the mouse"
     page.wait_for_timeout(500)
     return frames
+
+
+if __name__ == "__main__":
+    alone(tables)

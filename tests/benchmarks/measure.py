@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 
 from tqdm import tqdm
@@ -77,6 +77,18 @@ def machine() -> str:
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads, "
         f"load average {load}\nPython {platform.python_version()}, {packages}"
     )
+
+
+def load() -> str:
+    """How busy the machine is, for below a table."""
+    return f"Load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
+
+
+def alone(benchmark: Callable[[], Iterable[str]]) -> None:
+    """Print the tables of one benchmark that is run by itself."""
+    print(machine(), flush=True)
+    for table in benchmark():
+        print(f"\n{table}", flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,12 +1,13 @@
 """The pages in headless Chromium: how long until something useful stands, until all of it does, and until a click is answered.
 
+On a machine that is busy with something else all of that is longer. What a page costs in processor time is told beside: of the server, and of the browser's main thread.
+
 Times are taken in the page, at the frame that shows it, from the moment at which the browser begins to go there (of a click: from the press). *Whole* is when no script runs,
 nothing is computed, no skeleton stands and every figure and map is drawn, and stays so for half a second.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -15,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from tqdm import tqdm
 
-from tests.benchmarks.measure import text_table
+from tests.benchmarks.measure import alone, load, text_table
 from tests.support.served import served
 from tests.support.waiting import PATIENCE
 
@@ -106,7 +108,14 @@ def _warm(address: str) -> str:
         for turn in range(ROUNDS + 1):
             for shown in tqdm(PAGES, desc="pages", file=sys.stderr):
                 page = context.new_page()
+                protocol = context.new_cdp_session(page)
+                protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+                before = _processor_seconds(address)
                 seen = opened(page, shown)
+                seen["server"] = _processor_seconds(address) - before
+                seen["browser"] = next(
+                    each["value"] for each in protocol.send("Performance.getMetrics")["metrics"] if each["name"] == "TaskDuration"
+                )
                 if turn:
                     times[shown.name].append(seen)
                 page.close()
@@ -114,13 +123,21 @@ def _warm(address: str) -> str:
     rows = []
     for shown in PAGES:
         first, whole = ([each[name] for each in times[shown.name]] for name in ("first", "whole"))
-        rows.append([f"{shown.name}: {shown.first}", *_told(first, FIRST), *_told(whole, WHOLE)])
+        costs = [f"{statistics.median(each[name] for each in times[shown.name]):.2f} s" for name in ("server", "browser")]
+        rows.append([f"{shown.name}: {shown.first}", *_told(first, FIRST), *_told(whole, WHOLE), *costs])
     return text_table(
         "pages, the server and the browser's cache warm",
-        ["", "first", "range", "goal", "whole", "range", "goal"],
+        ["", "first", "range", "goal", "whole", "range", "goal", "server", "browser"],
         rows,
-        f"Medians of {ROUNDS} visits after one that is not counted, a new session each. {_load()}",
+        f"Medians of {ROUNDS} visits after one that is not counted, a new session each. {load()}",
     )
+
+
+def _processor_seconds(address: str) -> float:
+    """The processor time that the server has used."""
+    port = address.rpartition(":")[2]
+    servers = [process for process in psutil.Process().children() if port in process.cmdline()]
+    return sum(sum(process.cpu_times()[:2]) for process in servers)
 
 
 def opened(page, shown: Shown) -> dict[str, float]:
@@ -162,7 +179,7 @@ def _cold(folder: Path, runs: dict[str, str]) -> str:
         "pages, a server that was just started and a browser without a cache",
         ["", "server answers", "first", "whole", "range", "goal", "received"],
         rows,
-        f"Medians of {ROUNDS} starts after `prepare`, whose files the system may hold in memory; first and whole count from when the server answers. {_load()}",
+        f"Medians of {ROUNDS} starts after `prepare`, whose files the system may hold in memory; first and whole count from when the server answers. {load()}",
     )
 
 
@@ -218,7 +235,7 @@ def _clicks(address: str) -> str:
         "a click that selects",
         ["", "answered", "range", "goal", "whole", "range"],
         rows,
-        f"Medians of {2 * ROUNDS} clicks after one that is not counted. {_load()}",
+        f"Medians of {2 * ROUNDS} clicks after one that is not counted. {load()}",
     )
 
 
@@ -228,5 +245,5 @@ def _told(seconds: list[float], goal: float | None) -> list[str]:
     return [f"{median:.2f} s", f"{min(seconds):.2f} to {max(seconds):.2f}", verdict]
 
 
-def _load() -> str:
-    return f"Load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
+if __name__ == "__main__":
+    alone(tables)
