@@ -80,6 +80,16 @@ def test_a_link_keeps_the_settings(page):
     assert driver.number_input(key="patience").disabled
 
 
+def test_what_the_model_computes_in_is_chosen_and_said(page):
+    driver = page(dtype="bfloat16", device="cpu")
+    assert not driver.exception and not driver.error
+    assert (driver.selectbox(key="dtype").value, driver.text_input(key="device").value) == ("bfloat16", "cpu")
+    assert "in float32; in bfloat16 it was not measured here" in text(driver)
+    assert "The model computes in bfloat16." in text(driver)
+    driver.text_input(key="device").set_value("tpu").run()
+    assert "There is no device 'tpu' here" in driver.error[0].value and "in the field “Device”" in driver.error[0].value
+
+
 def test_a_persons_own_examples_are_kept_and_picked(page):
     driver = page()
     driver.file_uploader(key="upload").upload("Even or odd.csv", OWN, "text/csv").run()
