@@ -56,12 +56,15 @@ def places_of(prompts: Sequence[SoftPrompt], on: VocabularyMap, vocabulary: Voca
     def place(some: Sequence[SoftPrompt]) -> Placed:
         return placed(np.concatenate([points_of(prompt, vocabulary, space) for prompt in some]), on, vocabulary)
 
+    def vars_of(some: Sequence[SoftPrompt]) -> dict[str, np.ndarray]:
+        return vars(place(some))
+
     digest = hashlib.sha256(on.places.tobytes()).hexdigest()
     files = [_kept(f"places-{on.projection}-{on.dimensions}d-{space}", [prompt], vocabulary, digest) for prompt in prompts]
     others = [prompt for prompt, file in zip(prompts, files, strict=True) if file is None]
     rest = iter(_split(place(others), list(map(len, others))) if others else [])
     each = [
-        next(rest) if file is None else Placed(**file.get(lambda prompt=prompt: vars(place([prompt]))))
+        next(rest) if file is None else Placed(**file.get(functools.partial(vars_of, [prompt])))
         for prompt, file in zip(prompts, files, strict=True)
     ]
     return Placed(*(np.concatenate([vars(part)[name] for part in each]) for name in ("places", "near", "scores", "kept")))

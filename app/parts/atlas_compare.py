@@ -52,7 +52,7 @@ def show_comparison(prompts: list[SoftPrompt], vocabulary: Vocabulary, settings:
 def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
     """Every pair; a click on a cell picks it."""
     widgets.follow_link("measure", {name: name for name in MEASURES}, "z")
-    measure = st.segmented_control("Measure", MEASURES, required=True, format_func=in_words, key="linked-measure")
+    measure = st.segmented_control("Measure", MEASURES, required=True, format_func=in_words, key="linked-measure") or "z"
     widgets.say_in_link("measure", None if measure == "z" else measure)
     level = remarkable(len(table))
     square = matrix(table, measure, names)

@@ -172,7 +172,7 @@ def show_lesson() -> None:
     st.markdown("Two minutes on one soft prompt that ships. Each step can be sent as a link.")
     names = [str(number) for number in range(1, len(STEPS) + 1)]
     widgets.follow_link("step", {name: name for name in names}, "1")
-    number = int(st.segmented_control("Step", names, required=True, key="linked-step", label_visibility="collapsed"))
+    number = int(st.segmented_control("Step", names, required=True, key="linked-step", label_visibility="collapsed") or names[0])
     widgets.say_in_link("step", str(number) if number > 1 else None)
     step = STEPS[number - 1]
     with st.container(border=True):
