@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.kept import KeptArrays, as_array, as_table
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
@@ -78,12 +80,10 @@ def _split(at: Placed, lengths: list[int]) -> list[Placed]:
 
 def read_all(vocabulary: Vocabulary, *, report: Report = no_report) -> None:
     """Read every prompt that ships and was trained on this vocabulary's model, with its twins, and look for the clusters of each task's: what the pages show first is then at hand."""
-    prompts = [
-        prompt for prompt in map(_prompt_in, sorted(GALLERY.iterdir())) if prompt is not None and prompt.base_model == vocabulary.model
-    ]
-    if not prompts:
+    found = [each for each in map(_prompt_in, sorted(GALLERY.iterdir())) if each is not None and each[0].base_model == vocabulary.model]
+    if not found:
         return
-    tasks = {prompt.name: read_description(GALLERY / prompt.name)["config"]["task"] for prompt in prompts}
+    prompts, tasks = [prompt for prompt, _ in found], {prompt.name: task for prompt, task in found}
     each = [*prompts, *twins_of(prompts)]
     of_tasks = [[prompt for prompt in prompts if tasks[prompt.name] == task] for task in sorted(set(tasks.values()))]
     on = vocabulary_map(vocabulary, report=report)
@@ -100,11 +100,12 @@ def read_all(vocabulary: Vocabulary, *, report: Report = no_report) -> None:
         )
 
 
-def _prompt_in(folder: Path) -> SoftPrompt | None:
-    if not (folder / "run.json").is_file():
-        return None
-    adapter = load_adapter(folder)
-    return adapter if isinstance(adapter, SoftPrompt) else None
+def _prompt_in(folder: Path) -> tuple[SoftPrompt, str] | None:
+    """The soft prompt of a run's folder and its task; None where there is none, or where it is damaged: whoever reads that one is told."""
+    with suppress(InputError):
+        task, adapter = read_description(folder)["config"]["task"], load_adapter(folder)
+        return (adapter, task) if isinstance(adapter, SoftPrompt) else None
+    return None
 
 
 def _as_arrays(found: Clustering) -> dict[str, np.ndarray]:

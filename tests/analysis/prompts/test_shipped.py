@@ -147,3 +147,21 @@ def test_prepare_leaves_nothing_to_compute_of_what_ships(here, computed):
     shipped.clusters_of(prompts, here, tasks={prompt.name: "past-tense" for prompt in prompts})
     shipped.places_of(prompts, vocabulary_map(here), here)
     assert computed == []
+
+
+def test_a_damaged_prompt_keeps_the_others_from_nothing(here, computed, monkeypatch, tmp_path):
+    gallery = tmp_path / "gallery"
+    for name in NAMES:
+        shutil.copytree(GALLERY / name, gallery / name)
+    shutil.copytree(GALLERY / NAMES[0], gallery / "damaged")
+    (gallery / "damaged" / "adapter_model.safetensors").write_bytes(b"nothing")
+    shutil.copytree(GALLERY / NAMES[0], gallery / "undescribed")
+    (gallery / "undescribed" / "run.json").write_text("{")
+    (gallery / "__init__.py").touch()
+    monkeypatch.setattr(shipped, "GALLERY", gallery)
+    shipped.read_all(here)
+    prompts = [load_soft_prompt(gallery / name) for name in NAMES]
+    each = [*prompts, *twins_of(prompts)]
+    assert computed.count("readings") == len(each) and computed.count("placed") == len(prompts) and computed.count("find_clusters") == 1
+    shipped.readings_of(prompts[1], here)
+    assert computed.count("readings") == len(each)
