@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.asking.in_front import subject_of
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
@@ -73,6 +76,22 @@ def test_a_step_in_one_part_is_the_step_that_it_always_was(toy_config, language_
         adam.step()
         assert made[1].loss == loss.item()
         assert np.array_equal(made[1].embeddings, learning.embeddings())
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
+def test_peft_loads_what_was_trained_beside_16_bits_and_answers_the_same(method, toy_config, half_model, own_runs):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    config, ids = replace(toy_config, method=method, dtype="bfloat16", device="cpu"), torch.tensor([[5, 6, 7, 8]])
+    runs.run(config, "mine", language_model=half_model)
+    bare = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.bfloat16).eval()
+    expected = PeftModel.from_pretrained(bare, own_runs / "mine")(ids).logits[:, -4:].float()
+    what = own_runs / "mine" if method == "lora" else load_adapter(own_runs / "mine")
+    with subject_of(what, half_model) as subject:
+        found = subject.forward(input_ids=ids).logits[:, -4:].float()
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0.0)
+    assert not torch.allclose(found, half_model.model(ids).logits.float(), atol=1e-2)
 
 
 def test_a_run_says_what_it_was_computed_in_and_how_to_do_so_again(toy_config, own_runs, training_command):
