@@ -83,6 +83,10 @@ def train(
     accumulate: Annotated[
         int, typer.Option(help="Read a step's examples in so many parts, one after the other: the same gradient in less memory.")
     ] = 1,
+    checkpointing: Annotated[
+        bool,
+        typer.Option("--checkpointing", help="Compute each layer once more on the way back instead of keeping it: less memory, more time."),
+    ] = False,
     learning_rate: Annotated[
         float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: the method's own]")
     ] = None,
@@ -125,7 +129,7 @@ def train(
         learning_rate=learning_rate, init=cast("Init", init), init_text=init_text, seed=seed,
         rank=rank, alpha=alpha, rslora=rslora, targets=tuple(filter(None, (targets or "").split(","))),
         readable=readable, frames=tuple(frame or ()), validate_every=validate_every, patience=patience, template=template,
-        dtype=check_dtype(dtype or "auto"), device=device, accumulate=accumulate,
+        dtype=check_dtype(dtype or "auto"), device=device, accumulate=accumulate, checkpointing=checkpointing,
     )  # fmt: skip
     emit(train_and_keep(config, name, limit, into), form, out, seed=seed)
 

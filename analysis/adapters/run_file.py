@@ -165,6 +165,7 @@ _EXPECTED = {
     "computed_in.dtype": _TEXT._replace(needed=False),
     "computed_in.device": _TEXT._replace(needed=False),
     "config.dtype": _TEXT._replace(needed=False),
+    "config.checkpointing": _Field(lambda value: type(value) is bool, "true or false", needed=False),
     "config.accumulate": _Field(_whole(1, 256), "a whole number from 1 to 256", needed=False),
     "model": _Field(lambda value: isinstance(value, dict), "an object"),
     "model.name": _TEXT,

@@ -74,6 +74,7 @@ SMALLER = Remedy(
     "choose bfloat16 under “Numbers”, or a smaller model",
     "give `dtype='bfloat16'`, or a smaller model",
 )
+NO_CHECKPOINTING = Remedy("leave --checkpointing out", "train by another method", "leave `checkpointing` out")
 NO_SCHEDULER = Remedy("leave --scheduler out", "leave the scheduler out", "leave `scheduler` out")
 BATCHED = Remedy(
     "that `spe batch 'adapters/*' --out FOLDER` has written", "that the command line's `spe batch` has written", "that `batch` has written"

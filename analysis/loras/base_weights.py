@@ -36,9 +36,10 @@ def against_base(adapter: LoraAdapter, model: str, *, report: Report = no_report
     2021, section 7.3), intruders (how many of the ten leading left singular vectors of W + ΔW have no left singular vector of W within a cosine of
     0.5: Shuttleworth et al. 2024). These two are missing where the module was never trained. Of a weight-decomposed LoRA (DoRA: Liu et al. 2024), whose
     update is not B A alone, all three are those of B A, and magnitude_change is how far the lengths m that it gives to the rows of W have gone from those
-    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA. problem: why a module has none of these, because the model has no weight of that name and
-    shape or because one of the two cannot be compared; missing of the others. Weights are found as adapters name them (see `analysis.loras.weights`): turned where the model keeps them so, the head by the embeddings where
-    it is tied to them, replicated layers by their source.
+    they had, mean |m − ‖W‖| / mean ‖W‖; missing of every other LoRA. problem: why a module has none of these, because the model has no weight of that
+    name and shape or because one of the two cannot be compared; missing of the others. Weights are found as adapters name them (see
+    `analysis.loras.weights`): turned where the model keeps them so, the head by the embeddings where it is tied to them, replicated layers by their
+    source.
 
     Raises
     ------

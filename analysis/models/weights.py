@@ -117,9 +117,10 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
 
     Parameters
     ----------
-    dtype : `float32`, `bfloat16`, `float16`, or `auto`, which is bfloat16 for a model of more than 500 million parameters where the device has it in hardware, else float32; where it is
-        not given, what the environment's `SPE_DTYPE` says, else `auto`.
-    device : `cpu`, `cuda`, `cuda:1`, `mps`; where it is not given, what `SPE_DEVICE` says, else the best that torch finds. The weights go straight there.
+    dtype : `float32`, `bfloat16`, `float16`, or `auto`, which is bfloat16 for a model of more than 500 million parameters where the
+        device has it in hardware, else float32; where it is not given, what the environment's `SPE_DTYPE` says, else `auto`.
+    device : `cpu`, `cuda`, `cuda:1`, `mps`; where it is not given, what `SPE_DEVICE` says, else the best that torch finds. The weights
+        go straight there.
 
     Raises
     ------

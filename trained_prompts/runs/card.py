@@ -30,8 +30,7 @@ def command_of(run: dict) -> str:
             words += [f"--{option}", ",".join(value) if isinstance(value, list) else str(value).replace("\n", "\\n")]
     for frame in config.get("frames", ()):
         words += ["--frame", frame.replace("\n", "\\n")]
-    if config.get("rslora"):
-        words.append("--rslora")
+    words += [f"--{flag}" for flag in ("rslora", "checkpointing") if config.get(flag)]
     return shlex.join(["python", "-m", "trained_prompts", "train", *words, "--name", run["name"]])
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_RANK, MAX_STEPS, MAX_TOKENS, OF_METHOD, Init, Method
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_PATIENCE, SCORES_TOO
+from soft_prompt_explorer.analysis.core.remedies import INIT_TEXT, NO_CHECKPOINTING, NO_PATIENCE, SCORES_TOO
 from soft_prompt_explorer.analysis.models.computing import Dtype, chosen
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.tasks.finding import get_task
@@ -26,6 +26,7 @@ _WHERE_CHOSEN = (
     "template",
     "dtype",
     "accumulate",
+    "checkpointing",
 )  # told of a run where they are not the usual ones
 
 
@@ -53,6 +54,8 @@ class TrainingConfig:
     template : how the examples are asked, with `{input}` in it; None is the task's own, and of examples of one's own what that is now.
     dtype, device : what the frozen model is loaded in and where (see `load_model`). What learns and its optimiser are float32 in any case.
     accumulate : a step's examples are read in so many parts, one after the other; the gradient is that of all of them, and the memory that of one part.
+    checkpointing : whether each layer is computed once more on the way back, instead of kept (Chen et al. 2016): less memory, the same gradient, about a
+        third more time.
     """
 
     task: str
@@ -78,6 +81,7 @@ class TrainingConfig:
     dtype: Dtype = "auto"
     device: str | None = None
     accumulate: int = 1
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         if (
@@ -107,6 +111,8 @@ class TrainingConfig:
         object.__setattr__(self, "dtype", chosen(self.dtype))
         if not 1 <= self.accumulate <= self.batch_size:
             raise InputError(f"A batch of {self.batch_size} examples is read in 1 to {self.batch_size} parts, not in {self.accumulate}.")
+        if self.checkpointing and self.method == "prefix-tuning":
+            raise InputError("Layers that read a prefix's keys and values cannot be computed once more;", remedy=NO_CHECKPOINTING)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
         if not (math.isfinite(rate) and 0 < rate <= 100):

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,25 @@ def learner(config: TrainingConfig, model, tokenizer) -> Iterator[Learner]:
         put_in = {"prompt-tuning": _prompt, "p-tuning": _p_tuning, "prefix-tuning": _prefix}[config.method]
         with learning_as_found(model):
             yield put_in(config, model, tokenizer)
+
+
+@contextmanager
+def recomputing(model) -> Iterator[None]:
+    """The model with layers that keep nothing but their input for the way back, and are computed once more then. Afterwards it is as it was found.
+
+    transformers' own switch does the same only to a model in training mode, whose dropouts would be on.
+    """
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def _prompt(config: TrainingConfig, model, tokenizer) -> Learner:

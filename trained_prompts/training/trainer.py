@@ -18,6 +18,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,13 +104,13 @@ def train(
     model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
     from soft_prompt_explorer.analysis.asking.in_front import Subject
-    from soft_prompt_explorer.trained_prompts.training.methods import learner
+    from soft_prompt_explorer.trained_prompts.training.methods import learner, recomputing
 
     report(0.9, "reading the examples")
     task = config.asked_task()
     table, watched = task.for_training(watched=config.validate_every is not None)
     examples = encode(tokenizer, table["text"], targets(config, table))
-    with learner(config, model, tokenizer) as learning:
+    with learner(config, model, tokenizer) as learning, recomputing(learning.model) if config.checkpointing else nullcontext():
         check_lengths(
             examples, max(learning.virtual_tokens + learning.prefix, *(in_front for _, in_front in learning.frames), 0), model.config
         )

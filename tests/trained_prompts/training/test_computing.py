@@ -6,15 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.asking.in_front import subject_of
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
+from soft_prompt_explorer.trained_prompts.runs import recorded as runs
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.methods import recomputing
 from soft_prompt_explorer.trained_prompts.training.trainer import train
+from tests.support.tiny_models import FAMILIES, model_of
 
 METHODS = ("prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full")
 
@@ -55,6 +61,53 @@ def test_the_gradient_of_a_step_in_parts_is_that_of_the_whole_step(method, parts
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5 * np.abs(expected[name]).max() + 1e-12)
 
 
+def bytes_kept(make) -> int:
+    """How much is kept for the way back while something is made; a tensor that several steps keep counts once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        make()
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
+def test_layers_that_are_computed_once_more_give_the_same_gradient_and_keep_less(family, method, byte_level_tokenizer):
+    model = model_of(family, byte_level_tokenizer).eval()
+    if method == "lora":
+        get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False))
+    else:
+        model.requires_grad_(False)
+    rows = (0.1 * torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(0))).requires_grad_(method != "lora")
+    learns = [rows] if method != "lora" else [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def gradient() -> tuple[list[torch.Tensor], int]:
+        made = []
+        kept = bytes_kept(lambda: made.append(model(inputs_embeds=rows, use_cache=False).logits[:, -1:].square().sum()))
+        return list(torch.autograd.grad(made[0], learns)), kept
+
+    expected, before = gradient()
+    with recomputing(model):
+        found, kept = gradient()
+    assert any(each.abs().max() > 0 for each in expected)
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, other)
+    assert kept < 0.7 * before
+    assert gradient()[1] == before  # as it was found
+
+
+def test_a_run_with_checkpointing_is_the_same_run(toy_config, language_model):
+    plain, again = (list(train(replace(toy_config, checkpointing=each), language_model=language_model)) for each in (False, True))
+    assert [step.loss for step in again[1:]] == pytest.approx([step.loss for step in plain[1:]], rel=1e-6)
+    np.testing.assert_allclose(again[-1].embeddings, plain[-1].embeddings, atol=1e-6)
+    with pytest.raises(InputError, match="cannot be computed once more; leave `checkpointing` out"):
+        replace(toy_config, method="prefix-tuning", checkpointing=True)
+
+
 def test_a_step_in_one_part_is_the_step_that_it_always_was(toy_config, language_model):
     """The update by hand, to the last bit: one batch, one mean over all answers, one backward pass, Adam."""
     from soft_prompt_explorer.analysis.asking.batches import answer_logits, encode, like_length_batches
@@ -75,16 +128,35 @@ def test_a_step_in_one_part_is_the_step_that_it_always_was(toy_config, language_
         assert np.array_equal(made[1].embeddings, learning.embeddings())
 
 
+@pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
+def test_peft_loads_what_was_trained_beside_16_bits_and_answers_the_same(method, toy_config, half_model, own_runs):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    config, ids = replace(toy_config, method=method, dtype="bfloat16", device="cpu"), torch.tensor([[5, 6, 7, 8]])
+    runs.run(config, "mine", language_model=half_model)
+    bare = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.bfloat16).eval()
+    expected = PeftModel.from_pretrained(bare, own_runs / "mine")(ids).logits[:, -4:].float()
+    what = own_runs / "mine" if method == "lora" else load_adapter(own_runs / "mine")
+    with subject_of(what, half_model) as subject:
+        found = subject.forward(input_ids=ids).logits[:, -4:].float()
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0.0)
+    assert not torch.allclose(found, half_model.model(ids).logits.float(), atol=1e-2)
+
+
 def test_a_run_says_what_it_was_computed_in_and_how_to_do_so_again(toy_config, own_runs, training_command):
     asked = ("train", "--task", "toy", "--model", toy_config.model, "--steps", 2, "--tokens", 2, "--init", "random")
     assert training_command(*asked, "--name", "plain", "--device", "cpu").status == 0
-    assert training_command(*asked, "--name", "half", "--device", "cpu", "--dtype", "bfloat16", "--accumulate", 2).status == 0
+    assert (
+        training_command(*asked, "--name", "half", "--device", "cpu", "--dtype", "bfloat16", "--accumulate", 2, "--checkpointing").status
+        == 0
+    )
     plain, half = (json.loads((own_runs / name / "run.json").read_text()) for name in ("plain", "half"))
     assert (plain["computed_in"], half["computed_in"]) == ({"dtype": "float32", "device": "cpu"}, {"dtype": "bfloat16", "device": "cpu"})
     assert not {"dtype", "device", "accumulate"} & {*plain["config"]}
     assert (half["config"]["dtype"], half["config"]["accumulate"]) == ("bfloat16", 2)
     card = store.read_card("half")
-    assert "--dtype bfloat16 --accumulate 2" in card
+    assert "--dtype bfloat16 --accumulate 2" in card and "--checkpointing" in card
     assert "in bfloat16 on cpu" in card
     assert store.list_runs().set_index("name").loc["half", "tokens"] == 2
 
