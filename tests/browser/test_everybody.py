@@ -41,6 +41,8 @@ def elsewhere(chromium, dashboard):
     "path",
     [
         *PATHS,
+        "/learn?tab=Glossary",
+        "/learn?tab=Papers",
         "/train?task=plural",
         "/train?tab=Follow+a+script+of+yours",
         "/lora?lora=sentiment-lora-8&tab=Beside+another&other=sentiment-lora-2",
