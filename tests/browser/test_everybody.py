@@ -11,8 +11,8 @@ from safetensors.numpy import save, save_file
 
 from soft_prompt_explorer.app.pages import PAGES
 from soft_prompt_explorer.app.parts.lesson import STEPS
-from tests.app.charts.test_theme import PAGES as GROUNDS
 from tests.support.chromium import calm, window
+from tests.support.grounds import GROUNDS
 from tests.support.places import EMBEDDED
 from tests.support.seen import cut_off, drawn, findings, unnamed
 from tests.support.served import PATHS

@@ -3,8 +3,8 @@
 import pytest
 
 from soft_prompt_explorer.app.charts import spectra, theme
+from tests.support.grounds import GROUNDS
 
-PAGES = {"light": "#FFFFFF", "dark": "#171614"}  # Streamlit's own; tests/browser/test_everybody.py looks whether they still are
 LINES, WORDS = 3.0, 4.5  # 1.4.11 and 1.4.3
 
 
@@ -24,15 +24,15 @@ def test_the_formula_gives_what_is_known():
     assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.005)  # the grey that just fails, in every handbook
 
 
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize("page", GROUNDS.values(), ids=GROUNDS)
 def test_every_line_and_mark_of_a_chart_stands_out_on_both_pages(page):
     drawn = {*theme.CATEGORY_COLOURS, *(colour for colour, _ in theme.VERDICT_MARKS.values()), theme.GREY, spectra.LINE}
     assert not {colour: round(contrast(colour, page), 2) for colour in drawn if contrast(colour, page) < LINES}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", GROUNDS)
 def test_everything_on_the_map_stands_out_on_its_page_and_what_is_written_can_be_read(name):
-    page, look = PAGES[name], theme.MAP_LOOK[name]
+    page, look = GROUNDS[name], theme.MAP_LOOK[name]
     drawn = {*(colours[name] for colours in theme.MAP_COLOURS.values()), *theme.MAP_SCALE[name], *look.values()}
     assert not {colour: round(contrast(colour, page), 2) for colour in drawn if contrast(colour, page) < LINES}
     assert contrast(look["accent"], page) >= WORDS  # labels have it, or the page's text colour
