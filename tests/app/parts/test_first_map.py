@@ -1,22 +1,29 @@
 """What everybody sees first was made before: no page computes it again."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.prompts import shipped
 from soft_prompt_explorer.app.pages import DOES, HERO, TOKENS
 from soft_prompt_explorer.app.server import background
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
-from tests.support.places import REPOSITORY
+from tests.support.places import EMBEDDED, REPOSITORY
 
 
 @pytest.fixture
-def computed(embedded_vocabulary, monkeypatch) -> list[str]:
-    """What is read or clustered, an entry each time, once what ships has been read; as on a server that was just started."""
-    shipped.read_all(embedded_vocabulary)
+def computed(embedded_vocabulary, own_cache, monkeypatch) -> list[str]:
+    """What is read or clustered, an entry each time, once what ships has been read into a cache of this test's own; as on a server that was just started."""
+    folder = own_cache / "vocabularies" / embedded_vocabulary.cache.name
+    folder.mkdir(parents=True)
+    for kept in embedded_vocabulary.cache.glob("*.kept"):
+        if not kept.name.startswith("shipped-"):
+            shutil.copy(kept, folder)
+    shipped.read_all(load_vocabulary(EMBEDDED))
     background._background.clear()
     times: list[str] = []
 
