@@ -24,12 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import whole_torch
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.app.pages import goes_on
 from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN
 
 FIRST = tuple(f"soft_prompt_explorer.app.{name}" for name in ("main", "parts.first_map", "parts.lesson", "parts.opened_file"))
-LATER = ("plotly.graph_objects", "scipy.stats", "sklearn.cluster", "torch")
+LATER = ("plotly.graph_objects", "scipy.stats", "sklearn.cluster")
 A_LOOK = 3.0  # seconds for which nobody clicks yet, once the first page stands
 FRAME_GUARD = {"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "frame-ancestors 'self'"}
 
@@ -91,6 +92,7 @@ def _make_ready() -> None:
         at_hand.vocabulary(EMBEDDED_MODEL)
     FIRST_PAGE_DRAWN.wait()
     time.sleep(A_LOOK)
+    whole_torch()
     for name in LATER:
         importlib.import_module(name)
 

@@ -14,3 +14,9 @@ class Late:
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(importlib.import_module(self._name), attribute)
+
+
+def whole_torch() -> None:
+    """Import torch, or wait until the thread that does has ended. Scipy, where it finds torch half imported by another thread, asks it for what is not there yet and fails: so
+    whatever may use scipy in a thread calls this first."""
+    importlib.import_module("torch")
