@@ -90,12 +90,22 @@ def test_a_spectrum_has_a_panel_a_projection_and_a_line_a_module():
 
 def test_the_lens_draws_the_last_layer_alone_and_marks_what_is_beyond_chance():
     table = pd.DataFrame(
-        {"layer": [4, 30, 30], "rank": [0, 0, 1], "token": ["early", " late", "weak"], "z": [9.0, 5.0, 1.0], "q": [0.01, 0.04, 0.06]}
+        {
+            "layer": [4, 30, 30],
+            "rank": [0, 0, 1],
+            "token": ["early", " late", "weak"],
+            "z": [9.0, 5.0, 1.0],
+            "q": [0.01, 0.04, 0.06],
+            "twin_z": np.nan,
+        }
     )
     figure = charts.lens(table)
     found = texts(figure)
     assert {"★ ␣late", "weak"} <= set(found) and not any("early" in text for text in found)
     assert [bar.get_width() for bar in figure.axes[0].patches] == [5.0, 1.0]
+    assert not figure.axes[0].collections
+    (twin,) = charts.lens(table.assign(twin_z=[8.0, 4.0, 0.5])).axes[0].collections
+    assert twin.get_offsets().tolist() == [[4.0, 0.0], [0.5, 1.0]]
 
 
 def test_a_map_keeps_its_words_an_image_and_its_tokens_text():
