@@ -214,6 +214,7 @@ def test_the_third_door_trains_at_a_click_and_its_link_watches_the_same_training
     expect(name).to_be_visible()
     elsewhere.goto(page.url)
     expect(elsewhere.get_by_role("heading", name=name.inner_text(), exact=True)).to_be_visible()
+    expect(elsewhere.get_by_text("left, then the scores")).to_be_visible()  # before its first step there is nothing to discard
     elsewhere.get_by_role("button", name="Stop", exact=True).click()
     for each in (page, elsewhere):
         expect(each.get_by_text("not among your runs yet")).to_be_visible()

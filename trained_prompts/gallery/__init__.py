@@ -2,6 +2,7 @@
 
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
+QUERY_AND_VALUE = ("q_proj", "v_proj")  # what the LoRAs change
 HELD_OUT = 500  # examples that each is scored on, at most: minutes on two cores
 
 # Six tasks by three seeds, each seed with another length or start. The short tasks are learned in fewer steps and at a smaller rate.
@@ -33,6 +34,9 @@ RECIPES = {
     "sentiment-text-1": TrainingConfig(
         task="sentiment", init="text", init_text="Is the sentiment of this film review positive or negative?", seed=1
     ),
-    **{f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, seed=1) for rank in (2, 4, 8, 16, 64)},
-    "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, seed=1),
+    **{
+        f"sentiment-lora-{rank}": TrainingConfig(task="sentiment", method="lora", rank=rank, targets=QUERY_AND_VALUE, seed=1)
+        for rank in (2, 4, 8, 16, 64)
+    },
+    "capitals-lora-8": TrainingConfig(task="capitals", method="lora", rank=8, targets=QUERY_AND_VALUE, seed=1),
 }
