@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters import SoftPrompt
 
 
+def key_value_heads(text_config) -> int:
+    """How many heads of keys and values each layer of a model has, from its config."""
+    one = getattr(text_config, "multi_query", False) and not getattr(text_config, "new_decoder_architecture", False)  # of Falcon's heads
+    return getattr(text_config, "num_key_value_heads", None) or (1 if one else text_config.num_attention_heads)
+
+
 def prompt_config(method: str, tokens: int, model_config):
     """What PEFT is told of n virtual tokens (of prompt tuning and p-tuning) or of a prefix for a model of this configuration."""
     from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
@@ -27,10 +33,7 @@ def prompt_config(method: str, tokens: int, model_config):
     common = {"task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": tokens, "num_transformer_submodules": 1, "num_layers": text_config.num_hidden_layers}  # fmt: skip
     heads, width = text_config.num_attention_heads, text_config.hidden_size
     if method == "prefix-tuning":
-        one = getattr(text_config, "multi_query", False) and not getattr(
-            text_config, "new_decoder_architecture", False
-        )  # of Falcon's heads
-        kept = getattr(text_config, "num_key_value_heads", None) or (1 if one else heads)
+        kept = key_value_heads(text_config)
         head_width = getattr(text_config, "head_dim", None) or width // heads
         return PrefixTuningConfig(**common, num_attention_heads=kept, token_dim=kept * head_width)
     if method == "p-tuning":

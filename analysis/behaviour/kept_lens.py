@@ -55,7 +55,7 @@ def _of_twin(named: pd.DataFrame) -> str:
         return "A twin trained on shuffled answers may be pushed there too: that is the form of an answer."
     shared = named[named["twin_p"] < lens.LEVEL]
     if not len(shared):
-        return "A twin trained on shuffled answers is not pushed there."
+        return "A twin trained on shuffled answers is not shown to be pushed there."
     if len(shared) == len(named):
         return "A twin trained on shuffled answers is pushed there too: that is the form of an answer, and not what was learned."
     words = listed([f"“{token.strip()}”" for token in shared["token"]])

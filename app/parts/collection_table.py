@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.report.collection import Alike
 from soft_prompt_explorer.app.charts.theme import shortened, verdict_label
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.tables import show_table
 
 FEW = 8  # columns before a person asks for more
 NAMED = 4  # of a group, in its row
@@ -93,15 +94,13 @@ def show_adapters(shown: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what
     told = [name for name in COLUMNS if name in shown and shown[name].notna().any()]
     columns = told if more else told[:FEW]
     rows = shown[columns].iloc[order]
-    st.dataframe(
+    show_table(
         rows.assign(verdict=rows["verdict"].map(verdict_label, na_action="ignore")) if "verdict" in rows else rows,
-        hide_index=True,
         on_select=picked,
         selection_mode="multi-row",
         selection_default={"selection": {"rows": [row for row, i in enumerate(order) if i in ticked]}},
         key=key,
         column_config={name: _configured(name, shown[name]) for name in columns},
-        placeholder="",
         height=widgets.table_height(len(order)),
         alt=f"{len(order):,} adapters with {', '.join(COLUMNS[name].words for name in columns[1:])}; a ticked row is selected on the map.",
     )
@@ -164,7 +163,7 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
             rows = st.session_state[key]["selection"]["rows"]
             chosen.choose([int(i) for row in rows for i in numbers[row]], by=by)
 
-        st.dataframe(
+        show_table(
             pd.DataFrame(
                 {
                     "first": [names[each[0]] for each in numbers],
@@ -172,7 +171,6 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
                     "others": [_listed([names[i] for i in each[1:]]) for each in numbers],
                 }
             ),
-            hide_index=True,
             on_select=picked,
             selection_mode="multi-row",
             key=key,
@@ -192,9 +190,8 @@ def show_refused(refused: pd.DataFrame) -> None:
     """The files that the batch refused, folded."""
     if len(refused):
         with st.expander(f"Refused: {len(refused):,} file{'s' if len(refused) > 1 else ''}", icon=":material/block:"):
-            st.dataframe(
+            show_table(
                 refused,
-                hide_index=True,
                 height=widgets.table_height(len(refused)),
                 column_config={"why": st.column_config.TextColumn(width="large")},
                 alt="The files that were refused, and why.",

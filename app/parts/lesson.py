@@ -82,7 +82,7 @@ def show_lens() -> None:
                 {
                     "label": row.token.strip(),
                     "share": row.z / words["z"].max(),
-                    "says": f"{'★ ' if row.q < LEVEL else ''}z {row.z:.0f}",
+                    "says": f"{'★ ' if row.q < LEVEL else ''}z {row.z:.0f}{', its twin too' if row.twin_p < LEVEL else ''}",
                     "yes": row.q < LEVEL,
                 }
                 for row in words.itertuples()
@@ -90,7 +90,7 @@ def show_lens() -> None:
         )
     )
     st.caption(
-        "Read them: what do they have in common? ★ marks what adapters that know nothing do not do. It does not always say so much; *Learn* tells how often it does."
+        "Read them: what do they have in common? ★ marks what adapters that know nothing do not do. A twin was trained on shuffled answers: what it is pushed towards too is the form of the answers. The lens does not always say so much; *Learn* tells how often it does."
     )
 
 

@@ -132,5 +132,10 @@ def in_brief(texts: pd.DataFrame | None, told: kept_lens.Told | None) -> str:
         return "no text that was tried says it"
     if not is_beyond_chance(told.effect).iloc[0]:
         return "it changes no more than chance does"
-    words = list(dict.fromkeys(token.strip() for token in told.last.loc[told.last["q"] < LEVEL, "token"]))[:WORDS]
-    return f"it pushes the model towards {', '.join(words)}" if words else "it changes more than chance, towards no word that stands out"
+    beyond = told.last[told.last["q"] < LEVEL]
+    beyond = beyond.assign(token=beyond["token"].str.strip()).drop_duplicates("token").head(WORDS)
+    if not len(beyond):
+        return "it changes more than chance, towards no word that stands out"
+    shared = beyond.loc[beyond["twin_p"] < LEVEL, "token"]
+    twin = "" if not len(shared) else "; its twin too" if len(shared) == len(beyond) else f"; its twin too towards {', '.join(shared)}"
+    return f"it pushes the model towards {', '.join(beyond['token'])}{twin}"

@@ -12,10 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking.in_front import key_value_heads
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models import hub
@@ -124,9 +126,7 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
     if not (width and layers and heads):
         return None
     if config.method == "prefix-tuning":
-        one = settings.get("multi_query") and not settings.get("new_decoder_architecture")  # of Falcon's heads
-        keys = settings.get("num_key_value_heads") or (1 if one else heads)
-        return config.tokens * 2 * layers * keys * (settings.get("head_dim") or width // heads)
+        return config.tokens * 2 * layers * key_value_heads(SimpleNamespace(**settings)) * (settings.get("head_dim") or width // heads)
     network = 3 * (width * width + width) if config.method == "p-tuning" else 0
     return config.tokens * width + network
 

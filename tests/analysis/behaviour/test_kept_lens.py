@@ -51,7 +51,7 @@ def test_the_sentence_names_the_words_that_stand_out_and_no_other():
     ("twin_p", "said"),
     [
         ((0.01, 0.02, 0.9), "shuffled answers is pushed there too: that is the form of an answer, and not what was learned."),
-        ((0.5, 0.6, 0.01), "shuffled answers is not pushed there."),
+        ((0.5, 0.6, 0.01), "shuffled answers is not shown to be pushed there."),
         ((0.5, 0.01, 0.9), "shuffled answers is pushed towards “NA” too: that is the form of an answer."),
     ],
 )

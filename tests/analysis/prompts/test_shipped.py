@@ -15,6 +15,7 @@ from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.projection import placed, vocabulary_map
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from tests.support.counting import count_computed
 
 NAMES = ("past-tense-words-1", "past-tense-random-3")
 
@@ -33,19 +34,7 @@ def here(embedded_vocabulary, tmp_path):
 @pytest.fixture
 def computed(monkeypatch) -> list[str]:
     """What is computed, an entry each time."""
-    times: list[str] = []
-
-    def counted(name, call):
-        def compute(*arguments, **named):
-            times.append(name)
-            return call(*arguments, **named)
-
-        monkeypatch.setattr(shipped, name, compute)
-
-    counted("readings", readings)
-    counted("find_clusters", find_clusters)
-    counted("placed", placed)
-    return times
+    return count_computed(monkeypatch)
 
 
 def kept_files(vocabulary) -> list:

@@ -11,6 +11,7 @@ from soft_prompt_explorer.analysis.prompts import shipped
 from soft_prompt_explorer.app.pages import DOES, HERO, TOKENS
 from soft_prompt_explorer.app.server import background
 from soft_prompt_explorer.trained_prompts.runs import store
+from tests.support.counting import count_computed
 from tests.support.driving import driver_of, settled
 from tests.support.places import EMBEDDED, REPOSITORY
 
@@ -25,19 +26,7 @@ def computed(embedded_vocabulary, own_cache, monkeypatch) -> list[str]:
             shutil.copy(kept, folder)
     shipped.read_all(load_vocabulary(EMBEDDED))
     background._background.clear()
-    times: list[str] = []
-
-    def counted(name, call):
-        def compute(*arguments, **named):
-            times.append(name)
-            return call(*arguments, **named)
-
-        monkeypatch.setattr(shipped, name, compute)
-
-    counted("readings", shipped.readings)
-    counted("find_clusters", shipped.find_clusters)
-    counted("placed", shipped.placed)
-    return times
+    return count_computed(monkeypatch)
 
 
 @pytest.mark.slow
