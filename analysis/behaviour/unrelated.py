@@ -84,7 +84,9 @@ class Watch:
         for text, ids in zip(texts, encoded, strict=True):
             if not ids or len(ids) > LONGEST_TEXT:
                 raise InputError(f"The text {text[:40]!r} has {len(ids):,} tokens; 1 to {LONGEST_TEXT} can be looked at.")
-        self._batch = _Batch(texts, encoded, model.device)
+        self._encoded = encoded
+        self._first_read = [len(ids) - 1 if text.rstrip().endswith(":") else 0 for text, ids in zip(texts, encoded, strict=True)]
+        self._owner = np.repeat(np.arange(len(texts)), [len(ids) - first for ids, first in zip(encoded, self._first_read, strict=True)])
 
     def of_rows(self, rows: np.ndarray) -> Iterator[Seen]:
         """With virtual tokens in front of the texts: of each of (b, n, d) prompts what was seen."""
@@ -103,23 +105,37 @@ class Watch:
 
     def _seen(self, before: ReadOnce, count: int) -> Iterator[Seen]:
         """What is seen behind each of so many things that were read."""
-        batch, k = self._batch, len(self.texts)
+        means: list[list[torch.Tensor]] = [[] for _ in range(count)]
+        logits: list[list[torch.Tensor]] = [[] for _ in range(count)]
+        groups = self._groups(before, of_one_length=count > 1)
         with torch.inference_mode(), residual_stream(before.model) as stream:
-            output = before.model(
-                input_ids=batch.ids.repeat(count, 1), attention_mask=before.mask(batch.mask.repeat(count, 1)), past_key_values=before.caches(count * k),
-                output_hidden_states=True, logits_to_keep=batch.columns, use_cache=before.cache is not None,
-            )  # fmt: skip
-            whole = stream(output)
-            states = [whole[layer] for layer in self.layers]
-            means = torch.stack([(self._norm(state) * batch.weights.repeat(count, 1)[..., None]).sum(1) for state in states], 1)
-            read = means.float().reshape(count, k, len(self.layers), -1).cpu().numpy()
+            for group in groups:
+                k = len(group.texts)
+                output = before.model(
+                    input_ids=group.ids.repeat(count, 1), attention_mask=before.mask(group.mask.repeat(count, 1)), past_key_values=before.caches(count * k),
+                    output_hidden_states=True, logits_to_keep=group.columns, use_cache=before.cache is not None,
+                )  # fmt: skip
+                whole = stream(output)
+                weights = group.weights.repeat(count, 1)[..., None]
+                mean = torch.stack([(self._norm(whole[layer]) * weights).sum(1) for layer in self.layers], 1).float()
+                for i in range(count):
+                    means[i].append(mean[i * k : (i + 1) * k])
+                    logits[i].append(output.logits[i * k : (i + 1) * k][group.rows, group.at])
+            order = np.argsort(np.concatenate([group.texts for group in groups]))
+            positions = np.argsort(np.concatenate([group.texts[group.rows.cpu().numpy()] for group in groups]), kind="stable")
             for i in range(count):
-                logits = output.logits[i * k : (i + 1) * k][batch.rows, batch.at]
-                yield Seen(read[i], logits.float().log_softmax(-1))
+                read = torch.cat(means[i]).cpu().numpy()[order]
+                yield Seen(read, torch.cat(logits[i])[positions].float().log_softmax(-1))
+
+    def _groups(self, before: ReadOnce, *, of_one_length: bool) -> list[_Batch]:
+        """The texts as they are read together. Behind several prompts no padding is read; a single one's calls would be too small for that."""
+        lengths = [len(ids) for ids in self._encoded]
+        found = read_once.batches(before, lengths, of_one_length=of_one_length)
+        return [_Batch(group, self._encoded, self._first_read, before.model.device) for group in found]
 
     def divergences(self, seen: Seen, beside: Seen) -> np.ndarray:
         """KL(seen ‖ beside) of the next token, the mean over each text's positions: (k,) nats."""
-        return divergences(seen.log_probabilities, beside.log_probabilities, self._batch.owner)
+        return divergences(seen.log_probabilities, beside.log_probabilities, self._owner)
 
 
 def divergences(log_p: torch.Tensor, log_q: torch.Tensor, owner: np.ndarray) -> np.ndarray:
@@ -129,19 +145,25 @@ def divergences(log_p: torch.Tensor, log_q: torch.Tensor, owner: np.ndarray) -> 
 
 
 class _Batch:
-    """Texts as padded ids, and the positions that are read: their weights in each text's mean, and where their logits stand."""
+    """Some of the texts as padded ids, and the positions that are read: their weights in each text's mean, and where their logits stand.
 
-    def __init__(self, texts: Sequence[str], encoded: list[list[int]], device) -> None:
-        longest = max(map(len, encoded))
-        ids = torch.zeros(len(encoded), longest, dtype=torch.long)
-        mask, weights = torch.zeros_like(ids), torch.zeros(len(encoded), longest)
-        for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
+    Attributes
+    ----------
+    texts : which of the texts these are.
+    rows, at : of each position that is read the row here, text after text, and the column among those whose logits are asked for.
+    """
+
+    def __init__(self, texts: np.ndarray, encoded: list[list[int]], first_read: list[int], device) -> None:
+        longest = max(len(encoded[text]) for text in texts)
+        ids = torch.zeros(len(texts), longest, dtype=torch.long)
+        mask, weights = torch.zeros_like(ids), torch.zeros(len(texts), longest)
+        for i, text in enumerate(texts):
+            tokens, first = encoded[text], first_read[text]
             ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), 1
-            first = len(tokens) - 1 if text.rstrip().endswith(":") else 0
             weights[i, first : len(tokens)] = 1 / (len(tokens) - first)
         rows, columns = weights.nonzero(as_tuple=True)
         kept, at = torch.unique(columns, return_inverse=True)
-        self.owner = rows.numpy()
+        self.texts = texts
         self.ids, self.mask, self.weights = ids.to(device), mask.to(device), weights.to(device)
         self.rows, self.at, self.columns = rows.to(device), at.to(device), kept.to(device)
 

@@ -1,7 +1,7 @@
 """How much of each prompt of the gallery a text recovers: `python -m tests.benchmarks.translations [PROMPT...] [--twins] [--into FOLDER]`.
 
-Each prompt's whole table is kept in the folder as PROMPT.csv, and a prompt whose table lies there is not asked again. The table of medians by task goes to
-standard output, progress to standard error. With `--twins` it is asked of adapters of known truth that learned from shuffled answers, two a task: a prompt that
+All soft prompts of the gallery, and those of known truth that learned a task of which the gallery has none, are asked. What is kept with a prompt is told as it is kept. Else its
+whole table is kept in the folder as PROMPT.csv, and a prompt whose table lies there is not asked again. The table of medians by task goes to standard output, progress to standard error. With `--twins` it is asked of adapters of known truth that learned from shuffled answers, two a task: a prompt that
 started from words, and a LoRA. Of such a twin no text should be said to do what it does, beyond what its form of the answers comes to.
 """
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.behaviour import kept_translation
 from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
 from soft_prompt_explorer.analysis.behaviour.translation import sentence, translate, what_it_does
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import CONTROL, inputs_of_task
@@ -32,9 +33,10 @@ COLUMNS = ["task", "prompts", "examples", "best_text", "mixture", "other_tasks",
 
 def kept(folder: Path, name: str) -> pd.DataFrame:
     """The table of an adapter of the gallery or of known truth, made where it is missing."""
-    path = folder / f"{name}.csv"
+    home, path = KNOWN / name if (KNOWN / name).is_dir() else GALLERY / name, folder / f"{name}.csv"
+    if (table := kept_translation.read(home)) is not None:
+        return table
     if not path.is_file():
-        home = KNOWN / name if name.endswith(SHUFFLED) else GALLERY / name
         run = read_description(home)
         began, cpu = time.perf_counter(), time.process_time()
         model = run["model"]["name"]
@@ -75,15 +77,22 @@ def medians(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return found.reset_index()[COLUMNS]
 
 
+def all_prompts() -> list[str]:
+    """The soft prompts of the gallery, and those of known truth whose task none of them learned."""
+    ours = sorted(path.parent.name for path in GALLERY.glob("*/run.json") if "-lora-" not in path.parent.name)
+    lacking = [task for task in TASKS if not any(name.startswith(f"{task}-") for name in ours)]
+    return ours + [f"{task}-{recipe}" for task in lacking for recipe in ("rows-11", "text-12", "random-13")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("prompts", nargs="*", help="names in the gallery; all soft prompts by default")
+    parser.add_argument("prompts", nargs="*", help="names in the gallery or of known truth; all soft prompts by default")
     parser.add_argument("--twins", action="store_true")
     parser.add_argument("--into", type=Path, default=Path("build/translations"))
     asked = parser.parse_args()
     asked.into.mkdir(parents=True, exist_ok=True)
     twins = [f"{task}-{recipe}{SHUFFLED}" for recipe in ("rows-11", "lora-14") for task in TASKS] if asked.twins else []
-    names = asked.prompts or twins or sorted(path.parent.name for path in GALLERY.glob("*/run.json") if "-lora-" not in path.parent.name)
+    names = asked.prompts or twins or all_prompts()
     print(to_markdown(medians([kept(asked.into, name) for name in names])).decode("utf-8"), end="")
 
 
