@@ -38,12 +38,14 @@ def batch(
 ) -> None:
     """Read any number of adapters into a folder of Parquet: a manifest, the refused ones, and a row for each virtual token and each module."""
     compute_in(dtype, device)
+    from soft_prompt_explorer.analysis.core.provenance import typed_command
     from soft_prompt_explorer.analysis.report.batches import batch as read_all
 
     with progress_bar() as report:
         manifest = read_all(
-            pattern, out, model=model, lens=lens, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, report=report
-        )
+            pattern, out, model=model, lens=lens, engine=cast("Engine", engine), workers=workers, scheduler=scheduler, command=typed_command(),
+            report=report,
+        )  # fmt: skip
     import pandas as pd
 
     refused, copies = len(pd.read_parquet(out / "refused.parquet")), int(manifest["copy_of"].notna().sum())

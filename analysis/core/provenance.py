@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +82,25 @@ def keep(find: Callable[[], Log | None]) -> None:
 def log() -> Log | None:
     """The log of whoever asks."""
     return _find()
+
+
+def say_again(read: Log) -> None:
+    """Say all that a log of before holds."""
+    if (kept := _find()) is not None:
+        kept.files |= read.files
+        kept.models |= read.models
+        kept.computed |= read.computed
+
+
+@contextmanager
+def own_log() -> Iterator[Log]:
+    """As long as the block lasts, what is read is said to a log of its own."""
+    before, own = _find, Log()
+    keep(lambda: own)
+    try:
+        yield own
+    finally:
+        keep(before)
 
 
 def file_read(name: str, sha256: str) -> None:

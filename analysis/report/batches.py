@@ -15,7 +15,6 @@ Each file is read once, by the process that also computes its tables.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sqlite3
@@ -33,9 +32,12 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, WEIGHTS
+from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.export import write_table
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.provenance import KEY, Provenance
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra, values_of
 from soft_prompt_explorer.analysis.loras.sketches import sketches
@@ -64,13 +66,14 @@ class Found(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What came of one: the row of `inspect` or why it was refused, and its tables by name, packed for the journal."""
+    """What came of one: the row of `inspect` or why it was refused, its tables by name, packed for the journal, and the digests of models that were read for it."""
 
     url: str
     state: str
     row: dict[str, Any] | None
     refused: str | None
     tables: dict[str, bytes]
+    models: dict[str, dict[str, str | None]]
     process: int
     seconds: float
 
@@ -117,7 +120,7 @@ def find(pattern: str) -> list[Found]:
 
 def batch(
     pattern: str, folder: Path, *, model: str | None = None, lens: bool = False, engine: Engine = "loky", workers: int = 1,
-    scheduler: str | None = None, report: Report = no_report,
+    scheduler: str | None = None, command: str = "soft_prompt_explorer.batch", report: Report = no_report,
 ) -> pd.DataFrame:  # fmt: skip
     """Read all adapters that a pattern names, and keep the tables in a folder; what was done before is not done again.
 
@@ -128,6 +131,7 @@ def batch(
     lens : look through the model too (see `analysis.behaviour.lens`), through the embedded one where none is named: each process loads it once, and what
         null adapters do is kept for the next adapter with the same start and lengths. It takes minutes an adapter on a processor.
     engine, workers, scheduler : see `core.engines.outcomes`; a cluster's workers have to see the files.
+    command : as which every table's provenance names it.
 
     Returns
     -------
@@ -160,7 +164,7 @@ def batch(
             log.flush()
             journal.add(one)
             report(done / len(found), f"{done:,} of {len(found):,}")
-        return _write(journal, {each.url for each in found}, folder)
+        return _write(journal, {each.url for each in found}, folder, Provenance(command, (), journal.models()))
 
 
 def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Done:
@@ -169,8 +173,9 @@ def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Don
     began = time.perf_counter()
     row: dict[str, Any] | None = None
     refused, tables, notes = None, {}, []
+    models: dict[str, dict[str, str | None]] = {}
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with provenance.own_log() as read, tempfile.TemporaryDirectory() as folder:
             adapter = load_adapter(_local(url, size, Path(folder)))
             vocabulary = _vocabulary_of(adapter, model)
             found: dict[str, pd.DataFrame] = {}
@@ -182,9 +187,10 @@ def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Don
             row = {"path": printable(url), **describe(adapter, vocabulary, modules=found.get("modules"))}
             row["notes"] = "; ".join(filter(None, [row["notes"], *notes]))
             tables = {name: _packed(table) for name, table in found.items() if len(table)}
+            models = {name: {**digest(), **read.computed.get(name, {})} for name, digest in read.models.items()}
     except Exception as error:
         row, refused = None, _why(error)
-    return Done(url, state, row, refused, tables, os.getpid(), time.perf_counter() - began)
+    return Done(url, state, row, refused, tables, models, os.getpid(), time.perf_counter() - began)
 
 
 def _why(error: Exception) -> str:
@@ -223,10 +229,17 @@ def _vocabulary_of(adapter: SoftPrompt | LoraAdapter, model: str | None) -> Voca
     return vocabulary if vocabulary.width == adapter.width else None
 
 
-@lru_cache(maxsize=1)
 def _vocabulary(model: str) -> Vocabulary:
     """The one vocabulary of this process."""
-    return load_vocabulary(model)
+    found, read = _loaded_vocabulary(model)
+    provenance.say_again(read)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _loaded_vocabulary(model: str) -> tuple[Vocabulary, provenance.Log]:
+    with provenance.own_log() as read:
+        return load_vocabulary(model), read
 
 
 def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) -> dict[str, pd.DataFrame]:
@@ -263,13 +276,20 @@ def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, m
     return {"lens": lens(parts, watch, words, others=others.changes).drop(columns="path")}
 
 
-@lru_cache(maxsize=1)
 def _watch(model: str) -> Watch:
     """The one model of this process."""
+    found, read = _loaded_watch(model)
+    provenance.say_again(read)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _loaded_watch(model: str) -> tuple[Watch, provenance.Log]:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    return Watch(load_model(model))
+    with provenance.own_log() as read:
+        return Watch(load_model(model)), read
 
 
 def _packed(table: pd.DataFrame) -> bytes:
@@ -290,6 +310,7 @@ class _Journal:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS done (url TEXT PRIMARY KEY, state TEXT, row TEXT, refused TEXT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, digest TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS tables (url TEXT, name TEXT, content BLOB, PRIMARY KEY (url, name))")
         with self._db:
             self._db.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", [("model", json.dumps(model)), ("lens", json.dumps(lens))])
@@ -307,6 +328,14 @@ class _Journal:
             row = None if one.row is None else json.dumps(one.row)
             self._db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?)", (one.url, one.state, row, one.refused))
             self._db.executemany("INSERT INTO tables VALUES (?, ?, ?)", [(one.url, name, content) for name, content in one.tables.items()])
+            self._db.executemany(
+                "INSERT OR REPLACE INTO models VALUES (?, ?)", [(name, json.dumps(told)) for name, told in one.models.items()]
+            )
+
+    def models(self) -> dict[str, provenance.Digest]:
+        """What answers the digest of each model that was read, as a provenance asks for it."""
+        told = self._db.execute("SELECT name, digest FROM models ORDER BY name")
+        return {name: partial(json.loads, digest) for name, digest in told}
 
     def rows(self, urls: set[str]) -> Iterator[tuple[str, dict[str, Any] | None, str | None]]:
         for url, row, refused in self._db.execute("SELECT url, row, refused FROM done ORDER BY url"):
@@ -322,8 +351,8 @@ class _Journal:
         self._db.close()
 
 
-def _write(journal: _Journal, urls: set[str], folder: Path) -> pd.DataFrame:
-    """The tables from the journal, a base model at a time, so that memory stays flat."""
+def _write(journal: _Journal, urls: set[str], folder: Path, made: Provenance) -> pd.DataFrame:
+    """The tables from the journal, a base model at a time, so that memory stays flat. The digests of the files are in the tables themselves."""
     done, refused = [], []
     for url, row, why in journal.rows(urls):
         if why is not None:
@@ -336,14 +365,14 @@ def _write(journal: _Journal, urls: set[str], folder: Path) -> pd.DataFrame:
     manifest["copy_of"] = manifest["sha256"].map(first).where(manifest.duplicated("sha256"))
     for name in TABLES:
         for base, rows in manifest.groupby(manifest["base_model"].fillna(NO_MODEL), sort=True):
-            _write_part(journal, name, rows, folder / name / f"base_model={quote(str(base), safe='')}" / "part.parquet")
+            _write_part(journal, name, rows, folder / name / f"base_model={quote(str(base), safe='')}" / "part.parquet", made)
     manifest = manifest.drop(columns="url")
-    _write_whole(pd.DataFrame(refused, columns=["path", "why"]), folder / "refused.parquet")
-    _write_whole(manifest, folder / "manifest.parquet")
+    write_table(pd.DataFrame(refused, columns=["path", "why"]), folder / "refused.parquet", made)
+    write_table(manifest, folder / "manifest.parquet", made)
     return manifest
 
 
-def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) -> None:
+def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path, made: Provenance) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -357,7 +386,7 @@ def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) ->
         whole = pa.concat_tables(waiting, promote_options="permissive")
         if writer is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = pq.ParquetWriter(partial, whole.schema)
+            writer = pq.ParquetWriter(partial, whole.schema.with_metadata({KEY: made.as_json()}))
         writer.write_table(whole.cast(writer.schema))
         waiting, count = [], 0
 
@@ -376,11 +405,3 @@ def _write_part(journal: _Journal, name: str, rows: pd.DataFrame, path: Path) ->
         partial.replace(path)
     elif path.exists():
         path.unlink()
-
-
-def _write_whole(table: pd.DataFrame, path: Path) -> None:
-    from soft_prompt_explorer.analysis.core.folders import write_whole
-
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_whole(path, buffer.getvalue())

@@ -12,6 +12,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.bundle import bundle
 from soft_prompt_explorer.analysis.report.page import PromptReport, html, of_prompt
@@ -38,6 +39,7 @@ class Place(NamedTuple):
 
 def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
     """The way out of a prompt's page."""
+    made = read_here.made(prompt)  # asked here: the thread that makes the zip is of no session
     with st.popover("Take it elsewhere", icon=":material/ios_share:"):
         at = place_of(key, prompt)
         _in_code(
@@ -48,7 +50,7 @@ def offer_prompt(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> None:
         offer_report(prompt, vocabulary, lambda: of_prompt(prompt, vocabulary), key="report-of-words")
         st.download_button(
             "Everything (zip)",
-            lambda: _everything(key, prompt, vocabulary),
+            lambda: _everything(key, prompt, vocabulary, made),
             file_name=f"{widgets.file_name(prompt.name)}.zip",
             mime="application/zip",
             on_click="ignore",
@@ -78,10 +80,14 @@ def offer_report(prompt: SoftPrompt, vocabulary: Vocabulary, part: Callable[[], 
     )
 
 
-def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> bytes:
+def _everything(key: str, prompt: SoftPrompt, vocabulary: Vocabulary, made: Provenance) -> bytes:
     run = run_of(key)
     return bundle(
-        prompt, vocabulary, behaviour=None if run is None else kept_behaviour.kept(key), card=None if run is None else store.read_card(key)
+        prompt,
+        vocabulary,
+        made,
+        behaviour=None if run is None else kept_behaviour.kept(key),
+        card=None if run is None else store.read_card(key),
     )
 
 

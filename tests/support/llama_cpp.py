@@ -85,8 +85,12 @@ class LlamaCpp:
         library.llama_backend_init()
         parameters = library.llama_context_default_params()
         told = np.frombuffer(parameters, dtype=np.int32)
-        (flash,) = [i + 3 for i in range(20) if told[i : i + 4].tolist() == [-1] * 4]  # of four kinds, "as the model says", the last is flash attention's
-        (types,) = [i + 4 for i in range(20, 32) if told[i : i + 6].tolist() == [0, 0, 0, 0, F16, F16]]  # behind the two pointers of no callback
+        (flash,) = [
+            i + 3 for i in range(20) if told[i : i + 4].tolist() == [-1] * 4
+        ]  # of four kinds, "as the model says", the last is flash attention's
+        (types,) = [
+            i + 4 for i in range(20, 32) if told[i : i + 6].tolist() == [0, 0, 0, 0, F16, F16]
+        ]  # behind the two pointers of no callback
         told[flash], told[types : types + 2] = 0, F32  # no flash attention, which rounds to 16 bits
         model = library.llama_model_load_from_file(str(path).encode(), library.llama_model_default_params())
         self.context = library.llama_init_from_model(model, parameters)

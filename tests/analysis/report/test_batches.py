@@ -1,6 +1,8 @@
 """Many adapters at once: the same tables as one at a time, from every engine; what was stopped goes on, and what is refused stands by itself."""
 
+import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -10,8 +12,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 
+import soft_prompt_explorer
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.behaviour import lens_null
 from soft_prompt_explorer.analysis.behaviour.lens import lens
@@ -48,6 +52,11 @@ def many(llama_folder, tmp_path, own_cache):
     return folder
 
 
+def over_digests(files) -> str:
+    """The sha256 of the files' sha256s."""
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+
+
 def tables(folder) -> dict[str, pd.DataFrame]:
     """All tables of a batch, as any tool that knows hive partitions reads them."""
     found = {"manifest": pd.read_parquet(folder / "manifest.parquet"), "refused": pd.read_parquet(folder / "refused.parquet")}
@@ -80,6 +89,23 @@ def test_the_tables_are_those_of_the_single_adapters(many, llama_folder, tmp_pat
     np.testing.assert_allclose(module["singular_values"], np.array(spectra(lora)["singular_values"][0].split(), float))
     findings = sum(len(health(load_adapter(many / f"lora-{i}"), spectra(load_adapter(many / f"lora-{i}")))) for i in range(3))
     assert len(found.get("health", [])) == findings
+
+
+def test_every_file_says_where_it_comes_from_also_after_a_second_run(many, llama_folder, tmp_path):
+    for command in ("first", "second"):
+        batch(str(many), tmp_path / "out", model=str(llama_folder), command=command)
+        files = list((tmp_path / "out").rglob("*.parquet"))
+        assert {path.relative_to(tmp_path / "out").parts[0] for path in files} >= {
+            "manifest.parquet",
+            "refused.parquet",
+            "tokens",
+            "modules",
+        }
+        for path in files:
+            told = json.loads(pyarrow.parquet.read_schema(path).metadata[b"provenance"])
+            assert told["command"] == command and told["version"] == soft_prompt_explorer.__version__
+            (model,) = told["models"]
+            assert model["sha256"] == over_digests([llama_folder / "model.safetensors"])
 
 
 def test_the_lens_is_that_of_the_single_adapters_and_what_cannot_be_looked_at_keeps_its_other_tables(
