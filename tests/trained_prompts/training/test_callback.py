@@ -1,6 +1,7 @@
 """A script of one's own with plain PEFT and the Trainer of transformers, recorded by the callback: what was recorded is what was there, and nothing of the training changes."""
 
 import json
+import sqlite3
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,6 +159,29 @@ def test_what_is_followed_stands_in_tensorboard_too(train_plainly, tmp_path):
         scalars = events.Scalars(f"explorer/{name}")
         assert [scalar.step for scalar in scalars] == [4, 8]
         np.testing.assert_allclose([scalar.value for scalar in scalars], followed[name], rtol=1e-6)
+
+
+def test_what_is_followed_stands_in_wandb_too_where_it_is_installed(train_plainly, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    train_plainly(ExplorerCallback(every=4), report_to=["wandb"])
+    told, last = dict(wandb.run.summary), pd.read_csv(tmp_path / "run" / "followed.csv").iloc[-1]
+    wandb.finish()
+    assert {name: told[f"explorer/{name}"] for name in ("echo_share", "drift", "norm_ratio")} == pytest.approx(
+        last[["echo_share", "drift", "norm_ratio"]].to_dict()
+    )
+
+
+def test_what_is_followed_stands_in_trackio_too_where_it_is_installed(train_plainly, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    pytest.importorskip("trackio")
+    train_plainly(ExplorerCallback(every=4), report_to=["trackio"])
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(database) as opened:
+        rows = [json.loads(metrics) for (metrics,) in opened.execute("SELECT metrics FROM metrics ORDER BY step")]
+    followed = pd.read_csv(tmp_path / "run" / "followed.csv")
+    assert [row["explorer/drift"] for row in rows if "explorer/drift" in row] == pytest.approx(followed["drift"].tolist())
 
 
 def test_a_folder_that_cannot_be_written_ends_no_training(train_plainly, tmp_path, caplog):
