@@ -1,4 +1,4 @@
-"""The command line: `python -m trained_prompts tasks | list | train | twins | benchmark | evaluate | compare | sweep`."""
+"""The command line: `python -m trained_prompts tasks | list | train | twins | benchmark | sizes | evaluate | compare | sweep`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from soft_prompt_explorer.analysis.command_line import (
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.computing import check_dtype, compute_in
 from soft_prompt_explorer.analysis.models.names import DEFAULT
+from soft_prompt_explorer.trained_prompts.experiment_commands import app as of_experiments
 
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.adapters.run_file import Init, Method
@@ -170,43 +171,6 @@ def twins(
     names = names or runs.loc[runs["origin"] == "gallery", "name"].tolist()
     with progress_bar() as report:
         twins.make(names, shuffles=_values(shuffles, int), report=report)
-
-
-@app.command()
-def benchmark(
-    reading: Annotated[
-        str | None,
-        typer.Option(
-            help="A reading of your own alone, module:function; it takes an adapter, the vocabulary and the model, and answers a score a word or a task."
-        ),
-    ] = None,
-    make: Annotated[bool, typer.Option("--make", help="First train the adapters of known truth that are missing: minutes each.")] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Read all adapters again with the readings that ship, and keep what came of it.")
-    ] = False,
-    dtype: DtypeOption = None,
-    device: DeviceOption = None,
-    form: FormatOption = Format.table,
-    out: OutOption = None,
-) -> None:
-    """How well each reading names what was learned, asked of adapters of which that is known."""
-    compute_in(dtype, device)
-    check_out(out)
-    from soft_prompt_explorer.trained_prompts.experiments import benchmark as of_readings
-    from soft_prompt_explorer.trained_prompts.experiments import known_truth
-    from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS
-
-    with progress_bar() as report:
-        if make:
-            known_truth.make(report=report)
-        if reading is not None:
-            scores = of_readings.task_scores({reading: of_readings.reading_of(reading)}, report=report)
-        elif again:
-            scores = of_readings.task_scores(READINGS, report=report)
-            of_readings.keep(scores)
-        else:
-            scores = of_readings.kept_scores()
-    emit(of_readings.summary(scores), form, out)
 
 
 @app.command()
@@ -470,6 +434,9 @@ def _values(text: str, kind: type) -> list:
         return [kind(value) for value in text.split(",")]
     except ValueError as error:
         raise InputError(f"The values {text!r} are not numbers with commas between them.") from error
+
+
+app.registered_commands += of_experiments.registered_commands
 
 
 if __name__ == "__main__":

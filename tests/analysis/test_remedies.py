@@ -22,6 +22,7 @@ COMMAND_LINES = {
     "export_command.py",
     "figure_command.py",
     "lora_command.py",
+    "experiment_commands.py",
     "command_input.py",
     "__main__.py",
     "command_line.py",

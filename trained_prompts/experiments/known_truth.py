@@ -137,12 +137,12 @@ def make(names: Sequence[str] = (), *, folder: Path = FOLDER, report: Report = n
 
         with tempfile.TemporaryDirectory() as runs:
             recorded.run(config, name, language_model=language_model, limit=SCORED_ON, folder=Path(runs), watch=watch)
-            _keep(Path(runs) / name, folder / name)
+            keep_in_16_bits(Path(runs) / name, folder / name)
     report(1.0, "all are there")
 
 
-def _keep(run: Path, path: Path) -> None:
-    """What a reading needs of a run, in 16 bits: the adapter, its initial values, and how it was made."""
+def keep_in_16_bits(run: Path, path: Path) -> None:
+    """Keep what a reading needs of a run, in 16 bits: the adapter, its initial values, and how it was made."""
     from safetensors.numpy import load_file, save_file
 
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))

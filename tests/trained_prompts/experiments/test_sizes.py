@@ -1,0 +1,77 @@
+"""The picture of score against size: rows are made once, words are chosen on training examples, and several seeds are told together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.asking.in_front import bare
+from soft_prompt_explorer.analysis.asking.scores import score
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.models.computing import NoMemoryError
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.experiments import sizes
+from soft_prompt_explorer.trained_prompts.experiments.sizes import EXAMPLES, FULL, LORA, PROMPT_TUNING, WAYS, WRITTEN, ZERO_SHOT
+
+
+@pytest.fixture
+def quick(monkeypatch, llama_folder):
+    monkeypatch.setattr(sizes, "STEPS", 2)
+    monkeypatch.setattr(sizes, "MODELS", (str(llama_folder),))
+    return str(llama_folder)
+
+
+def test_every_row_is_made_once_and_says_what_was_measured(quick, tmp_path, monkeypatch):
+    made = sizes.make([quick], ["plural"], folder=tmp_path)
+    assert made.groupby("way").size().to_dict() == {way: 3 if way == PROMPT_TUNING else 1 for way in WAYS}
+    language_model, task = load_model(quick), TASKS["plural"]
+    asked = score("", bare(language_model), task, task.examples("held-out")).iloc[0]
+    zero_shot = made[made["way"] == ZERO_SHOT].iloc[0]
+    assert (zero_shot["score"], zero_shot["low"], zero_shot["high"], zero_shot["n"]) == pytest.approx(
+        tuple(asked[["score", "low", "high", "n"]])
+    )
+    assert zero_shot["parameters"] == sum(parameter.numel() for parameter in language_model.model.parameters())
+    written = made[made["way"] == WRITTEN].iloc[0]
+    losses = {
+        template: score("", bare(language_model), task, task.examples("train", template=template).tail(60)).iloc[0][["score", "loss"]]
+        for template in task.prompts
+    }
+    assert written["what"] == max(losses, key=lambda template: (losses[template]["score"], -losses[template]["loss"]))
+    assert made.loc[made["way"] == EXAMPLES, "what"].item() in (task.template, *task.prompts)
+    prompts = made.loc[made["way"] == PROMPT_TUNING]
+    assert prompts["seed"].tolist() == [0, 1, 2] and prompts["loss"].nunique() == 3
+    kinds = {path.name: load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()}
+    assert sorted(kinds.values()) == ["lora", "soft_prompt", "soft_prompt", "soft_prompt"]
+
+    monkeypatch.setattr(sizes, "load_model", None)  # it would fail: nothing is made again
+    again = sizes.make([quick], ["plural"], folder=tmp_path)
+    pd.testing.assert_frame_equal(again, made, check_dtype=False)
+
+
+def test_what_does_not_fit_keeps_a_row_without_a_score(quick, tmp_path, monkeypatch):
+    def refuse(config):
+        if config.method == "full":
+            raise NoMemoryError("too large")
+
+    monkeypatch.setattr(sizes, "check_fits", refuse)
+    made = sizes.make([quick], ["plural"], folder=tmp_path)
+    row = made[made["way"] == FULL].iloc[0]
+    assert np.isnan(row["score"]) and row["n"] == 0 and row["what"].endswith(sizes.TOO_LARGE)
+    told = sizes.summary(made).set_index("way")
+    assert np.isnan(told.loc[FULL, "score"]) and not np.isnan(told.loc[LORA, "score"])
+
+
+def test_seeds_are_told_by_their_mean_and_their_spread():
+    rows = [("m", 10, "plural", PROMPT_TUNING, "", "exact match", value, value - 0.1, value + 0.1, 50, 1.0, seed, 1.0, 1, "float32")
+            for seed, value in enumerate((0.3, 0.4, 0.8))]  # fmt: skip
+    rows.append(("m", 10, "plural", ZERO_SHOT, "", "exact match", 0.2, 0.1, 0.3, 50, 1.0, np.nan, 0.0, 1, "float32"))
+    rows.append(("l", 5, "capitals", ZERO_SHOT, "", "exact match", 0.2, 0.1, 0.3, 50, 1.0, np.nan, 0.0, 1, "float32"))
+    told = sizes.summary(pd.DataFrame(rows, columns=sizes.COLUMNS))
+    assert told[["task", "way"]].to_numpy().tolist() == [["capitals", ZERO_SHOT], ["plural", ZERO_SHOT], ["plural", PROMPT_TUNING]]
+    assert told.iloc[2][["score", "low", "high", "n", "seeds", "least", "most"]].tolist() == pytest.approx([0.5, 0.4, 0.6, 50, 3, 0.3, 0.8])
+
+
+def test_a_task_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no task called 'x'"):
+        sizes.make(tasks=["x"], folder=tmp_path)
