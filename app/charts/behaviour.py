@@ -1,4 +1,4 @@
-"""The Behaviour page's charts: table in, plotly Figure out, by the rules of `theme.py`."""
+"""The Behaviour page's charts: table in, rows or a plotly Figure out, by the rules of `theme.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
+from soft_prompt_explorer.app.charts.rows import Mark, Row, row_chart, scale_of
 from soft_prompt_explorer.app.charts.theme import (
     BLUE,
     BLUE_LIGHT,
@@ -16,7 +17,6 @@ from soft_prompt_explorer.app.charts.theme import (
     ORANGE,
     PALE_BLUES,
     PURPLE,
-    ROW_HEIGHT,
     VERMILION,
     drawn,
 )
@@ -33,7 +33,7 @@ STYLES: dict[Group, tuple[str, str]] = {
 }
 
 
-def changes(table: pd.DataFrame, what: str) -> go.Figure:
+def changes(table: pd.DataFrame, what: str, *, alt: str) -> str:
     """The change that each intervention makes, with its 95 % interval, from the whole prompt at 0.
 
     Parameters
@@ -41,31 +41,17 @@ def changes(table: pd.DataFrame, what: str) -> go.Figure:
     table : rows of `analysis.behaviour.asked.behaviour`.
     what : score or loss.
     """
-    table = table[table["intervention"] != WHOLE].reset_index(drop=True)
-    labels = [drawn(row_label(row)) for row in table.itertuples()]
-    figure = go.Figure()
-    for group, (colour, symbol) in STYLES.items():
-        rows = table[table["intervention"].isin([each.name for each in INTERVENTIONS.values() if each.group == group])]
-        if not len(rows):
-            continue
-        change = rows[f"{what}_change"]
-        figure.add_scatter(
-            x=change, y=rows.index, mode="markers", name=group, marker={"color": colour, "symbol": symbol, "size": 9},
-            error_x={"type": "data", "symmetric": False, "array": rows[f"{what}_change_high"] - change, "arrayminus": change - rows[f"{what}_change_low"], "color": colour, "thickness": 1.5},
-            customdata=np.column_stack([[labels[i] for i in rows.index], rows[what]]),
-            hovertemplate="%{customdata[0]}<br>" + what + " %{customdata[1]:.3f}, change %{x:+.3f}<extra></extra>",
-        )  # fmt: skip
-    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
     named = table["measure"].iloc[0] if what == "score" and len(table) else what
-    figure.update_layout(
-        height=100 + ROW_HEIGHT * len(table),
-        margin=MARGIN | {"t": 60},
-        xaxis_title=f"change of {named}",
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-    )
-    figure.update_yaxes(tickvals=list(table.index), ticktext=labels, range=[len(table) - 0.4, -0.6], zeroline=False, showgrid=False)
-    figure.update_xaxes(zeroline=False)
-    return figure
+    groups, rows = [], []
+    for each in table[table["intervention"] != WHOLE].itertuples():
+        group = INTERVENTIONS[each.intervention].group
+        groups.append(group)
+        change, low, high = (getattr(each, f"{what}_change{end}") for end in ("", "_low", "_high"))
+        says = f"{row_label(each)}: {named} {getattr(each, what):.3f}, change {change:+.3f} ({low:+.3f} to {high:+.3f})"
+        rows.append(Row(row_label(each), f"{change:+.3f}", says, marks=(Mark(change, *STYLES[group], low, high),)))
+    ends = table[table["intervention"] != WHOLE][[f"{what}_change", f"{what}_change_low", f"{what}_change_high"]].to_numpy()
+    legend = [(group, *look) for group, look in STYLES.items() if group in groups]
+    return row_chart(rows, scale_of(ends.ravel(), f"change of {named}"), alt=alt, legend=legend, dotted=[0])
 
 
 def lens(table: pd.DataFrame) -> go.Figure:

@@ -1,4 +1,4 @@
-"""What an adapter pushes the model towards: table in, plotly Figure out."""
+"""What an adapter pushes the model towards: table in, rows or a plotly Figure out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
-from soft_prompt_explorer.app.charts.theme import ABOVE, BLUE, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, drawn
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.app.charts.rows import Mark, Row, row_chart, scale_of
+from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, drawn
 
 WORDS_SHOWN = 12
+TWIN = (ORANGE, "diamond-open")
 
 
-def pushed_words(table: pd.DataFrame) -> go.Figure:
+def pushed_words(table: pd.DataFrame, *, alt: str) -> str:
     """The strongest words of one layer as bars, as long as their z; those beyond chance in blue, with a star, the others in grey;
     beside them, where a twin is known, how far it is pushed there.
 
@@ -20,31 +23,24 @@ def pushed_words(table: pd.DataFrame) -> go.Figure:
     ----------
     table : rows of `analysis.behaviour.lens.lens` of one adapter and layer.
     """
-    shown = table.head(WORDS_SHOWN)
-    beyond = (shown["q"] < LEVEL).to_numpy()
-    figure = go.Figure(
-        go.Bar(
-            x=shown["z"].to_numpy(np.float32),
-            y=[f"{'★ ' if told else ''}{drawn(token)} " for token, told in zip(shown["token"], beyond, strict=True)],
-            customdata=np.array([shown["score"], shown["q"]]).T,
-            orientation="h",
-            marker_color=np.where(beyond, BLUE, GREY).tolist(),
-            hovertemplate="%{y}<br>z %{x:.1f}<br>score %{customdata[0]:.2f}<br>q %{customdata[1]:.3f}<extra></extra>",
+    words = table.head(WORDS_SHOWN)
+    with_twin = bool(words["twin_z"].notna().all())
+    rows = []
+    for word in words.itertuples():
+        beyond = word.q < LEVEL
+        says = f"{shown(word.token)}: z {word.z:.1f}, score {word.score:.2f}, q {word.q:.3f}"
+        rows.append(
+            Row(
+                f"{'★ ' if beyond else ''}{shown(word.token)}",
+                f"{word.z:.1f}",
+                f"{says}; its twin z {word.twin_z:.1f}, p {word.twin_p:.3f}" if with_twin else says,
+                (word.z, BLUE if beyond else GREY),
+                (Mark(word.twin_z, *TWIN),) if with_twin else (),
+            )
         )
-    )
-    if shown["twin_z"].notna().all():
-        figure.data[0].name = "the prompt"
-        figure.add_scatter(
-            x=shown["twin_z"].to_numpy(np.float32), y=figure.data[0].y, mode="markers", name="its twin, trained on shuffled answers",
-            marker={"symbol": "diamond-open", "size": 10, "color": ORANGE, "line": {"width": 2}},
-            customdata=shown["twin_p"], hovertemplate="%{y}<br>its twin: z %{x:.1f}<br>p %{customdata:.3f}<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(
-        height=90 + ROW_HEIGHT * len(shown), margin=MARGIN, xaxis_title="z, beside adapters that know nothing", bargap=0.25, legend=ABOVE,
-        showlegend=len(figure.data) > 1,
-    )  # fmt: skip
-    figure.update_yaxes(autorange="reversed", type="category")
-    return figure
+    kinds = [("the prompt", BLUE, "bar"), ("its twin, trained on shuffled answers", *TWIN)] if with_twin else []
+    scale = scale_of([*words["z"], *(words["twin_z"] if with_twin else [])], "z, beside adapters that know nothing")
+    return row_chart(rows, scale, alt=alt, legend=kinds, lines=[0])
 
 
 def words_by_layer(table: pd.DataFrame, *, ranks: int = 5) -> go.Figure:
@@ -54,9 +50,9 @@ def words_by_layer(table: pd.DataFrame, *, ranks: int = 5) -> go.Figure:
     ----------
     table : rows of `analysis.behaviour.lens.lens` of one adapter, of several layers.
     """
-    shown = table[table["rank"] < ranks]
-    z = shown.pivot(index="rank", columns="layer", values="z")
-    words = shown.pivot(index="rank", columns="layer", values="token").map(drawn)
+    first = table[table["rank"] < ranks]
+    z = first.pivot(index="rank", columns="layer", values="z")
+    words = first.pivot(index="rank", columns="layer", values="token").map(drawn)
     figure = go.Figure(
         go.Heatmap(
             z=z.to_numpy(np.float32),

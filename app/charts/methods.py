@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from soft_prompt_explorer.app.charts.rows import Mark, Row, row_chart, scale_of
 from soft_prompt_explorer.app.charts.theme import (
     ABOVE,
     BLUE,
@@ -17,7 +18,6 @@ from soft_prompt_explorer.app.charts.theme import (
     MARGIN,
     ORANGE,
     PURPLE,
-    ROW_HEIGHT,
     VERMILION,
     drawn,
     shortened,
@@ -32,25 +32,24 @@ METHOD_MARKS = {
 _LABEL_LETTERS = 40
 
 
-def method_scores(table: pd.DataFrame) -> go.Figure:
-    """A dot and a 95 % interval for each row, in the order of the table; zero-shot's interval is a band behind all.
+def method_scores(table: pd.DataFrame, *, alt: str) -> str:
+    """A mark and a 95 % interval for each row, in the order of the table; zero-shot's interval is a band behind all.
 
     Parameters
     ----------
     table : of `trained_prompts.experiments.comparison.compare`.
     """
-    figure = go.Figure()
-    table = table.reset_index(drop=True)
-    _add_zero_shot_band(figure, table, upright=True)
-    for method, rows in table.groupby("method", sort=False):
-        _add_method(figure, method, rows, x=rows["score"], y=rows.index, error_x=_interval(rows))
-    labels = [_row_label(row) for row in table.itertuples()]
-    figure.update_layout(
-        height=120 + ROW_HEIGHT * len(table), margin=MARGIN | {"t": 70}, xaxis_title=f"held-out {table['measure'].iloc[0]}", legend=ABOVE
-    )
-    figure.update_xaxes(tickformat=".0%")
-    figure.update_yaxes(tickvals=list(table.index), ticktext=labels, range=[len(table) - 0.4, -0.6], zeroline=False, showgrid=False)
-    return figure
+    rows = []
+    for each in table.itertuples():
+        label = each.method if each.method != "prompt engineering" else shortened(each.what, _LABEL_LETTERS)
+        scored = each.score == each.score
+        score = f"{each.score:.3f} ({each.low:.3f} to {each.high:.3f}), n {each.n:,.0f}" if scored else "no score"
+        says = f"{each.method}, {shortened(each.what, 90)}: {score}; {_counted(each.trainable)} trainable"
+        mark = Mark(each.score, *METHOD_MARKS[each.method], each.low, each.high)
+        rows.append(Row(label, f"{each.score:.3f}" if scored else "none", says, marks=(mark,)))
+    scale = scale_of([*table["low"], *table["high"]], f"held-out {table['measure'].iloc[0]}", written="{:.0%}")
+    legend = [(method, *METHOD_MARKS[method]) for method in dict.fromkeys(table["method"])]
+    return row_chart(rows, scale, alt=alt, legend=legend, band=_zero_shot_band(table))
 
 
 def score_by_trainable(table: pd.DataFrame) -> go.Figure:
@@ -66,7 +65,9 @@ def score_by_trainable(table: pd.DataFrame) -> go.Figure:
     none = decade - 1.0  # in powers of ten, as all places here
     places = np.log10(table["trainable"].where(trained, 1))
     places[~trained] = none + np.linspace(-0.45, 0.45, max(2, (~trained).sum()))[: (~trained).sum()]
-    _add_zero_shot_band(figure, table, upright=False)
+    band = _zero_shot_band(table)
+    if band is not None:
+        figure.add_hrect(y0=band[0], y1=band[1], fillcolor=GREY, opacity=0.2, line_width=0, layer="below")
     for method, rows in table.groupby("method", sort=False):
         _add_method(figure, method, rows, x=rows["trainable"].where(trained, 10**places), y=rows["score"], error_y=_interval(rows))
     decades = range(decade, int(np.ceil(places.max())) + 1)
@@ -156,27 +157,13 @@ def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, **style) -> 
     )  # fmt: skip
 
 
-def _add_zero_shot_band(figure: go.Figure, table: pd.DataFrame, *, upright: bool) -> None:
+def _zero_shot_band(table: pd.DataFrame) -> tuple[float, float] | None:
     bare = table[table["method"] == "zero-shot"]
-    if not len(bare):
-        return
-    low, high = float(bare["low"].iloc[0]), float(bare["high"].iloc[0])
-    style = {"fillcolor": GREY, "opacity": 0.2, "line_width": 0, "layer": "below"}
-    if upright:
-        figure.add_vrect(x0=low, x1=high, **style)
-    else:
-        figure.add_hrect(y0=low, y1=high, **style)
+    return (float(bare["low"].iloc[0]), float(bare["high"].iloc[0])) if len(bare) else None
 
 
 def _interval(rows: pd.DataFrame) -> dict:
     return {"type": "data", "symmetric": False, "array": rows["high"] - rows["score"], "arrayminus": rows["score"] - rows["low"]}
-
-
-def _row_label(row) -> str:
-    """A row of a comparison for an axis: its method, or of prompt engineering the prompt itself."""
-    if row.method != "prompt engineering":
-        return row.method
-    return html.escape(shortened(row.what, _LABEL_LETTERS), quote=False)
 
 
 def _counted(number: float) -> str:

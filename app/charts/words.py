@@ -1,4 +1,4 @@
-"""Virtual tokens and the words that they are near to: table in, plotly Figure out."""
+"""Virtual tokens and the words that they are near to: table in, rows or a plotly Figure out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, VERMILION, drawn
+from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.app.charts.rows import Row, Scale, columns_chart, row_chart, scale_of
+from soft_prompt_explorer.app.charts.theme import BLUE, BLUE_LIGHT, GREEN, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, VERMILION, drawn
 
 
 def token_norms(table: pd.DataFrame) -> go.Figure:
@@ -57,61 +59,47 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def score_bars(table: pd.DataFrame, *, span: tuple[float, float], colour: str = BLUE) -> go.Figure:
-    """The nearest words of one virtual token as bars, the nearest on top.
-
-    Parameters
-    ----------
-    table : rows of `analysis.prompts.search.neighbours` of one prompt and position.
-    span : the ends of the score axis, so that charts side by side can be compared.
-    """
-    figure = go.Figure(
-        go.Bar(
-            x=table["score"].to_numpy(np.float32),
-            y=[f"{rank + 1}: {drawn(token)}" for rank, token in zip(table["rank"], table["token"], strict=True)],
-            orientation="h",
-            marker_color=colour,
-            text=[f"{score:.3f}" for score in table["score"]],
-            textposition="auto",
-            insidetextfont={"color": "#FFFFFF" if colour == BLUE else "#111111"},
-            hovertemplate="%{y}<br>score %{x:.4f}<extra></extra>",
-        )
-    )
-    figure.update_layout(
-        height=90 + ROW_HEIGHT * len(table), margin=MARGIN, xaxis_title=f"score ({table['metric'].iloc[0]})", showlegend=False
-    )
-    figure.update_xaxes(range=span)
-    figure.update_yaxes(autorange="reversed")
-    return figure
-
-
-def null_histogram(null: np.ndarray, score: float, *, of: str) -> go.Figure:
-    """What random vectors score, with one virtual token's score on it.
+def null_histogram(null: np.ndarray, score: float, *, of: str, alt: str) -> str:
+    """What random vectors score, as columns, with one virtual token's score as a line.
 
     Parameters
     ----------
     null : the best scores of the vocabulary's random vectors.
     of : what the score is of, in a few words.
     """
-    figure = go.Figure(
-        go.Histogram(
-            x=null.astype(np.float32),
-            nbinsx=40,
-            marker_color=GREY,
-            opacity=0.6,
-            name=f"{len(null):,} random vectors",
-            hovertemplate="%{x}: %{y}<extra></extra>",
+    counts, edges = np.histogram(null, 40)
+    scale = Scale(min(0.0, float(null.min()), score) - 0.02, 1.02, "best centred cosine with a word")
+    return columns_chart(
+        counts.tolist(), edges.tolist(), score, scale, says=f"{of}: {score:.2f}", of=f"{len(null):,} random vectors", colour=VERMILION, alt=alt
+    )  # fmt: skip
+
+
+def score_bars(table: pd.DataFrame, *, alt: str, scale: Scale | None = None, colour: str = BLUE) -> str:
+    """The nearest words of one virtual token as bars, the nearest on top.
+
+    Parameters
+    ----------
+    table : rows of `analysis.prompts.search.neighbours` of one prompt and position.
+    scale : of `score_scale`, so that charts side by side can be compared; by default of these words alone.
+    """
+    rows = [
+        Row(
+            f"{word.rank + 1}: {shown(word.token)}",
+            f"{word.score:.3f}",
+            f"{shown(word.token)}: score {word.score:.4f}",
+            (word.score, colour),
         )
-    )
-    figure.add_vline(x=score, line={"color": VERMILION, "width": 3}, annotation_text=f"{of}: {score:.2f}", annotation_position="top")
-    figure.update_layout(
-        height=260, margin=MARGIN | {"t": 45}, xaxis_title="best centred cosine with a word", yaxis_title="random vectors", bargap=0.05
-    )
-    figure.update_xaxes(range=[min(0.0, float(null.min()), score) - 0.02, 1.02])
-    return figure
+        for word in table.itertuples()
+    ]
+    return row_chart(rows, scale or score_scale(table), alt=alt, lines=[0])
 
 
-def direction_bars(table: pd.DataFrame, tested: set[int]) -> go.Figure:
+def score_scale(table: pd.DataFrame) -> Scale:
+    """The scale on which all scores of such a table are seen."""
+    return scale_of(table["score"], f"score ({table['metric'].iloc[0]})")
+
+
+def direction_bars(table: pd.DataFrame, tested: set[int], *, alt: str) -> str:
     """The words that a task direction points at, the nearest on top; the task's own words are marked by colour and by a star.
 
     Parameters
@@ -119,18 +107,9 @@ def direction_bars(table: pd.DataFrame, tested: set[int]) -> go.Figure:
     table : of `analysis.prompts.directions.direction`.
     tested : token ids of the task's words.
     """
-    own = table["token_id"].isin(tested).to_numpy()
-    figure = go.Figure(
-        go.Bar(
-            x=table["score"].to_numpy(np.float32),
-            y=[f"{row.rank + 1:,}: {drawn(row.token)}{' ★' if mine else ''}" for row, mine in zip(table.itertuples(), own, strict=True)],
-            orientation="h",
-            marker_color=np.where(own, GREEN, BLUE_LIGHT),
-            hovertemplate="%{y}<br>score %{x:.4f}<extra></extra>",
-        )
-    )
-    figure.update_layout(
-        height=90 + ROW_HEIGHT * len(table), margin=MARGIN, xaxis_title="cosine with the shared direction", showlegend=False
-    )
-    figure.update_yaxes(autorange="reversed", type="category")
-    return figure
+    rows = []
+    for word in table.itertuples():
+        own, named = word.token_id in tested, f"{word.rank + 1:,}: {shown(word.token)}"
+        says = f"{named}: cosine {word.score:.4f}"
+        rows.append(Row(f"{'★ ' if own else ''}{named}", f"{word.score:.3f}", says, (word.score, GREEN if own else BLUE_LIGHT)))
+    return row_chart(rows, scale_of(table["score"], "cosine with the shared direction"), alt=alt, lines=[0])

@@ -116,11 +116,7 @@ def _draw(rows: pd.DataFrame) -> None:
         f"The whole prompt: {rows['measure'].iloc[0]} **{rows['score'].iloc[0]:.3f}**, loss {rows['loss'].iloc[0]:.3f} on {rows['n'].iloc[0]} examples."
     )
     if len(rows) > 1:
-        st.plotly_chart(
-            behaviour_charts.changes(rows, "score"),
-            key="so-far",
-            alt=f"{len(rows)} interventions so far, each with the change of the score.",
-        )
+        st.html(behaviour_charts.changes(rows, "score", alt=f"{len(rows)} interventions so far, each with the change of the score."))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

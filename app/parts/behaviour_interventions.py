@@ -71,11 +71,8 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         tokens = st.toggle("Each token too", key="tokens", bind="query-params")
     shown = table if tokens else table[table["position"].isna()]
     strongest = table.loc[(table["intervention"] != WHOLE)].sort_values(f"{what}_change", key=abs, ascending=False).iloc[0]
-    st.plotly_chart(
-        behaviour_charts.changes(shown, what),
-        key=f"changes-{what}-{tokens}",
-        alt=f"The change of the {what} with its 95 % interval, an intervention a row; the largest is {row_label(strongest)}, {strongest[f'{what}_change']:+.3f}.",
-    )
+    alt = f"The change of the {what} with its 95 % interval, an intervention a row; the largest is {row_label(strongest)}, {strongest[f'{what}_change']:+.3f}."
+    st.html(behaviour_charts.changes(shown, what, alt=alt))
     st.caption(
         "Dotted: the whole prompt. Each interval is a paired bootstrap: the same examples with and without the change. Grey crosses are the control of the row above them: "
         "the same amount along random directions, over several draws. What crosses the line has not been shown to do anything."

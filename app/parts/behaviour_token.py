@@ -34,11 +34,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
         st.markdown("**Nearest words**")
         with widgets.progress() as report:
             words = neighbours(one(prompt, position), vocabulary, top_k=8, report=report)
-        st.plotly_chart(
-            score_bars(words, span=(0.0, float(words["score"].max()))),
-            key=f"words-{position}",
-            alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}.",
-        )
+        st.html(score_bars(words, alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}."))
         widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}", prompt)
     with right, widgets.in_words():
         st.markdown("**Its reading**")
@@ -52,11 +48,8 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             st.caption("Ask the model under *Interventions*, and this shows what dropping and replacing the token does.")
         else:
             rows = table[table["position"] == position]
-            st.plotly_chart(
-                behaviour_charts.changes(rows, "loss"),
-                key=f"token-{position}",
-                alt="; ".join(f"{row.intervention}: loss {row.loss_change:+.3f}" for row in rows.itertuples()),
-            )
+            alt = "; ".join(f"{row.intervention}: loss {row.loss_change:+.3f}" for row in rows.itertuples())
+            st.html(behaviour_charts.changes(rows, "loss", alt=alt))
     with widgets.in_words():
         lens = lens_table(asked)
         paid = attention_table(asked)

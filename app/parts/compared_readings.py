@@ -16,14 +16,17 @@ def show_compared_readings() -> None:
     st.header("Which readings can be believed", anchor="benchmark")
     st.markdown(
         "Each reading was asked about adapters of which it is known what they learned: ten tasks, and of every adapter a twin that was trained on shuffled answers. "
-        "Left: how often the adapter's own task comes first of ten. Right: how often the reading tells the adapter from its twin, which learned the form of the "
-        "answers alone. Dotted is chance. Hollow marks on the left are the twins: what the form of the answers comes to."
+        "Dotted is chance."
     )
     best = table.loc[table["identified"].idxmax()]
-    st.plotly_chart(
-        readings_compared(table), key="readings",
-        alt=f"Each reading's share of tasks that it names, and of twins that it tells apart. The most are named by {best.reading}: {best.identified:.0%} of {best.n}.",
-    )  # fmt: skip
+    named, apart = st.columns(2, gap="large")
+    with named:
+        st.markdown("**The adapter's own task comes first of ten.** Hollow marks are the twins: what the form of the answers comes to.")
+        alt = f"Each reading's share of tasks that it names. The most are named by {best.reading}: {best.identified:.0%} of {best.n}."
+        st.html(readings_compared(table, "named", alt=alt))
+    with apart:
+        st.markdown("**The adapter is told from its twin,** which learned the form of the answers alone.")
+        st.html(readings_compared(table, "told apart", alt="How often each reading tells an adapter from its twin."))
     st.caption(
         "A translation is told the tasks: it asks whose examples do what the adapter does. All other readings score words, and know no task. The rule and the words "
         "were fixed before these adapters were trained; that the two lenses go together was not. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."

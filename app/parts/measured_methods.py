@@ -71,7 +71,7 @@ def described(rows: pd.DataFrame) -> str:
 
 def show_comparison(rows: pd.DataFrame) -> None:
     st.markdown(finding(rows))
-    st.plotly_chart(method_scores(rows), key="scores", alt=f"Score and interval of each row, zero-shot's as a band. {finding(rows)}")
+    st.html(method_scores(rows, alt=f"Score and interval of each row, zero-shot's as a band. {finding(rows)}"))
     st.caption(
         f"Grey: the 95 % interval of zero-shot. {described(rows).capitalize()}. Intervals are of the examples alone: one seed, and another would give other figures too. "
         "The best of several prompts, picked on the same examples, flatters a little."

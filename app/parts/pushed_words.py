@@ -36,7 +36,7 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     last = told.last
     st.info(widgets.plain(told.sentence), icon=":material/trending_up:")
     alt = "; ".join(f"{row.token.strip()} {row.z:.1f}" for row in last.head(8).itertuples())
-    st.plotly_chart(pushed_words(last), key="lens", alt=f"Words by how far the adapter pushes the model towards them. {alt}")
+    st.html(pushed_words(last, alt=f"Words by how far the adapter pushes the model towards them. {alt}"))
     st.caption(
         f"The model reads {len(TEXTS)} short texts that have nothing to do with any task, with and without it. The bars say how far its next word moves towards "
         f"each word, beside {DRAWS} adapters of the same size that know nothing; ★ marks what stands out from them (q < 0.05)."

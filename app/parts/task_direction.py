@@ -60,7 +60,7 @@ def show_direction(page: PromptOnPage) -> None:
         said += f" {_words_said(first, whose_words, len(vocabulary))}"
     st.info(said, icon=":material/explore:")
     alt = "; ".join(f"{row.rank}: {row.token.strip()} {row.score:.2f}" for row in table.itertuples())
-    st.plotly_chart(direction_bars(table, tested), key="direction", alt=f"Words by their cosine with the shared direction. {alt}")
+    st.html(direction_bars(table, tested, alt=f"Words by their cosine with the shared direction. {alt}"))
     st.caption(
         f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."

@@ -48,7 +48,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
                 "Text", text, file_name=f"{widgets.file_name(adapter.name)}.txt", on_click="ignore", icon=":material/download:", key="text",
                 help="Exactly as it was scored, with the line's ends after it, which the copy button leaves out.",
             )  # fmt: skip
-    _show_shares(table, "shares")
+    _show_shares(table)
     st.caption(
         f"Each text stands in its place on the same {table['n'].iloc[0]} inputs, which nothing was chosen on. At 1 the model answers as with the adapter, at 0 as with "
         "nothing; what lies below −1 is drawn there. A text counts as what it does only where it recovers half, half of the answers are the same, and its whole interval lies beyond the dotted line, where the intervals of the controls "
@@ -59,10 +59,10 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
     widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
 
 
-def _show_shares(table: pd.DataFrame, key: str) -> None:
+def _show_shares(table: pd.DataFrame) -> None:
     told = table.sort_values("share", ascending=False).head(5)
     alt = "; ".join(f"{row.candidate} {row.share:.2f}" for row in told.itertuples())
-    st.plotly_chart(shares(table), key=key, alt=f"The share of what the adapter changes that each text recovers. The most: {alt}.")
+    st.html(shares(table, alt=f"The share of what the adapter changes that each text recovers. The most: {alt}."))
 
 
 def _translated(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> pd.DataFrame | None:
@@ -100,4 +100,4 @@ def _picked(adapter: SoftPrompt | LoraAdapter) -> Asked | None:
 
 def _draw(rows: pd.DataFrame) -> None:
     if len(rows) > 1:
-        _show_shares(rows, "shares-so-far")
+        _show_shares(rows)

@@ -12,7 +12,7 @@ from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, VERDICTS
 from soft_prompt_explorer.app.charts.theme import BLUE, ORANGE, verdict_label
-from soft_prompt_explorer.app.charts.words import null_histogram, score_bars
+from soft_prompt_explorer.app.charts.words import null_histogram, score_bars, score_scale
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.server.background import computed
@@ -46,11 +46,8 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
         st.markdown("\n\n".join(lines))
     with right:
         null = null_of(vocabulary).drawn
-        st.plotly_chart(
-            null_histogram(null, row["score"], of=f"token {position}"),
-            key="null",
-            alt=f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}.",
-        )
+        alt = f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}."
+        st.html(null_histogram(null, row["score"], of=f"token {position}", alt=alt))
 
 
 def near_words(prompt: SoftPrompt, vocabulary: Vocabulary, metric: MetricName, top_k: int, filters: dict) -> pd.DataFrame | None:
@@ -76,13 +73,12 @@ def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, met
             began = near_words(prompt.at_start(), vocabulary, metric, top_k, filters)
         if began is not None:
             rows["Started from"] = began[began["position"] == position]
-    scores = pd.concat(rows.values())["score"]
-    span = (min(0.0, scores.min() * 1.05), max(0.0, scores.max() * 1.05))
+    scale = score_scale(pd.concat(rows.values()))
     for column, (title, words), colour in zip(st.columns(2, gap="large"), rows.items(), (BLUE, ORANGE), strict=False):
         with column:
             st.markdown(f"**{title}**")
             alt = ", ".join(f"{row.token.strip()} {row.score:.2f}" for row in words.itertuples())
-            st.plotly_chart(score_bars(words, span=span, colour=colour), key=title, alt=f"{title}: {alt}")
+            st.html(score_bars(words, scale=scale, colour=colour, alt=f"{title}: {alt}"))
     if not known:
         st.caption("This file does not hold the values that training started from.")
 

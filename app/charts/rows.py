@@ -1,0 +1,260 @@
+"""Rows of bars and marks on one line, as plain HTML: drawn at once, read without pointing, at any width, on a light and on a dark page.
+
+A chart of this kind is a pure function of a table: table in, HTML out. What is written in it is escaped here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from soft_prompt_explorer.app.charts.theme import GREY
+
+# Each around 0, 0 in a square of 16. The names are Plotly's, which the other charts use: one mark is one shape everywhere.
+SHAPES = {
+    "circle": "M5.2,0A5.2,5.2 0 1 1 -5.2,0A5.2,5.2 0 1 1 5.2,0Z",
+    "square": "M-4.7,-4.7H4.7V4.7H-4.7Z",
+    "diamond": "M0,-6.4L6.4,0L0,6.4L-6.4,0Z",
+    "triangle-up": "M0,-6L6,5H-6Z",
+    "triangle-down": "M0,6L6,-5H-6Z",
+    "cross": "M-2,-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
+    "x": "M0,-2.4L3.6,-6L6,-3.6L2.4,0L6,3.6L3.6,6L0,2.4L-3.6,6L-6,3.6L-2.4,0L-6,-3.6L-3.6,-6Z",
+    "star": "M0,-7L1.65,-2.27L6.66,-2.16L2.66,0.87L4.11,5.66L0,2.8L-4.11,5.66L-2.66,0.87L-6.66,-2.16L-1.65,-2.27Z",
+    "hexagon": "M0,-6.2L5.4,-3.1V3.1L0,6.2L-5.4,3.1V-3.1Z",
+}
+OPEN = "-open"
+MOST_TICKS = 5
+STYLE = f"""<style>
+.rows {{ margin: 0; font-size: 14px; line-height: 1.25; }}
+.rows ul {{ list-style: none; margin: 0; padding: 0; }}
+.rows li {{ margin: 0; }}
+.rows .legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; margin-bottom: 6px; }}
+.rows .legend li {{ display: flex; align-items: center; gap: 5px; }}
+.rows .legend svg {{ flex: none; }}
+.rows .field {{ display: grid; grid-template-columns: fit-content(40%) minmax(60px, 1fr) fit-content(34%); }}
+.rows .field :is(ul, li, div) {{ display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; }}
+.rows .label {{ overflow-wrap: anywhere; padding: 2px 0; }}
+.rows .written {{ text-align: right; overflow-wrap: anywhere; white-space: pre-line; font-variant-numeric: tabular-nums; }}
+.rows .across {{ position: relative; align-self: stretch; margin: 0 16px 0 14px; }}
+.rows .across > * {{ position: absolute; }}
+.rows .bar {{ top: 4px; bottom: 4px; min-width: 2px; border-radius: 2px; }}
+.rows .reach {{ height: 2px; transform: translateY(-50%); }}
+.rows .mark {{ transform: translate(-50%, -50%); }}
+.rows .line {{ top: 0; bottom: 0; border-left: 1px solid {GREY}; }}
+.rows .dotted {{ border-left: 2px dotted {GREY}; }}
+.rows .tick {{ top: 0; bottom: 0; border-left: 1px solid currentColor; opacity: 0.12; }}
+.rows .band {{ top: 0; bottom: 0; background: {GREY}; opacity: 0.28; }}
+.rows .axis {{ font-size: 12px; min-height: 22px; }}
+.rows :is(.axis .across, .axis.across) > span {{ top: 4px; transform: translateX(-50%); white-space: nowrap; font-variant-numeric: tabular-nums; }}
+.rows .title {{ font-size: 12px; text-align: center; }}
+.rows .columns {{ height: 150px; }}
+.rows .columns .bar {{ top: auto; bottom: 0; border-radius: 0; min-width: 1px; }}
+.rows .columns .told {{ border-left-width: 3px; }}
+.rows .columns + .axis {{ height: 22px; }}
+.rows .ears {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A shape at a value, on the line of its 95 % interval where it has one.
+
+    Attributes
+    ----------
+    shape : of `SHAPES`, or the same with "-open": with nothing in it.
+    lane : which of the lines within its row, from the top.
+    """
+
+    value: float
+    colour: str
+    shape: str
+    low: float = math.nan
+    high: float = math.nan
+    lane: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing.
+
+    Attributes
+    ----------
+    label, written : what stands before and behind its line; what is written has a line a lane.
+    says : its figures in a sentence, for who points at it and for who hears it.
+    bar : where a bar from 0 ends, and its colour.
+    marks : drawn in their order; one whose value is no number is not.
+    """
+
+    label: str
+    written: str
+    says: str
+    bar: tuple[float, str] | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the lines of all rows measure.
+
+    Attributes
+    ----------
+    low, high : their ends; what lies beyond is drawn there.
+    title : what is measured, in a few words; without it no axis is drawn.
+    written : how a number is written on the axis.
+    """
+
+    low: float
+    high: float
+    title: str = ""
+    written: str = "{:.10g}"
+
+    def place(self, value: float) -> float:
+        """Where a value is between the ends, in percent."""
+        share = (value - self.low) / (self.high - self.low)
+        return 100 * min(max(share, 0.0), 1.0)
+
+
+def scale_of(values: Iterable[float], title: str, *, room: float = 0.04, written: str = "{:.10g}") -> Scale:
+    """The scale on which all of these and 0 are seen, with that share of room beyond the outermost, but for 0.
+
+    >>> scale_of([2.0, 4.0], "z", room=0.25)
+    Scale(low=0.0, high=5.0, title='z', written='{:.10g}')
+    """
+    numbers = [0.0, *(float(value) for value in values if math.isfinite(value))]
+    low, high = min(numbers), max(numbers)
+    beyond = room * ((high - low) or 1.0)
+    return Scale(low and low - beyond, high and high + beyond, title, written) if low < high else Scale(0.0, 1.0, title, written)
+
+
+def row_chart(
+    rows: Sequence[Row],
+    scale: Scale,
+    *,
+    alt: str,
+    legend: Sequence[tuple[str, str, str]] = (),
+    lines: Sequence[float] = (),
+    dotted: Sequence[float] = (),
+    band: tuple[float, float] | None = None,
+) -> str:
+    """The rows below one another.
+
+    Parameters
+    ----------
+    alt : what the chart shows, for who does not see it.
+    legend : name, colour and shape of each kind of mark; "bar" is a shape here.
+    lines, dotted : where a thin and where a dotted line goes through all rows.
+    band : the ends of a grey band behind all rows.
+
+    Returns
+    -------
+    str : HTML without scripts, for `st.html`.
+    """
+    ticks = tick_values(scale.low, scale.high) if scale.title else []
+    ground = "".join(
+        [
+            "" if band is None else _stretch("band", *band, scale),
+            *(f'<i class="tick" style="left:{scale.place(tick):.2f}%"></i>' for tick in ticks),
+            *(f'<i class="line" style="left:{scale.place(value):.2f}%"></i>' for value in lines),
+            *(f'<i class="line dotted" style="left:{scale.place(value):.2f}%"></i>' for value in dotted),
+        ]
+    )
+    items = "".join(_row(row, scale, ground) for row in rows)
+    axis = ""
+    if scale.title:
+        axis = (
+            f'<div class="axis" aria-hidden="true"><span></span><span class="across">{_numbers(scale, ticks)}</span></div>'
+            f'<div><span></span><span class="title">{html.escape(scale.title)}</span></div>'
+        )
+    return _figure(f'<div class="field"><ul>{items}</ul>{axis}</div>', legend, alt)
+
+
+def columns_chart(
+    counts: Sequence[int], edges: Sequence[float], value: float, scale: Scale, *, says: str, of: str, colour: str, alt: str
+) -> str:
+    """How often values lie between each edge and the next, as grey columns, with one value as a line through them.
+
+    Parameters
+    ----------
+    counts : one fewer than the edges.
+    says, of : what the line and what the columns are.
+    colour : of the line.
+
+    Returns
+    -------
+    str : HTML without scripts, for `st.html`.
+    """
+    most = max(*counts, 1)
+    columns = "".join(
+        _stretch("bar", start, end, scale, f";height:{100 * count / most:.2f}%;background:{GREY}")
+        for count, start, end in zip(counts, edges[:-1], edges[1:], strict=True)
+    )
+    line = f'<i class="line told" style="left:{scale.place(value):.2f}%;border-color:{colour}"></i>'
+    numbers = _numbers(scale, tick_values(scale.low, scale.high))
+    body = (
+        f'<div class="columns across" aria-hidden="true">{columns}{line}</div><div class="axis across" aria-hidden="true">{numbers}</div>'
+        f'<div class="title">{html.escape(scale.title)}</div>'
+    )
+    return _figure(body, [(says, colour, "bar"), (of, GREY, "bar")], alt)
+
+
+def _figure(body: str, legend: Sequence[tuple[str, str, str]], alt: str) -> str:
+    named = "".join(f"<li>{_key(colour, shape)}{html.escape(name)}</li>" for name, colour, shape in legend)
+    kinds = f'<ul class="legend">{named}</ul>' if named else ""
+    return f'{STYLE}<figure class="rows" aria-label="{html.escape(alt)}">{kinds}{body}</figure>'
+
+
+def _numbers(scale: Scale, ticks: Sequence[float]) -> str:
+    return "".join(f'<span style="left:{scale.place(tick):.2f}%">{scale.written.format(tick)}</span>' for tick in ticks)
+
+
+def _row(row: Row, scale: Scale, ground: str) -> str:
+    lanes = 1 + max((mark.lane for mark in row.marks), default=0)
+    drawn = ground + ("" if row.bar is None else _stretch("bar", 0.0, row.bar[0], scale, f";background:{row.bar[1]}"))
+    drawn += "".join(_mark(mark, scale, lanes) for mark in row.marks if math.isfinite(mark.value))
+    says = html.escape(row.says)
+    return (
+        f'<li style="min-height:{max(25, 17 * lanes)}px"><span class="label"><bdi>{html.escape(row.label)}</bdi></span>'
+        f'<span class="across" title="{says}" aria-hidden="true">{drawn}</span>'
+        f'<span class="written">{html.escape(row.written)}<span class="ears"> {says}</span></span></li>'
+    )
+
+
+def _stretch(kind: str, start: float, end: float, scale: Scale, style: str = "") -> str:
+    left, right = sorted((scale.place(start), scale.place(end)))
+    return f'<i class="{kind}" style="left:{left:.2f}%;width:{right - left:.2f}%{style}"></i>'
+
+
+def _mark(mark: Mark, scale: Scale, lanes: int) -> str:
+    top = f"top:{100 * (mark.lane + 0.5) / lanes:.4g}%"
+    reach = ""
+    if math.isfinite(mark.low) and math.isfinite(mark.high):
+        reach = _stretch("reach", mark.low, mark.high, scale, f";{top};background:{mark.colour}")
+    return reach + _shape(mark.colour, mark.shape, f' class="mark" style="left:{scale.place(mark.value):.2f}%;{top}"')
+
+
+def _shape(colour: str, shape: str, attributes: str = "") -> str:
+    path = SHAPES[shape.removesuffix(OPEN)]
+    drawn = f'fill="none" stroke="{colour}" stroke-width="2"' if shape.endswith(OPEN) else f'fill="{colour}"'
+    return f'<svg{attributes} width="16" height="16" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{path}" {drawn}/></svg>'
+
+
+def _key(colour: str, shape: str) -> str:
+    if shape == "bar":
+        return f'<svg width="16" height="12" viewBox="0 0 16 12" aria-hidden="true"><path d="M0,1H16V11H0Z" fill="{colour}"/></svg>'
+    return _shape(colour, shape)
+
+
+def tick_values(low: float, high: float) -> list[float]:
+    """Where an axis is marked: at the multiples of 1, 2 or 5 times a power of ten, as few as leave at most `MOST_TICKS`.
+
+    >>> tick_values(-1.05, 1.05), tick_values(0, 47), tick_values(0.412, 0.43)
+    ([-1.0, -0.5, 0.0, 0.5, 1.0], [0.0, 10.0, 20.0, 30.0, 40.0], [0.415, 0.42, 0.425, 0.43])
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / MOST_TICKS))
+    for step in (factor * power for factor in (1, 2, 5, 10, 20)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < MOST_TICKS:
+            break
+    return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
