@@ -38,7 +38,7 @@ def pushed_words(table: pd.DataFrame, *, alt: str) -> str:
                 (Mark(word.twin_z, *TWIN),) if with_twin else (),
             )
         )
-    kinds = [("the prompt", BLUE, "bar"), ("its twin, trained on shuffled answers", *TWIN)] if with_twin else []
+    kinds = [("the prompt", BLUE, "block"), ("its twin, trained on shuffled answers", *TWIN)] if with_twin else []
     scale = scale_of([*words["z"], *(words["twin_z"] if with_twin else [])], "z, beside adapters that know nothing")
     return row_chart(rows, scale, alt=alt, legend=kinds, lines=[0])
 

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 
 from soft_prompt_explorer.app.charts.theme import GREY
 
-# Each around 0, 0 in a square of 16. The names are Plotly's, which the other charts use: one mark is one shape everywhere.
+# Cut out of a square of 16 pixels, for Streamlit takes an SVG away. The names are Plotly's, which the other charts use: one mark is one shape everywhere.
 SHAPES = {
-    "circle": "M5.2,0A5.2,5.2 0 1 1 -5.2,0A5.2,5.2 0 1 1 5.2,0Z",
-    "square": "M-4.7,-4.7H4.7V4.7H-4.7Z",
-    "diamond": "M0,-6.4L6.4,0L0,6.4L-6.4,0Z",
-    "triangle-up": "M0,-6L6,5H-6Z",
-    "triangle-down": "M0,6L6,-5H-6Z",
-    "cross": "M-2,-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
-    "x": "M0,-2.4L3.6,-6L6,-3.6L2.4,0L6,3.6L3.6,6L0,2.4L-3.6,6L-6,3.6L-2.4,0L-6,-3.6L-3.6,-6Z",
-    "star": "M0,-7L1.65,-2.27L6.66,-2.16L2.66,0.87L4.11,5.66L0,2.8L-4.11,5.66L-2.66,0.87L-6.66,-2.16L-1.65,-2.27Z",
-    "hexagon": "M0,-6.2L5.4,-3.1V3.1L0,6.2L-5.4,3.1V-3.1Z",
+    "circle": "M13.2 8A5.2 5.2 0 1 1 2.8 8A5.2 5.2 0 1 1 13.2 8Z",
+    "square": "M3.3 3.3H12.7V12.7H3.3Z",
+    "diamond": "M8 1.6L14.4 8L8 14.4L1.6 8Z",
+    "triangle-up": "M8 2L14 13H2Z",
+    "triangle-down": "M8 14L14 3H2Z",
+    "cross": "M6 2H10V6H14V10H10V14H6V10H2V6H6Z",
+    "x": "M8 5.6L11.6 2L14 4.4L10.4 8L14 11.6L11.6 14L8 10.4L4.4 14L2 11.6L5.6 8L2 4.4L4.4 2Z",
+    "star": "M8 1L9.65 5.73L14.66 5.84L10.66 8.87L12.11 13.66L8 10.8L3.89 13.66L5.34 8.87L1.34 5.84L6.35 5.73Z",
+    "hexagon": "M8 1.8L13.4 4.9V11.1L8 14.2L2.6 11.1V4.9Z",
+    "circle-open": "M13.6 8A5.6 5.6 0 1 1 2.4 8A5.6 5.6 0 1 1 13.6 8ZM11.4 8A3.4 3.4 0 1 1 4.6 8A3.4 3.4 0 1 1 11.4 8Z",
+    "square-open": "M3 3H13V13H3ZM5.2 5.2H10.8V10.8H5.2Z",
+    "diamond-open": "M8 1L15 8L8 15L1 8ZM8 4.2L11.8 8L8 11.8L4.2 8Z",
+    "block": "M0 2H16V14H0Z",
 }
 OPEN = "-open"
 MOST_TICKS = 5
@@ -32,14 +36,14 @@ STYLE = f"""<style>
 .rows li {{ margin: 0; }}
 .rows .legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; margin-bottom: 6px; }}
 .rows .legend li {{ display: flex; align-items: center; gap: 5px; }}
-.rows .legend svg {{ flex: none; }}
+.rows .shape {{ display: block; flex: none; width: 16px; height: 16px; }}
 .rows .field {{ display: grid; grid-template-columns: fit-content(40%) minmax(60px, 1fr) fit-content(34%); }}
 .rows .field :is(ul, li, div) {{ display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; }}
 .rows .label {{ overflow-wrap: anywhere; padding: 2px 0; }}
 .rows .written {{ text-align: right; overflow-wrap: anywhere; white-space: pre-line; font-variant-numeric: tabular-nums; }}
 .rows .across {{ position: relative; align-self: stretch; margin: 0 16px 0 14px; }}
 .rows .across > * {{ position: absolute; }}
-.rows .bar {{ top: 4px; bottom: 4px; min-width: 2px; border-radius: 2px; }}
+.rows .across .bar {{ top: 4px; bottom: 4px; min-width: 2px; border-radius: 2px; }}
 .rows .reach {{ height: 2px; transform: translateY(-50%); }}
 .rows .mark {{ transform: translate(-50%, -50%); }}
 .rows .line {{ top: 0; bottom: 0; border-left: 1px solid {GREY}; }}
@@ -50,9 +54,14 @@ STYLE = f"""<style>
 .rows :is(.axis .across, .axis.across) > span {{ top: 4px; transform: translateX(-50%); white-space: nowrap; font-variant-numeric: tabular-nums; }}
 .rows .title {{ font-size: 12px; text-align: center; }}
 .rows .columns {{ height: 150px; }}
-.rows .columns .bar {{ top: auto; bottom: 0; border-radius: 0; min-width: 1px; }}
+.rows .steps {{ top: 0; bottom: 0; }}
+.rows .tall {{ height: 84px; margin-top: 6px; margin-bottom: 6px; }}
+.rows .level {{ left: 0; right: 0; border-top: 1px solid currentColor; opacity: 0.15; }}
+.rows .levels {{ position: relative; height: 84px; width: 3em; font-size: 12px; }}
+.rows .levels span {{ position: absolute; right: 0; transform: translateY(-50%); }}
 .rows .columns .told {{ border-left-width: 3px; }}
 .rows .columns + .axis {{ height: 22px; }}
+{"".join(f'.rows .{name} {{ clip-path: path(evenodd, "{path}"); }} ' for name, path in SHAPES.items())}
 .rows .ears {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
 </style>"""
 
@@ -143,7 +152,7 @@ def row_chart(
     Parameters
     ----------
     alt : what the chart shows, for who does not see it.
-    legend : name, colour and shape of each kind of mark; "bar" is a shape here.
+    legend : name, colour and shape of each kind of mark; bars have the shape "block".
     lines, dotted : where a thin and where a dotted line goes through all rows.
     band : the ends of a grey band behind all rows.
 
@@ -167,17 +176,17 @@ def row_chart(
             f'<div class="axis" aria-hidden="true"><span></span><span class="across">{_numbers(scale, ticks)}</span></div>'
             f'<div><span></span><span class="title">{html.escape(scale.title)}</span></div>'
         )
-    return _figure(f'<div class="field"><ul>{items}</ul>{axis}</div>', legend, alt)
+    return figure(f'<div class="field"><ul>{items}</ul>{axis}</div>', legend, alt)
 
 
 def columns_chart(
-    counts: Sequence[int], edges: Sequence[float], value: float, scale: Scale, *, says: str, of: str, colour: str, alt: str
+    counts: Sequence[int], ends: tuple[float, float], value: float, scale: Scale, *, says: str, of: str, colour: str, alt: str
 ) -> str:
-    """How often values lie between each edge and the next, as grey columns, with one value as a line through them.
+    """How many values lie in each of so many equal parts of a range, as grey columns, with one value as a line through them.
 
     Parameters
     ----------
-    counts : one fewer than the edges.
+    counts, ends : of the parts, and of the range.
     says, of : what the line and what the columns are.
     colour : of the line.
 
@@ -186,21 +195,19 @@ def columns_chart(
     str : HTML without scripts, for `st.html`.
     """
     most = max(*counts, 1)
-    columns = "".join(
-        _stretch("bar", start, end, scale, f";height:{100 * count / most:.2f}%;background:{GREY}")
-        for count, start, end in zip(counts, edges[:-1], edges[1:], strict=True)
-    )
+    columns = _stretch("steps", *ends, scale, f";background:{GREY};clip-path:{outline([count / most for count in counts])}")
     line = f'<i class="line told" style="left:{scale.place(value):.2f}%;border-color:{colour}"></i>'
     numbers = _numbers(scale, tick_values(scale.low, scale.high))
     body = (
         f'<div class="columns across" aria-hidden="true">{columns}{line}</div><div class="axis across" aria-hidden="true">{numbers}</div>'
         f'<div class="title">{html.escape(scale.title)}</div>'
     )
-    return _figure(body, [(says, colour, "bar"), (of, GREY, "bar")], alt)
+    return figure(body, [(says, colour, "block"), (of, GREY, "block")], alt)
 
 
-def _figure(body: str, legend: Sequence[tuple[str, str, str]], alt: str) -> str:
-    named = "".join(f"<li>{_key(colour, shape)}{html.escape(name)}</li>" for name, colour, shape in legend)
+def figure(body: str, legend: Sequence[tuple[str, str, str]], alt: str) -> str:
+    """What stands in a chart, below what its shapes mean, with its style."""
+    named = "".join(f"<li>{_shape(colour, shape)}{html.escape(name)}</li>" for name, colour, shape in legend)
     kinds = f'<ul class="legend">{named}</ul>' if named else ""
     return f'{STYLE}<figure class="rows" aria-label="{html.escape(alt)}">{kinds}{body}</figure>'
 
@@ -231,19 +238,25 @@ def _mark(mark: Mark, scale: Scale, lanes: int) -> str:
     reach = ""
     if math.isfinite(mark.low) and math.isfinite(mark.high):
         reach = _stretch("reach", mark.low, mark.high, scale, f";{top};background:{mark.colour}")
-    return reach + _shape(mark.colour, mark.shape, f' class="mark" style="left:{scale.place(mark.value):.2f}%;{top}"')
+    return reach + _shape(mark.colour, mark.shape, " mark", f"left:{scale.place(mark.value):.2f}%;{top};")
 
 
-def _shape(colour: str, shape: str, attributes: str = "") -> str:
-    path = SHAPES[shape.removesuffix(OPEN)]
-    drawn = f'fill="none" stroke="{colour}" stroke-width="2"' if shape.endswith(OPEN) else f'fill="{colour}"'
-    return f'<svg{attributes} width="16" height="16" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{path}" {drawn}/></svg>'
+def _shape(colour: str, shape: str, kind: str = "", style: str = "") -> str:
+    return f'<i class="shape {shape}{kind}" style="{style}background:{colour}"></i>'
 
 
-def _key(colour: str, shape: str) -> str:
-    if shape == "bar":
-        return f'<svg width="16" height="12" viewBox="0 0 16 12" aria-hidden="true"><path d="M0,1H16V11H0Z" fill="{colour}"/></svg>'
-    return _shape(colour, shape)
+def outline(heights: Sequence[float]) -> str:
+    """What is below a line of steps, each as wide as the others, as CSS cuts it out of a box.
+
+    Parameters
+    ----------
+    heights : of the steps, from 0 at the bottom of the box to 1 at its top.
+
+    >>> outline([0.25, 1.0])
+    'polygon(0% 100%,0% 75%,50% 75%,50% 0%,100% 0%,100% 100%)'
+    """
+    corners = [(100 * (i + right) / len(heights), 100 - 100 * height) for i, height in enumerate(heights) for right in (0, 1)]
+    return f"polygon({','.join(f'{across:.4g}% {down:.4g}%' for across, down in [(0, 100), *corners, (100, 100)])})"
 
 
 def tick_values(low: float, high: float) -> list[float]:

@@ -7,17 +7,24 @@ import html
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from soft_prompt_explorer.app.charts.columns import in_words
-from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN
+from soft_prompt_explorer.app.charts.rows import figure, outline
+from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHAPES, GREY, MARGIN, PALE_BLUES
 
 LINE = "#1A7DBD"  # at least 3 : 1 on both backgrounds
-MOST_LABELS = 16  # of layers, so that they can be read at 390 pixels
+MOST_LABELS = 16  # of layers, so that they can be read
+TABLE_STYLE = """<style>
+.layers { overflow-x: auto; font-size: 13px; font-variant-numeric: tabular-nums; }
+.layers table { border-collapse: separate; border-spacing: 2px; }
+.layers th { font-weight: 400; text-align: center; padding: 3px 5px; }
+.layers th[scope="row"], .layers th:first-child { text-align: left; min-width: 5em; }
+.layers td { color: #111111; text-align: right; padding: 4px 5px; min-width: 2.2em; border-radius: 2px; }
+</style>"""
 
 
-def spectra_by_layer(spectra: pd.DataFrame, *, cumulative: bool = False) -> go.Figure:
-    """Every module's spectrum as a small curve of its own: a row a projection, in it the layers side by side, in each the ranks from left to right.
+def spectra_by_layer(spectra: pd.DataFrame, *, alt: str, cumulative: bool = False) -> str:
+    """Every module's spectrum as a small profile of its own: a row a projection, in it the layers side by side, in each a step a rank from left to right.
 
     All rows have one scale, which is logarithmic for singular values; what is under a thousandth of the largest leaves its row at the bottom. Where a layer has several
     modules of one projection, such as experts, their median is drawn.
@@ -28,47 +35,52 @@ def spectra_by_layer(spectra: pd.DataFrame, *, cumulative: bool = False) -> go.F
     cumulative : the energy instead of the singular values.
     """
     column = "energy" if cumulative else "value"
-    drawn_rows = spectra.assign(layer=spectra["layer"].astype("float64").fillna(-1))
-    drawn_rows = drawn_rows.groupby(["projection", "layer", "rank"], sort=False)[column].median().reset_index()
-    layers = sorted(drawn_rows["layer"].unique())
-    place = {layer: i for i, layer in enumerate(layers)}
-    most, projections = int(drawn_rows["rank"].max()), list(dict.fromkeys(drawn_rows["projection"]))
-    figure = make_subplots(
-        rows=len(projections), cols=1, shared_xaxes=True, vertical_spacing=0.28 / max(4, len(projections)),
-        subplot_titles=[html.escape(in_words(name), quote=False) for name in projections],
-    )  # fmt: skip
-    for number, projection in enumerate(projections, start=1):
-        x, y, told = [], [], []
-        for layer, rows in drawn_rows[drawn_rows["projection"] == projection].sort_values("rank").groupby("layer"):
-            within = (rows["rank"].to_numpy() - 1) / max(most - 1, 1) * 0.8
-            where = "no layer" if layer < 0 else f"layer {layer:.0f}"
-            x += [*(place[layer] - 0.4 + within), None]  # a gap parts it from the next
-            y += [*rows[column].where(rows[column] > 0), None]
-            told += [*(f"{where}, rank {rank}" for rank in rows["rank"]), ""]
-        figure.add_scatter(
-            x=x, y=y, customdata=told, mode="lines+markers", line={"color": LINE, "width": 1.5}, marker={"size": 3.5, "color": LINE}, showlegend=False,
-            hovertemplate="%{customdata}<br>" + ("%{y:.1%} of the energy" if cumulative else "singular value %{y:.3g}") + f"<extra>{html.escape(projection, quote=False)}</extra>",
-            row=number, col=1,
-        )  # fmt: skip
-    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1_000, 10**6) if len(layers) / step <= MOST_LABELS)
-    labels = layers[::every]
-    figure.update_xaxes(
-        range=[-0.7, len(layers) - 0.3], tickvals=[place[layer] for layer in labels], ticktext=["none" if layer < 0 else f"{layer:.0f}" for layer in labels],
-        showgrid=False, zeroline=False,
-    )  # fmt: skip
-    figure.update_xaxes(title="layer", row=len(projections), col=1)
-    if cumulative:
-        figure.update_yaxes(range=[0, 1.05], tickformat=".0%", tickvals=[0, 0.5, 1])
-    else:
-        positive = drawn_rows.loc[drawn_rows["value"] > 0, "value"]
-        high = float(positive.max())
-        low = max(float(positive.min()), 1e-3 * high)
-        ticks = log_ticks(low, high)
-        figure.update_yaxes(
-            type="log", range=[np.log10(low / 1.3), np.log10(high * 1.3)], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+    medians = spectra.assign(layer=spectra["layer"].astype("float64").fillna(-1))
+    medians = medians.groupby(["projection", "layer", "rank"], sort=False)[column].median().reset_index()
+    layers, most = sorted(medians["layer"].unique()), int(medians["rank"].max())
+    low, high, ticks = _ends(medians[column], cumulative)
+    heights = medians[column] if cumulative else np.log(medians[column].clip(lower=low) / low) / np.log(high / low)
+    medians = medians.assign(height=(heights / 1.05 if cumulative else heights).clip(0, 1))
+    down = {
+        f"{tick:.0%}" if cumulative else f"{tick:g}": 1 - (tick / 1.05 if cumulative else np.log(tick / low) / np.log(high / low))
+        for tick in ticks
+    }
+    ground = "".join(f'<i class="level" style="top:{100 * at:.2f}%"></i>' for at in down.values())
+    numbers = "".join(f'<span style="top:{100 * at:.2f}%">{tick}</span>' for tick, at in down.items())
+    rows = []
+    for projection, of_it in medians.groupby("projection", sort=False):
+        profiles = []
+        for layer, ranks in of_it.groupby("layer"):
+            steps = ranks.set_index("rank").reindex(range(1, most + 1))
+            told = ", ".join(f"{value:.1%}" if cumulative else f"{value:.3g}" for value in steps[column].dropna())
+            place = f"left:{100 * (layers.index(layer) + 0.08) / len(layers):.2f}%;width:{84 / len(layers):.2f}%"
+            shape = outline(steps["height"].fillna(0.0).tolist())
+            profiles.append(f'<i class="steps" title="{_named(layer)}: {told}" style="{place};background:{LINE};clip-path:{shape}"></i>')
+        rows.append(
+            f'<li><span class="label">{html.escape(in_words(str(projection)))}</span><span class="across tall" aria-hidden="true">{ground}{"".join(profiles)}</span>'
+            f'<span class="levels" aria-hidden="true">{numbers}</span></li>'
         )
-    figure.update_layout(height=90 + 140 * len(projections), margin=MARGIN)
-    return figure
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1_000, 10**6) if len(layers) / step <= MOST_LABELS)
+    below = "".join(
+        f'<span style="left:{100 * (place + 0.5) / len(layers):.2f}%">{"none" if layer < 0 else f"{layer:.0f}"}</span>'
+        for place, layer in list(enumerate(layers))[::every]
+    )
+    axis = f'<div class="axis" aria-hidden="true"><span></span><span class="across">{below}</span></div><div><span></span><span class="title">layer</span></div>'
+    return figure(f'<div class="field"><ul>{"".join(rows)}</ul>{axis}</div>', [], alt)
+
+
+def _ends(values: pd.Series, cumulative: bool) -> tuple[float, float, list[float]]:
+    """The ends of the scale of spectra, and where it is marked."""
+    if cumulative:
+        return 0.0, 1.05, [0.0, 0.5, 1.0]
+    positive = values[values > 0]
+    high = float(positive.max())
+    low = max(float(positive.min()), 1e-3 * high)
+    return low / 1.3, high * 1.3, log_ticks(low, high)
+
+
+def _named(layer: float) -> str:
+    return "no layer" if layer < 0 else f"layer {layer:.0f}"
 
 
 def energy_and_effect(table: pd.DataFrame) -> go.Figure:
@@ -109,30 +121,46 @@ def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return ticks[:: -(-len(ticks) // most)]
 
 
-def layer_map(table: pd.DataFrame, measure: str) -> go.Figure:
-    """One measure of every module: a column a layer, a row a projection.
+def layer_map(table: pd.DataFrame, measure: str, *, alt: str) -> str:
+    """One measure of every module as a table: a row a projection, a column a layer, the larger the bluer. Where a layer has several modules of a projection, their median.
 
     Parameters
     ----------
     table : of `analysis.loras.ranks.spectra`, with the measure among its columns.
+
+    Returns
+    -------
+    str : HTML without scripts, for `st.html`.
     """
     square = table.assign(layer=table["layer"].astype("float64").fillna(-1)).pivot_table(
         index="projection", columns="layer", values=measure, aggfunc="median", sort=False
     )
-    square = square.sort_index(axis=1)
-    values = square.to_numpy(np.float32)
-    known = np.unique(values[np.isfinite(values)])
-    limits = {"zmin": 0.0, "zmax": float(known[0]) or 1.0} if len(known) == 1 else {}  # Plotly would centre the scale on the one value
-    figure = go.Figure(
-        go.Heatmap(
-            z=values, x=["none" if layer < 0 else f"{layer:.0f}" for layer in square.columns], y=[in_words(name) for name in square.index], colorscale="Cividis",
-            colorbar={"title": in_words(measure)}, hovertemplate="layer %{x}, %{y}<br>" + in_words(measure) + " %{z:.4g}<extra></extra>", xgap=1, ygap=1, hoverongaps=False, **limits,
-        )
-    )  # fmt: skip
-    figure.update_layout(height=150 + 34 * len(square), margin=MARGIN, xaxis_title="layer", yaxis_title="projection")
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category")
-    return figure
+    square = square.sort_index(axis=1).reindex(dict.fromkeys(table["projection"]))
+    known = square.to_numpy(np.float64)[np.isfinite(square.to_numpy(np.float64))]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    low = 0.0 if low == high else low  # one value alone is drawn as large as it is
+
+    def cell(value: float) -> str:
+        if not np.isfinite(value):
+            return "<td></td>"
+        return f'<td style="background:{_between(value, low, high)}">{value:.3g}</td>'
+
+    head = "".join(f'<th scope="col">{"none" if layer < 0 else f"{layer:.0f}"}</th>' for layer in square.columns)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(in_words(str(projection)))}</th>{"".join(map(cell, values))}</tr>'
+        for projection, values in zip(square.index, square.to_numpy(np.float64), strict=True)
+    )
+    return (
+        f'{TABLE_STYLE}<div class="layers" role="region" aria-label="{html.escape(alt)}" tabindex="0">'
+        f'<table><thead><tr><th scope="col">layer</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _between(value: float, low: float, high: float) -> str:
+    """The colour of a value on the scale of pale blues."""
+    share = (value - low) / (high - low) if high > low else 0.0
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for _, colour in PALE_BLUES]
+    return "#" + "".join(f"{round(start + share * (end - start)):02X}" for start, end in zip(*ends, strict=True))
 
 
 def subspace_map(table: pd.DataFrame, column: str) -> go.Figure:

@@ -70,7 +70,7 @@ def null_histogram(null: np.ndarray, score: float, *, of: str, alt: str) -> str:
     counts, edges = np.histogram(null, 40)
     scale = Scale(min(0.0, float(null.min()), score) - 0.02, 1.02, "best centred cosine with a word")
     return columns_chart(
-        counts.tolist(), edges.tolist(), score, scale, says=f"{of}: {score:.2f}", of=f"{len(null):,} random vectors", colour=VERMILION, alt=alt
+        counts.tolist(), (float(edges[0]), float(edges[-1])), score, scale, says=f"{of}: {score:.2f}", of=f"{len(null):,} random vectors", colour=VERMILION, alt=alt
     )  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def health_in_words(found: pd.DataFrame, modules: int) -> list[str]:
 
 
 def show_layers(table: pd.DataFrame) -> None:
-    """The spectra of all modules, each a small curve."""
+    """The spectra of all modules, each a small profile."""
     st.subheader("Every module’s spectrum")
     trained = table[table["spectral_norm"] > 0]
     if not len(trained):
@@ -141,16 +141,14 @@ def show_layers(table: pd.DataFrame) -> None:
     what = st.segmented_control(
         "Show", list(SHOWN), default="values", required=True, format_func=SHOWN.__getitem__, key="spectrum", bind="query-params"
     )
-    st.plotly_chart(
-        spectra_by_layer(long_form(trained), cumulative=what == "energy"), key=f"spectra-{what}",
-        alt=f"{SHOWN[what]} of each of {len(trained)} modules by rank; a row a projection ({', '.join(dict.fromkeys(trained['projection']))}), the layers side by side.",
-    )  # fmt: skip
+    alt = f"{SHOWN[what]} of each of {len(trained)} modules by rank; a row a projection ({', '.join(dict.fromkeys(trained['projection']))}), the layers side by side."
+    st.html(spectra_by_layer(long_form(trained), cumulative=what == "energy", alt=alt))
     st.caption(
-        f"Each small curve is one module, its ranks from 1 at the left to {trained['rank'].max()} at the right. "
+        f"Each small profile is one module, its ranks from 1 at the left to {trained['rank'].max()} at the right. "
         + (
             "A steep fall: a few ranks do the work. A flat one: all are used. All rows have one log scale, down to a thousandth of the largest."
             if what == "values"
-            else "A curve that is at the top early needs few ranks."
+            else "A profile that is at the top early needs few ranks."
         )
     )
 
@@ -191,7 +189,7 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
     measure = st.selectbox("Measure", measures, format_func=in_words, key="linked-measure")
     widgets.say_in_link("measure", None if measure == FIRST_MEASURE else measure)
     measure = measure if measure in measured else FIRST_MEASURE  # while the comparison is being computed
-    st.plotly_chart(layer_map(measured, measure), key="layers", alt=f"The {in_words(measure)} of every module by layer and projection.")
+    st.html(layer_map(measured, measure, alt=f"The {in_words(measure)} of every module by layer and projection."))
     beside_first = [name for name in BASE_MEASURES + magnitudes if name in measured]
     show_table(
         measured.assign(module=measured["module"].map(modules_in_words(measured["module"]))),
