@@ -28,6 +28,7 @@ def readings_compared(table: pd.DataFrame, question: Literal["named", "told apar
     """
     (share, low, high, n), chance, title = _QUESTIONS[question]
     looks = dict(zip(dict.fromkeys(table["adapters"]), _MARKS, strict=False))
+    kinds = set(table.loc[table[share].notna(), "adapters"])
     rows = []
     for reading, of_it in table[table[share].notna()].groupby("reading", sort=False):
         marks, written, said = [], [], []
@@ -41,5 +42,9 @@ def readings_compared(table: pd.DataFrame, question: Literal["named", "told apar
             written.append(f"{each[share]:.0%}")
         rows.append(Row(str(reading), "\n".join(written), f"{reading}: {'; '.join(said)}", marks=tuple(marks)))
     return row_chart(
-        rows, Scale(0.0, 1.0, title, "{:.0%}"), alt=alt, legend=[(kind, *look) for kind, look in looks.items()], dotted=[chance]
+        rows,
+        Scale(0.0, 1.0, title, "{:.0%}"),
+        alt=alt,
+        legend=[(kind, *look) for kind, look in looks.items() if kind in kinds],
+        dotted=[chance],
     )

@@ -91,7 +91,7 @@ class Row:
     Attributes
     ----------
     label, written : what stands before and behind its line; what is written has a line a lane.
-    says : its figures in a sentence, for who points at it and for who hears it.
+    says : its figures in a sentence, for who points at it and for who hears it; empty where the label and what is written say all.
     bar : where a bar from 0 ends, and its colour.
     marks : drawn in their order; one whose value is no number is not.
     """
@@ -221,10 +221,11 @@ def _row(row: Row, scale: Scale, ground: str) -> str:
     drawn = ground + ("" if row.bar is None else _stretch("bar", 0.0, row.bar[0], scale, f";background:{row.bar[1]}"))
     drawn += "".join(_mark(mark, scale, lanes) for mark in row.marks if math.isfinite(mark.value))
     says = html.escape(row.says)
+    pointed_at, heard = (f' title="{says}"', f'<span class="ears"> {says}</span>') if says else ("", "")
     return (
         f'<li style="min-height:{max(25, 17 * lanes)}px"><span class="label"><bdi>{html.escape(row.label)}</bdi></span>'
-        f'<span class="across" title="{says}" aria-hidden="true">{drawn}</span>'
-        f'<span class="written">{html.escape(row.written)}<span class="ears"> {says}</span></span></li>'
+        f'<span class="across"{pointed_at} aria-hidden="true">{drawn}</span>'
+        f'<span class="written">{html.escape(row.written)}{heard}</span></li>'
     )
 
 

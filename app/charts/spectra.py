@@ -76,7 +76,7 @@ def _ends(values: pd.Series, cumulative: bool) -> tuple[float, float, list[float
     positive = values[values > 0]
     high = float(positive.max())
     low = max(float(positive.min()), 1e-3 * high)
-    return low / 1.3, high * 1.3, log_ticks(low, high)
+    return low / 1.3, high * 1.3, log_ticks(low, high, most=3)
 
 
 def _named(layer: float) -> str:
@@ -132,23 +132,22 @@ def layer_map(table: pd.DataFrame, measure: str, *, alt: str) -> str:
     -------
     str : HTML without scripts, for `st.html`.
     """
-    square = table.assign(layer=table["layer"].astype("float64").fillna(-1)).pivot_table(
-        index="projection", columns="layer", values=measure, aggfunc="median", sort=False
-    )
-    square = square.sort_index(axis=1).reindex(dict.fromkeys(table["projection"]))
-    known = square.to_numpy(np.float64)[np.isfinite(square.to_numpy(np.float64))]
+    numbers = table.assign(layer=table["layer"].astype("float64").fillna(-1), value=table[measure].astype("float64"))
+    square = numbers.groupby(["projection", "layer"])["value"].median().unstack("layer").reindex(dict.fromkeys(table["projection"]))
+    known = square.to_numpy()[np.isfinite(square.to_numpy())]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     low = 0.0 if low == high else low  # one value alone is drawn as large as it is
+    form = ".0f" if (known == np.round(known)).all() and high < 10_000 else "#.3g"
 
     def cell(value: float) -> str:
         if not np.isfinite(value):
             return "<td></td>"
-        return f'<td style="background:{_between(value, low, high)}">{value:.3g}</td>'
+        return f'<td style="background:{_between(value, low, high)}">{value:{form}}</td>'
 
     head = "".join(f'<th scope="col">{"none" if layer < 0 else f"{layer:.0f}"}</th>' for layer in square.columns)
     body = "".join(
         f'<tr><th scope="row">{html.escape(in_words(str(projection)))}</th>{"".join(map(cell, values))}</tr>'
-        for projection, values in zip(square.index, square.to_numpy(np.float64), strict=True)
+        for projection, values in zip(square.index, square.to_numpy(), strict=True)
     )
     return (
         f'{TABLE_STYLE}<div class="layers" role="region" aria-label="{html.escape(alt)}" tabindex="0">'

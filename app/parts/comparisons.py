@@ -105,7 +105,7 @@ def offer_to_run() -> None:
     n = config.limit or len(get_task(config.task).examples("held-out"))
     done, wanted = len(comparison.kept(config)), rows_wanted(config)
     if done >= wanted:
-        st.success("This comparison is kept: it can be picked above.", icon=":material/check_circle:")
+        st.success("This comparison is kept: it can be picked in *Measured here*.", icon=":material/check_circle:")
     elif config.key not in under_way():
         going_on = f" {done} of {wanted} rows are kept from before; it goes on from there." if done else ""
         st.caption(

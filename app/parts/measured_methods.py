@@ -27,10 +27,13 @@ def show_measured() -> None:
     if len(at_hand):
         picked = pick(at_hand)
         show_comparison(picked)
-        show_pictures(picked, at_hand)
+        against = st.expander("Score against size", icon=":material/scatter_plot:", on_change="rerun")
+        if against.open:
+            with against:
+                show_pictures(picked, at_hand)
     else:
         st.info(
-            "There is no comparison here yet: run one below, or `python -m trained_prompts compare --task sentiment`.",
+            "There is no comparison here yet: run one in *Run one*, or `python -m trained_prompts compare --task sentiment`.",
             icon=":material/info:",
         )
 
@@ -113,7 +116,6 @@ def quoted(prompt: str) -> str:
 
 
 def show_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    st.subheader("Score against size, measured here")
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Trainable parameters**")
@@ -137,7 +139,7 @@ def show_sizes(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         st.caption(f"Left out, as their weights are not on this machine to be counted: {widgets.plain(', '.join(unknown))}.")
     if len(sized["model"].unique()) < 2:
         st.info(
-            f"This takes comparisons of {widgets.plain(task)} on two models or more: run one on another model below.",
+            f"This takes comparisons of {widgets.plain(task)} on two models or more: run one on another model in *Run one*.",
             icon=":material/info:",
         )
         return

@@ -37,7 +37,7 @@ def show_published() -> None:
     joined = "A dotted line joins the figures of one " + ("model." if against == "trainable" else "method.")
     spread = " Bars are the plus and minus that the paper prints." if rows["plus_minus"].notna().any() else ""
     st.caption(
-        f"Open marks: nothing here was measured by this explorer, and models, tasks and training differ from the figures above. {rows['paper'].iloc[0]}, "
+        f"Open marks: nothing here was measured by this explorer, and models, tasks and training differ from the figures of *Measured here*. {rows['paper'].iloc[0]}, "
         f"{rows['table'].iloc[0]}. {joined}{spread}"
     )
     with st.expander("The published figures as a table", icon=":material/table_rows:"):

@@ -38,11 +38,26 @@ def show_measures() -> None:
             show_measure(measure)
 
 
+MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = "Measured here", "As published", "Run one", "What readability costs", "Scorecards"
+METHODS_PARTS = {
+    MEASURED: show_measured,
+    PUBLISHED: show_published,
+    RUN_ONE: offer_to_run,
+    TRADES: show_trade,
+    SCORECARDS: show_scorecards,
+}
+# What a link that names no part says of one.
+SAYS = {"published": PUBLISHED, "against": PUBLISHED, "new-task": RUN_ONE, "new-model": RUN_ONE, "trade": TRADES, "runs": SCORECARDS}
+
+
 def show_methods() -> None:
     st.markdown("The same model and the same examples, adapted in every way: what each gives, and what it costs.")
-    for show in (show_measured, show_published, offer_to_run, show_trade, show_scorecards):
-        with widgets.on_its_own():
-            show()
+    first = next((part for name, part in SAYS.items() if name in st.query_params), MEASURED)
+    widgets.follow_link("methods", {name: name for name in METHODS_PARTS}, first)
+    picked = st.segmented_control("What to see", list(METHODS_PARTS), required=True, key="linked-methods", label_visibility="collapsed")
+    widgets.say_in_link("methods", None if picked == MEASURED else picked)
+    with widgets.on_its_own():
+        METHODS_PARTS[picked or MEASURED]()
 
 
 st.title("Learn")

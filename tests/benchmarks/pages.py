@@ -52,9 +52,9 @@ PAGES = (
     Shown("LoRA: smaller copy", f"{LORA}Smaller+copy", "whether it works", "li", "held-out"),
     Shown("Atlas", "/atlas", "the map", MAP),
     Shown("Train", "/train", "the presets", "button", "Train it"),
-    Shown("Learn: the lesson", "/learn", "its first bars", ".bars"),
+    Shown("Learn: the lesson", "/learn", "its first bars", ".rows .bar"),
     Shown("Learn: measures", "/learn?tab=Measures", "the first measure", "h2"),
-    Shown("Learn: methods", "/learn?tab=Methods", "the first figure", ".js-plotly-plot .main-svg"),
+    Shown("Learn: methods", "/learn?tab=Methods", "the first figure", ".rows .mark"),
 )  # fmt: skip
 
 # Elements within the components' own roots too. `{name: since when it holds}`, once the last of them has held for a while.

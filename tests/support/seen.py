@@ -87,7 +87,7 @@ def cut_off(page: Page) -> list[str]:
 
 def unnamed(page: Page) -> list[str]:
     """The figures that say nothing to who does not see them: a line each."""
-    figures = page.locator("[data-testid='stPlotlyChart'], [data-testid='stDataFrame'], .stage")
+    figures = page.locator("[data-testid='stPlotlyChart'], [data-testid='stDataFrame'], .stage, figure, [role='region']")
     return [
         figure.evaluate("figure => figure.outerHTML.slice(0, 200)")
         for figure in figures.all()

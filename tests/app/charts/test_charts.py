@@ -2,15 +2,17 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from soft_prompt_explorer.analysis.behaviour.changes import Group
-from soft_prompt_explorer.app.charts.behaviour import STYLES
+from soft_prompt_explorer.analysis.behaviour.changes import WHOLE, Group
+from soft_prompt_explorer.app.charts.behaviour import STYLES, changes
 from soft_prompt_explorer.app.charts.scores import readability_trade, reliability, score_gains
-from soft_prompt_explorer.app.charts.spectra import energy_and_effect, layer_map
+from soft_prompt_explorer.app.charts.spectra import energy_and_effect, layer_map, spectra_by_layer
 from soft_prompt_explorer.app.charts.theme import drawn
 from soft_prompt_explorer.app.charts.training import loss_curve, validation_curve, verdict_counts
 from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
-from soft_prompt_explorer.app.charts.words import neighbours_heat_map, score_bars
+from soft_prompt_explorer.app.charts.words import direction_bars, neighbours_heat_map, null_histogram, score_bars, score_scale
+from tests.support.rows import of_class, parsed, seen, style, text
 
 
 def neighbours_table() -> pd.DataFrame:
@@ -30,10 +32,58 @@ def test_the_heat_map_shows_every_word_where_its_score_is():
     assert heat_map.colorbar.title.text == "centred"
 
 
-def test_bars_keep_the_order_of_the_ranks_and_share_a_span():
-    figure = score_bars(neighbours_table().query("position == 0"), span=(0.0, 1.0))
-    assert list(figure.data[0].y) == ["1: ␣good", "2: bad"]
-    assert tuple(figure.layout.xaxis.range) == (0.0, 1.0)
+def test_bars_keep_the_order_of_the_ranks_and_share_a_scale():
+    table = neighbours_table()
+    scale = score_scale(table)
+    first, second = (seen(score_bars(table.query(f"position == {position}"), scale=scale, alt="")) for position in (0, 1))
+    assert [(row.label, row.written) for row in first.rows] == [("1: ␣good", "0.900"), ("2: bad", "0.400")]
+    for chart, scores in ((first, [0.9, 0.4]), (second, [0.5, 0.1])):
+        np.testing.assert_allclose([row.bar[:2] for row in chart.rows], [(0.0, score) for score in scores], atol=1e-3)
+    assert first.title == second.title == "score (centred)"
+    (long,), (short,) = (
+        of_class(parsed(score_bars(table[rows], scale=scale, alt="")), "bar") for rows in ([True] + 3 * [False], 3 * [False] + [True])
+    )
+    assert float(style(long)["width"][:-1]) == pytest.approx(9 * float(style(short)["width"][:-1]), rel=1e-2)  # 0.9 beside 0.1
+
+
+def test_the_tasks_own_words_have_a_star_on_a_shared_direction():
+    table = pd.DataFrame({"rank": [0, 1, 5_000], "token_id": [4, 9, 2], "token": [" <b>", "no", "good"], "score": [0.5, 0.4, -0.1]})
+    chart = seen(direction_bars(table, {9, 2}, alt=""))
+    assert [row.label for row in chart.rows] == ["1: ␣<b>", "★ 2: no", "★ 5,001: good"]
+    np.testing.assert_allclose([row.bar[:2] for row in chart.rows], [(0, 0.5), (0, 0.4), (-0.1, 0)], atol=1e-3)
+    assert chart.rows[0].bar[2] != chart.rows[1].bar[2] == chart.rows[2].bar[2]
+
+
+def test_what_random_vectors_score_stands_beside_a_tokens_score():
+    null = np.concatenate([np.full(30, 0.2), np.full(10, 0.6)])
+    chart = parsed(null_histogram(null, 0.49, of="token 3", alt="x"))
+    (steps,), (line,) = of_class(chart, "steps"), of_class(chart, "told")
+    place = {0.2: 22 / 1.04, 0.6: 62 / 1.04, 0.49: 51 / 1.04}  # the axis goes from -0.02 to 1.02
+    left, width = (float(style(steps)[name][:-1]) for name in ("left", "width"))
+    np.testing.assert_allclose([left, left + width, float(style(line)["left"][:-1])], [place[0.2], place[0.6], place[0.49]], atol=0.02)
+    heights = [100 - float(corner.split()[1][:-1]) for corner in style(steps)["clip-path"][8:-1].split(",")]
+    assert (
+        heights[1] == 100
+        and heights[-2] == pytest.approx(100 / 3, abs=0.1)
+        and sum(heights) == pytest.approx(2 * (heights[1] + heights[-2]), abs=0.1)
+    )
+    assert [text(each) for each in of_class(chart, "legend")[0]] == ["token 3: 0.49", "40 random vectors"]
+
+
+def test_an_intervention_stands_at_its_change_with_its_interval_and_the_shape_of_its_group():
+    table = pd.DataFrame(
+        [(WHOLE, None, np.nan, 0.9, 0.0, 0.0, 0.0), ("no prompt", None, np.nan, 0.1, -0.8, -0.9, -0.6), ("token dropped", 3, np.nan, 0.95, 0.05, -0.1, 0.2)],
+        columns=["intervention", "position", "amount", "score", "score_change", "score_change_low", "score_change_high"],
+    ).assign(measure="exact match")  # fmt: skip
+    chart = seen(changes(table, "score", alt="x"))
+    assert [(row.label, row.written) for row in chart.rows] == [("no prompt", "-0.800"), ("token dropped 3", "+0.050")]
+    (bare,), (dropped,) = (row.marks for row in chart.rows)
+    np.testing.assert_allclose(
+        [bare.value, *bare.interval, dropped.value, *dropped.interval], [-0.8, -0.9, -0.6, 0.05, -0.1, 0.2], atol=2e-3
+    )
+    assert chart.legend == {"the whole prompt changed": (bare.shape, bare.colour), "one token": (dropped.shape, dropped.colour)}
+    assert (bare.shape, dropped.shape) == ("circle", "circle-open")
+    assert (chart.dotted, chart.title) == ([pytest.approx(0.0, abs=1e-3)], "change of exact match")
 
 
 def test_the_loss_curve_has_a_dot_a_step_and_a_running_mean():
@@ -112,10 +162,42 @@ def layers_table(values: list[float | None]) -> pd.DataFrame:
     return pd.DataFrame({"layer": pd.array(range(len(values)), "Int64"), "projection": "q", "intruders": pd.array(values, "Int64")})
 
 
-def test_a_map_of_one_value_alone_begins_at_zero_and_any_other_where_its_values_do():
-    for values, limits in (([0, 0], (0, 1)), ([3, 3], (0, 3)), ([1, 3], (None, None)), ([None, None], (None, None))):
-        heat_map = layer_map(layers_table(values), "intruders").data[0]
-        assert (heat_map.zmin, heat_map.zmax) == limits
+def test_a_measure_is_written_for_each_layer_and_bluer_the_larger_it_is():
+    pale, blue = "#F4F8FC", "#56B4E9"
+    for values, colours in (([0, 0], [pale, pale]), ([3, 3], [blue, blue]), ([1, 3], [pale, blue]), ([None, 2], [None, blue])):
+        cells = list(parsed(layer_map(layers_table(values), "intruders", alt="x")).iter("td"))
+        assert [text(cell) for cell in cells] == ["" if value is None else f"{value}" for value in values]
+        assert [style(cell).get("background") for cell in cells] == colours
+
+
+def test_a_layer_map_has_a_row_a_projection_a_column_a_layer_and_no_markup_of_a_strangers():
+    table = pd.DataFrame(
+        {"layer": pd.array([2, 10, None], "Int64"), "projection": ["<b>", "v", "<b>"], "effective_rank": [1.2345, 12, 5.5]}
+    )
+    rows = [[text(cell) for cell in row] for row in parsed(layer_map(table, "effective_rank", alt="x")).iter("tr")]
+    assert rows == [["layer", "none", "2", "10"], ["<b>", "5.50", "1.23", ""], ["v", "", "", "12.0"]]
+
+
+def test_every_spectrum_is_a_profile_in_its_layers_place_on_one_log_scale():
+    values = {("q", 0): [10.0, 1.0], ("q", 3): [0.1], ("<v>", 3): [1.0, 0.001]}
+    rows = [(projection, layer, rank, value) for (projection, layer), each in values.items() for rank, value in enumerate(each, 1)]
+    table = pd.DataFrame(rows, columns=["projection", "layer", "rank", "value"]).assign(energy=0.5)
+    chart = parsed(spectra_by_layer(table, alt="x"))
+    assert [text(label) for label in of_class(chart, "label")] == ["q", "<v>"]
+    drawn = [
+        (each.get("title"), float(style(each)["left"][:-1]), style(each)["clip-path"][8:-1].split(",")) for each in of_class(chart, "steps")
+    ]
+    assert [title for title, *_ in drawn] == ["layer 0: 10, 1", "layer 3: 0.1", "layer 3: 1, 0.001"]
+    assert [left for _, left, _ in drawn] == [4.0, 54.0, 54.0]
+    decades = np.log10(13 / (0.01 / 1.3))  # from a thousandth of the largest on, with room at both ends
+    for (_, _, corners), (of_first, of_second) in zip(drawn, ([10, 1], [0.1, None], [1, None]), strict=True):
+        heights = [100 - float(corner.split()[1][:-1]) for corner in corners]
+        wanted = [
+            0 if value is None else 100 * np.log10(value / (0.01 / 1.3)) / decades for value in (of_first, of_first, of_second, of_second)
+        ]
+        np.testing.assert_allclose(heights, [0, *wanted, 0], atol=0.1)
+    energy = of_class(parsed(spectra_by_layer(table, cumulative=True, alt="x")), "steps")[0]
+    assert energy.get("title") == "layer 0: 50.0%, 50.0%"
 
 
 def trade_table() -> pd.DataFrame:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
+from tests.support.rows import seen
 
 ROWS = [
     ("a", "", layer, rank, rank, token, 1.0, 9.0 - rank - layer / 10, q, 0.1, np.nan, np.nan, "start")
@@ -15,17 +16,20 @@ TABLE = pd.DataFrame(ROWS, columns=COLUMNS)
 
 
 def test_words_beyond_chance_have_a_star():
-    (bars,) = pushed_words(TABLE[TABLE["layer"] == 30]).data
-    assert [label.startswith("★") for label in bars.y] == [True, False]
-    assert "<b>" not in bars.y[1] and "&lt;b&gt;" in bars.y[1]
-    assert list(bars.x) == [6.0, 5.0]
+    chart = seen(pushed_words(TABLE[TABLE["layer"] == 30], alt="x"))
+    assert [(row.label, row.written) for row in chart.rows] == [("★ ␣yes", "6.0"), ("<b>", "5.0")]
+    np.testing.assert_allclose([row.bar[:2] for row in chart.rows], [(0, 6), (0, 5)], atol=0.01)
+    assert chart.rows[0].bar[2] != chart.rows[1].bar[2]
+    assert not chart.legend and not any(row.marks for row in chart.rows)
 
 
 def test_a_twin_has_marks_of_its_own():
     table = TABLE[TABLE["layer"] == 30].assign(twin_z=[5.5, -1.0], twin_p=[0.01, 1.0])
-    bars, twin = pushed_words(table).data
-    assert list(twin.x) == [5.5, -1.0] and list(twin.y) == list(bars.y)
-    assert twin.mode == "markers" and "twin" in twin.name
+    chart = seen(pushed_words(table, alt="x"))
+    (first,), (second,) = (row.marks for row in chart.rows)
+    np.testing.assert_allclose([first.value, second.value, chart.rows[1].bar[0]], [5.5, -1.0, 0.0], atol=0.01)
+    assert chart.legend["its twin, trained on shuffled answers"] == (first.shape, first.colour) == ("diamond-open", second.colour)
+    assert chart.rows[0].heard == chart.rows[0].pointed_at == "␣yes: z 6.0, score 1.00, q 0.010; its twin z 5.5, p 0.010"
 
 
 def test_layers_are_columns_in_their_order():

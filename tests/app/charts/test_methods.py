@@ -14,30 +14,29 @@ from soft_prompt_explorer.app.charts.methods import (
 )
 from soft_prompt_explorer.trained_prompts.experiments.comparison import published
 from tests.support.comparisons import diverged, made_up
+from tests.support.rows import seen
 
 
 def test_the_rows_stand_in_the_order_of_the_table_over_the_band_of_zero_shot():
-    figure = method_scores(made_up())
-    assert list(figure.layout.yaxis.ticktext) == [
+    chart = seen(method_scores(made_up(), alt="x"))
+    assert [row.label for row in chart.rows] == [
         "zero-shot",
-        "&lt;b&gt;{input}&lt;/b&gt; is",
-        "4 examples, then &lt;b&gt;{input}&lt;/b&gt; is",
+        "<b>{input}</b> is",
+        "4 examples, then <b>{input}</b> is",
         "prompt tuning",
         "LoRA",
         "full fine-tuning",
     ]
-    top, bottom = figure.layout.yaxis.range[1], figure.layout.yaxis.range[0]
-    assert top < 0 < bottom  # the first row on top
-    band = figure.layout.shapes[0]
-    assert (band.x0, band.x1) == (0.45, 0.55)
-    lora = next(trace for trace in figure.data if trace.name == "LoRA")
-    assert (lora.x[0], lora.y[0]) == (0.66, 4)
-    np.testing.assert_allclose([lora.error_x.array[0], lora.error_x.arrayminus[0]], [0.05, 0.05])
+    np.testing.assert_allclose(chart.bands, [(0.45, 0.55)], atol=1e-3)
+    (lora,) = chart.rows[4].marks
+    np.testing.assert_allclose([lora.value, *lora.interval], [0.66, 0.61, 0.71], atol=1e-3)
+    assert chart.rows[4].written == "0.660" and "460.8 k trainable" in chart.rows[4].heard
 
 
 def test_methods_differ_in_shape_as_well_as_colour():
-    traces = method_scores(made_up()).data
-    assert len({trace.marker.symbol for trace in traces}) == len({trace.marker.color for trace in traces}) == len(traces) == 5
+    looks = seen(method_scores(made_up(), alt="x")).legend
+    shapes, colours = (set(each) for each in zip(*looks.values(), strict=True))
+    assert len(shapes) == len(colours) == len(looks) == 5
 
 
 def test_what_trains_nothing_stands_at_none_left_of_every_size():
@@ -52,7 +51,7 @@ def test_what_trains_nothing_stands_at_none_left_of_every_size():
 def test_a_comparison_that_has_only_begun_can_be_drawn():
     figure = score_by_trainable(made_up().head(1))
     assert figure.layout.xaxis.ticktext[0] == "none"
-    assert len(method_scores(made_up().head(1)).data) == 1
+    assert len(seen(method_scores(made_up().head(1), alt="x")).rows) == 1
 
 
 def test_models_stand_in_the_order_of_their_size():
@@ -65,11 +64,12 @@ def test_models_stand_in_the_order_of_their_size():
 
 def test_a_method_that_diverged_keeps_its_row_without_a_mark():
     table = diverged(made_up())
-    for figure in (method_scores(table), score_by_trainable(table), score_by_size(table.assign(total=134_515_008))):
+    for figure in (score_by_trainable(table), score_by_size(table.assign(total=134_515_008))):
         full = figure.data[-1]
         assert full.name == "full fine-tuning"
         assert np.isnan(np.array([*full.x, *full.y], dtype=float)).sum() == 1
-    assert method_scores(table).layout.yaxis.ticktext[-1] == "full fine-tuning"
+    last = seen(method_scores(table, alt="x")).rows[-1]
+    assert (last.label, last.written, last.marks) == ("full fine-tuning", "none", [])
 
 
 @pytest.mark.parametrize("against", ["trainable", "total"])
