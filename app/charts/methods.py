@@ -47,7 +47,7 @@ def method_scores(table: pd.DataFrame, *, alt: str) -> str:
         says = f"{each.method}, {shortened(each.what, 90)}: {score}; {_counted(each.trainable)} trainable"
         mark = Mark(each.score, *METHOD_MARKS[each.method], each.low, each.high)
         rows.append(Row(label, f"{each.score:.3f}" if scored else "none", says, marks=(mark,)))
-    scale = scale_of([*table["low"], *table["high"]], f"held-out {table['measure'].iloc[0]}", written="{:.0%}")
+    scale = scale_of([*table["low"], *table["high"]], f"held-out {table['measure'].iloc[0]}", zero=False, written="{:.0%}")
     legend = [(method, *METHOD_MARKS[method]) for method in dict.fromkeys(table["method"])]
     return row_chart(rows, scale, alt=alt, legend=legend, band=_zero_shot_band(table))
 

@@ -125,13 +125,17 @@ class Scale:
         return 100 * min(max(share, 0.0), 1.0)
 
 
-def scale_of(values: Iterable[float], title: str, *, room: float = 0.04, written: str = "{:.10g}") -> Scale:
-    """The scale on which all of these and 0 are seen, with that share of room beyond the outermost, but for 0.
+def scale_of(values: Iterable[float], title: str, *, zero: bool = True, room: float = 0.04, written: str = "{:.10g}") -> Scale:
+    """The scale on which all of these are seen, with that share of room beyond the outermost, but for 0.
+
+    Parameters
+    ----------
+    zero : whether 0 is seen too, from which bars go.
 
     >>> scale_of([2.0, 4.0], "z", room=0.25)
     Scale(low=0.0, high=5.0, title='z', written='{:.10g}')
     """
-    numbers = [0.0, *(float(value) for value in values if math.isfinite(value))]
+    numbers = [*([0.0] if zero else []), *(float(value) for value in values if math.isfinite(value))] or [0.0]
     low, high = min(numbers), max(numbers)
     beyond = room * ((high - low) or 1.0)
     return Scale(low and low - beyond, high and high + beyond, title, written) if low < high else Scale(0.0, 1.0, title, written)

@@ -27,7 +27,7 @@ def show_measured() -> None:
     if len(at_hand):
         picked = pick(at_hand)
         show_comparison(picked)
-        against = st.expander("Score against size", icon=":material/scatter_plot:", on_change="rerun")
+        against = st.expander("Score against size", icon=":material/scatter_plot:", key="against-size", on_change="rerun")
         if against.open:
             with against:
                 show_pictures(picked, at_hand)

@@ -74,7 +74,7 @@ def test_an_intervention_stands_at_its_change_with_its_interval_and_the_shape_of
     table = pd.DataFrame(
         [(WHOLE, None, np.nan, 0.9, 0.0, 0.0, 0.0), ("no prompt", None, np.nan, 0.1, -0.8, -0.9, -0.6), ("token dropped", 3, np.nan, 0.95, 0.05, -0.1, 0.2)],
         columns=["intervention", "position", "amount", "score", "score_change", "score_change_low", "score_change_high"],
-    ).assign(measure="exact match")  # fmt: skip
+    ).assign(measure="exact match", position=lambda rows: rows["position"].astype("Int64"))  # fmt: skip
     chart = seen(changes(table, "score", alt="x"))
     assert [(row.label, row.written) for row in chart.rows] == [("no prompt", "-0.800"), ("token dropped 3", "+0.050")]
     (bare,), (dropped,) = (row.marks for row in chart.rows)

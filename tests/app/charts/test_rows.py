@@ -63,6 +63,8 @@ def test_lines_and_bands_go_through_every_row_at_their_values():
 
 
 def test_a_scale_holds_zero_and_all_values_and_one_of_nothing_can_be_drawn():
+    assert (scale_of([0.5, 0.75], "z", zero=False, room=0.2).low, scale_of([0.5, 0.75], "z", room=0.2).low) == (0.45, 0.0)
+    assert scale_of([], "z", zero=False) == scale_of([0.0], "z")
     for values in ([3.0, 5.0], [-3.0, -5.0], [-1.0, 2.0], [0.0], [], [math.nan]):
         scale = scale_of(values, "z")
         assert scale.low < scale.high and scale.low <= 0 <= scale.high

@@ -30,7 +30,8 @@ def page(own_runs, monkeypatch, tmp_path):
     def open_page(*tables: pd.DataFrame, **query: str | list[str]) -> AppTest:
         for table in tables:
             kept(table, own_runs)
-        return driver_of("learn", tab="Methods", **{key.replace("_", "-"): value for key, value in query.items()}).run()
+        link = {key.replace("_", "-"): value for key, value in query.items()}
+        return driver_of("learn", tab="Methods", state={"against-size": True}, **link).run()
 
     return open_page
 
@@ -43,9 +44,27 @@ def texts(driver: AppTest) -> str:
 def test_without_a_comparison_the_page_says_how_to_get_one_and_still_shows_what_papers_published(page):
     driver = page()
     assert not driver.exception
-    assert "run one below" in driver.info[0].value
-    assert "Hu et al. 2022" in texts(driver)
+    assert "run one in *Run one*" in driver.info[0].value
+    for part, shown in (("As published", "Hu et al. 2022"), ("Run one", "Zero-shot, each hand-written prompt")):
+        driver = page(methods=part)
+        assert not driver.exception
+        assert driver.session_state["linked-methods"] == part and shown in texts(driver)
     assert any(button.label == "Run" for button in driver.button)
+
+
+@pytest.mark.slow
+def test_one_part_is_shown_at_a_time_and_a_link_of_before_opens_the_part_that_it_speaks_of(page):
+    for query, part in (
+        ({}, "Measured here"),
+        ({"new_task": "plural"}, "Run one"),
+        ({"trade": "plural"}, "What readability costs"),
+        ({"runs": ["no prompt"]}, "Scorecards"),
+        ({"published": "x"}, "As published"),
+    ):
+        driver = page(made_up(), **query)
+        assert not driver.exception
+        assert driver.session_state["linked-methods"] == part
+        assert ("Zero-shot scores" in texts(driver)) == (part == "Measured here")
 
 
 @pytest.mark.slow
@@ -90,10 +109,11 @@ def test_a_comparison_that_is_run_here_shows_its_rows_and_can_be_picked_afterwar
     settled(driver)
     assert not driver.exception
     assert not driver.error, driver.error[0].value
+    assert any("This comparison is kept" in success.value for success in driver.success)
+    driver = page(task="toy")
     assert driver.selectbox(key="task").value == "toy"
     table = driver.dataframe[0].value
     assert table["method"].tolist() == ["zero-shot", "prompt tuning", "p-tuning", "prefix tuning", "LoRA", "full fine-tuning"]
-    assert any("This comparison is kept" in success.value for success in driver.success)
 
 
 @pytest.mark.slow
@@ -140,7 +160,7 @@ def test_what_diverged_and_what_cannot_be_read_is_said(page, own_runs):
 
 @pytest.mark.slow
 def test_the_trade_offers_the_runs_that_differ_in_nothing_but_the_pull(page):
-    driver = page()
+    driver = page(methods="What readability costs")
     assert not driver.exception
     runs = driver.multiselect(key="trade-runs-plural")
     assert runs.value == ["plural-random-3", *(f"plural-readable-{pull}" for pull in (0.3, 1, 3, 10))]
