@@ -72,6 +72,13 @@ LESSON, READINGS, MEASURES, METHODS, GLOSSARY, SOURCES = (
     "Glossary",
     "Papers",
 )  # the parts of Learn
+MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = (
+    "Measured here",
+    "As published",
+    "Run one",
+    "What readability costs",
+    "Scorecards",
+)  # of its methods
 HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
 FIRST = {PROMPT.url_path: ("prompt", HERO), LORA.url_path: ("lora", HERO_LORA)}  # what a page is about where its address does not say it
 MOVED = (

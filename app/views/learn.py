@@ -4,7 +4,19 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
-from soft_prompt_explorer.app.pages import GLOSSARY, LESSON, MEASURES, METHODS, READINGS, SOURCES
+from soft_prompt_explorer.app.pages import (
+    GLOSSARY,
+    LESSON,
+    MEASURED,
+    MEASURES,
+    METHODS,
+    PUBLISHED,
+    READINGS,
+    RUN_ONE,
+    SCORECARDS,
+    SOURCES,
+    TRADES,
+)
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.compared_readings import show_compared_readings
 from soft_prompt_explorer.app.parts.comparisons import offer_to_run
@@ -38,7 +50,6 @@ def show_measures() -> None:
             show_measure(measure)
 
 
-MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = "Measured here", "As published", "Run one", "What readability costs", "Scorecards"
 METHODS_PARTS = {
     MEASURED: show_measured,
     PUBLISHED: show_published,

@@ -31,7 +31,7 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     page.get_by_role("link", name="One that ships: past tense").click()
     expect(page.get_by_role("heading", name="past-tense-words-1", level=1)).to_be_visible()
     loaded(page)
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".rows .mark").first).to_be_visible()
 
     page.goto("/train?task=plural&steps=4&tokens=4&every=4&limit=10&beside=sentiment-words-1")
     loaded(page)

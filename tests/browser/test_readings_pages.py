@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.chromium import calm, download, plot
+from tests.support.chromium import calm, download
 from tests.support.commands import command_line_csv
 from tests.support.places import REPOSITORY
 
@@ -47,6 +47,28 @@ def test_a_prompt_opens_with_its_direction_and_gives_the_evidence_of_each_token(
     paths = [str(GALLERY / f"sentiment-{start}") for start in ("random-1", "random-3", "text-1", "words-1", "words-2")]
     rows = download(page, "CSV", "-direction")
     assert rows == command_line_csv("direction", *paths, "--task", "sentiment", "--top-k", "12")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/prompt?prompt=past-tense-words-1&tab={tab}" for tab in ("What+it+does", "Tokens", "Behaviour")),
+        *(f"/lora?lora=sentiment-lora-8&tab={tab}" for tab in ("What+it+does", "Ranks")),
+        *(f"/learn?tab={tab}" for tab in ("The+lesson", "Which+readings+hold", "Methods")),
+    ],
+)
+def test_what_stands_open_is_drawn_without_a_chart_library_and_its_shapes_are_seen(page, path):
+    page.goto(path)
+    calm(page)
+    expect(page.locator(".rows").first).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(0)
+    asked_for = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+    assert not [name for name in asked_for if "plotly" in name.lower()] and any(name.endswith(".js") for name in asked_for)
+    for drawn in page.locator(".rows :is(.shape, .bar, .reach, .steps)").all():
+        box, (paint, cut) = drawn.bounding_box(), drawn.evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).clipPath]")
+        assert box and box["height"] > 1 and paint.startswith("rgb(")
+        if not drawn.evaluate("e => e.matches('.bar, .reach')"):
+            assert cut.startswith(("path", "polygon"))  # what Streamlit or the browser does not take is "none"
 
 
 def test_every_measure_is_explained_and_a_group_can_be_picked(page):

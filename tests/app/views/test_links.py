@@ -21,12 +21,17 @@ from soft_prompt_explorer.app.pages import (
     GLOSSARY,
     LESSON,
     MAP,
+    MEASURED,
     MEASURES,
     METHODS,
     PAGES,
+    PUBLISHED,
     READINGS,
+    RUN_ONE,
+    SCORECARDS,
     SOURCES,
     TOKENS,
+    TRADES,
     TRY,
 )
 from soft_prompt_explorer.app.pages import MADE as HOW_MADE
@@ -73,7 +78,10 @@ GOES_ON = {
         {"tab": LESSON},
         {"tab": READINGS},
         {"tab": MEASURES},
-        {"tab": METHODS, "new-model": "another", "new-task": "plural"},
+        *(
+            {"tab": METHODS, "methods": part, "new-model": "another", "new-task": "plural"}
+            for part in (MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS)
+        ),
         {"tab": GLOSSARY},
         {"tab": SOURCES},
     ],
@@ -143,6 +151,7 @@ def test_what_a_link_can_say_is_known():
         "task",
         "beside",
         "tab",
+        "methods",
         "token",
         "step",
     } <= NAMES
