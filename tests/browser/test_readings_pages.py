@@ -77,7 +77,7 @@ def test_every_measure_is_explained_and_a_group_can_be_picked(page):
     explained = page.get_by_text("What it does not show:")
     everything = explained.count()
     assert everything >= 25
-    assert page.locator(".katex-display").count() == everything
+    expect(page.locator(".katex-display")).to_have_count(everything)
     assert page.locator(".katex-error").count() == 0
     page.get_by_role("radio", name="Maps", exact=True).click()
     expect(page.get_by_role("heading", level=2)).to_have_text(["Maps"])
