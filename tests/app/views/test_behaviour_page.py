@@ -21,6 +21,7 @@ from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from tests.support.driving import driver_of, settled
+from tests.support.rows import seen
 from tests.support.training import trained
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -86,7 +87,11 @@ def test_one_token_shows_all_that_is_known_of_it(page, run):
     headings = " ".join(text.value for text in driver.markdown)
     for said in ("Nearest words", "Its reading", "What changing it does", "would say next", "attends to it"):
         assert said in headings
-    assert len(driver.get("plotly_chart")) == 3
+    assert len(driver.get("plotly_chart")) == 1
+    near, changed = (seen(each.proto.body) for each in driver.get("html") if 'class="rows"' in each.proto.body)
+    assert near.alt.startswith("The words nearest to virtual token 2") and len(near.rows) == 8
+    rows = kept_behaviour.kept("mine").query("position == 2")
+    np.testing.assert_allclose([mark.value for row in changed.rows for mark in row.marks], rows["loss_change"], atol=1e-3)
 
 
 @pytest.mark.parametrize(("query", "charts"), [({"view": "Inside"}, 3), ({"tab": "Try it"}, 0)])
@@ -243,17 +248,15 @@ def test_of_a_file_of_two_prompts_one_is_asked(theirs, toy_config):
 @pytest.mark.parametrize("what", ["score", "loss"])
 def test_the_chart_of_changes_draws_every_row_with_its_interval(run, tiny, toy_config, what):
     table, _ = expected(run, tiny, toy_config)
-    figure = behaviour_charts.changes(table, what)
-    drawn = {}
-    for trace in figure.data:
-        for i, place in enumerate(trace.y):
-            drawn[place] = (trace.x[i], trace.x[i] + trace.error_x.array[i], trace.x[i] - trace.error_x.arrayminus[i])
-    rows = table[table["intervention"] != WHOLE].reset_index(drop=True)
-    assert sorted(drawn) == list(rows.index)
-    found = np.array([drawn[i] for i in rows.index])
-    np.testing.assert_allclose(found, rows[[f"{what}_change", f"{what}_change_high", f"{what}_change_low"]], atol=1e-6)
-    assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == len(figure.data)
-    assert len(set(figure.layout.yaxis.ticktext)) == len(rows)
+    chart = seen(behaviour_charts.changes(table, what, alt="x"))
+    rows = table[table["intervention"] != WHOLE]
+    wanted = rows[[f"{what}_change", f"{what}_change_low", f"{what}_change_high"]].to_numpy()
+    (marks,) = zip(*(row.marks for row in chart.rows), strict=True)
+    found = np.array([(mark.value, *mark.interval) for mark in marks])
+    np.testing.assert_allclose(found, wanted, atol=4e-4 * np.ptp([*wanted.ravel(), 0.0]))  # a hundredth of a percent of the line's length
+    assert len({row.label for row in chart.rows}) == len(rows)
+    looks = set(chart.legend.values())
+    assert len(looks) == len(chart.legend) and {(mark.shape, mark.colour) for mark in marks} == looks
 
 
 def test_lens_and_attention_are_drawn_as_they_stand_in_the_tables(run, tiny, toy_config):
