@@ -45,7 +45,8 @@ STYLE = f"""<style>
 .rows .across > * {{ position: absolute; }}
 .rows .across .bar {{ top: 4px; bottom: 4px; min-width: 2px; border-radius: 2px; }}
 .rows .reach {{ height: 2px; transform: translateY(-50%); }}
-.rows .mark {{ transform: translate(-50%, -50%); }}
+.rows :is(.mark, .plate) {{ transform: translate(-50%, -50%); }}
+.rows .plate {{ background: light-dark(#FFFFFF, #171614); }}
 .rows .line {{ top: 0; bottom: 0; border-left: 1px solid {GREY}; }}
 .rows .dotted {{ border-left: 2px dotted {GREY}; }}
 .rows .tick {{ top: 0; bottom: 0; border-left: 1px solid currentColor; opacity: 0.12; }}
@@ -223,7 +224,7 @@ def _numbers(scale: Scale, ticks: Sequence[float]) -> str:
 def _row(row: Row, scale: Scale, ground: str) -> str:
     lanes = 1 + max((mark.lane for mark in row.marks), default=0)
     drawn = ground + ("" if row.bar is None else _stretch("bar", 0.0, row.bar[0], scale, f";background:{row.bar[1]}"))
-    drawn += "".join(_mark(mark, scale, lanes) for mark in row.marks if math.isfinite(mark.value))
+    drawn += "".join(_mark(mark, scale, lanes, on_bar=row.bar is not None) for mark in row.marks if math.isfinite(mark.value))
     says = html.escape(row.says)
     pointed_at, heard = (f' title="{says}"', f'<span class="ears"> {says}</span>') if says else ("", "")
     return (
@@ -238,12 +239,15 @@ def _stretch(kind: str, start: float, end: float, scale: Scale, style: str = "")
     return f'<i class="{kind}" style="left:{left:.2f}%;width:{right - left:.2f}%{style}"></i>'
 
 
-def _mark(mark: Mark, scale: Scale, lanes: int) -> str:
+def _mark(mark: Mark, scale: Scale, lanes: int, *, on_bar: bool) -> str:
     top = f"top:{100 * (mark.lane + 0.5) / lanes:.4g}%"
+    place = f"left:{scale.place(mark.value):.2f}%;{top}"
+    # An open mark on a bar is filled with the page's colour: on the bar's it would not stand out.
+    plate = f'<i class="shape {mark.shape.removesuffix(OPEN)} plate" style="{place}"></i>' if on_bar and mark.shape.endswith(OPEN) else ""
     reach = ""
     if math.isfinite(mark.low) and math.isfinite(mark.high):
         reach = _stretch("reach", mark.low, mark.high, scale, f";{top};background:{mark.colour}")
-    return reach + _shape(mark.colour, mark.shape, " mark", f"left:{scale.place(mark.value):.2f}%;{top};")
+    return plate + reach + _shape(mark.colour, mark.shape, " mark", f"{place};")
 
 
 def _shape(colour: str, shape: str, kind: str = "", style: str = "") -> str:

@@ -38,6 +38,14 @@ def test_what_lies_beyond_the_ends_is_drawn_at_them():
     assert (low.value, low.interval, high.value) == (pytest.approx(-1.0), (pytest.approx(-1.0), pytest.approx(0.0)), pytest.approx(3.0))
 
 
+def test_an_open_mark_on_a_bar_is_filled_with_the_pages_colour():
+    mark = Mark(1.0, "#C98500", "diamond-open")
+    on_bar = row_chart([Row("a", "", "", (2.0, "#0072B2"), (mark,))], SCALE, alt="")
+    (plate,), (drawn,) = of_class(parsed(on_bar), "plate"), of_class(parsed(on_bar), "mark")
+    assert style(plate)["left"] == style(drawn)["left"] and "diamond" in plate.get("class").split()
+    assert not of_class(parsed(row_chart([Row("a", "", "", marks=(mark,))], SCALE, alt="")), "plate")
+
+
 def test_marks_of_one_row_have_lines_of_their_own():
     row = Row("a", "", "", marks=tuple(Mark(1.0, "#0072B2", "circle", lane=lane) for lane in range(2)))
     assert [mark.top for mark in seen(row_chart([row], SCALE, alt="")).rows[0].marks] == ["25%", "75%"]
