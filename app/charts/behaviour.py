@@ -42,14 +42,16 @@ def changes(table: pd.DataFrame, what: str, *, alt: str) -> str:
     what : score or loss.
     """
     named = table["measure"].iloc[0] if what == "score" and len(table) else what
+    table = table[table["intervention"] != WHOLE]
     groups, rows = [], []
-    for each in table[table["intervention"] != WHOLE].itertuples():
+    for each in table.itertuples():
         group = INTERVENTIONS[each.intervention].group
+        assert group is not None  # only the whole prompt is in none
         groups.append(group)
         change, low, high = (getattr(each, f"{what}_change{end}") for end in ("", "_low", "_high"))
         says = f"{row_label(each)}: {named} {getattr(each, what):.3f}, change {change:+.3f} ({low:+.3f} to {high:+.3f})"
         rows.append(Row(row_label(each), f"{change:+.3f}", says, marks=(Mark(change, *STYLES[group], low, high),)))
-    ends = table[table["intervention"] != WHOLE][[f"{what}_change", f"{what}_change_low", f"{what}_change_high"]].to_numpy()
+    ends = table[[f"{what}_change", f"{what}_change_low", f"{what}_change_high"]].to_numpy()
     legend = [(group, *look) for group, look in STYLES.items() if group in groups]
     return row_chart(rows, scale_of(ends.ravel(), f"change of {named}"), alt=alt, legend=legend, dotted=[0])
 

@@ -158,7 +158,7 @@ def layer_map(table: pd.DataFrame, measure: str, *, alt: str) -> str:
 def _between(value: float, low: float, high: float) -> str:
     """The colour of a value on the scale of pale blues."""
     share = (value - low) / (high - low) if high > low else 0.0
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for _, colour in PALE_BLUES]
+    ends = [[int(str(colour)[i : i + 2], 16) for i in (1, 3, 5)] for _, colour in PALE_BLUES]
     return "#" + "".join(f"{round(start + share * (end - start)):02X}" for start, end in zip(*ends, strict=True))
 
 
