@@ -69,7 +69,7 @@ def score_by_trainable(table: pd.DataFrame) -> go.Figure:
     if band is not None:
         figure.add_hrect(y0=band[0], y1=band[1], fillcolor=GREY, opacity=0.2, line_width=0, layer="below")
     for method, rows in table.groupby("method", sort=False):
-        _add_method(figure, method, rows, x=rows["trainable"].where(trained, 10**places), y=rows["score"], error_y=_interval(rows))
+        _add_method(figure, method, rows, x=rows["trainable"].where(trained, 10**places))
     decades = range(decade, int(np.ceil(places.max())) + 1)
     figure.add_vline(x=10 ** (none + 0.7), line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_layout(height=420, margin=MARGIN | {"t": 70}, xaxis_title="trainable parameters", legend=ABOVE)
@@ -94,7 +94,7 @@ def score_by_size(table: pd.DataFrame) -> go.Figure:
     methods = list(dict.fromkeys(table["method"]))
     aside = dict(zip(methods, 10 ** np.linspace(-0.03, 0.03, len(methods)), strict=True))
     for method, rows in table.sort_values("total", kind="stable").groupby("method", sort=False):
-        _add_method(figure, method, rows, x=rows["total"] * aside[method], y=rows["score"], error_y=_interval(rows), mode="markers+lines")
+        _add_method(figure, method, rows, x=rows["total"] * aside[method], mode="markers+lines")
     models = table.drop_duplicates("model").sort_values("total")
     figure.update_layout(height=420, margin=MARGIN | {"t": 70, "b": 60}, xaxis_title="parameters of the model", legend=ABOVE)
     figure.update_xaxes(
@@ -146,12 +146,11 @@ def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
     return figure
 
 
-def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, **style) -> None:
-    """The rows of one method as filled marks: what was measured here."""
+def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, *, x: pd.Series, mode: str = "markers") -> None:
+    """The rows of one method as filled marks: what was measured here, with its intervals."""
     colour, shape = METHOD_MARKS[method]
-    errors = {axis: style.pop(axis) | {"color": colour, "thickness": 1.5} for axis in ("error_x", "error_y") if axis in style}
     figure.add_scatter(
-        **({"mode": "markers"} | style), **errors, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
+        x=x, y=rows["score"], mode=mode, error_y=_interval(rows) | {"color": colour, "thickness": 1.5}, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
         customdata=[f"{html.escape(shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
         hovertemplate="%{customdata}<extra>" + method + "</extra>",
     )  # fmt: skip
