@@ -33,8 +33,10 @@ def shares(table: pd.DataFrame, *, alt: str) -> str:
     control = table["candidate"].str.startswith(CONTROL)
     texts = table[~control]
     texts = texts[(np.arange(len(texts)) < TEXTS_SHOWN) | texts["chosen"]]
+    shown = pd.concat([texts, table[control].head(CONTROLS_SHOWN)])
+    from_where = next((end for end in (0.0, -0.5) if shown["share_low"].min() >= end), LEAST)
     rows, kinds = [], []
-    for text in pd.concat([texts, table[control].head(CONTROLS_SHOWN)]).itertuples():
+    for text in shown.itertuples():
         kind = _kind(text)
         kinds.append(kind)
         name = text.candidate.removeprefix(CONTROL)
@@ -42,7 +44,7 @@ def shares(table: pd.DataFrame, *, alt: str) -> str:
         says = f"{name}: share {interval}, {text.same_answer:.0%} of the answers the same, {text.tokens} tokens"
         rows.append(Row(name, f"{text.share:.2f}", says, marks=(Mark(text.share, *KINDS[kind], text.share_low, text.share_high),)))
     return row_chart(
-        rows, Scale(LEAST, 1.0, "share that the text recovers"), alt=alt, lines=[0],
+        rows, Scale(from_where, 1.0, "share that the text recovers"), alt=alt, lines=[0],
         legend=[(name, *look) for name, look in KINDS.items() if name in kinds],
         dotted=[table.loc[control, "share_high"].max()] if control.any() else [],
     )  # fmt: skip
