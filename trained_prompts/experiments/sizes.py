@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from soft_prompt_explorer.analysis.adapters.run_file import Method
 from soft_prompt_explorer.analysis.asking.in_front import Subject, bare
 from soft_prompt_explorer.analysis.asking.scores import score
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -40,7 +41,7 @@ CHOSEN_ON = 60  # training examples, which none of those shown is among
 ZERO_SHOT, WRITTEN, EXAMPLES = "zero-shot", "hand-written prompt", f"{SHOTS} examples"
 PROMPT_TUNING, LORA, FULL = "prompt tuning", "LoRA", "full fine-tuning"
 WAYS = (ZERO_SHOT, WRITTEN, EXAMPLES, PROMPT_TUNING, LORA, FULL)
-_METHODS = {PROMPT_TUNING: "prompt-tuning", LORA: "lora", FULL: "full"}
+_METHODS: dict[str, Method] = {PROMPT_TUNING: "prompt-tuning", LORA: "lora", FULL: "full"}
 TOO_LARGE = "too large for the memory"
 COLUMNS = [
     "model", "parameters", "task", "way", "what", "measure", "score", "low", "high", "n", "loss", "seed", "seconds_training", "peak_memory", "dtype",
