@@ -105,11 +105,10 @@ class Watch:
 
     def _seen(self, before: ReadOnce, count: int) -> Iterator[Seen]:
         """What is seen behind each of so many things that were read."""
-        means: list[list[torch.Tensor]] = [[] for _ in range(count)]
-        logits: list[list[torch.Tensor]] = [[] for _ in range(count)]
-        groups = self._groups(before, of_one_length=count > 1)
+        means: dict[int, torch.Tensor] = {}  # of each text (count, layers, d)
+        logits: dict[int, torch.Tensor] = {}  # of each text (count, positions, V)
         with torch.inference_mode(), residual_stream(before.model) as stream:
-            for group in groups:
+            for group in self._groups(before, of_one_length=count > 1):
                 k = len(group.texts)
                 output = before.model(
                     input_ids=group.ids.repeat(count, 1), attention_mask=before.mask(group.mask.repeat(count, 1)), past_key_values=before.caches(count * k),
@@ -117,15 +116,13 @@ class Watch:
                 )  # fmt: skip
                 whole = stream(output)
                 weights = group.weights.repeat(count, 1)[..., None]
-                mean = torch.stack([(self._norm(whole[layer]) * weights).sum(1) for layer in self.layers], 1).float()
-                for i in range(count):
-                    means[i].append(mean[i * k : (i + 1) * k])
-                    logits[i].append(output.logits[i * k : (i + 1) * k][group.rows, group.at])
-            order = np.argsort(np.concatenate([group.texts for group in groups]))
-            positions = np.argsort(np.concatenate([group.texts[group.rows.cpu().numpy()] for group in groups]), kind="stable")
+                mean = torch.stack([(self._norm(whole[layer]) * weights).sum(1) for layer in self.layers], 1)
+                for row, text in enumerate(group.texts.tolist()):
+                    means[text], logits[text] = mean[row::k], output.logits[row::k][:, group.at[row]]
+            states = torch.stack([means[text] for text in range(len(self.texts))], 1).float().cpu().numpy()
+            read = torch.cat([logits[text] for text in range(len(self.texts))], 1)
             for i in range(count):
-                read = torch.cat(means[i]).cpu().numpy()[order]
-                yield Seen(read, torch.cat(logits[i])[positions].float().log_softmax(-1))
+                yield Seen(states[i], read[i].float().log_softmax(-1))
 
     def _groups(self, before: ReadOnce, *, of_one_length: bool) -> list[_Batch]:
         """The texts as they are read together. Behind several prompts no padding is read; a single one's calls would be too small for that."""
@@ -150,7 +147,8 @@ class _Batch:
     Attributes
     ----------
     texts : which of the texts these are.
-    rows, at : of each position that is read the row here, text after text, and the column among those whose logits are asked for.
+    columns : whose logits are asked for.
+    at : of each text which of the columns are read.
     """
 
     def __init__(self, texts: np.ndarray, encoded: list[list[int]], first_read: list[int], device) -> None:
@@ -161,11 +159,9 @@ class _Batch:
             tokens, first = encoded[text], first_read[text]
             ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), 1
             weights[i, first : len(tokens)] = 1 / (len(tokens) - first)
-        rows, columns = weights.nonzero(as_tuple=True)
-        kept, at = torch.unique(columns, return_inverse=True)
-        self.texts = texts
-        self.ids, self.mask, self.weights = ids.to(device), mask.to(device), weights.to(device)
-        self.rows, self.at, self.columns = rows.to(device), at.to(device), kept.to(device)
+        columns = (weights > 0).any(0).nonzero()[:, 0]
+        self.texts, self.at = texts, [(row > 0).nonzero()[:, 0].to(device) for row in weights[:, columns]]
+        self.ids, self.mask, self.weights, self.columns = ids.to(device), mask.to(device), weights.to(device), columns.to(device)
 
 
 def evenly_spaced(depth: int, count: int = LAYERS_SHOWN) -> list[int]:
