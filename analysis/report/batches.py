@@ -20,11 +20,11 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -51,6 +51,7 @@ from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, v
 if TYPE_CHECKING:
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 
+_Loaded = TypeVar("_Loaded")
 TABLES = ("tokens", "modules", "health", "lens", "sketches")
 NO_MODEL = "unknown"
 ROWS_AT_ONCE = 200_000  # of a table that is written
@@ -230,16 +231,20 @@ def _vocabulary_of(adapter: SoftPrompt | LoraAdapter, model: str | None) -> Voca
 
 
 def _vocabulary(model: str) -> Vocabulary:
-    """The one vocabulary of this process."""
-    found, read = _loaded_vocabulary(model)
+    return _of_this_process(load_vocabulary, model)
+
+
+def _of_this_process(load: Callable[[str], _Loaded], model: str) -> _Loaded:
+    """What this process loaded of a model, once; where it comes from is said again for each adapter."""
+    found, read = _loaded(load, model)
     provenance.say_again(read)
     return found
 
 
-@lru_cache(maxsize=1)
-def _loaded_vocabulary(model: str) -> tuple[Vocabulary, provenance.Log]:
+@lru_cache(maxsize=2)  # a vocabulary and a model
+def _loaded(load: Callable[[str], _Loaded], model: str) -> tuple[_Loaded, provenance.Log]:
     with provenance.own_log() as read:
-        return load_vocabulary(model), read
+        return load(model), read
 
 
 def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) -> dict[str, pd.DataFrame]:
@@ -268,7 +273,7 @@ def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, m
         raise InputError(
             f"the lens was not used: the adapter is for {printable(str(adapter.base_model))}, and only a model that is named is loaded"
         )
-    watch, words = _watch(model or EMBEDDED_MODEL), _vocabulary(model or EMBEDDED_MODEL)
+    watch, words = _of_this_process(_watch, model or EMBEDDED_MODEL), _vocabulary(model or EMBEDDED_MODEL)
     parts: list[SoftPrompt | LoraAdapter] = [adapter]
     if isinstance(adapter, SoftPrompt) and adapter.kind == "soft_prompt" and vocabulary is not None:
         parts = [*start_from_config(adapter, vocabulary).split()]
@@ -277,19 +282,11 @@ def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, m
 
 
 def _watch(model: str) -> Watch:
-    """The one model of this process."""
-    found, read = _loaded_watch(model)
-    provenance.say_again(read)
-    return found
-
-
-@lru_cache(maxsize=1)
-def _loaded_watch(model: str) -> tuple[Watch, provenance.Log]:
+    """A model with the texts that it is looked at with."""
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
     from soft_prompt_explorer.analysis.models.weights import load_model
 
-    with provenance.own_log() as read:
-        return Watch(load_model(model)), read
+    return Watch(load_model(model))
 
 
 def _packed(table: pd.DataFrame) -> bytes:
