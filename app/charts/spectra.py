@@ -39,12 +39,13 @@ def spectra_by_layer(spectra: pd.DataFrame, *, alt: str, cumulative: bool = Fals
     medians = medians.groupby(["projection", "layer", "rank"], sort=False)[column].median().reset_index()
     layers, most = sorted(medians["layer"].unique()), int(medians["rank"].max())
     low, high, ticks = _ends(medians[column], cumulative)
-    heights = medians[column] if cumulative else np.log(medians[column].clip(lower=low) / low) / np.log(high / low)
-    medians = medians.assign(height=(heights / 1.05 if cumulative else heights).clip(0, 1))
-    down = {
-        f"{tick:.0%}" if cumulative else f"{tick:g}": 1 - (tick / 1.05 if cumulative else np.log(tick / low) / np.log(high / low))
-        for tick in ticks
-    }
+
+    def height(value):
+        """Of a value or of several, a share of the row's."""
+        return value / high if cumulative else np.log(value / low) / np.log(high / low)
+
+    medians = medians.assign(height=height(medians[column].clip(lower=low)).clip(0, 1))
+    down = {f"{tick:.0%}" if cumulative else f"{tick:g}": 1 - height(tick) for tick in ticks}
     ground = "".join(f'<i class="level" style="top:{100 * at:.2f}%"></i>' for at in down.values())
     numbers = "".join(f'<span style="top:{100 * at:.2f}%">{tick}</span>' for tick, at in down.items())
     rows = []
