@@ -35,3 +35,10 @@ def nearest_token(vectors: np.ndarray, vocabulary) -> np.ndarray:
     rows = vocabulary.embeddings.astype(np.float64)
     centred, vectors = rows - rows.mean(axis=0), vectors.astype(np.float64) - rows.mean(axis=0)
     return (vectors @ centred.T / np.linalg.norm(centred, axis=1)).argmax(axis=1)
+
+
+def by_transformers(model, rows: np.ndarray, ids: list[int]) -> torch.Tensor:
+    """The logits at the last position, of plain transformers: the rows and then the words."""
+    with torch.no_grad():
+        words = model.get_input_embeddings()(torch.tensor([ids]))
+        return model(inputs_embeds=torch.cat([torch.from_numpy(rows)[None], words], dim=1)).logits[0, -1]

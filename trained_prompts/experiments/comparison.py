@@ -252,11 +252,12 @@ def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable
             device=config.device,
             **settings,
         )
-        rows.append((method, _settings_in_words(training), _by_learning(config, task, training)))
+        rows.append((method, settings_in_words(training), _by_learning(config, task, training)))
     return rows
 
 
-def _settings_in_words(training: TrainingConfig) -> str:
+def settings_in_words(training: TrainingConfig) -> str:
+    """What tells a method that learns from the same method with other settings: `10 virtual tokens, 150 steps at 0.05`."""
     size = {"lora": f"rank {training.rank}", "full": "all weights"}.get(training.method, f"{training.tokens} virtual tokens")
     return f"{size}, {training.steps} steps at {training.learning_rate:g}"
 
@@ -267,7 +268,7 @@ def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, w
         with PeakMemory() as memory:
             try:
                 subject = with_text(language_model, shown_examples(task, template)) if shots else bare(language_model)
-                scored = _scored(subject, task, table, report)
+                scored = scored_on(subject, task, table, report)
             except TooLongError:
                 scored = _unscored(what + TOO_LONG, task)
         return scored | {"trainable": 0, "seconds_training": 0.0, "peak_memory": memory.bytes, "seed": None}
@@ -281,7 +282,7 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
         try:
             check_fits(training)
         except NoMemoryError:
-            scored = _unscored(_settings_in_words(training) + TOO_LARGE, task)
+            scored = _unscored(settings_in_words(training) + TOO_LARGE, task)
             return scored | {"trainable": total_parameters(config.model), "seconds_training": 0.0, "peak_memory": 0, "seed": training.seed}
         with PeakMemory() as memory:
             try:
@@ -292,11 +293,11 @@ def _by_learning(config: ComparisonConfig, task: Task, training: TrainingConfig)
             except InputError as error:
                 if not _is_divergence(error):
                     raise
-                scored = _unscored(_settings_in_words(training) + DIVERGED, task)
+                scored = _unscored(settings_in_words(training) + DIVERGED, task)
             else:
                 table = task.examples("held-out").head(config.limit)
                 with recorded(recording, language_model) as subject:
-                    scored = _scored(subject, task, table, part(report, 4, 5))
+                    scored = scored_on(subject, task, table, part(report, 4, 5))
         runs.forget(name, _folder())
         last = recording.last_step
         return scored | {"trainable": last.trainable, "seconds_training": last.seconds, "peak_memory": memory.bytes, "seed": training.seed}
@@ -315,7 +316,8 @@ def _unscored(what: str, task: Task) -> dict:
     return nothing | {"what": what, "measure": measure, "n": 0, "seconds_scoring": 0.0}
 
 
-def _scored(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
+def scored_on(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
+    """Of some examples: measure, score, low, high, n, loss, seconds_scoring."""
     began = time.perf_counter()
     row = score("", subject, task, table, report=report).iloc[0]
     return row[["measure", "score", "low", "high", "n", "loss"]].to_dict() | {"seconds_scoring": time.perf_counter() - began}

@@ -14,8 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.run_file import Method
-from soft_prompt_explorer.analysis.asking.in_front import Subject, bare
-from soft_prompt_explorer.analysis.asking.scores import score
+from soft_prompt_explorer.analysis.asking.in_front import bare
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
@@ -26,6 +25,7 @@ from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.experiments.comparison import TOO_LARGE, scored_on, settings_in_words
 from soft_prompt_explorer.trained_prompts.experiments.known_truth import keep_in_16_bits
 from soft_prompt_explorer.trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
 from soft_prompt_explorer.trained_prompts.runs import recorded
@@ -42,7 +42,6 @@ ZERO_SHOT, WRITTEN, EXAMPLES = "zero-shot", "hand-written prompt", f"{SHOTS} exa
 PROMPT_TUNING, LORA, FULL = "prompt tuning", "LoRA", "full fine-tuning"
 WAYS = (ZERO_SHOT, WRITTEN, EXAMPLES, PROMPT_TUNING, LORA, FULL)
 _METHODS: dict[str, Method] = {PROMPT_TUNING: "prompt-tuning", LORA: "lora", FULL: "full"}
-TOO_LARGE = "too large for the memory"
 COLUMNS = [
     "model", "parameters", "task", "way", "what", "measure", "score", "low", "high", "n", "loss", "seed", "seconds_training", "peak_memory", "dtype",
 ]  # fmt: skip
@@ -120,10 +119,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         spread = (len(some), some["score"].min(), some["score"].max())
         rows.append((task, model, some["parameters"].iloc[0], way, *means, some["n"].iloc[0], *spread))
     found = pd.DataFrame(rows, columns=SUMMARY)
-    order = found["task"].map({task: i for i, task in enumerate(TASKS)}), found["parameters"], found["way"].map(WAYS.index)
-    return found.iloc[pd.concat(order, axis=1).reset_index(drop=True).sort_values(["task", "parameters", "way"]).index].reset_index(
-        drop=True
-    )
+    places = {name: place for place, name in enumerate((*TASKS, *WAYS))}
+    by = ["task", "parameters", "way"]
+    return found.sort_values(by, key=lambda column: column if column.name == "parameters" else column.map(places), ignore_index=True)
 
 
 def _wanted(model: str, tasks: Sequence[str]) -> Iterator[tuple[str, str, int | None]]:
@@ -156,26 +154,19 @@ def _words(language_model: LanguageModel, task: Task, way: str, report: Report) 
 
 
 def _scored(language_model: LanguageModel, task: Task, template: str, way: str, table: pd.DataFrame, report: Report) -> dict:
-    return _score(
-        with_text(language_model, shown_examples(task, template)) if way == EXAMPLES else bare(language_model), task, table, report
-    )
-
-
-def _score(subject: Subject, task: Task, table: pd.DataFrame, report: Report) -> dict:
-    row = score("", subject, task, table, report=report).iloc[0]
-    return row[["measure", "score", "low", "high", "n", "loss"]].to_dict()
+    subject = with_text(language_model, shown_examples(task, template)) if way == EXAMPLES else bare(language_model)
+    return scored_on(subject, task, table, report)
 
 
 # --- Learned ---------------------------------------------------------------------------------------------------------
 def _learned(language_model: LanguageModel, config: TrainingConfig, way: str, folder: Path, report: Report) -> dict:
     """The score of what is trained here; where every weight would learn and there is no room for that, a row without one."""
     task = TASKS[config.task]
-    size = {PROMPT_TUNING: f"{config.tokens} virtual tokens", LORA: f"rank {config.rank}", FULL: "all weights"}[way]
-    what = f"{size}, {STEPS} steps at {config.learning_rate:g}"
+    what = settings_in_words(config)
     try:
         check_fits(config)
     except NoMemoryError:
-        return {"what": f"{what}, {TOO_LARGE}", "n": 0}
+        return {"what": what + TOO_LARGE, "n": 0}
     name = f"{config.task}-{Path(config.model).name}-{config.method}-{config.seed}"
 
     def watch(step) -> None:
@@ -186,7 +177,7 @@ def _learned(language_model: LanguageModel, config: TrainingConfig, way: str, fo
             for recording, step in recorded.record(config, name, language_model=language_model, folder=Path(runs)):  # noqa: B007
                 watch(step)
             with scores_recorded(recording, language_model) as subject:
-                scored = _score(subject, task, task.examples("held-out"), report)
+                scored = scored_on(subject, task, task.examples("held-out"), report)
             last = recording.last_step
             return scored | {"what": what, "seconds_training": last.seconds, "peak_memory": recording.peak_memory}
         recorded.run(config, name, language_model=language_model, folder=Path(runs), watch=watch)

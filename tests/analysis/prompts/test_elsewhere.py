@@ -13,6 +13,7 @@ from soft_prompt_explorer.analysis.__main__ import app
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from tests.support.commands import caller_of
+from tests.support.plain_calls import by_transformers
 
 PROMPT = GALLERY / "plural-words-1"
 OUT = {"npy": "p.npy", "safetensors": "p.safetensors", "vllm": "p.pt", "llama.cpp": "p.bin", "peft": "folder"}
@@ -29,13 +30,6 @@ def rows(tiny_llama, tmp_path) -> np.ndarray:
     made = np.random.default_rng(0).normal(size=(3, tiny_llama.config.hidden_size)).astype(np.float32)
     np.save(tmp_path / "made.npy", made)
     return made
-
-
-def by_transformers(model, rows: np.ndarray, ids: list[int]) -> torch.Tensor:
-    """The logits at the last position, of plain transformers: the rows and then the words."""
-    with torch.no_grad():
-        words = model.get_input_embeddings()(torch.tensor([ids]))
-        return model(inputs_embeds=torch.cat([torch.from_numpy(rows)[None], words], dim=1)).logits[0, -1]
 
 
 def test_peft_makes_the_same_logits_of_the_folder(command, rows, tiny_llama, tmp_path):
