@@ -136,6 +136,12 @@ def in_brief(texts: pd.DataFrame | None, told: kept_lens.Told | None) -> str:
     beyond = beyond.assign(token=beyond["token"].str.strip()).drop_duplicates("token").head(WORDS)
     if not len(beyond):
         return "it changes more than chance, towards no word that stands out"
+    return f"it pushes the model towards {', '.join(beyond['token'])}{_of_twin(beyond)}"
+
+
+def _of_twin(beyond: pd.DataFrame) -> str:
+    """Which of these words its twin is pushed towards as well: the form of the answers, which nobody knows of without a twin."""
+    if beyond["twin_p"].isna().any():
+        return "; no twin is at hand"
     shared = beyond.loc[beyond["twin_p"] < LEVEL, "token"]
-    twin = "" if not len(shared) else "; its twin too" if len(shared) == len(beyond) else f"; its twin too towards {', '.join(shared)}"
-    return f"it pushes the model towards {', '.join(beyond['token'])}{twin}"
+    return "" if not len(shared) else "; its twin too" if len(shared) == len(beyond) else f"; its twin too towards {', '.join(shared)}"

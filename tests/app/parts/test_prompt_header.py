@@ -2,7 +2,7 @@
 
 import pytest
 
-from soft_prompt_explorer.analysis.behaviour import kept_translation
+from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.app.parts.prompt_header import gain, in_brief
 
@@ -25,3 +25,11 @@ def test_the_best_control_stands_beside_the_text_that_does_it():
         == f"{chosen['candidate']} in its place do {chosen['share']:.0%} of it; the best control {chosen['control_share']:.0%}"
     )
     assert in_brief(kept_translation.read(GALLERY / "capitals-words-1"), None) == "no text that was tried says it"
+
+
+@pytest.mark.parametrize(("name", "twin"), [("sentiment-lora-8", "; no twin is at hand"), ("number-words-words-1", "; its twin too")])
+def test_words_stand_beside_what_is_known_of_a_twin(name, twin):
+    told = kept_lens.read(GALLERY / name)
+    assert told is not None
+    words = told.last[told.last["q"] < 0.05]["token"].str.strip().drop_duplicates().head(3)
+    assert in_brief(None, told) == f"it pushes the model towards {', '.join(words)}{twin}"
