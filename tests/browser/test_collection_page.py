@@ -39,10 +39,9 @@ def lasso(page: Page, chart: Locator, places: list[tuple[float, float]]) -> None
 
 
 def tick_first(page: Page, table: Locator) -> None:
-    """Tick the first row of a table."""
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 52)
+    """Tick the first row of a table, once it stands still: what was just unfolded is still moving."""
+    calm(page)
+    table.click(position={"x": 18, "y": 52})
 
 
 def test_a_lasso_selects_in_the_table_in_the_link_and_for_the_export(page, batched):
