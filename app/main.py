@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from soft_prompt_explorer.analysis.core.late import whole_torch
+from soft_prompt_explorer.analysis.core.late import apart_from_torch
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import PAGES, START
 from soft_prompt_explorer.app.parts.frame import show_frame
@@ -43,9 +43,8 @@ def draw() -> None:
         begin_page()
         read_here.begin()
         show_frame()
-        if here.url_path != "":  # the first page needs neither it nor scipy
-            whole_torch()
-        here.run()
+        with apart_from_torch():
+            here.run()
     FIRST_PAGE_DRAWN.set()
 
 

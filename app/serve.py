@@ -30,7 +30,7 @@ from soft_prompt_explorer.app.pages import goes_on
 from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN
 
 FIRST = tuple(f"soft_prompt_explorer.app.{name}" for name in ("main", "parts.first_map", "parts.lesson", "parts.opened_file"))
-LATER = ("plotly.graph_objects", "scipy.stats", "sklearn.cluster")
+LATER = ("plotly.graph_objects", "scipy.stats", "sklearn.cluster", "peft")  # peft takes seconds, which who trains spends on the settings
 A_LOOK = 3.0  # seconds for which nobody clicks yet, once the first page stands
 FRAME_GUARD = {"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "frame-ancestors 'self'"}
 

@@ -22,6 +22,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers_of, states_of_many
 from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, displacement_of
 from soft_prompt_explorer.analysis.behaviour.unrelated import check_can_be_put, evenly_spaced
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import cache_folder
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
@@ -273,8 +274,6 @@ def contextual_neighbours(
     """
     if top_k < 1:
         raise InputError(f"At least one neighbour has to be asked for, not {top_k}.")
-    from scipy.stats import false_discovery_control
-
     prompt.check_width(vocabulary.width, vocabulary.model)
     check_can_be_put(prompt, language_model)
     index = index or index_of(language_model, vocabulary, report=part(report, 0, 2))
@@ -287,7 +286,7 @@ def contextual_neighbours(
     if prompt.initial is None or not np.array_equal(prompt.embeddings, prompt.initial):
         null = _null(prompt, language_model, vocabulary, index, draws, part(report, 1, 2))
         p = ((1 + (null >= scores[:, :, 0]).sum(axis=1)) / (1 + draws)).max(axis=0)
-    q = false_discovery_control(p, axis=None, method="bh").reshape(p.shape)
+    q = q_values(p)
     echo: np.ndarray = np.full((layers, n), None, dtype=object)
     if prompt.initial is not None:
         start = states_at(prompt.initial, language_model, index)

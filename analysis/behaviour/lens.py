@@ -17,6 +17,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -165,8 +166,6 @@ def words_of(
     others: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path; `twins` of `twin_changes`."""
-    from scipy.stats import false_discovery_control
-
     allowed = ~vocabulary.special
     nulls = _null_scores(looked.null_changes[:, :, at], output, allowed)
     found = _pushed(looked.change.mean(0)[at], nulls, output, allowed)
@@ -181,7 +180,7 @@ def words_of(
     return pd.DataFrame(
         {
             "layer": watch.layers[at], "rank": np.arange(len(ids)), "token_id": ids, "token": [vocabulary.tokens[i] for i in ids],
-            "score": found.scores[ids], "z": found.z[ids], "q": false_discovery_control(found.p[ids], method="bh"), "specific_score": specific,
+            "score": found.scores[ids], "z": found.z[ids], "q": q_values(found.p[ids]), "specific_score": specific,
             "twin_z": np.max([twin.z[ids] for twin in of_twins], axis=0) if of_twins else np.nan,
             "twin_p": np.min([twin.p[ids] for twin in of_twins], axis=0) if of_twins else np.nan,
             "against": looked.against,

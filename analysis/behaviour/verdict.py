@@ -22,6 +22,7 @@ from soft_prompt_explorer.analysis.behaviour.changes import (
     WORDS,
 )
 from soft_prompt_explorer.analysis.behaviour.resampling import INTERVAL
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.words import listed, p_said, signed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.directions import TaskDirection, points_beyond_twins
@@ -117,8 +118,6 @@ def judge(
     twins_moved : the largest number of tokens that moved along a word in a twin; None where no twin is at hand.
     scored : what the prompt scored on more examples than these, in words, where that is known.
     """
-    from scipy.stats import false_discovery_control
-
     rows = table.drop_duplicates("intervention").set_index("intervention")
     whole, bare, known, has_twin = rows.loc[WHOLE], rows.loc[NO_PROMPT], INITIAL in rows.index, TWIN in rows.index
     better = bare["score_change_high"] < 0
@@ -127,7 +126,7 @@ def judge(
     points, as_format, p_words = _pointed(direction)
     # As the words of the direction, a token's word may be the form of an answer, and is none that can be read where a twin has as many, or none is at hand.
     learned = twins_moved is not None and int(read["verdict"].str.startswith("learned").sum()) > twins_moved
-    p_tokens = float(false_discovery_control(read["p_learned"].dropna(), method="bh").min()) if learned else 1.0
+    p_tokens = float(q_values(read["p_learned"].dropna()).min()) if learned else 1.0
     claims = _claims(rows, named=bool(read["verdict"].str.startswith(("learned", "near a word")).any()), known=known)
     holds = _holm(claims)
     necessary, sufficient, works = (effect and holds[name] <= LEVEL for name in ("necessary", "sufficient", "words work"))

@@ -280,21 +280,20 @@ def check_energy(energy: float) -> None:
 def singular_vectors(factors: LoraFactors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U (out, k), σ (k,) and Vᵀ (k, in) of ΔW = U diag(σ) Vᵀ, float64, k = min(r, out, in); by thin QR of both factors and the SVD of the core.
 
-    Signs are fixed as `sklearn.utils.extmath.svd_flip` does: the largest entry of each column of U is positive.
+    Signs are fixed: the largest entry of each column of U is positive (as `sklearn.utils.extmath.svd_flip` has it, which takes a second to import).
 
     Raises
     ------
     AdapterError
         A factor holds NaN or infinity.
     """
-    from sklearn.utils.extmath import svd_flip
-
     a, b = finite_factors(factors)
     q_b, r_b = np.linalg.qr(b)
     q_a, r_a = np.linalg.qr(a.T)
     left, values, right = np.linalg.svd(factors.scaling * (r_b @ r_a.T), full_matrices=False)
-    u, vt = svd_flip(q_b @ left, right @ q_a.T)
-    return u, values, vt
+    u, vt = q_b @ left, right @ q_a.T
+    signs = np.sign(np.take_along_axis(u, np.abs(u).argmax(axis=0)[None], axis=0))[0]
+    return u * signs, values, vt * signs[:, None]
 
 
 def measures(values: np.ndarray, rank: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.loras.ranks import place_of, singular_vectors
@@ -66,8 +67,6 @@ def residual_directions(adapter: LoraAdapter, vocabulary: Vocabulary, *, report:
     table = pd.DataFrame(rows, columns=COLUMNS[:7])
     table["token_id"] = ids
     table["token"] = [vocabulary.tokens[i] for i in ids]
-    from scipy.stats import false_discovery_control
-
-    table["score"], table["p"], table["q"] = (np.array(vectors) * words).sum(axis=1), p, false_discovery_control(p, method="bh")
+    table["score"], table["p"], table["q"] = (np.array(vectors) * words).sum(axis=1), p, q_values(p)
     report(1.0, "ready")
     return table.astype({"layer": "Int64"})[COLUMNS]

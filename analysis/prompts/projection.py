@@ -179,14 +179,28 @@ def _places(points: np.ndarray, on: VocabularyMap, near: np.ndarray | None, scor
 def trustworthiness(points: np.ndarray, places: np.ndarray) -> float:
     """How far the neighbours of these points on the map are their neighbours in truth, by cosine; nan for fewer than four points.
 
-    Venna & Kaski 2001 by scikit-learn, at k = 15, or at just under half the number of points where there are fewer than 32.
+    Venna & Kaski 2001 (equation 1), at k = 15, or at just under half the number of points where there are fewer than 32: 1 less what false neighbours on the map weigh
+    by their true ranks. An atlas shows it of 320 tokens, at once; scikit-learn, which has it too, takes a second to import.
+
+    Parameters
+    ----------
+    points : (n, d), their directions in truth.
+    places : (n, k), on the map.
     """
     n = len(points)
     if n < 4:
         return float("nan")
-    from sklearn.manifold import trustworthiness as measured
-
-    return float(measured(points, places, n_neighbors=min(NEIGHBOURS, (n - 1) // 2), metric="cosine"))
+    k = min(NEIGHBOURS, (n - 1) // 2)
+    units, places = unit_rows(np.asarray(points, dtype=np.float64)), np.asarray(places, dtype=np.float64)
+    squares = (places**2).sum(axis=1)
+    true, on_map = -(units @ units.T), squares[:, None] + squares - 2 * (places @ places.T)
+    for distances in (true, on_map):
+        np.fill_diagonal(distances, np.inf)  # nobody is a neighbour of itself
+    ranks = np.empty((n, n), dtype=np.int64)
+    np.put_along_axis(ranks, np.argsort(true, axis=1, kind="stable"), np.arange(1, n + 1)[None], axis=1)
+    near = np.argsort(on_map, axis=1, kind="stable")[:, :k]
+    beyond = np.take_along_axis(ranks, near, axis=1) - k
+    return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * beyond[beyond > 0].sum())
 
 
 def map_neighbours(point: np.ndarray, at: np.ndarray, on: VocabularyMap, vocabulary: Vocabulary) -> pd.DataFrame:

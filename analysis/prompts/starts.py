@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
@@ -86,9 +87,7 @@ def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Repor
     """
     prompt.check_width(vocabulary.width, vocabulary.model)
     ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
-    from scipy.stats import false_discovery_control
-
-    q = false_discovery_control(null_of(vocabulary, report=report).p_drawn(scores[:, 0]), method="bh")
+    q = q_values(null_of(vocabulary, report=report).p_drawn(scores[:, 0]))
     near = int((q < LEVEL).sum())
     if 2 * near <= len(prompt):
         raise InputError(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.never_trained import untrained
@@ -95,9 +96,7 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
             prompt.embeddings, nearest_ids, displacements(prompt), vocabulary, null, but=prompt.initial
         )
     table["p_chance"] = np.maximum(null.p_drawn(table["score"].to_numpy()), as_word)
-    from scipy.stats import false_discovery_control
-
-    table["q_chance"] = false_discovery_control(table["p_chance"], method="bh")
+    table["q_chance"] = q_values(table["p_chance"])
     near = (table["q_chance"] < LEVEL) & ~vocabulary.special[nearest_ids]
     table["delta_token"] = pd.array([None] * len(table), dtype="string")
     table["p_learned"] = np.nan
@@ -124,9 +123,7 @@ def moved_along_a_word(table: pd.DataFrame) -> np.ndarray:
     """Which tokens of a table of `readings` moved along a word beyond chance, (n,) bool. Tokens trained on shuffled answers can, too: a count stands beside its twin's."""
     if table["p_learned"].isna().any():
         return np.zeros(len(table), dtype=bool)
-    from scipy.stats import false_discovery_control
-
-    return false_discovery_control(table["p_learned"], method="bh") < LEARNED
+    return q_values(table["p_learned"]) < LEARNED
 
 
 def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -302,9 +302,6 @@ class JobQueue:
     # --- the worker's side ---
 
     def _work(self) -> None:
-        with suppress(Exception):  # a broken installation fails the job that needs it, with its reason
-            import peft  # noqa: F401 - takes seconds: while the person still chooses the settings
-
         while True:
             job = self._take()
             try:

@@ -27,6 +27,7 @@ from soft_prompt_explorer.analysis.behaviour.changes import (
 from soft_prompt_explorer.analysis.behaviour.kept import FILE, read_kept
 from soft_prompt_explorer.analysis.behaviour.of_task import behave, direction_of, examples_of, judged
 from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
+from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.folders import write_whole
@@ -132,8 +133,6 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
     InputError
         Nothing was kept of one of them.
     """
-    from scipy.stats import false_discovery_control
-
     rows = []
     vocabulary: Vocabulary | None = None
     for i, name in enumerate(names):
@@ -173,7 +172,7 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
     report(1.0, "ready")
     table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
     for claim in ("readable", "causal"):
-        table[f"q_{claim}"] = false_discovery_control(table[f"p_{claim}"], method="bh") if len(table) else []
+        table[f"q_{claim}"] = q_values(table[f"p_{claim}"]) if len(table) else []
     return table
 
 

@@ -8,15 +8,62 @@ from tests.support.places import REPOSITORY
 
 HALF_IMPORTED = """
 import sys, threading, time
-from soft_prompt_explorer.analysis.core.late import whole_torch
+from soft_prompt_explorer.analysis.core.late import apart_from_torch, whole_torch
 threading.Thread(target=whole_torch, daemon=True).start()
 while "torch" not in sys.modules:
     time.sleep(0.001)
 half = not hasattr(sys.modules["torch"], "Tensor")
-whole_torch()
-from scipy.stats import false_discovery_control
-print(half, hasattr(sys.modules["torch"], "Tensor"), false_discovery_control([0.5]))
+with apart_from_torch():
+    from scipy.stats import false_discovery_control
+    print(half, hasattr(sys.modules["torch"], "Tensor"), false_discovery_control([0.5]))
 """
+APART = """
+import sys, threading, time
+from soft_prompt_explorer.analysis.core.late import Late, apart_from_torch, whole_torch
+came, torch = [], Late("torch")
+
+def wanted(kind):
+    with apart_from_torch():
+        time.sleep(0.2)
+        came.append((kind, torch.Tensor.__name__))
+
+with apart_from_torch():
+    another = threading.Thread(target=whole_torch)
+    another.start()
+    time.sleep(0.5)
+    print("torch" in sys.modules)  # it waits for this thread
+another.join()
+threads = [threading.Thread(target=wanted, args=(i,)) for i in range(3)]  # none of them waits for another
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(hasattr(sys.modules["torch"], "Tensor"), len(came))
+"""
+IN_EACH_OTHERS_WAY = """
+import sys, threading, time
+from soft_prompt_explorer.analysis.core import late
+late.PATIENCE = 0.5
+held = threading.Lock()
+
+def importing():
+    with held:
+        late.whole_torch()
+
+with late.apart_from_torch():
+    thread = threading.Thread(target=importing)
+    thread.start()
+    time.sleep(0.1)
+    with held:  # not before the other one has torch, which waits for this block
+        print("torch" in sys.modules)
+"""
+
+
+def told_by(script: str) -> list[str]:
+    """What a fresh Python, into which nobody has imported torch, prints."""
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=300
+    ).stdout.split()
 
 
 def test_a_late_module_is_imported_when_something_of_it_is_asked_for():
@@ -24,5 +71,17 @@ def test_a_late_module_is_imported_when_something_of_it_is_asked_for():
 
 
 def test_whoever_comes_while_torch_is_half_imported_waits_for_the_whole():
-    ended = subprocess.run([sys.executable, "-c", HALF_IMPORTED], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert ended.stdout.split() == ["True", "True", "[0.5]"]
+    assert told_by(HALF_IMPORTED) == ["True", "True", "[0.5]"]
+
+
+def test_nobody_begins_to_import_torch_while_another_thread_may_be_in_scipy():
+    assert told_by(APART) == ["False", "True", "3"]
+
+
+def test_who_wants_torch_inside_gets_it_though_others_do_as_well():
+    script = APART.replace("another.start()", "pass").replace("another.join()", "pass")
+    assert told_by(script) == ["False", "True", "3"]
+
+
+def test_two_threads_that_wait_for_each_other_do_so_for_a_moment_only():
+    assert told_by(IN_EACH_OTHERS_WAY) == ["True"]

@@ -68,8 +68,10 @@ def test_trustworthiness_is_scikit_learns_and_half_where_the_map_is_random(heaps
     on = vocabulary_map(heaps, projection="pca")
     assert on.trustworthiness == pytest.approx(reference(units(heaps), on.places, n_neighbors=15, metric="cosine"), abs=1e-3)
     drawn = np.random.default_rng(0).standard_normal((1_000, 2))
+    for places, n, k in ((on.places, 1_000, 15), (drawn, 1_000, 15), (on.places, 31, 15), (drawn, 10, 4)):
+        expected = reference(units(heaps)[:n].astype(np.float64), places[:n].astype(np.float64), n_neighbors=k, metric="cosine")
+        assert trustworthiness(units(heaps)[:n], places[:n]) == pytest.approx(expected, abs=1e-9)
     assert trustworthiness(units(heaps), drawn) == pytest.approx(0.5, abs=0.05)
-    assert trustworthiness(units(heaps)[:10], drawn[:10]) <= 1  # fewer than thirty-two points: a smaller k
     assert np.isnan(trustworthiness(units(heaps)[:3], drawn[:3]))
 
 
