@@ -64,11 +64,12 @@ DOES, TOKENS, BEHAVIOUR, TRY, MADE = "What it does", "Tokens", "Behaviour", "Try
 MAP, COMPARE = "Map", "Compare"  # the parts of Atlas
 RANKS, SMALLER, BESIDE = "Ranks", "Smaller copy", "Beside another"  # of a LoRA's, beside the first and the last of these
 FILE, COLLECTION = "Open a file", "Collection"  # of the Library
-LESSON, READINGS, MEASURES, METHODS, GLOSSARY, SOURCES = (
+LESSON, READINGS, MEASURES, METHODS, FINDINGS, GLOSSARY, SOURCES = (
     "The lesson",
     "Which readings hold",
     "Measures",
     "Methods",
+    "Findings",
     "Glossary",
     "Papers",
 )  # the parts of Learn

@@ -133,7 +133,9 @@ def test_a_wheel_in_an_empty_environment_brings_one_name_and_reads_a_file(tmp_pa
         "assert 'environment' in spe.__file__\n"
         "assert not any(importlib.util.find_spec(name) for name in ('analysis', 'app', 'trained_prompts'))\n"
         "table = spe.readings(spe.load_adapter(spe.GALLERY / 'plural-words-1'), spe.load_vocabulary('smollm2-135m'))\n"
-        "assert len(table) == 10",
+        "assert len(table) == 10\n"
+        "from soft_prompt_explorer.app.parts.findings import FINDINGS\n"
+        "assert FINDINGS.is_file()",
     )  # fmt: skip
     served = subprocess.Popen([bin_folder / "spe", "--port", str(port := free_port())], cwd=empty, env=environment)
     try:  # with the settings that lie beside the page, wherever it is started

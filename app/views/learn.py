@@ -1,10 +1,11 @@
-"""What the explorer teaches: the lesson, which readings hold, every measure, every method beside the others, the words of the field and the papers behind it all."""
+"""What the explorer teaches: the lesson, which readings hold, every measure, every method beside the others, what was found, the words of the field and the papers behind it all."""
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import GROUPS, INTRODUCTION, LEGEND
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
 from soft_prompt_explorer.app.pages import (
+    FINDINGS,
     GLOSSARY,
     LESSON,
     MEASURED,
@@ -20,6 +21,7 @@ from soft_prompt_explorer.app.pages import (
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.compared_readings import show_compared_readings
 from soft_prompt_explorer.app.parts.comparisons import offer_to_run
+from soft_prompt_explorer.app.parts.findings import show_findings
 from soft_prompt_explorer.app.parts.glossary import show_glossary
 from soft_prompt_explorer.app.parts.lesson import show_lesson
 from soft_prompt_explorer.app.parts.measured_methods import show_measured
@@ -77,6 +79,7 @@ PARTS = {
     READINGS: show_compared_readings,
     MEASURES: show_measures,
     METHODS: show_methods,
+    FINDINGS: show_findings,
     GLOSSARY: show_glossary,
     SOURCES: show_papers,
 }

@@ -43,6 +43,7 @@ def elsewhere(chromium, dashboard):
         *PATHS,
         "/learn?tab=Glossary",
         "/learn?tab=Papers",
+        *(f"/learn?tab=Findings&finding={part}" for part in ("In+short", "The+gallery", "What+the+LoRAs+use")),
         *(f"/learn?tab=Methods&methods={part}" for part in ("As+published", "Run+one", "What+readability+costs", "Scorecards")),
         "/train?task=plural",
         "/train?tab=Follow+a+script+of+yours",

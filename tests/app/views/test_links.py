@@ -18,6 +18,7 @@ from soft_prompt_explorer.app.pages import (
     BEHAVIOUR,
     COMPARE,
     DOES,
+    FINDINGS,
     GLOSSARY,
     LESSON,
     MAP,
@@ -82,6 +83,7 @@ GOES_ON = {
             {"tab": METHODS, "methods": part, "new-model": "another", "new-task": "plural"}
             for part in (MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS)
         ),
+        {"tab": FINDINGS},
         {"tab": GLOSSARY},
         {"tab": SOURCES},
     ],
@@ -152,6 +154,7 @@ def test_what_a_link_can_say_is_known():
         "beside",
         "tab",
         "methods",
+        "finding",
         "token",
         "step",
     } <= NAMES

@@ -1,0 +1,48 @@
+"""What was found in the adapters that ship: docs/findings.md, a part at a time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
+
+FINDINGS = Path(__file__).parents[2] / "docs" / "findings.md"  # in a clone and in an installed package alike
+IN_SHORT = "In short"
+_TABLE = re.compile(r"((?:^\|.*\n?)+)", re.MULTILINE)
+
+
+@st.cache_data
+def parts() -> dict[str, str]:
+    """The text of each part by its heading; what stands before the first one, without its list of parts, is `IN_SHORT`. Links to other pages of docs/ are their words alone."""
+    text = re.sub(r"<!--.*?-->\n?", "", FINDINGS.read_text(encoding="utf-8"))
+    text = re.sub(r"^- \[[^\]]*\]\(#.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text).replace("$", r"\$")
+    first, *others = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+    return {IN_SHORT: first.split("\n", 1)[1].replace("In short:", "").strip()} | {
+        name: part.strip() for name, part in zip(others[::2], others[1::2], strict=True)
+    }
+
+
+def table_of(rows: str) -> pd.DataFrame:
+    """A table of Markdown, its cells as text."""
+    cells = [[re.sub(r"[*`]", "", cell).strip() for cell in row.strip().strip("|").split("|")] for row in rows.strip().splitlines()]
+    return pd.DataFrame(cells[2:], columns=cells[0])
+
+
+def show_findings() -> None:
+    found = parts()
+    widgets.follow_link("finding", {name: name for name in found}, IN_SHORT)
+    picked = st.pills("What to read", list(found), required=True, key="linked-finding", label_visibility="collapsed")
+    widgets.say_in_link("finding", None if picked == IN_SHORT else picked)
+    for text in _TABLE.split(found[picked or IN_SHORT]):
+        if not text.startswith("|"):
+            st.markdown(text)
+            continue
+        table = table_of(text)
+        columns = {name: st.column_config.TextColumn(name) for name in table}
+        show_table(table, alt=f"{len(table)} rows with {', '.join(table)}.", column_config=columns, height="content")
