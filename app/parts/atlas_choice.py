@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
 from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS, Projection
 from soft_prompt_explorer.app.parts import choosing
 from soft_prompt_explorer.app.server import at_hand
+from soft_prompt_explorer.app.server.text import plain
 
 FIRST_TASK = "past-tense"  # what a person sees first: four prompts, of which the page of the first lesson tells
 COLOURS = ("cluster", "prompt", "task", "verdict", "norm")
@@ -59,7 +60,9 @@ def pick_settings(columns: list[str]) -> Settings:
     columns : of the person's own, to colour by.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colour = st.segmented_control("Colour", [*COLOURS, *columns], default="verdict", required=True, key="colour", bind="query-params")
+        colour = st.segmented_control(
+            "Colour", [*COLOURS, *columns], default="verdict", required=True, key="colour", bind="query-params", format_func=plain
+        )
         with st.popover("Clusters and layout", icon=":material/tune:"):
             space = st.segmented_control(
                 "Cluster", get_args(Space), default="position", required=True, key="space", bind="query-params",

@@ -11,6 +11,7 @@ from soft_prompt_explorer.app.parts.atlas_panel import offer_downloads, show_clu
 from soft_prompt_explorer.app.parts.atlas_search import search_box, show_found
 from soft_prompt_explorer.app.parts.chosen_tokens import chosen_tokens
 from soft_prompt_explorer.app.parts.cluster_headline import headline
+from soft_prompt_explorer.app.parts.own_columns import KEYS, pick_own, says_something, with_own
 from soft_prompt_explorer.app.parts.selections import ranges
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
@@ -23,7 +24,11 @@ with st.container(gap="small"):
         atlas_choice.pick_tasks()
     with right:
         prompts, vocabulary = several.pick_prompts("Prompts", of_task=atlas_choice.FIRST_TASK)
-    settings = atlas_choice.pick_settings([])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        place = st.container(width="content")
+        own = pick_own()
+    with place:
+        settings = atlas_choice.pick_settings([] if own is None else list(own.columns.difference(KEYS)))
 content = (vocabulary.model, choosing.content_of(prompts))
 runs = at_hand.list_runs().set_index("name")["task"]
 tasks = {prompt.name: runs[prompt.name] for prompt in prompts if prompt.name in runs.index}
@@ -56,7 +61,7 @@ def show_atlas() -> None:
         )
         trained = [prompt.name for prompt in prompts if prompt.name in runs.index and store.has_trajectory(prompt.name)]
         frames = atlas_map.pick_training(trained, base, vocabulary, content, settings.space, settings.projection) if trained else None
-    tokens = atlas_choice.described(on.table)
+    tokens = atlas_choice.described(on.table if own is None else with_own(on.table, own))
     if verdicts is not None:
         tokens["verdict"] = verdicts["verdict"].to_numpy()
     if found is not None and len(found.clusters):
@@ -75,12 +80,15 @@ def show_atlas() -> None:
         numbers = tokens.index.to_numpy() if keep is None else tokens.index[keep].to_numpy()
         show_tokens(tokens, numbers, chosen, of_what)
         offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}")
+    by = settings.colour if settings.colour in tokens else "prompt"  # what is still being computed comes as soon as it is there
     with place:
+        known = says_something(tokens, by)
+        drawn = numbers if known is None else numbers[known.to_numpy()[numbers]]
         atlas_map.draw(
             base, on, tokens, chosen,
-            by=settings.colour if settings.colour in tokens else "prompt",  # what is still being computed comes as soon as it is there
+            by=by,
             vocabulary=vocabulary,
-            shown_tokens=None if keep is None else ranges(numbers.tolist()),
+            shown_tokens=None if keep is None and known is None else ranges(drawn.tolist()),
             marked=asked.wanted if asked else None,
             frames=frames,
         )  # fmt: skip

@@ -191,6 +191,28 @@ def test_filters_count_what_they_leave_and_the_map_shows_that_alone(page):
     expect(page.get_by_text("All 10 virtual tokens")).to_be_visible()
 
 
+def test_columns_of_ones_own_colour_the_map_and_what_they_do_not_know_is_not_drawn(page):
+    page.goto(f"/atlas?{OF_TWO}")
+    atlas(page, 20)
+    calm(page)
+    page.get_by_role("button", name="Your columns").click()
+    rows = "".join(
+        f"{TWO[0]},{position},{position / 4},{'odd' if position % 2 else '![even](http://127.0.0.1:9/)'}\n" for position in range(8)
+    )
+    mine = {"name": "mine.csv", "mimeType": "text/csv", "buffer": f"prompt,position,share,kind\n{rows}".encode()}
+    page.locator('input[type="file"]').set_input_files(mine)
+    page.get_by_role("radio", name="share").click()
+    drawn = atlas(page, 8)
+    expect(drawn.locator(".legend")).to_have_text(re.compile("^share0.*1.75$"))
+    expect(page.get_by_text("Of 12 of 20 tokens your table has no number in share")).to_be_visible()
+    page.get_by_role("radio", name="kind").click()
+    drawn = atlas(page, 20)
+    expect(drawn.locator(".legend").get_by_role("button")).to_have_text([re.compile("even"), re.compile("odd"), re.compile("unknown")])
+    page.locator('input[type="file"]').set_input_files({"name": "no.csv", "mimeType": "text/csv", "buffer": b"name,share\na,1\n"})
+    expect(page.get_by_text("The table needs a column prompt")).to_be_visible()
+    atlas(page, 20)
+
+
 def test_two_prompts_are_set_side_by_side_by_a_click_on_the_matrix_and_one_lasso_goes_over_both(page):
     prompts = ("capitals-words-1", "sentiment-random-1", "sentiment-words-1")
     query = "&".join(f"prompts={name}" for name in prompts)

@@ -70,7 +70,7 @@ def test_a_page_is_found_sound_by_axe_and_nothing_on_it_is_cut_off(walker, path)
 WITH_MORE = {
     "/prompt?prompt=plural-words-1&tab=Tokens": ("Read against another model", "Take it elsewhere", "Settings"),
     "/lora?lora=sentiment-lora-8&tab=Smaller+copy": ("Take it elsewhere", "rank_pattern"),
-    "/atlas": ("Clusters and layout", "Filter", "Download"),
+    "/atlas": ("Clusters and layout", "Your columns", "Filter", "Download"),
 }
 
 
