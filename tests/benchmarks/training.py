@@ -22,11 +22,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from soft_prompt_explorer.analysis.models.computing import Dtype
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from tests.benchmarks.measure import PAUSE, median_and_range, text_table
 from tests.support.memory import peak_memory
 
@@ -42,6 +45,24 @@ PROMPTS = 8
 Block = Callable[[], tuple[int, float]]  # makes STEPS + 1 steps; the tokens in all but the first, and the seconds they took
 
 
+class Where(NamedTuple):
+    """The model that is trained beside, its numbers, and what computes."""
+
+    model: str = MODEL
+    dtype: Dtype = "float32"
+    device: str = "cpu"
+
+    def load(self) -> LanguageModel:
+        return load_model(self.model, device=self.device, dtype=self.dtype)
+
+    def ended(self) -> None:
+        """Wait until the graphics card has done what it was asked."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize()
+
+
 def tables() -> Iterator[str]:
     """A run in a fresh process, tokens a second by two methods, and the memory of many prompts."""
     yield _a_fresh_run()
@@ -53,13 +74,14 @@ def tables() -> Iterator[str]:
 # --- Tokens a second -----------------------------------------------------------------------------------------------------
 
 
-def _tokens_a_second(method: str) -> str:
+def speeds_of(method: str, where: Where, seeds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Tokens a second of each contestant, block by block, and its held-out loss by seed."""
     contestants = {OURS: _ours, THEIRS: _theirs}
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     losses: dict[str, list[float]] = {name: [] for name in contestants}
-    with tqdm(total=SEEDS * (ROUNDS + 1) * len(contestants), desc=method, file=sys.stderr) as bar:
-        for seed in range(SEEDS):
-            runs = {name: begin(method, seed) for name, begin in contestants.items()}
+    with tqdm(total=seeds * (ROUNDS + 1) * len(contestants), desc=method, file=sys.stderr) as bar:
+        for seed in range(seeds):
+            runs = {name: begin(method, seed, where) for name, begin in contestants.items()}
             for turn in range(ROUNDS + 1):
                 for name, (block, _) in runs.items():
                     time.sleep(PAUSE)
@@ -69,6 +91,11 @@ def _tokens_a_second(method: str) -> str:
                     bar.update()
             for name, (_, loss) in runs.items():
                 losses[name].append(loss())
+    return speeds, losses
+
+
+def _tokens_a_second(method: str) -> str:
+    speeds, losses = speeds_of(method, Where(), SEEDS)
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     rows = [
         [
@@ -90,25 +117,25 @@ def _steps() -> int:
     return (ROUNDS + 1) * (STEPS + 1)
 
 
-def _config(steps: int, method: str = "prompt-tuning", seed: int = 0):
+def _config(steps: int, method: str = "prompt-tuning", seed: int = 0, where: Where | None = None):
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
+    where = where or Where(MODEL)
     return TrainingConfig(
-        task="sentiment", model=MODEL, method=method, tokens=VIRTUAL_TOKENS, rank=RANK, steps=steps, batch_size=BATCH_SIZE,
+        task="sentiment", model=where.model, dtype=where.dtype, device=where.device, method=method, tokens=VIRTUAL_TOKENS, rank=RANK, steps=steps, batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATES[method], seed=seed,
     )  # fmt: skip
 
 
-def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
+def _ours(method: str, seed: int, where: Where) -> tuple[Block, Callable[[], float]]:
     from soft_prompt_explorer.analysis.asking.batches import encode, like_length_batches
     from soft_prompt_explorer.analysis.asking.in_front import bare, with_prompt
     from soft_prompt_explorer.analysis.asking.lora import applied_weights
-    from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.analysis.tasks.finding import get_task
     from soft_prompt_explorer.trained_prompts.training.lora import config_of
     from soft_prompt_explorer.trained_prompts.training.trainer import train
 
-    config, language_model = _config(_steps(), method, seed), load_model(MODEL, device="cpu")
+    config, language_model = _config(_steps(), method, seed, where), where.load()
     table = get_task("sentiment").examples("train")
     lengths = [len(example.ids) + 1 for example in encode(language_model[1], table["text"], table["target"])]
     batches = like_length_batches([length - 1 for length in lengths], BATCH_SIZE, np.random.default_rng(config.seed))
@@ -118,9 +145,11 @@ def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
 
     def block() -> tuple[int, float]:
         last[0] = next(run)
+        where.ended()
         first, began = last[0].step, time.perf_counter()
         for _ in range(STEPS):
             last[0] = next(run)
+        where.ended()
         return sum(tokens[first : first + STEPS]), time.perf_counter() - began
 
     def loss() -> float:
@@ -134,14 +163,14 @@ def _ours(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     return block, loss
 
 
-def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
+def _theirs(method: str, seed: int, where: Where) -> tuple[Block, Callable[[], float]]:
     """One Trainer in a thread of its own, which waits at the end of each block for the next."""
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.analysis.tasks.finding import get_task
 
-    model, tokenizer = _their_model(method, seed)
+    model, tokenizer = _their_model(method, seed, where)
     table = get_task("sentiment").examples("train")
     examples = [_labelled(tokenizer, text, target) for text, target in zip(table["text"], table["target"], strict=True)]
     may_go_on, is_done = threading.Semaphore(0), threading.Semaphore(0)
@@ -160,6 +189,8 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
                 may_go_on.acquire()
 
         def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step % (STEPS + 1) in (0, 1):
+                where.ended()
             ends.append(time.perf_counter())
             if state.global_step % (STEPS + 1) == 0:
                 is_done.release()
@@ -168,7 +199,7 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     arguments = TrainingArguments(
         output_dir=folder.name, per_device_train_batch_size=BATCH_SIZE, max_steps=_steps(), learning_rate=LEARNING_RATES[method], optim="adamw_torch",
         weight_decay=0.0, max_grad_norm=0.0, lr_scheduler_type="linear", logging_strategy="no", save_strategy="no", eval_strategy="no", report_to=[],
-        disable_tqdm=True, use_cpu=True, seed=seed,
+        disable_tqdm=True, use_cpu=where.device == "cpu", bf16=where.dtype == "bfloat16", seed=seed,
     )  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collate, callbacks=[Turns()])
     trainer.remove_callback(PrinterCallback)  # it writes to standard output, where the tables go
@@ -191,16 +222,15 @@ def _theirs(method: str, seed: int) -> tuple[Block, Callable[[], float]]:
     return block, loss
 
 
-def _their_model(method: str, seed: int) -> tuple:
+def _their_model(method: str, seed: int, where: Where) -> tuple:
     """PEFT's model with the initial values that ours starts from, and the tokenizer."""
     import torch
     from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
-    from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.training.initial import initial_values
 
-    base, tokenizer = load_model(MODEL, device="cpu")
+    base, tokenizer = where.load()
     tokenizer.padding_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     torch.manual_seed(seed)
@@ -211,7 +241,7 @@ def _their_model(method: str, seed: int) -> tuple:
         ), tokenizer
     model = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=VIRTUAL_TOKENS))
     with torch.no_grad():
-        values = initial_values(_config(STEPS, seed=seed), load_vocabulary(MODEL), tokenizer)
+        values = initial_values(_config(STEPS, seed=seed, where=where), load_vocabulary(where.model), tokenizer)
         model.prompt_encoder["default"].embedding.weight.copy_(torch.from_numpy(values))
     return model, tokenizer
 
@@ -273,7 +303,6 @@ def _hold(prompts: int, seed: int) -> None:
     """Two steps of each of so many runs, in turn; then the memory held by this process whenever it is asked for."""
     import psutil
 
-    from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.training.trainer import train
 
     language_model = load_model(MODEL, device="cpu")
