@@ -28,10 +28,15 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
     from soft_prompt_explorer.trained_prompts.runs import recorded as runs
     from soft_prompt_explorer.trained_prompts.runs import store
     from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
+    from soft_prompt_explorer.trained_prompts.training.together import Together
 
+    together = Together(config.device)
+    if together.rank:
+        runs.help_to_train(config, name, folder=folder)
+        raise SystemExit(0)
     store.check_name(name, folder)
     with progress_bar() as report:
-        language_model = load_model(config.model, dtype=config.dtype, device=config.device, report=report)
+        language_model = load_model(config.model, dtype=config.dtype, device=together.device, report=report)
     asked = f"asked: {config.asked_task().first_example()}"
     with tqdm(total=config.steps, desc="training", unit="step", file=sys.stderr) as bar, progress_bar() as report:
 

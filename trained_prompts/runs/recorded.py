@@ -127,6 +127,20 @@ def _recorded(
             raise
 
 
+def help_to_train(config: TrainingConfig, name: str, *, folder: Path | None = None) -> None:
+    """Make the steps of a run that another process keeps (see `training.together`): from its checkpoint on, where it has one. Nothing is written.
+
+    Raises
+    ------
+    InputError
+        What `trainer.train` raises.
+    """
+    path = checkpoint_path(name, folder)
+    state = Recording.from_checkpoint(config, path)[1] if path.is_file() else None
+    for _ in train(config, resume=state):
+        pass
+
+
 def run(
     config: TrainingConfig,
     name: str,

@@ -30,6 +30,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
+from soft_prompt_explorer.trained_prompts.training.together import Together
 
 SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
@@ -76,7 +77,7 @@ def train(
     resume: dict[str, np.ndarray] | None = None,
     report: Report = no_report,
 ) -> Iterator[TrainingStep]:
-    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
+    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere. Processes that `accelerate launch` started share each step.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ def train(
     """
     check_fits(config)
     report(0.0, "loading the model")
-    model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
+    together = Together(config.device)
+    model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=together.device, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
     from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner, recomputing
@@ -115,7 +117,7 @@ def train(
             examples, max(learning.virtual_tokens + learning.prefix, *(in_front for _, in_front in learning.frames), 0), model.config
         )
         watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
-        run = _Run(config, learning, examples, watch)
+        run = _Run(config, learning, examples, watch, together)
         if resume is None:
             yield run.step_made(0, math.nan, config.first_rate, 0.0)
         else:
@@ -165,10 +167,10 @@ class _Watch:
 class _Run:
     """The optimiser's loop over one learner."""
 
-    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch) -> None:
+    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch, together: Together) -> None:
         import torch
 
-        self._config, self._learning, self._examples, self._watch = config, learning, examples, watch
+        self._config, self._learning, self._examples, self._watch, self._together = config, learning, examples, watch, together
         self._optimiser = torch.optim.Adam(learning.parameters, lr=config.first_rate)
         self._done, self._before = 0, 0.0  # steps and seconds of a run that is gone on with
 
@@ -194,16 +196,17 @@ class _Run:
             forward, in_front = learning.turn(step)
             self._optimiser.zero_grad()
             tokens, loss = sum(len(example.answer) for example in batch), 0.0
-            for part in _parts(batch, config.accumulate):
+            for part in self._together.share(_parts(batch, config.accumulate * self._together.size)):
                 logits = answer_logits(forward, part, virtual_tokens=in_front, device=learning.model.device)
                 answers = torch.tensor([token for example in part for token in example.answer], device=logits.device)
                 of_part = torch.nn.functional.cross_entropy(logits.float(), answers) * (len(answers) / tokens)
                 loss += of_part.item()
-                if not math.isfinite(loss):
-                    raise DivergedError(
-                        f"The loss became {loss} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
-                    )
                 of_part.backward()
+            loss = self._together.add_up(loss, learning.parameters)
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"The loss became {loss} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."
+                )
             self._optimiser.step()
             yield step, loss, rate, time.perf_counter() - began
         rows = learning.embeddings()

@@ -1,0 +1,67 @@
+"""Several processes that train one run, started by accelerate itself: the run is that of a single one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.trained_prompts.training.together import Together
+from tests.support.places import REPOSITORY
+from tests.support.served import free_port
+from tests.support.waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def launched(own_runs, toy_config, tmp_path):
+    """A training on a file by so many processes on loopback; answers what ended."""
+    rows = [f"{['bright', 'dark'][i % 2]} {word},{['yes', 'no'][i % 2]}" for i, word in enumerate("abcdefghijklmnopqrstuvwx")]
+    (tmp_path / "mine.csv").write_text("\n".join(["input,target", *rows]) + "\n")
+
+    def launch(processes: int, name: str, *asked) -> subprocess.CompletedProcess:
+        # accelerate's launcher starts several processes on graphics cards by torch's, and on processors by MPI alone; torch's does both.
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", processes, "--master_port", free_port(), "-m"]
+        training = ["train", "--task", tmp_path / "mine.csv", "--model", toy_config.model, "--name", name, *asked]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "SOFT_PROMPT_EXPLORER_RUNS": str(own_runs)}
+        whole = list(map(str, [*command, "soft_prompt_explorer", *training]))
+        return subprocess.run(whole, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+
+    return launch
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "lora"])
+def test_two_processes_make_the_run_that_one_makes(method, launched, own_runs):
+    """Of a batch of three one process has two examples, of the last batch of an epoch one may have none."""
+    asked = ("--method", method, "--steps", 7, "--tokens", 3, "--rank", 2, "--init", "random", "--learning-rate", 0.01, "--batch-size", 3)
+    for processes, name in ((1, "alone"), (2, "together")):
+        ended = launched(processes, name, *asked)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("kept in") + ended.stderr.count("kept in") == 1
+    alone, together = (load_file(own_runs / name / "adapter_model.safetensors") for name in ("alone", "together"))
+    assert alone.keys() == together.keys()
+    for key, values in alone.items():
+        np.testing.assert_allclose(together[key], values, atol=2e-5)
+    start = load_file(own_runs / "alone" / "initial.safetensors") if method == "prompt-tuning" else None
+    assert start is None or all(np.abs(values - alone["prompt_embeddings"]).max() > 0.01 for values in start.values())
+    one, two = (json.loads((own_runs / name / "run.json").read_text()) for name in ("alone", "together"))
+    assert one["config"] == two["config"] and one["steps_done"] == two["steps_done"] == 7
+    assert one["scores"].keys() == two["scores"].keys()
+
+
+def test_what_is_refused_ends_all_of_them(launched, own_runs):
+    assert launched(1, "taken", "--steps", 1, "--tokens", 2, "--init", "random").returncode == 0
+    ended = launched(2, "taken", "--steps", 2, "--tokens", 2, "--init", "random")
+    assert ended.returncode != 0 and "A run called taken is already in" in ended.stderr
+
+
+def test_a_card_by_its_number_is_refused_where_each_process_has_its_own(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="leave its number out"):
+        Together("cuda:1")
