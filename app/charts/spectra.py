@@ -14,6 +14,7 @@ from soft_prompt_explorer.app.charts.theme import CATEGORY_COLOURS, CATEGORY_SHA
 
 LINE = "#1A7DBD"  # at least 3 : 1 on both backgrounds
 MOST_LABELS = 16  # of layers, so that they can be read
+MOST_STEPS = 32  # of a profile
 TABLE_STYLE = """<style>
 .layers { overflow-x: auto; font-size: 13px; font-variant-numeric: tabular-nums; }
 .layers table { border-collapse: separate; border-spacing: 2px; }
@@ -27,7 +28,7 @@ def spectra_by_layer(spectra: pd.DataFrame, *, alt: str, cumulative: bool = Fals
     """Every module's spectrum as a small profile of its own: a row a projection, in it the layers side by side, in each a step a rank from left to right.
 
     All rows have one scale, which is logarithmic for singular values; what is under a thousandth of the largest leaves its row at the bottom. Where a layer has several
-    modules of one projection, such as experts, their median is drawn.
+    modules of one projection, such as experts, their median is drawn. Of more than `MOST_STEPS` ranks so many are drawn, evenly apart: a profile is no wider in pixels.
 
     Parameters
     ----------
@@ -48,12 +49,16 @@ def spectra_by_layer(spectra: pd.DataFrame, *, alt: str, cumulative: bool = Fals
     down = {f"{tick:.0%}" if cumulative else f"{tick:g}": 1 - height(tick) for tick in ticks}
     ground = "".join(f'<i class="level" style="top:{100 * at:.2f}%"></i>' for at in down.values())
     numbers = "".join(f'<span style="top:{100 * at:.2f}%">{tick}</span>' for tick, at in down.items())
+    drawn = np.unique(np.linspace(1, most, min(most, MOST_STEPS)).round().astype(int))
     rows = []
     for projection, of_it in medians.groupby("projection", sort=False):
         profiles = []
         for layer, ranks in of_it.groupby("layer"):
-            steps = ranks.set_index("rank").reindex(range(1, most + 1))
-            told = ", ".join(f"{value:.1%}" if cumulative else f"{value:.3g}" for value in steps[column].dropna())
+            steps = ranks.set_index("rank").reindex(drawn)
+            values = [f"{value:.1%}" if cumulative else f"{value:.3g}" for value in steps[column].dropna()]
+            told = ", ".join(
+                values if len(drawn) == most else [f"rank {rank}: {value}" for rank, value in zip(drawn, values, strict=False)]
+            )
             place = f"left:{100 * (layers.index(layer) + 0.08) / len(layers):.2f}%;width:{84 / len(layers):.2f}%"
             shape = outline(steps["height"].fillna(0.0).tolist())
             profiles.append(f'<i class="steps" title="{_named(layer)}: {told}" style="{place};background:{LINE};clip-path:{shape}"></i>')

@@ -200,6 +200,16 @@ def test_every_spectrum_is_a_profile_in_its_layers_place_on_one_log_scale():
     assert energy.get("title") == "layer 0: 50.0%, 50.0%"
 
 
+def test_a_spectrum_of_many_ranks_is_drawn_at_so_many_as_a_profile_has_room_for():
+    ranks = np.arange(1, 257)
+    table = pd.DataFrame({"layer": 0, "projection": "q", "rank": ranks, "value": 1000.0 - ranks, "energy": ranks / 256})
+    (profile,) = of_class(parsed(spectra_by_layer(table, cumulative=True, alt="x")), "steps")
+    heights = [100 - float(corner.split()[1][:-1]) for corner in style(profile)["clip-path"][8:-1].split(",")][1:-1:2]
+    assert len(heights) == 32 and profile.get("title").startswith("layer 0: rank 1: 0.4%, rank 9: 3.5%")
+    assert heights[0] == pytest.approx(heights[-1] / 256, abs=0.01)
+    assert profile.get("title").endswith("rank 256: 100.0%")
+
+
 def trade_table() -> pd.DataFrame:
     rows = [  # prompt, readable, near, cosine, words, score, low, high, words_score, words_low, words_high
         ("c", np.inf, 1.0, 0.9, "<b> of", 0.8, 0.7, 0.9, 0.8, 0.7, 0.9),
