@@ -32,7 +32,8 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
 
     together = Together(config.device)
     if together.rank:
-        runs.help_to_train(config, name, folder=folder)
+        model = load_model(config.model, dtype=config.dtype, device=together.device)
+        runs.help_to_train(config, name, language_model=model, together=together, folder=folder)
         raise SystemExit(0)
     store.check_name(name, folder)
     with progress_bar() as report:
@@ -51,7 +52,9 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
                 bar.update(step.step - bar.n)
 
         try:
-            scores = runs.run(config, name, language_model=language_model, limit=limit, folder=folder, watch=watch, report=report)
+            scores = runs.run(
+                config, name, language_model=language_model, limit=limit, folder=folder, together=together, watch=watch, report=report
+            )
         except KeyboardInterrupt:
             if checkpoint_path(name, folder).is_file():
                 print(f"\nStopped; the same command goes on with {name} where it was.", file=sys.stderr)

@@ -27,6 +27,7 @@ from soft_prompt_explorer.analysis.adapters.pickles import (
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
 from soft_prompt_explorer.analysis.adapters.zip_file import archive_names, open_archive
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.late import whole_torch
 
 MAX_DEPTH = 32
 MAX_NAME = 500  # characters of a tensor's place in nested containers
@@ -125,6 +126,7 @@ def _check_old(path: Path, size: int) -> None:
 
 
 def _load(path: Path, is_zip: bool):
+    whole_torch()
     import torch
 
     try:

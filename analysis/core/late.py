@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,9 @@ def whole_torch() -> None:
     """Import torch once no other thread is in `apart_from_torch`, or after two seconds, or wait until the thread that does has ended."""
     global _importing, _whole
     me = threading.get_ident()
+    _whole = _whole or not getattr(
+        getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", True
+    )  # imported by somebody already
     if _whole or _importing == me:
         return
     with _changed:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
+from soft_prompt_explorer.analysis.core.late import whole_torch
 from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE, Remedy
 from soft_prompt_explorer.analysis.core.words import listed
 
@@ -70,6 +71,7 @@ def device_of(device: str | None = None) -> str:
     InputError
         There is no such device here.
     """
+    whole_torch()
     import torch
 
     named = device or os.environ.get(DEVICE_VARIABLE) or None

@@ -197,8 +197,8 @@ def trustworthiness(points: np.ndarray, places: np.ndarray) -> float:
     for distances in (true, on_map):
         np.fill_diagonal(distances, np.inf)  # nobody is a neighbour of itself
     ranks = np.empty((n, n), dtype=np.int64)
-    np.put_along_axis(ranks, np.argsort(true, axis=1, kind="stable"), np.arange(1, n + 1)[None], axis=1)
-    near = np.argsort(on_map, axis=1, kind="stable")[:, :k]
+    np.put_along_axis(ranks, np.argsort(true, axis=1), np.arange(1, n + 1)[None], axis=1)
+    near = np.argpartition(on_map, k, axis=1)[:, :k]
     beyond = np.take_along_axis(ranks, near, axis=1) - k
     return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * beyond[beyond > 0].sum())
 

@@ -49,16 +49,16 @@ def spectra_by_layer(spectra: pd.DataFrame, *, alt: str, cumulative: bool = Fals
     down = {f"{tick:.0%}" if cumulative else f"{tick:g}": 1 - height(tick) for tick in ticks}
     ground = "".join(f'<i class="level" style="top:{100 * at:.2f}%"></i>' for at in down.values())
     numbers = "".join(f'<span style="top:{100 * at:.2f}%">{tick}</span>' for tick, at in down.items())
-    drawn = np.unique(np.linspace(1, most, min(most, MOST_STEPS)).round().astype(int))
+    drawn = _spread(most)
     rows = []
     for projection, of_it in medians.groupby("projection", sort=False):
         profiles = []
         for layer, ranks in of_it.groupby("layer"):
             steps = ranks.set_index("rank").reindex(drawn)
-            values = [f"{value:.1%}" if cumulative else f"{value:.3g}" for value in steps[column].dropna()]
-            told = ", ".join(
-                values if len(drawn) == most else [f"rank {rank}: {value}" for rank, value in zip(drawn, values, strict=False)]
-            )
+            own = ranks.set_index("rank")[column].dropna()
+            at = _spread(len(own))
+            values = [f"{value:.1%}" if cumulative else f"{value:.3g}" for value in own.iloc[at - 1]]
+            told = ", ".join(values if len(at) == len(own) else [f"rank {rank}: {value}" for rank, value in zip(at, values, strict=True)])
             place = f"left:{100 * (layers.index(layer) + 0.08) / len(layers):.2f}%;width:{84 / len(layers):.2f}%"
             shape = outline(steps["height"].fillna(0.0).tolist())
             profiles.append(f'<i class="steps" title="{_named(layer)}: {told}" style="{place};background:{LINE};clip-path:{shape}"></i>')
@@ -83,6 +83,11 @@ def _ends(values: pd.Series, cumulative: bool) -> tuple[float, float, list[float
     high = float(positive.max())
     low = max(float(positive.min()), 1e-3 * high)
     return low / 1.3, high * 1.3, log_ticks(low, high, most=3)
+
+
+def _spread(most: int) -> np.ndarray:
+    """Ranks from 1 to the last one, `MOST_STEPS` at most, evenly apart."""
+    return np.unique(np.linspace(1, most, min(most, MOST_STEPS)).round().astype(int))
 
 
 def _named(layer: float) -> str:

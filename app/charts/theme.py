@@ -70,7 +70,7 @@ def mark_of(verdict: str) -> str:
 def group_order(group: str) -> tuple:
     """Groups as they are listed: by the number that a name begins with, then by name; those of no group last."""
     number = group.split(":")[0]
-    return group in UNGROUPED, int(number) if number.isdecimal() else -1, group
+    return group in UNGROUPED, int(number) if number.isdecimal() and len(number) < 10 else -1, group
 
 
 def marks_of(groups: list[str]) -> dict[str, tuple[str, str]]:

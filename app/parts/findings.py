@@ -30,8 +30,15 @@ def parts() -> dict[str, str]:
 
 def table_of(rows: str) -> pd.DataFrame:
     """A table of Markdown, its cells as text."""
-    cells = [[re.sub(r"[*`]", "", cell).strip() for cell in row.strip().strip("|").split("|")] for row in rows.strip().splitlines()]
-    return pd.DataFrame(cells[2:], columns=cells[0])
+    cells = [[_plain(cell) for cell in row.strip().strip("|").split("|")] for row in rows.strip().splitlines()]
+    names: list[str] = []
+    for name in cells[0]:  # two columns may be called the same, as the one beside each tells of it
+        names.append(name if name not in names else f"{name}, of {names[-1]}")
+    return pd.DataFrame(cells[2:], columns=names)
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"\\([^\w\s])", r"\1", re.sub(r"[*`]", "", cell)).strip()
 
 
 def show_findings() -> None:

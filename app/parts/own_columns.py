@@ -13,6 +13,7 @@ from soft_prompt_explorer.app.parts.atlas_choice import COLOURS, UNKNOWN
 
 MOST_BYTES, MOST_COLUMNS = 10_000_000, 8
 KEYS = ("prompt", "position")
+_NOTHING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
 _OURS = {*KEYS, *COLOURS, "words", "kept", "start", "method"}  # what the map's tokens have of the explorer
 
 
@@ -43,7 +44,11 @@ def read_own(content: bytes) -> pd.DataFrame:
         It is no CSV, lacks a column `prompt` or any other, tells two things of one prompt or token, or calls a column as the explorer does.
     """
     try:
-        table = pd.read_csv(io.BytesIO(content), encoding="utf-8", dtype={"prompt": str}, nrows=1_000_000)
+        names = pd.read_csv(io.BytesIO(content), encoding="utf-8", index_col=False, nrows=0).columns
+        nothing = {name: _NOTHING for name in names if name != "prompt"}  # a prompt may be called so
+        table = pd.read_csv(
+            io.BytesIO(content), encoding="utf-8", index_col=False, dtype={"prompt": str}, keep_default_na=False, na_values=nothing, nrows=1_000_000
+        )  # fmt: skip
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"The file cannot be read as a CSV table: {str(error).splitlines()[0]}.") from error
     columns = [name for name in table if name not in KEYS]
@@ -61,6 +66,15 @@ def read_own(content: bytes) -> pd.DataFrame:
             f"The table tells two things of {' and token '.join(str(table.loc[twice.idxmax(), key]) for key in keys)}; give each one row."
         )
     return table
+
+
+def say_unheard(tokens: pd.DataFrame, own: pd.DataFrame) -> None:
+    """How many of the table's prompts are not on the map."""
+    names = set(own["prompt"])
+    if unheard := names - set(tokens["prompt"]):
+        st.caption(
+            f"{len(names) - len(unheard)} of the {len(names)} prompts of your table are on this map; {widgets.plain(min(unheard))} is not."
+        )
 
 
 def with_own(tokens: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.late import apart_from_torch
+from soft_prompt_explorer.analysis.core.late import apart_from_torch, whole_torch
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.server.text import plain
@@ -62,6 +62,8 @@ class _Work:
 
     def _run(self, ended: Callable[[_Work], None]) -> None:
         try:
+            if self.alone:  # a language model is asked
+                whole_torch()
             with speaking("page"), apart_from_torch():
                 self.future.set_result(self._compute(self._report))
         except BaseException as error:  # whatever it is, the page asks the future for it

@@ -20,6 +20,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import whole_torch
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
@@ -305,6 +306,7 @@ class JobQueue:
         while True:
             job = self._take()
             try:
+                whole_torch()
                 with runs.claimed(job.progress.trained_as), runs.claimed(job.progress.name):
                     store.check_name(job.progress.name)
                     scores = self._run(job)

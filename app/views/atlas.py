@@ -11,7 +11,7 @@ from soft_prompt_explorer.app.parts.atlas_panel import offer_downloads, show_clu
 from soft_prompt_explorer.app.parts.atlas_search import search_box, show_found
 from soft_prompt_explorer.app.parts.chosen_tokens import chosen_tokens
 from soft_prompt_explorer.app.parts.cluster_headline import headline
-from soft_prompt_explorer.app.parts.own_columns import KEYS, pick_own, says_something, with_own
+from soft_prompt_explorer.app.parts.own_columns import KEYS, pick_own, say_unheard, says_something, with_own
 from soft_prompt_explorer.app.parts.selections import ranges
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
@@ -82,6 +82,8 @@ def show_atlas() -> None:
         offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}")
     by = settings.colour if settings.colour in tokens else "prompt"  # what is still being computed comes as soon as it is there
     with place:
+        if own is not None:
+            say_unheard(tokens, own)
         known = says_something(tokens, by)
         drawn = numbers if known is None else numbers[known.to_numpy()[numbers]]
         atlas_map.draw(

@@ -1,8 +1,8 @@
 """Training on a graphics card, ours beside PEFT with the transformers `Trainer`, in bfloat16: `python -m tests.benchmarks.graphics_card [MODEL...] [--device cuda]`.
 
-All models at hand by default, five minutes for three sizes. The contestants and their blocks are those of tests/benchmarks/training.py. What a step costs is taken as 4 P
-operations a token: 2 P for the way forth and 2 P for the way back to the virtual tokens, P the parameters of all but the table of input embeddings; the weights themselves get no
-gradient. Its share is of what the same card does in one product of two large bfloat16 matrices, measured here. Virtual tokens and padding are not counted as
+All models at hand by default; meant to take five minutes for three sizes. The contestants and their blocks are those of tests/benchmarks/training.py. What a step costs is taken as 4 P
+operations a token: 2 P for the way forth and 2 P for the way back to the virtual tokens, P the parameters of all layers; the weights themselves get no
+gradient. The head is left out, which ours applies at the answers alone and the Trainer everywhere. Its share is of what the same card does in one product of two large bfloat16 matrices, measured here. Virtual tokens and padding are not counted as
 tokens. `--device cpu` shows on any machine that the script runs.
 """
 
@@ -70,10 +70,10 @@ def peak_of(device: str) -> float:
 
 
 def multiplying(where: Where) -> int:
-    """The parameters of all but the table of input embeddings; a head that shares them counts."""
+    """The parameters of all layers: those of the model without its input embeddings and its head."""
     model = where.load().model
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    return sum(each.numel() for each in model.parameters()) - (0 if tied else model.get_input_embeddings().weight.numel())
+    tables = {id(weight): weight.numel() for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
+    return sum(each.numel() for each in model.parameters()) - sum(tables.values())
 
 
 def name_of(device: str) -> str:
@@ -98,8 +98,13 @@ def _held(device: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=MODELS)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     asked = parser.parse_args()
+    if asked.device == "cuda":
+        import torch
+
+        if torch.cuda.device_count() > 1:  # the Trainer would take them all, each with a batch of its own
+            parser.error("several cards are visible; choose one by CUDA_VISIBLE_DEVICES")
     print(machine(), flush=True)
     print(f"\n{table(asked.models, asked.device)}")
 

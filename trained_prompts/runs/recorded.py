@@ -18,6 +18,7 @@ from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.together import Together
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
@@ -75,6 +76,7 @@ def record(
     language_model: LanguageModel,
     limit: int | None = None,
     folder: Path | None = None,
+    together: Together | None = None,
     report: Report = no_report,
 ) -> Generator[tuple[Recording, TrainingStep], None, None]:
     """Train under a name, which is claimed meanwhile, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
@@ -95,11 +97,17 @@ def record(
         The loss is no number.
     """
     with claimed(name, folder):
-        yield from _recorded(config, name, language_model, limit, folder, report)
+        yield from _recorded(config, name, language_model, limit, folder, together, report)
 
 
 def _recorded(
-    config: TrainingConfig, name: str, language_model: LanguageModel, limit: int | None, folder: Path | None, report: Report
+    config: TrainingConfig,
+    name: str,
+    language_model: LanguageModel,
+    limit: int | None,
+    folder: Path | None,
+    together: Together | None,
+    report: Report,
 ) -> Iterator[tuple[Recording, TrainingStep]]:
     check_held_out(config.asked_task(), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
     path = checkpoint_path(name, folder)
@@ -111,7 +119,7 @@ def _recorded(
     written = time.monotonic()
     with PeakMemory() as memory:
         try:
-            for step in train(config, language_model=language_model, resume=state, report=report):
+            for step in train(config, language_model=language_model, resume=state, together=together, report=report):
                 recording.add(step)
                 if (
                     step.checkpoint is not None
@@ -127,8 +135,11 @@ def _recorded(
             raise
 
 
-def help_to_train(config: TrainingConfig, name: str, *, folder: Path | None = None) -> None:
-    """Make the steps of a run that another process keeps (see `training.together`): from its checkpoint on, where it has one. Nothing is written.
+def help_to_train(
+    config: TrainingConfig, name: str, *, language_model: LanguageModel, together: Together, folder: Path | None = None
+) -> None:
+    """Make the steps of a run that the first of several processes keeps: from its checkpoint on, where it has one. Nothing is written, and where the loss becomes no number the first
+    one says so.
 
     Raises
     ------
@@ -137,8 +148,9 @@ def help_to_train(config: TrainingConfig, name: str, *, folder: Path | None = No
     """
     path = checkpoint_path(name, folder)
     state = Recording.from_checkpoint(config, path)[1] if path.is_file() else None
-    for _ in train(config, resume=state):
-        pass
+    with suppress(DivergedError):
+        for _ in train(config, language_model=language_model, resume=state, together=together):
+            pass
 
 
 def run(
@@ -148,6 +160,7 @@ def run(
     language_model: LanguageModel,
     limit: int | None = None,
     folder: Path | None = None,
+    together: Together | None = None,
     watch: Callable[[TrainingStep], None] = lambda step: None,
     report: Report = no_report,
 ) -> pd.DataFrame:
@@ -157,6 +170,7 @@ def run(
     ----------
     limit : the first so many held-out examples; all when None.
     folder : where the run is kept, when not among the person's own.
+    together : of the first of several processes that train it (`training.together`); the others `help_to_train`.
     watch : called with every step.
 
     Raises
@@ -166,7 +180,7 @@ def run(
     """
     with claimed(name, folder):
         store.check_name(name, folder)
-        return _run(config, name, language_model, limit, folder, watch, report)
+        return _run(config, name, language_model, limit, folder, together, watch, report)
 
 
 def _run(
@@ -175,13 +189,14 @@ def _run(
     language_model: LanguageModel,
     limit: int | None,
     folder: Path | None,
+    together: Together | None,
     watch: Callable[[TrainingStep], None],
     report: Report,
 ) -> pd.DataFrame:
     diverged: DivergedError | None = None
     recording = Recording(config)
     try:
-        for made, step in record(config, name, language_model=language_model, limit=limit, folder=folder, report=report):
+        for made, step in record(config, name, language_model=language_model, limit=limit, folder=folder, together=together, report=report):
             recording = made
             watch(step)
     except DivergedError as error:

@@ -22,7 +22,7 @@ _Part = TypeVar("_Part")
 
 
 class Together:
-    """This process among those that train together; alone it does everything itself.
+    """This process among those that train one run together; alone it does everything itself. Made once a process, by what trains a run for `accelerate launch`.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Together:
     Raises
     ------
     InputError
-        There is no such device, or several processes are asked to compute on a single card.
+        There is no such device, several processes would compute on a single card, or accelerate does not find the others.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -48,8 +48,33 @@ class Together:
         if device is not None and ":" in device:
             raise InputError(f"Each of these processes takes a card of its own, and {device} is a single one; leave its number out.")
         on_cpu = device_of(device) == "cpu"
+        if not on_cpu and torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
+            raise InputError(
+                f"{os.environ['LOCAL_WORLD_SIZE']} processes were started here, and there are {torch.cuda.device_count()} graphics cards."
+            )
         state = PartialState(cpu=on_cpu)
+        if state.num_processes != int(os.environ["WORLD_SIZE"]):
+            raise InputError(
+                f"Of {os.environ['WORLD_SIZE']} processes accelerate finds {state.num_processes}; start them by `accelerate launch` or `torchrun`."
+            )
         self.size, self.rank, self.device = state.num_processes, state.process_index, "cpu" if on_cpu else str(state.device)
+
+    def check_same(self, steps_done: int) -> None:
+        """Refuse processes that begin at different steps.
+
+        Raises
+        ------
+        InputError
+        """
+        if self.size == 1:
+            return
+        from accelerate.utils import gather
+
+        done = gather(torch.tensor([steps_done], device=self.device)).tolist()
+        if len(set(done)) > 1:
+            raise InputError(
+                f"These processes do not find the same checkpoint (steps {done}); they need one folder of runs that all of them see."
+            )
 
     def share(self, parts: list[_Part]) -> list[_Part]:
         """Those of a step's parts that are this process's."""

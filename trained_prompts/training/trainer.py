@@ -75,15 +75,17 @@ def train(
     *,
     language_model: LanguageModel | None = None,
     resume: dict[str, np.ndarray] | None = None,
+    together: Together | None = None,
     report: Report = no_report,
 ) -> Iterator[TrainingStep]:
-    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere. Processes that `accelerate launch` started share each step.
+    """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
 
     Parameters
     ----------
     language_model : from `load_model`, when the caller has it; left as it was found.
     resume : what a step's `checkpoint` answered in a run of the same config: the next step is the first one, and what follows is what would have
         followed there.
+    together : of a process among several that share each step of this run; `language_model` then lies on its device.
     report : told what is being prepared before the first step.
 
     Raises
@@ -102,8 +104,7 @@ def train(
     """
     check_fits(config)
     report(0.0, "loading the model")
-    together = Together(config.device)
-    model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=together.device, report=report)
+    model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
     from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner, recomputing
@@ -118,6 +119,8 @@ def train(
         )
         watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch, together)
+        if together is not None:
+            together.check_same(0 if resume is None else int(resume["progress"][0]))
         if resume is None:
             yield run.step_made(0, math.nan, config.first_rate, 0.0)
         else:
@@ -167,7 +170,7 @@ class _Watch:
 class _Run:
     """The optimiser's loop over one learner."""
 
-    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch, together: Together) -> None:
+    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch, together: Together | None) -> None:
         import torch
 
         self._config, self._learning, self._examples, self._watch, self._together = config, learning, examples, watch, together
@@ -196,13 +199,16 @@ class _Run:
             forward, in_front = learning.turn(step)
             self._optimiser.zero_grad()
             tokens, loss = sum(len(example.answer) for example in batch), 0.0
-            for part in self._together.share(_parts(batch, config.accumulate * self._together.size)):
+            together = self._together
+            parts = _parts(batch, config.accumulate * (1 if together is None else together.size))
+            for part in parts if together is None else together.share(parts):
                 logits = answer_logits(forward, part, virtual_tokens=in_front, device=learning.model.device)
                 answers = torch.tensor([token for example in part for token in example.answer], device=logits.device)
                 of_part = torch.nn.functional.cross_entropy(logits.float(), answers) * (len(answers) / tokens)
                 loss += of_part.item()
                 of_part.backward()
-            loss = self._together.add_up(loss, learning.parameters)
+            if together is not None:
+                loss = together.add_up(loss, learning.parameters)
             if not math.isfinite(loss):
                 raise DivergedError(
                     f"The loss became {loss} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."

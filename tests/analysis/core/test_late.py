@@ -83,5 +83,18 @@ def test_who_wants_torch_inside_gets_it_though_others_do_as_well():
     assert told_by(script) == ["False", "True", "3"]
 
 
+def test_who_asks_for_a_device_waits_for_scipy_too():
+    script = APART.replace("target=whole_torch", "target=lambda: device_of('cpu')")
+    script = script.replace("came, torch", "from soft_prompt_explorer.analysis.models.computing import device_of\ncame, torch")
+    assert told_by(script) == ["False", "True", "3"]
+
+
+def test_nobody_waits_for_a_torch_that_is_there():
+    script = "import torch" + IN_EACH_OTHERS_WAY.replace("late.PATIENCE = 0.5", "late.PATIENCE = 500").replace(
+        "time.sleep(0.1)", "thread.join()"
+    )
+    assert told_by(script) == ["True"]
+
+
 def test_two_threads_that_wait_for_each_other_do_so_for_a_moment_only():
     assert told_by(IN_EACH_OTHERS_WAY) == ["True"]

@@ -208,6 +208,9 @@ def test_a_spectrum_of_many_ranks_is_drawn_at_so_many_as_a_profile_has_room_for(
     assert len(heights) == 32 and profile.get("title").startswith("layer 0: rank 1: 0.4%, rank 9: 3.5%")
     assert heights[0] == pytest.approx(heights[-1] / 256, abs=0.01)
     assert profile.get("title").endswith("rank 256: 100.0%")
+    small = table.head(8).assign(layer=1, energy=np.arange(1, 9) / 8)
+    _, profile = of_class(parsed(spectra_by_layer(pd.concat([table, small]), cumulative=True, alt="x")), "steps")
+    assert profile.get("title") == "layer 1: 12.5%, 25.0%, 37.5%, 50.0%, 62.5%, 75.0%, 87.5%, 100.0%"
 
 
 def trade_table() -> pd.DataFrame:

@@ -26,6 +26,11 @@ def test_a_prompt_that_is_called_like_a_number_is_found():
     assert with_own(tokens, read_own(b"prompt,x\n007,5\n"))["x"].tolist() == [5.0]
 
 
+def test_a_comma_too_many_shifts_nothing_and_a_prompt_may_be_called_na():
+    tokens = pd.DataFrame({"prompt": ["NA", "b"], "position": [0, 0]})
+    assert with_own(tokens, read_own(b"prompt,x\nNA,1,\nb,2,\n"))["x"].tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -34,6 +34,10 @@ def test_every_part_of_the_findings_is_shown_with_its_tables():
     shown = {name for each in driver.dataframe for name in each.value.iloc[:, 0]}
     assert shown == {path.parent.name for path in GALLERY.glob("*/run.json")}
     assert not any("|" in element.value or "<!--" in element.value or "](#" in element.value for element in driver.markdown)
+    for heading in headings:
+        pills.set_value(heading).run()
+        assert not driver.exception and driver.markdown, heading
+        assert not any("\\" in str(cell) for each in driver.dataframe for cell in each.value.to_numpy().ravel()), heading
     pills.set_value(IN_SHORT).run()
     assert any("every prompt of the gallery beats the bare model" in element.value for element in driver.markdown)
     assert "finding" not in driver.query_params

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.trained_prompts.training.together import Together
+from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.places import REPOSITORY
 from tests.support.served import free_port
 from tests.support.waiting import PATIENCE
@@ -58,6 +60,32 @@ def test_what_is_refused_ends_all_of_them(launched, own_runs):
     assert launched(1, "taken", "--steps", 1, "--tokens", 2, "--init", "random").returncode == 0
     ended = launched(2, "taken", "--steps", 2, "--tokens", 2, "--init", "random")
     assert ended.returncode != 0 and "A run called taken is already in" in ended.stderr
+
+
+def test_what_was_learned_before_the_loss_was_no_number_is_kept(launched, own_runs):
+    asked = ("--steps", 9, "--method", "lora", "--rank", 2, "--dtype", "float16", "--learning-rate", 100)
+    alone, together = (launched(processes, f"by-{processes}", *asked) for processes in (1, 2))
+    for ended, name in ((alone, "by-1"), (together, "by-2")):
+        assert ended.returncode != 0 and "is kept in" in ended.stderr and (own_runs / name / "run.json").is_file(), ended.stderr
+
+
+def test_processes_that_do_not_find_the_same_checkpoint_are_refused(tmp_path):
+    script = tmp_path / "apart.py"
+    script.write_text(
+        "from soft_prompt_explorer.trained_prompts.training.together import Together\n"
+        "together = Together('cpu')\ntogether.check_same(7)\ntogether.check_same(20 * together.rank)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode != 0 and "do not find the same checkpoint (steps [0, 20])" in ended.stderr
+
+
+def test_training_in_a_script_of_ones_own_takes_part_in_nothing(toy_config, language_model, monkeypatch):
+    """A sweep may be started by torchrun, or leave its variables behind: each of its runs is its own."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert [step.step for step in train(replace(toy_config, steps=1), language_model=language_model)] == [0, 1]
 
 
 def test_a_card_by_its_number_is_refused_where_each_process_has_its_own(monkeypatch):
