@@ -90,6 +90,7 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
     show_table(
         table.drop(columns=["prompt", "task", "measure", "n"]),
         key="table",
+        first=["intervention", "position", "score", "score_change", "score_change_low", "score_change_high", "loss", "loss_change"],
         height=widgets.table_height(len(table)),
         column_config={"intervention": st.column_config.TextColumn(pinned=True)}
         | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},

@@ -102,6 +102,7 @@ def show_adapters(shown: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what
         key=key,
         column_config={name: _configured(name, shown[name]) for name in columns},
         height=widgets.table_height(len(order)),
+        most=None,
         alt=f"{len(order):,} adapters with {', '.join(COLUMNS[name].words for name in columns[1:])}; a ticked row is selected on the map.",
     )
     if selected and not chosen.fits_link:

@@ -32,7 +32,12 @@ def show_compared_readings() -> None:
         "were fixed before these adapters were trained; that the two lenses go together was not. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."
     )
     with st.expander("All figures", icon=":material/table_rows:"):
-        show_table(table, alt="A row a reading and kind of adapter: how often it names the answers, and tells an adapter from its twin.")
+        first = ["reading", "adapters", "n", "identified", "twins_named", "p", "function", "false_alarms"]
+        show_table(
+            table,
+            first=first,
+            alt="A row a reading and kind of adapter: how often it names the answers, and tells an adapter from its twin.",
+        )
     widgets.download_buttons(table, "benchmark-of-readings")
 
 

@@ -52,4 +52,4 @@ def show_findings() -> None:
             continue
         table = table_of(text)
         columns = {name: st.column_config.TextColumn(name) for name in table}
-        show_table(table, alt=f"{len(table)} rows with {', '.join(table)}.", column_config=columns, height="content")
+        show_table(table, alt=f"{len(table)} rows with {', '.join(table)}.", column_config=columns, most=None, height="content")

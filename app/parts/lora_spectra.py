@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import byte_count, shown
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.loras.base_weights import against_base
-from soft_prompt_explorer.analysis.loras.ranks import COLUMNS, MEASURES, health, long_form, summary, uniform_rank
+from soft_prompt_explorer.analysis.loras.ranks import MEASURES, health, long_form, summary, uniform_rank
 from soft_prompt_explorer.analysis.loras.residual import residual_directions
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
@@ -25,6 +25,7 @@ from soft_prompt_explorer.app.server.background import computed
 BASE_MEASURES = ["relative_norm", "amplification", "intruders"]
 MAGNITUDES = ["magnitude_change"]  # of weight-decomposed LoRAs only
 FIRST_MEASURE = "effective_rank"
+RANKS_FIRST = ["rank", "effective_rank", "stable_rank", "rank_90", "rank_95", "spectral_norm", "frobenius_norm"]
 FEW_RANKS = 16
 ENERGY = 0.95
 SHOWN = {"values": "Singular values", "energy": "Share of the energy"}
@@ -192,9 +193,11 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
     st.html(layer_map(measured, measure, alt=f"The {in_words(measure)} of every module by layer and projection."))
     beside_first = [name for name in BASE_MEASURES + magnitudes if name in measured]
     show_table(
-        measured.assign(module=measured["module"].map(modules_in_words(measured["module"]))),
+        measured.assign(module=measured["module"].map(modules_in_words(measured["module"]))).drop(
+            columns=["layer", "projection", "singular_values"]
+        ),
         height=300,
-        column_order=["module", *beside_first, *COLUMNS[3:-1]],
+        first=["module", *beside_first, *RANKS_FIRST],
         alt="A module a row, with its measures.",
     )
     widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,20 +12,40 @@ import streamlit as st
 from soft_prompt_explorer.analysis.loras.ranks import place_of
 from soft_prompt_explorer.app.charts.columns import in_words
 
+MOST_COLUMNS = 8
 
-def show_table(table: pd.DataFrame, *, alt: str, column_config: Mapping[str, Any] | None = None, **options: Any) -> Any:
+
+def show_table(
+    table: pd.DataFrame,
+    *,
+    alt: str,
+    column_config: Mapping[str, Any] | None = None,
+    first: Sequence[str] = (),
+    most: int | None = MOST_COLUMNS,
+    **options: Any,
+) -> Any:
     """A table, its columns called as `column_config` says, or else in words, a dash where there is nothing; the options and the answer are those of `st.dataframe`.
 
     Parameters
     ----------
     alt : what the table shows.
+    first : columns that stand before the others.
+    most : so many are shown; the menu above the table brings the others, and a line below says so. All when None.
     """
     given = column_config or {}
     named = {}
+    order = [*first, *(name for name in map(str, table.columns) if name not in first and given.get(name, {}) is not None)]
+    more = order[most:] if most is not None and len(order) > most + 1 else []  # one alone is no reason for a line of text
     for name in map(str, table.columns):
         column = given.get(name, {})
-        named[name] = column | {"label": column.get("label") or in_words(name)}
-    return st.dataframe(table, column_config={**given, **named}, alt=alt, placeholder="–", **({"hide_index": True} | options))
+        if column is not None:
+            named[name] = column | {"label": column.get("label") or in_words(name)} | ({"hidden": True} if name in more else {})
+    answer = st.dataframe(
+        table, column_config={**given, **named}, column_order=order if first else None, alt=alt, placeholder="–", **({"hide_index": True} | options)
+    )  # fmt: skip
+    if more:
+        st.caption(f"{len(more)} more columns: :material/visibility: above the table shows them.")
+    return answer
 
 
 def modules_in_words(modules: Iterable[str]) -> dict[str, str]:

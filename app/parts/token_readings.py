@@ -220,6 +220,7 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
             "norm_ratio": st.column_config.NumberColumn("norm", format="%.2f ×", help="Norm over the vocabulary's median norm"),
         },
         key=f"grid-{key}",
+        most=None,
         on_select=pick_row,
         selection_mode="single-row",
         height=widgets.table_height(len(prompt)),

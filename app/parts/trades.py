@@ -117,7 +117,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
     )
     show_table(
         table[
-            ["prompt", "readable", "cosine", "near", "score", "low", "high", "words_score", "words_low", "words_high", "words", "n"]
+            ["prompt", "readable", "near", "score", "low", "high", "words_score", "words", "words_low", "words_high", "cosine", "n"]
         ].assign(readable=table["readable"].map(gamma)),
         column_config={
             "prompt": st.column_config.TextColumn(pinned=True),

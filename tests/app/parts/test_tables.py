@@ -37,6 +37,27 @@ def test_no_column_has_an_underscore_on_the_screen_and_what_the_page_says_of_one
     assert columns["_index"]["hidden"]
 
 
+def test_eight_columns_are_shown_and_a_line_says_where_the_others_are():
+    def page():
+        import pandas as pd
+        import streamlit as st
+
+        from soft_prompt_explorer.app.parts.tables import show_table
+
+        table = pd.DataFrame({f"c{i}": [i] for i in range(12)})
+        show_table(table, alt="Twelve.", first=["c11", "c3"], column_config={"c0": None, "c4": st.column_config.NumberColumn("four")})
+        show_table(table, alt="All.", most=None)
+        show_table(table.iloc[:, :9], alt="Nine.")
+
+    shown = AppTest.from_function(page).run()
+    assert not shown.exception
+    twelve, whole, nine = (json.loads(each.proto.columns) for each in shown.dataframe)
+    assert [name for name, column in twelve.items() if name.startswith("c") and column.get("hidden")] == ["c0", "c8", "c9", "c10"]
+    assert list(shown.dataframe[0].proto.column_order) == ["c11", "c3", "c1", "c2", "c4", "c5", "c6", "c7", "c8", "c9", "c10"]
+    assert not any(column.get("hidden") for table in (whole, nine) for name, column in table.items() if name.startswith("c"))
+    assert [caption.value for caption in shown.caption] == ["3 more columns: :material/visibility: above the table shows them."]
+
+
 def test_the_columns_of_a_lora_are_words():
     assert not [name for name in COLUMNS if "_" in in_words(name)]
     assert in_words("rank_95") == "ranks for 95 %"
