@@ -13,12 +13,12 @@ from soft_prompt_explorer.analysis.loras.ranks import spectra, values_of
 from tests.support.adapter_files import refusal, torch_saved, values
 
 A, B = values(3, 20), values(28, 3)  # (r, in), (out, r)
-PRODUCT = (B @ A).numpy()
+PRODUCT = (B.double() @ A.double()).numpy()
 
 
 def update(lora, module):
     factors = lora.modules[module]
-    return factors.scaling * factors.B @ factors.A
+    return factors.scaling * factors.B.astype(np.float64) @ factors.A  # in float32 it is another figure on another processor
 
 
 NAMES = {
@@ -97,8 +97,8 @@ def test_the_list_of_cloneofsimo_is_pairs_of_up_and_down(tmp_path):
     second = values(5, 9), values(11, 5)
     lora = load_lora(torch_saved([B.half(), A.half(), second[1], second[0]], tmp_path / "list.pt"))
     assert list(lora.modules) == ["unnamed.0", "unnamed.1"]
-    np.testing.assert_allclose(update(lora, "unnamed.0"), (B.half().float() @ A.half().float()).numpy(), rtol=1e-6)
-    np.testing.assert_allclose(update(lora, "unnamed.1"), (second[1] @ second[0]).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(update(lora, "unnamed.0"), (B.half().double() @ A.half().double()).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(update(lora, "unnamed.1"), (second[1].double() @ second[0].double()).numpy(), rtol=1e-6)
     assert len(spectra(lora)) == 2
 
 
@@ -136,8 +136,8 @@ def test_the_lora_of_llama_cpp_is_read_with_its_alpha(tmp_path):
     tensors |= {"token_embd.weight.lora_a": values(40, 3).numpy(), "token_embd.weight.lora_b": values(16, 3).numpy()}
     lora = load_lora(gguf_lora(tmp_path / "lora", tensors, alpha=6.0))
     assert list(lora.modules) == ["blk.0.attn_q", "token_embd"]
-    np.testing.assert_allclose(update(lora, "blk.0.attn_q"), 2 * B.half().float().numpy() @ A.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(update(lora, "token_embd"), 2 * values(16, 3).numpy() @ values(40, 3).numpy().T, rtol=1e-5)
+    np.testing.assert_allclose(update(lora, "blk.0.attn_q"), 2 * B.half().double().numpy() @ A.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(update(lora, "token_embd"), 2 * values(16, 3).double().numpy() @ values(40, 3).numpy().T, rtol=1e-5)
     assert "scaling is taken as 1" not in " ".join(lora.notes)
 
 
