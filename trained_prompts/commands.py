@@ -28,9 +28,9 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
     from soft_prompt_explorer.trained_prompts.runs import recorded as runs
     from soft_prompt_explorer.trained_prompts.runs import store
     from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
-    from soft_prompt_explorer.trained_prompts.training.together import Together
+    from soft_prompt_explorer.trained_prompts.training.together import of_this_process
 
-    together = Together(config.device)
+    together = of_this_process(config.device)
     if together.rank:
         model = load_model(config.model, dtype=config.dtype, device=together.device)
         runs.help_to_train(config, name, language_model=model, together=together, folder=folder)

@@ -12,6 +12,7 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soft_prompt_explorer.analysis.adapters.pickles import (
     DAMAGED,
@@ -27,7 +28,12 @@ from soft_prompt_explorer.analysis.adapters.pickles import (
 from soft_prompt_explorer.analysis.adapters.tensors import Entry, Tensors, check_count, check_file, starts_with
 from soft_prompt_explorer.analysis.adapters.zip_file import archive_names, open_archive
 from soft_prompt_explorer.analysis.core.errors import AdapterError
-from soft_prompt_explorer.analysis.core.late import whole_torch
+from soft_prompt_explorer.analysis.core.late import Late
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Late("torch")
 
 MAX_DEPTH = 32
 MAX_NAME = 500  # characters of a tensor's place in nested containers
@@ -126,9 +132,6 @@ def _check_old(path: Path, size: int) -> None:
 
 
 def _load(path: Path, is_zip: bool):
-    whole_torch()
-    import torch
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -167,8 +170,6 @@ def _flattened(content, path: Path) -> tuple[dict, dict]:
 
     Each container is entered once: a small pickle can nest references to one list so that walking them all would never end.
     """
-    import torch
-
     tensors: dict[str, torch.Tensor] = {}
     metadata: dict[str, object] = {}
     seen: set[int] = set()
@@ -195,8 +196,6 @@ def _flattened(content, path: Path) -> tuple[dict, dict]:
 
 def _reader(tensor):
     def read_one():
-        import torch
-
         plain = torch.Tensor.detach(tensor)  # a parameter can bring its own `detach`
         if plain.layout is not torch.strided or plain.device.type != "cpu" or plain.is_quantized:
             raise AdapterError("The file holds a sparse, quantised or empty tensor; save it dense, as float32.")

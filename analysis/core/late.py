@@ -14,7 +14,6 @@ PATIENCE = 2.0  # seconds, longer than a page takes: whoever is apart may wait f
 _changed = threading.Condition()
 _apart: set[int] = set()  # threads that may be in scipy
 _importing: int | None = None  # the thread that imports torch
-_whole = False
 
 
 class Late:
@@ -39,7 +38,7 @@ def apart_from_torch() -> Iterator[None]:
     me = threading.get_ident()
     with _changed:
         _changed.wait_for(lambda: _importing is None)
-        entered = not _whole and me not in _apart
+        entered = not _is_whole() and me not in _apart
         if entered:
             _apart.add(me)
     try:
@@ -53,28 +52,30 @@ def apart_from_torch() -> Iterator[None]:
 
 def whole_torch() -> None:
     """Import torch once no other thread is in `apart_from_torch`, or after two seconds, or wait until the thread that does has ended."""
-    global _importing, _whole
+    global _importing
     me = threading.get_ident()
-    _whole = _whole or not getattr(
-        getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", True
-    )  # imported by somebody already
-    if _whole or _importing == me:
+    if _is_whole() or _importing == me:
         return
     with _changed:
         was_apart = me in _apart
         _apart.discard(me)
         _changed.notify_all()
-        _changed.wait_for(lambda: _whole or (_importing is None and not _apart), PATIENCE)
+        _changed.wait_for(lambda: _is_whole() or (_importing is None and not _apart), PATIENCE)
         _changed.wait_for(lambda: _importing is None)
-        if not _whole:
+        if not _is_whole():
             _importing = me
     try:
         importlib.import_module("torch")
-        _whole = True
     finally:
         with _changed:
             if _importing == me:
                 _importing = None
-            if was_apart and not _whole:
+            if was_apart and not _is_whole():
                 _apart.add(me)
             _changed.notify_all()
+
+
+def _is_whole() -> bool:
+    """Whether torch is imported to its end, by whomever."""
+    module = sys.modules.get("torch")
+    return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)

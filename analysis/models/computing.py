@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
-from soft_prompt_explorer.analysis.core.late import whole_torch
+from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.remedies import DEVICE, DTYPE, Remedy
 from soft_prompt_explorer.analysis.core.words import listed
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = Late("torch")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPE_VARIABLE, DEVICE_VARIABLE = "SPE_DTYPE", "SPE_DEVICE"  # of the environment: what a process and those that it starts compute in
@@ -71,9 +73,6 @@ def device_of(device: str | None = None) -> str:
     InputError
         There is no such device here.
     """
-    whole_torch()
-    import torch
-
     named = device or os.environ.get(DEVICE_VARIABLE) or None
     cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     here = ["cuda"] * (cards > 0) + [f"cuda:{i}" for i in range(cards)] + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
@@ -92,8 +91,6 @@ def dtype_of(dtype: str | None, device: str, parameters: int | None) -> torch.dt
     InputError
         There are no such numbers.
     """
-    import torch
-
     named = chosen(dtype)
     if named == "auto":
         named = "bfloat16" if (parameters or 0) > LARGE and has_bfloat16(device) else "float32"
@@ -102,8 +99,6 @@ def dtype_of(dtype: str | None, device: str, parameters: int | None) -> torch.dt
 
 def has_bfloat16(device: str) -> bool:
     """Whether a device multiplies bfloat16 in hardware."""
-    import torch
-
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16_ON_CPU)
@@ -116,7 +111,6 @@ class NoMemoryError(ModelError):
 def memory_of(device: str) -> int:
     """Bytes that a device has in all: of a card its own, of a processor this machine's, or what the system allows this process."""
     import psutil
-    import torch
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_properties(device).total_memory

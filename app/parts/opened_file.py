@@ -1,7 +1,5 @@
 """A file of somebody else's: dropped on a page, what was checked of it, what is in it, and the way on."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import streamlit as st
 
@@ -42,7 +40,7 @@ def drop_zone(label: str) -> tuple[SoftPrompt | LoraAdapter, Files] | None:
         return None
     files = [(file.name, file.getvalue()) for file in chosen]
     try:
-        return _read_once("upload_read", [file.file_id for file in chosen], lambda: load_uploaded(files)), files
+        return widgets.read_once("upload_read", [file.file_id for file in chosen], lambda: load_uploaded(files)), files
     except InputError as error:
         widgets.refusal(error)
         return None
@@ -67,7 +65,7 @@ def pick_path() -> SoftPrompt | LoraAdapter | None:
         return None
     try:
         path = allowed_path(text)
-        return _read_once("path_read", (path, path.stat().st_mtime_ns), lambda: load_adapter(path))
+        return widgets.read_once("path_read", (path, path.stat().st_mtime_ns), lambda: load_adapter(path))
     except InputError as error:
         widgets.refusal(error)
         return None
@@ -92,14 +90,6 @@ def show_opened(adapter: SoftPrompt | LoraAdapter, files: Files | None) -> None:
         show_receipt(adapter, choosing.notes_of(adapter))
     with right:
         show_content(adapter)
-
-
-def _read_once(slot: str, asked: object, read: Callable[[], SoftPrompt | LoraAdapter]) -> SoftPrompt | LoraAdapter:
-    """What `read` answers; again only when something else is asked for."""
-    if st.session_state.get(slot, (None,))[0] != asked:
-        with st.spinner("Reading"):
-            st.session_state[slot] = (asked, read())
-    return st.session_state[slot][1]
 
 
 def show_receipt(adapter: SoftPrompt | LoraAdapter, notes: list[str]) -> None:

@@ -29,7 +29,7 @@ def pick_own() -> pd.DataFrame | None:
         if file is None:
             return None
         try:
-            return read_own(file.getvalue())
+            return widgets.read_once("own-columns-read", file.file_id, lambda: read_own(file.getvalue()))
         except InputError as error:
             widgets.refusal(error)
             return None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -30,6 +30,8 @@ from soft_prompt_explorer.app.server.text import plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from streamlit.elements.lib.mutable_tab_container import TabContainer
+
+_Read = TypeVar("_Read")
 
 _FORMS = {
     "csv": ("CSV", "text/csv"),
@@ -93,6 +95,14 @@ def progress() -> Iterator[Report]:
         yield report
     finally:
         place.empty()
+
+
+def read_once(slot: str, asked: object, read: Callable[[], _Read]) -> _Read:
+    """What `read` answers of a file of this session; again only when something else is asked for."""
+    if st.session_state.get(slot, (None,))[0] != asked:
+        with st.spinner("Reading"):
+            st.session_state[slot] = (asked, read())
+    return st.session_state[slot][1]
 
 
 def tab_title(of_what: str) -> None:

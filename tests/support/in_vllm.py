@@ -1,4 +1,4 @@
-"""What vLLM says behind embeddings, to standard output as JSON: `python -m` it with vLLM's own Python, which need not be this project's: MODEL-FOLDER FILE.
+"""What vLLM says behind embeddings, to standard output as JSON: run by the Python that has vLLM, which need not be this project's, with MODEL-FOLDER FILE.
 
 The log-probabilities of the ten most probable next tokens, by their id.
 """

@@ -18,7 +18,7 @@ from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.together import Together
+from soft_prompt_explorer.trained_prompts.training.together import ALONE, Together
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
 
 CHECKPOINT_SECONDS = 2.0
@@ -76,7 +76,7 @@ def record(
     language_model: LanguageModel,
     limit: int | None = None,
     folder: Path | None = None,
-    together: Together | None = None,
+    together: Together = ALONE,
     report: Report = no_report,
 ) -> Generator[tuple[Recording, TrainingStep], None, None]:
     """Train under a name, which is claimed meanwhile, a checkpoint every two seconds; a run of that name that was broken off goes on where it was.
@@ -106,7 +106,7 @@ def _recorded(
     language_model: LanguageModel,
     limit: int | None,
     folder: Path | None,
-    together: Together | None,
+    together: Together,
     report: Report,
 ) -> Iterator[tuple[Recording, TrainingStep]]:
     check_held_out(config.asked_task(), language_model, virtual_tokens=config.described().get("tokens", 0), limit=limit)
@@ -160,7 +160,7 @@ def run(
     language_model: LanguageModel,
     limit: int | None = None,
     folder: Path | None = None,
-    together: Together | None = None,
+    together: Together = ALONE,
     watch: Callable[[TrainingStep], None] = lambda step: None,
     report: Report = no_report,
 ) -> pd.DataFrame:
@@ -180,36 +180,25 @@ def run(
     """
     with claimed(name, folder):
         store.check_name(name, folder)
-        return _run(config, name, language_model, limit, folder, together, watch, report)
-
-
-def _run(
-    config: TrainingConfig,
-    name: str,
-    language_model: LanguageModel,
-    limit: int | None,
-    folder: Path | None,
-    together: Together | None,
-    watch: Callable[[TrainingStep], None],
-    report: Report,
-) -> pd.DataFrame:
-    diverged: DivergedError | None = None
-    recording = Recording(config)
-    try:
-        for made, step in record(config, name, language_model=language_model, limit=limit, folder=folder, together=together, report=report):
-            recording = made
-            watch(step)
-    except DivergedError as error:
-        if recording.steps_done == 0:
-            forget(name, folder)
-            raise
-        diverged = error
-    scores = evaluate_run(recording, language_model=language_model, limit=limit, report=report)
-    path = store.save(recording, name, scores, folder=folder)
-    forget(name, folder)
-    if diverged is not None:
-        raise InputError(f"{diverged} What it had learned after step {recording.steps_done} is kept in {path}.") from diverged
-    return scores
+        diverged: DivergedError | None = None
+        recording = Recording(config)
+        try:
+            for made, step in record(
+                config, name, language_model=language_model, limit=limit, folder=folder, together=together, report=report
+            ):
+                recording = made
+                watch(step)
+        except DivergedError as error:
+            if recording.steps_done == 0:
+                forget(name, folder)
+                raise
+            diverged = error
+        scores = evaluate_run(recording, language_model=language_model, limit=limit, report=report)
+        path = store.save(recording, name, scores, folder=folder)
+        forget(name, folder)
+        if diverged is not None:
+            raise InputError(f"{diverged} What it had learned after step {recording.steps_done} is kept in {path}.") from diverged
+        return scores
 
 
 def forget(name: str, folder: Path | None = None) -> None:

@@ -30,7 +30,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
-from soft_prompt_explorer.trained_prompts.training.together import Together
+from soft_prompt_explorer.trained_prompts.training.together import ALONE, Together
 
 SHUFFLE_SEED = 20_217
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, by torch's names
@@ -75,7 +75,7 @@ def train(
     *,
     language_model: LanguageModel | None = None,
     resume: dict[str, np.ndarray] | None = None,
-    together: Together | None = None,
+    together: Together = ALONE,
     report: Report = no_report,
 ) -> Iterator[TrainingStep]:
     """Train by one of the five methods, a step at a time. Stop by ceasing to iterate; nothing is written anywhere.
@@ -119,8 +119,7 @@ def train(
         )
         watch = _Watch(config, task, watched, Subject(learning.model, tokenizer, learning.virtual_tokens, learning.prefix))
         run = _Run(config, learning, examples, watch, together)
-        if together is not None:
-            together.check_same(0 if resume is None else int(resume["progress"][0]))
+        together.check_same(0 if resume is None else int(resume["progress"][0]))
         if resume is None:
             yield run.step_made(0, math.nan, config.first_rate, 0.0)
         else:
@@ -170,7 +169,7 @@ class _Watch:
 class _Run:
     """The optimiser's loop over one learner."""
 
-    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch, together: Together | None) -> None:
+    def __init__(self, config: TrainingConfig, learning, examples: list, watch: _Watch, together: Together) -> None:
         import torch
 
         self._config, self._learning, self._examples, self._watch, self._together = config, learning, examples, watch, together
@@ -183,7 +182,7 @@ class _Run:
 
         from soft_prompt_explorer.analysis.asking.batches import answer_logits, like_length_batches
 
-        config, learning = self._config, self._learning
+        config, learning, together = self._config, self._learning, self._together
         rng = np.random.default_rng(config.seed)
         batches: list[np.ndarray] = []
         lengths = [len(example.ids) for example in self._examples]
@@ -199,16 +198,13 @@ class _Run:
             forward, in_front = learning.turn(step)
             self._optimiser.zero_grad()
             tokens, loss = sum(len(example.answer) for example in batch), 0.0
-            together = self._together
-            parts = _parts(batch, config.accumulate * (1 if together is None else together.size))
-            for part in parts if together is None else together.share(parts):
+            for part in together.share(_parts(batch, config.accumulate * together.size)):
                 logits = answer_logits(forward, part, virtual_tokens=in_front, device=learning.model.device)
                 answers = torch.tensor([token for example in part for token in example.answer], device=logits.device)
                 of_part = torch.nn.functional.cross_entropy(logits.float(), answers) * (len(answers) / tokens)
                 loss += of_part.item()
                 of_part.backward()
-            if together is not None:
-                loss = together.add_up(loss, learning.parameters)
+            loss = together.add_up(loss, learning.parameters)
             if not math.isfinite(loss):
                 raise DivergedError(
                     f"The loss became {loss} at step {step}; a smaller learning rate than {config.learning_rate:g} keeps it finite."

@@ -1,4 +1,4 @@
-"""Several processes that train one run, started by accelerate itself: the run is that of a single one."""
+"""Several processes that train one run, started by torch's launcher, as accelerate's does on graphics cards: the run is that of a single one."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.trained_prompts.training.together import Together
+from soft_prompt_explorer.trained_prompts.training.together import of_this_process
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.places import REPOSITORY
 from tests.support.served import free_port
@@ -72,8 +72,8 @@ def test_what_was_learned_before_the_loss_was_no_number_is_kept(launched, own_ru
 def test_processes_that_do_not_find_the_same_checkpoint_are_refused(tmp_path):
     script = tmp_path / "apart.py"
     script.write_text(
-        "from soft_prompt_explorer.trained_prompts.training.together import Together\n"
-        "together = Together('cpu')\ntogether.check_same(7)\ntogether.check_same(20 * together.rank)\n"
+        "from soft_prompt_explorer.trained_prompts.training.together import of_this_process\n"
+        "together = of_this_process('cpu')\ntogether.check_same(7)\ntogether.check_same(20 * together.rank)\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -92,4 +92,4 @@ def test_a_card_by_its_number_is_refused_where_each_process_has_its_own(monkeypa
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="leave its number out"):
-        Together("cuda:1")
+        of_this_process("cuda:1")
