@@ -242,7 +242,7 @@ def _turned(parts: Parts) -> np.ndarray:
 def _leading(values: np.ndarray, rank: int, parts: Parts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import torch
 
-    weight = torch.from_numpy(values).float()
+    weight = torch.from_numpy(values).to(torch.float32, copy=True)  # in memory of torch's own: where it begins decides the last digits
     if parts.says("psoft_svd", "full") == "full":
         u, s, vt = torch.linalg.svd(weight, full_matrices=False)
     else:

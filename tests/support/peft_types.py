@@ -101,7 +101,8 @@ def merged(load, kind: str, folder: Path) -> dict[str, torch.Tensor]:
     """What PEFT's own merge of a saved adapter adds to each weight, float64."""
     precision = torch.float32 if kind in IN_FLOAT32 else torch.float64
     before = {name: weight.detach().double() for name, weight in load().named_parameters()}
-    model = PeftModel.from_pretrained(load().to(precision), folder, autocast_adapter_dtype=False).to(precision)
+    base = load().double().to(precision)  # in memory of torch's own: a decomposition's last digits depend on where a file's weights begin
+    model = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False).to(precision)
     after = {name: weight.detach().double() for name, weight in model.merge_and_unload().named_parameters()}
     return {name: after[name] - before[name] for name in before if not torch.equal(after[name], before[name])}
 

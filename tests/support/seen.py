@@ -58,7 +58,7 @@ SCROLLS_SIDEWAYS = """() => [document.documentElement, ...document.querySelector
 DRAWN = """() => document.querySelector("h1")
     && document.querySelector("[data-test-script-state='notRunning']")
     && !document.querySelector("[data-testid='stProgress'], [data-testid='stSkeleton'], [data-stale='true']")
-    && !document.getAnimations().some(each => each instanceof CSSTransition)
+    && !document.getAnimations().some(each => each instanceof CSSTransition && each.playState !== "finished" && each.effect.target.checkVisibility())
     && [...document.querySelectorAll("[data-testid='stPlotlyChart']")].every(chart => !chart.checkVisibility()
         || chart.querySelector(".main-svg")?.getBoundingClientRect().width <= chart.getBoundingClientRect().width + 1)"""
 
