@@ -73,8 +73,9 @@ LESSON, READINGS, MEASURES, METHODS, FINDINGS, GLOSSARY, SOURCES = (
     "Glossary",
     "Papers",
 )  # the parts of Learn
-MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = (
+MEASURED, SIZES, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = (
     "Measured here",
+    "Score against size",
     "As published",
     "Run one",
     "What readability costs",

@@ -37,7 +37,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
 GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
 RANKED_ON = 20  # examples for it, at most: the rank is as valid with few
-COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED, "rank_p", "rank_draws"]
+COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED, "rank_p", "rank_draws", "dtype"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class Examples:
     ask : of (m, d) float32 virtual tokens, or of None for the bare model; told how far it is.
     few : the same of the first `RANKED_ON` examples alone; None asks all of them.
     score : from sums of counts, (..., k), to the score, (...).
+    dtype : the numbers that the model computes in.
+    quick : the same examples, asked of the same model in numbers of 16 bits; None where that saves nothing, or somebody chose the numbers.
     """
 
     task: str
@@ -58,6 +60,12 @@ class Examples:
     ask: Callable[[np.ndarray | None, Report], Answers]
     score: Callable[[np.ndarray], np.ndarray]
     few: Callable[[np.ndarray | None, Report], Answers] | None = None
+    dtype: str = "float32"
+    quick: Examples | None = None
+
+    def for_one(self, intervention: str) -> Examples:
+        """Those that an intervention is asked: no verdict rests on what is asked quickly."""
+        return self.quick if self.quick is not None and not INTERVENTIONS[intervention].judged else self
 
 
 def behaviour(
@@ -76,7 +84,8 @@ def behaviour(
 ) -> pd.DataFrame:
     """What the model does with the prompt changed in every way, beside the whole one.
 
-    Prompts that come to the same rows are asked once.
+    Prompts that come to the same rows are asked once. What no verdict rests on is asked quickly where `examples` has a way to, and compared with the whole
+    prompt and the bare model asked so; and so are the directions that an effect is ranked among, with the effect itself.
 
     Parameters
     ----------
@@ -94,7 +103,8 @@ def behaviour(
     token) and score with the bounds of a 95 % interval, each followed by _low and _high: as they are (loss, score), less those of the whole prompt (loss_change,
     score_change), of the control that `CONTROLS` names (loss_beside_control, …; missing where it names none) and of the bare model (loss_beside_no_prompt, …).
     rank_p, rank_draws: of a direction, or its words' part, whose interval says that it matters, the rank of its effect among those of `matched` directions on the
-    first 20 examples, and how many of these were asked: 199, or fewer where ten did as much before. Missing where there was nothing to rank.
+    first 20 examples, and how many of these were asked: 199, or fewer where ten did as much before. Missing where there was nothing to rank. dtype: the numbers that
+    the model computed the row in, but for rank_p.
 
     The intervals are paired bootstraps over examples, and over draws where there are several (Efron and Tibshirani 1993, section 8.3), with the spread of few draws
     corrected by √(D / (D − 1)). Where an answer is right or wrong, two made-up examples are resampled along, one that only the one and one that only the other gets
@@ -105,39 +115,74 @@ def behaviour(
     InputError
         As `interventions`, or an example does not fit into the model.
     """
-    every = [each for each in interventions(prompt, vocabulary, direction=direction, twins=twins) if only is None or each.name in only]
+    in_order = [each for each in interventions(prompt, vocabulary, direction=direction, twins=twins) if only is None or each.name in only]
+    every = sorted(in_order, key=lambda each: not INTERVENTIONS[each.name].judged)  # what the verdict rests on first
     known = {} if before is None else {_place(row): row._asdict() for row in before.reindex(columns=COLUMNS).itertuples(index=False)}
     lacking = [each for each in every if _place_of(each) not in known]
     # What is new is compared with these two, so they are asked again.
     taken_over = {place for place in known if not (lacking and place[0] in (WHOLE, NO_PROMPT))}
     needed = [each for each in every if _place_of(each) not in taken_over]
-    different = {_key(rows) for each in needed for rows in each.prompts}
+    beside = {each.name: each for each in every if each.name in (WHOLE, NO_PROMPT)}
+    different = {
+        _key(rows, of)
+        for each in needed
+        for of in [examples.for_one(each.name)]
+        for one in [each, *([] if of is examples else beside.values())]
+        for rows in one.prompts
+    }
     asked = {} if asked is None else asked
 
-    def answers(rows: np.ndarray | None, name: str) -> Answers:
-        key = _key(rows)
-        if key not in asked:
-            done = len(different & asked.keys())
-            asked[key] = examples.ask(rows, lambda share, _: report(0.9 * (done + share) / len(different), f"asking the model: {name}"))
-        return asked[key]
+    def answers(each: Change, of: Examples, name: str) -> list[Answers]:
+        for rows in each.prompts:
+            if (key := _key(rows, of)) not in asked:
+                done = len(different & asked.keys())
+
+                def told(share: float, _: str, done: int = done) -> None:
+                    report(0.95 * (done + share) / len(different), f"asking the model: {name}")
+
+                asked[key] = of.ask(rows, told)
+        return [asked[_key(rows, of)] for rows in each.prompts]
+
+    def at(share: float, name: str) -> Report:
+        return lambda _, doing: report(share, f"asking the model: {name}, beside {doing}")
 
     resampling: Resampling | None = None
     rows: list[dict[str, Any]] = []
     results: dict[tuple[str, int | None, float | None], list[Answers]] = {}
+
+    def table() -> pd.DataFrame:
+        """The rows so far; what is not compared with anything is missing."""
+        made = dict(zip(results, rows, strict=True))
+        return _table([made[place] for each in in_order if (place := (each.name, each.position, each.amount)) in made])
+
+    def rank() -> None:
+        for row in rows:
+            if direction is not None and prompt.initial is not None and to_be_ranked(row) and pd.isna(row.get("rank_p", np.nan)):
+                share = 0.95 * len(different & asked.keys()) / max(1, len(different))
+                row |= _ranked(row["intervention"], prompt, vocabulary, examples, direction, others, asked, at(share, row["intervention"]))
+                row_made(table())
+
     for each in every:
+        if not INTERVENTIONS[each.name].judged:
+            rank()
         place = each.name, each.position, each.amount
         if _place_of(each) in taken_over:
             rows.append(known[_place_of(each)])
             results[place] = []
             continue
-        found = results[place] = [answers(values, each.name) for values in each.prompts]
+        of = examples.for_one(each.name)
+        found = results[place] = answers(each, of, each.name)
         if resampling is None:
             resampling = Resampling(found[0], examples.score)
-        whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
+        if of is examples:
+            whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
+        else:
+            whole = answers(beside[WHOLE], of, each.name)
+            bare = answers(beside[NO_PROMPT], of, each.name) if NO_PROMPT in beside else None
         rows.append(
             {
                 "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
-                "draws": len(found), "n": len(found[0].losses), "measure": examples.measure,
+                "draws": len(found), "n": len(found[0].losses), "measure": examples.measure, "dtype": of.dtype,
                 **resampling.values(found), **resampling.values(found, whole, CHANGE),
             }
         )  # fmt: skip
@@ -152,15 +197,10 @@ def behaviour(
             control = (CONTROLS[name], position, amount)
             if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
                 row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
-        row_made(_table(rows))
-    if direction is not None and prompt.initial is not None:
-        for row in rows:
-            if to_be_ranked(row) and pd.isna(row.get("rank_p", np.nan)):
-                report(0.9, f"asking the model: {row['intervention']}, beside other directions")
-                row |= _ranked(row["intervention"], prompt, vocabulary, examples, direction, others, asked, report)
-                row_made(_table(rows))
+        row_made(table())
+    rank()
     report(1.0, "ready")
-    return _table(rows)
+    return table()
 
 
 def lacks(
@@ -202,17 +242,16 @@ def _ranked(
 ) -> dict[str, object]:  # fmt: skip
     """The rank of an effect among those of `matched` directions: rank_p and rank_draws."""
     start, delta, unit = np.asarray(prompt.initial, dtype=np.float64), displacements(prompt), unit_rows(direction.mean)
+    quick = examples.quick or examples  # the effect and those of the others in the same numbers
     towards = words_part(direction, vocabulary) if name in (PART_OUT, PART_ALONE) else unit
     along = (delta @ unit)[:, None]
     taken_out = name in (DIRECTION_OUT, PART_OUT)
 
     def effect(displacement: np.ndarray) -> float:
         rows = float32_rows(start + delta - displacement if taken_out else start + displacement)
-        key = f"few {_key(rows)}"
+        key = f"few {_key(rows, quick)}"
         if key not in asked:
-            asked[key] = (examples.few or examples.ask)(
-                rows, lambda share, doing: report(0.9, f"asking the model: {name}, beside other directions")
-            )
+            asked[key] = (quick.few or quick.ask)(rows, lambda share, _: report(share, "other directions"))
         score = float(examples.score(asked[key].counts.sum(axis=0)))
         return -score if taken_out else score
 
@@ -221,15 +260,15 @@ def _ranked(
     others = np.empty((0, vocabulary.width)) if others is None else others
     for drawn, displacement in enumerate(matched(delta, along, towards, vocabulary, others, rng), start=1):
         as_much += effect(displacement) >= own
-        report(0.9 + 0.1 * drawn / RANKED, f"asking the model: {name}, beside direction {drawn} of {RANKED}")
+        report(drawn / RANKED, f"direction {drawn} of {RANKED}")
         if as_much == GIVEN_UP or drawn == RANKED:
             break
     # Stopped early, the share of draws that did as much is itself a p-value (Besag and Clifford 1991, section 2).
     return {"rank_p": as_much / drawn if as_much == GIVEN_UP else (1 + as_much) / (1 + drawn), "rank_draws": drawn}
 
 
-def _key(rows: np.ndarray | None) -> str:
-    return "" if rows is None else f"{len(rows)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
+def _key(rows: np.ndarray | None, of: Examples) -> str:
+    return f"{of.dtype} " + ("" if rows is None else f"{len(rows)} {hashlib.sha256(rows.tobytes()).hexdigest()}")
 
 
 def _table(rows: list[dict[str, object]]) -> pd.DataFrame:

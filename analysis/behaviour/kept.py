@@ -27,10 +27,13 @@ FILE = "behaviour.csv"
 def read_kept(folder: Path) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(folder / FILE)
-        if table.columns.tolist() not in (COLUMNS, COLUMNS[:-2]) or not len(table):  # before effects were ranked, or after
+        if table.columns.tolist() not in (COLUMNS, COLUMNS[:-1], COLUMNS[:-3]) or not len(
+            table
+        ):  # all were float32, and not ranked before that
             return None
-        types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64"}
-        return table.reindex(columns=COLUMNS).astype(types | dict.fromkeys([*MEASURED, "rank_p"], "float64"))
+        table = table.reindex(columns=COLUMNS).fillna({"dtype": "float32"})
+        types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64", "dtype": str}
+        return table.astype(types | dict.fromkeys([*MEASURED, "rank_p"], "float64"))
     except (OSError, ValueError, TypeError):
         return None
 

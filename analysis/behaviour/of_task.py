@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.models.weights import LanguageModel
+from soft_prompt_explorer.analysis.models.weights import LanguageModel, gains_from_16_bits, in_16_bits
 from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.directions import TaskDirection, task_direction, unit_displacements
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
@@ -53,14 +54,18 @@ def examples_of(task: Task, language_model: LanguageModel, *, limit: int | None 
         raise InputError(f"The task {task.name} has no held-out examples to be asked; give it some.")
     measure, scored = next(iter(SCORINGS[task.scored_by].items()))
 
-    def asker(examples: pd.DataFrame) -> Callable[[np.ndarray | None, Report], Answers]:
-        def ask(rows: np.ndarray | None, report: Report) -> Answers:
-            answered = predictions(with_rows(language_model, rows), task, examples, report=report)
-            return Answers(answered["loss"].to_numpy(np.float64), _counts(scored.counts, answered, task))
+    def examples(model: Callable[[], LanguageModel], dtype: str, quick: Examples | None = None) -> Examples:
+        def asker(some: pd.DataFrame) -> Callable[[np.ndarray | None, Report], Answers]:
+            def ask(rows: np.ndarray | None, report: Report) -> Answers:
+                answered = predictions(with_rows(model(), rows), task, some, report=report)
+                return Answers(answered["loss"].to_numpy(np.float64), _counts(scored.counts, answered, task))
 
-        return ask
+            return ask
 
-    return Examples(task.name, measure, asker(table), scored.score, asker(table.head(RANKED_ON)))
+        return Examples(task.name, measure, asker(table), scored.score, asker(table.head(RANKED_ON)), dtype, quick)
+
+    quick = examples(cache(lambda: in_16_bits(language_model)), "bfloat16") if gains_from_16_bits(language_model) else None
+    return examples(lambda: language_model, language_model.dtype, quick)
 
 
 def behaviour_on(

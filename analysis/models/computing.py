@@ -27,6 +27,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPE_VARIABLE, DEVICE_VARIABLE = "SPE_DTYPE", "SPE_DEVICE"  # of the environment: what a process and those that it starts compute in
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LARGE = 500_000_000  # parameters: above it, bfloat16 where the device has it
+SMALL = 20_000_000  # below it nothing is saved
 # By torch's names: of x86's AVX-512 and AMX, and of ARM's NEON and SVE.
 _BFLOAT16_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 

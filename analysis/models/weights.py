@@ -9,6 +9,7 @@ every change (see `kept.KeptFiles`), a quarter of a second for the embedded mode
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Iterator
@@ -22,7 +23,18 @@ from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import SMALLER
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.models.computing import check_dtype, check_room, device_of, dtype_of, parameters_in, told, weight_files
+from soft_prompt_explorer.analysis.models.computing import (
+    SMALL,
+    check_dtype,
+    check_room,
+    chosen,
+    device_of,
+    dtype_of,
+    has_bfloat16,
+    parameters_in,
+    told,
+    weight_files,
+)
 from soft_prompt_explorer.analysis.models.digests import known_sha256, note, sha256_over
 from soft_prompt_explorer.analysis.models.embedded import check_embedded, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles, is_at_hand, local_model, places_tried, resolve_model
@@ -110,6 +122,19 @@ class LanguageModel(NamedTuple):
     def width(self) -> int:
         """Of its input embeddings."""
         return self.model.get_input_embeddings().weight.shape[1]
+
+
+def gains_from_16_bits(language_model: LanguageModel) -> bool:
+    """Whether a model in float32 would answer sooner in bfloat16: it is not small, its device multiplies bfloat16 in hardware, and nobody chose the numbers."""
+    of_size = language_model.model.num_parameters() >= SMALL
+    return language_model.dtype == "float32" and chosen(None) == "auto" and of_size and has_bfloat16(language_model.device)
+
+
+def in_16_bits(language_model: LanguageModel) -> LanguageModel:
+    """A copy of the model in bfloat16, beside it."""
+    import torch
+
+    return language_model._replace(model=copy.deepcopy(language_model.model).to(torch.bfloat16))
 
 
 def load_model(name: str, *, dtype: str | None = None, device: str | None = None, report: Report = no_report) -> LanguageModel:

@@ -27,7 +27,7 @@ from soft_prompt_explorer.app.charts.theme import (
 METHOD_MARKS = {
     "zero-shot": (GREY, "circle"), "prompt engineering": (ORANGE, "square"), "prompt tuning": (BLUE, "diamond"), "p-tuning": (BLUE_LIGHT, "triangle-up"),
     "prefix tuning": (PURPLE, "star"), "LoRA": (GREEN, "cross"), "full fine-tuning": (VERMILION, "hexagon"), "prefix-embedding tuning": (BLUE, "diamond"),
-    "prefix-layer tuning": (PURPLE, "star"), "adapter": (ORANGE, "pentagon"), "BitFit": (BLUE_LIGHT, "triangle-down"), "last two layers": (GREY, "bowtie"),
+    "hand-written prompt": (ORANGE, "square"), "4 examples": (PURPLE, "pentagon"), "prefix-layer tuning": (PURPLE, "star"), "adapter": (ORANGE, "pentagon"), "BitFit": (BLUE_LIGHT, "triangle-down"), "last two layers": (GREY, "bowtie"),
 }  # fmt: skip
 _LABEL_LETTERS = 40
 
@@ -88,7 +88,8 @@ def score_by_size(table: pd.DataFrame) -> go.Figure:
 
     Parameters
     ----------
-    table : rows of `trained_prompts.experiments.comparison.compare`, a method and model each, with total (the model's parameters).
+    table : rows of `trained_prompts.experiments.comparison.compare`, a method and model each, with total (the model's parameters) and, where another text is to be
+        seen at a mark, says.
     """
     figure = go.Figure()
     methods = list(dict.fromkeys(table["method"]))
@@ -103,6 +104,21 @@ def score_by_size(table: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(title=f"held-out {table['measure'].iloc[0]}", tickformat=".0%")
     return figure
+
+
+def score_over_sizes(table: pd.DataFrame, measure: str) -> go.Figure:
+    """The picture of Lester et al. 2021, figure 1, as it was measured here: score against the parameters of the model, a line a way.
+
+    Parameters
+    ----------
+    table : rows of `trained_prompts.experiments.sizes.summary` of one task, or of `over_tasks`.
+    measure : what the score is.
+    """
+    said = [
+        f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds} seeds" if getattr(row, "seeds", 1) > 1 else "")
+        for row in table.itertuples()
+    ]  # fmt: skip
+    return score_by_size(table.rename(columns={"way": "method", "parameters": "total"}).assign(says=said, measure=measure))
 
 
 def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
@@ -151,7 +167,7 @@ def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, *, x: pd.Ser
     colour, shape = METHOD_MARKS[method]
     figure.add_scatter(
         x=x, y=rows["score"], mode=mode, error_y=_interval(rows) | {"color": colour, "thickness": 1.5}, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
-        customdata=[f"{html.escape(shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
+        customdata=rows["says"] if "says" in rows else [f"{html.escape(shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
         hovertemplate="%{customdata}<extra>" + method + "</extra>",
     )  # fmt: skip
 

@@ -73,7 +73,7 @@ def show_presets(queue: JobQueue) -> None:
             st.markdown(f"**{preset.title}**")
             st.markdown(f"{preset.says}  \n**Look for:** {preset.look}")
             taken = estimate(preset.config, limit=preset.limit, runs=at_hand.list_runs())
-            if taken is not None and taken.seconds is not None:
+            if taken is not None:
                 st.caption(f"About {duration(taken.seconds)} here, an estimate from {taken.basis}.")
             begun = st.button("Train it", type="primary" if i == 0 else "secondary", icon=":material/play_arrow:", key=f"preset-{i}")
             if begun:

@@ -255,10 +255,6 @@ def said_of(config: TrainingConfig, limit: int) -> list[str]:
     taken, learned, sentences = estimate(config, limit=limit, runs=at_hand.list_runs()), trainable_parameters(config), []
     if taken is None:
         sentences.append("How long it takes is not known before the model is at hand.")
-    elif taken.seconds is None:
-        sentences.append(
-            f"An estimate: **{taken.memory / 1e9:.1f} GB of memory**. How long it takes on {taken.computed_in[1]} is not known before a run there."
-        )
     else:
         sentences.append(f"An estimate: **about {duration(taken.seconds)} and {taken.memory / 1e9:.1f} GB of memory**, from {taken.basis}.")
     if taken is not None and taken.computed_in[0] != "float32":

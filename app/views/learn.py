@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.pages import (
     READINGS,
     RUN_ONE,
     SCORECARDS,
+    SIZES,
     SOURCES,
     TRADES,
 )
@@ -29,6 +30,7 @@ from soft_prompt_explorer.app.parts.measures import show_measure
 from soft_prompt_explorer.app.parts.papers import show_papers
 from soft_prompt_explorer.app.parts.published import show_published
 from soft_prompt_explorer.app.parts.scorecards import show_scorecards
+from soft_prompt_explorer.app.parts.sizes import show_sizes
 from soft_prompt_explorer.app.parts.trades import show_trade
 
 ALL = "All"
@@ -54,13 +56,22 @@ def show_measures() -> None:
 
 METHODS_PARTS = {
     MEASURED: show_measured,
+    SIZES: show_sizes,
     PUBLISHED: show_published,
     RUN_ONE: offer_to_run,
     TRADES: show_trade,
     SCORECARDS: show_scorecards,
 }
 # What a link that names no part says of one.
-SAYS = {"published": PUBLISHED, "against": PUBLISHED, "new-task": RUN_ONE, "new-model": RUN_ONE, "trade": TRADES, "runs": SCORECARDS}
+SAYS = {
+    "of-task": SIZES,
+    "published": PUBLISHED,
+    "against": PUBLISHED,
+    "new-task": RUN_ONE,
+    "new-model": RUN_ONE,
+    "trade": TRADES,
+    "runs": SCORECARDS,
+}
 
 
 def show_methods() -> None:

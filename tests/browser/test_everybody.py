@@ -44,7 +44,10 @@ def elsewhere(chromium, dashboard):
         "/learn?tab=Glossary",
         "/learn?tab=Papers",
         *(f"/learn?tab=Findings&finding={part}" for part in ("The+gallery", "What+the+LoRAs+use")),
-        *(f"/learn?tab=Methods&methods={part}" for part in ("As+published", "Run+one", "What+readability+costs", "Scorecards")),
+        *(
+            f"/learn?tab=Methods&methods={part}"
+            for part in ("Score+against+size", "As+published", "Run+one", "What+readability+costs", "Scorecards")
+        ),
         "/train?task=plural",
         "/train?tab=Follow+a+script+of+yours",
         "/lora?lora=sentiment-lora-8&tab=Beside+another&other=sentiment-lora-2",

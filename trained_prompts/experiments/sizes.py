@@ -16,6 +16,7 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters.run_file import Method
 from soft_prompt_explorer.analysis.asking.in_front import bare
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.export import to_markdown
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.computing import NoMemoryError
@@ -122,6 +123,39 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate((*TASKS, *WAYS))}
     by = ["task", "parameters", "way"]
     return found.sort_values(by, key=lambda column: column if column.name == "parameters" else column.map(places), ignore_index=True)
+
+
+def over_tasks(told: pd.DataFrame) -> pd.DataFrame:
+    """The mean of the tasks, of each model and way that was scored on all of them: model, parameters, way, score, low, high.
+
+    The bounds of the mean come from those of the tasks, as of independent samples: its distance from a bound is √Σd² / k (Zou and Donner 2008, equation 4).
+
+    Parameters
+    ----------
+    told : of `summary`.
+    """
+    rows, tasks = [], told["task"].nunique()
+    for (model, parameters, way), some in told.groupby(["model", "parameters", "way"], sort=False):
+        if len(some) == tasks and some["score"].notna().all():
+            mean = some["score"].mean()
+            below, above = ((some["score"] - some[bound]).pow(2).sum() ** 0.5 / tasks for bound in ("low", "high"))
+            rows.append((model, parameters, way, mean, mean - below, mean + above))
+    return pd.DataFrame(rows, columns=["model", "parameters", "way", "score", "low", "high"])
+
+
+def markdown(told: pd.DataFrame) -> str:
+    """The rows of `summary` as docs/findings.md shows them: a row a task and model, a column a way; below them the mean of the tasks."""
+
+    def cell(row) -> str:
+        if pd.isna(row.score):
+            return "too large for the memory"
+        spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds} seeds" if getattr(row, "seeds", 1) > 1 else ""
+        return f"{row.score:.2f} ({row.low:.2f} to {row.high:.2f}{spread})"
+
+    every = pd.concat([told, over_tasks(told).assign(task="mean of the tasks")], ignore_index=True)
+    cells = pd.DataFrame({key: every[key] for key in ("task", "model", "way")} | {"cell": [cell(row) for row in every.itertuples()]})
+    wide = cells.pivot_table(index=["task", "model"], columns="way", values="cell", aggfunc="first", sort=False)
+    return to_markdown(wide.reindex(columns=[way for way in WAYS if way in wide]).fillna("–").reset_index()).decode()
 
 
 def _wanted(model: str, tasks: Sequence[str]) -> Iterator[tuple[str, str, int | None]]:

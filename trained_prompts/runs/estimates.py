@@ -1,44 +1,47 @@
-"""What a training will take, told before it starts: time and memory from runs that were made before, and the number of parameters that learn.
+"""What a training will take, told before it starts: time and memory, and the number of parameters that learn.
 
-Nothing is loaded and nothing is fetched. A step's work is taken to grow with the tokens that are read and with the model's parameters, so that a run of one
-method on one task says something of every other; the nearer the runs that it is taken from, the better the estimate. How much faster a device or other
-numbers are is not guessed: where no run was computed so, the estimate says which it is taken from, and of another device it says no time.
+Nothing is loaded and nothing is fetched. What a step multiplies and keeps follows from the model's config and the task's examples (see `work.py`). How fast that goes is taken from
+a person's own runs in the same numbers on the same device, the nearer the better; where there is none, from how fast the device multiplies now.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking.in_front import key_value_heads
-from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.errors import InputError, ModelError, panics_caught
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models import hub
-from soft_prompt_explorer.analysis.models.computing import BYTES, device_of
+from soft_prompt_explorer.analysis.models.computing import device_of
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
 from soft_prompt_explorer.analysis.models.names import is_hub_id
 from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 from soft_prompt_explorer.analysis.models.size import total_parameters
+from soft_prompt_explorer.analysis.models.tokenizer_file import checked_spec
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
+from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, bytes_kept, operations, seconds, shape_in
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.lora import with_targets
 from soft_prompt_explorer.trained_prompts.training.memory import computed_in, weights_held
 
-CHARACTERS_A_TOKEN = 4
-FORWARD = 0.4  # of a step's work: its other part is the way back
+CHARACTERS_A_TOKEN = 4  # where the model's tokenizer is not at hand
+COUNTED = 200  # examples whose tokens are counted
+FORWARD = {"full": 1 / 3}  # of a step's work, its other part is the way back: half of it, but where every weight learns
 WRITING = 4  # times as much where answers are written token by token
-FULL = 2.5  # times a step's work where every weight learns
-# Measured on the embedded model: what Python and the libraries hold, and what a step keeps for the way back, by tokens and parameters.
-LIBRARIES, KEPT_A_TOKEN = 0.7e9, 0.009
+LIBRARIES = 0.65e9  # what Python and the libraries hold; measured
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,20 @@ class Estimate:
 
     Attributes
     ----------
-    seconds : training, scores while it learns, and held-out scores; None where no run on such a device is at hand.
+    seconds : training, scores while it learns, and held-out scores.
     memory : bytes held at most, the model with it.
-    basis : the runs that both are taken from, in words.
+    basis : what the time is taken from, in words.
     computed_in : the numbers and the device: (`bfloat16`, `cpu`).
     """
 
-    seconds: float | None
+    seconds: float
     memory: float
     basis: str
     computed_in: tuple[str, str]
 
 
 def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estimate | None:
-    """What a run will take on this machine; None where the model's size is not known before it is loaded.
+    """What a run will take on this machine; None where the model's config is not at hand before it is loaded.
 
     Parameters
     ----------
@@ -72,35 +75,34 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
         There is no such device.
     """
     parameters = total_parameters(config.model)
-    past = _past_runs(runs)
-    if parameters is None or not len(past):
+    shape = None if parameters is None else _shape(config.model, parameters)
+    if parameters is None or shape is None:
         return None
     dtype, device = computed_in(config, parameters)
-    nearness = [
-        (
-            row.device == _kind(device),
-            row.origin == "yours",
-            row.dtype == dtype,
-            row.model == config.model,
-            row.method == config.method,
-            row.task == config.task,
-        )
-        for row in past.itertuples()
-    ]
-    near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
     task = config.asked_task()
-    a_step = _work(config.method, config.batch_size, config.described().get("tokens", 0), task, parameters)
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
-    (same_device, yours, same_dtype, same_model, same_method, _) = max(nearness)
+    past = _past_runs(runs)
+    past = past[(past["device"] == _kind(device)) & (past["dtype"] == dtype)]
+    virtual = config.described().get("tokens", 0)
+    tokens = _tokens(task, config.model)
+    mean, longest = (config.batch_size * (each + virtual) for each in (tokens.mean, tokens.longest))
+    answers = config.batch_size * tokens.answer
+    at_once = math.ceil(config.batch_size / config.accumulate) / config.batch_size
+    memory = (
+        LIBRARIES + weights_held(config.method, parameters, dtype) + at_once * bytes_kept(shape, config.method, dtype, longest, answers)
+    )
+    if not len(past):
+        a_step = seconds(shape, config.method, dtype, device, mean, answers)
+        return Estimate(a_step * steps, memory, "how fast this machine multiplies", (dtype, device))
+    nearness = [(row.model == config.model, row.method == config.method, row.task == config.task) for row in past.itertuples()]
+    near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
+    same_model, same_method, _ = max(nearness)
     same = near[(near["batch_size"] == config.batch_size) & (near["accumulate"] == config.accumulate)]
-    measured = same["peak_memory"].median() if yours and same_device and same_dtype and same_model and same_method else math.nan
-    memory = _memory(config, task, parameters, dtype) if math.isnan(measured) else measured
+    measured = same["peak_memory"].median() if same_model and same_method else math.nan
     which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
-    basis = which if yours else "runs that ship, made on two cores"
-    if not same_dtype:
-        basis += f" in {near['dtype'].iloc[0]}; in {dtype} it was not measured here"
-    return Estimate(near["seconds_a_unit"].median() * a_step * steps if same_device else None, memory, basis, (dtype, device))
+    taken = near["seconds_an_operation"].median() * operations(shape, config.method, mean, answers) * steps
+    return Estimate(taken, memory if math.isnan(measured) else measured, which, (dtype, device))
 
 
 def trainable_parameters(config: TrainingConfig) -> int | None:
@@ -132,38 +134,28 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
 
 
 def _past_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a run whose time and model's size are known: origin, model, method, task, dtype, device (`cpu`, `cuda`), batch_size, accumulate, seconds_a_unit
-    (of work), peak_memory (bytes).
+    """A row a run of a person's own whose time and model are known: model, method, task, dtype, device (`cpu`, `cuda`), batch_size, accumulate,
+    seconds_an_operation, peak_memory (bytes).
     """
     rows = []
-    for run in runs.itertuples():
+    for run in runs[runs["origin"] == "yours"].itertuples():
         with suppress(InputError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             made = read_description(Path(run.path))
             config, parameters, task = made["config"], total_parameters(run.model), get_task(run.task)
-            steps = _steps_made(run.method, run.steps, config["batch_size"], config.get("validate_every"), task, 0)
-            if parameters is None:
+            shape = None if parameters is None else _shape(run.model, parameters)
+            if shape is None:
                 continue
-            work = steps * _work(run.method, config["batch_size"], config.get("tokens", 0), task, parameters)
+            tokens, batch = _tokens(task, run.model), config["batch_size"]
+            of_step = operations(shape, run.method, batch * (tokens.mean + config.get("tokens", 0)), batch * tokens.answer)
+            steps = _steps_made(run.method, run.steps, batch, config.get("validate_every"), task, 0)
             computed = made.get("computed_in") or {}  # before that was recorded, all were float32
-            device = computed.get("device") or ("cpu" if run.origin == "gallery" else device_of())
             rows.append(
                 (
-                    run.origin, run.model, run.method, run.task, computed.get("dtype") or "float32", _kind(device), config["batch_size"],
-                    config.get("accumulate", 1), made["seconds_training"] / work, made.get("peak_memory_bytes") or math.nan,
+                    run.model, run.method, run.task, computed.get("dtype") or "float32", _kind(computed.get("device") or device_of()), batch,
+                    config.get("accumulate", 1), made["seconds_training"] / (steps * of_step), made.get("peak_memory_bytes") or math.nan,
                 )
             )  # fmt: skip
-    columns = [
-        "origin",
-        "model",
-        "method",
-        "task",
-        "dtype",
-        "device",
-        "batch_size",
-        "accumulate",
-        "seconds_a_unit",
-        "peak_memory",
-    ]
+    columns = ["model", "method", "task", "dtype", "device", "batch_size", "accumulate", "seconds_an_operation", "peak_memory"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -172,34 +164,54 @@ def _kind(device: str) -> str:
     return device.partition(":")[0]
 
 
-def _work(method: str, batch_size: int, virtual_tokens: int, task: Task, parameters: int) -> float:
-    """Of one step, in a unit of no name."""
-    tokens = batch_size * (_tokens(task)[0] + virtual_tokens)
-    return tokens * parameters * (FULL if method == "full" else 1.0)
-
-
 def _steps_made(method: str, steps: int, batch_size: int, validate_every: int | None, task: Task, held_out: int) -> float:
     """How many steps' work a run is: its own, and those that scoring on examples set aside and on held-out ones is worth."""
     scored = held_out * (3 if method in ("prompt-tuning", "p-tuning") else 2)
     if validate_every:
         scored += len(task.for_training(watched=True)[1]) * (1 + steps // validate_every)
-    forward = FORWARD * (WRITING if task.scored_by == "rouge" else 1.0) / (FULL if method == "full" else 1.0)
-    return steps + scored / batch_size * forward
+    return steps + scored / batch_size * FORWARD.get(method, 0.5) * (WRITING if task.scored_by == "rouge" else 1.0)
 
 
-def _memory(config: TrainingConfig, task: Task, parameters: int, dtype: str) -> float:
-    """A rule of thumb, measured in float32: what a step keeps for the way back is half as large in 16 bits, and that of one part alone."""
-    longest = math.ceil(config.batch_size / config.accumulate) * (_tokens(task)[1] + config.described().get("tokens", 0))
-    kept = KEPT_A_TOKEN * (1.0 if config.method == "full" else BYTES[dtype] / 4)
-    return LIBRARIES + weights_held(config.method, parameters, dtype) + kept * parameters * longest
+class _Tokens(NamedTuple):
+    """Of an example: how many tokens are read in the mean and at most, and how many are predicted."""
+
+    mean: float
+    longest: float
+    answer: float
 
 
 @lru_cache(maxsize=64)
-def _tokens(task: Task) -> tuple[float, float]:
-    """About how many tokens an example has in the mean, and at most."""
-    table = task.examples("train")
-    lengths = (table["text"].str.len() + table["target"].str.len()) / CHARACTERS_A_TOKEN
-    return float(lengths.mean()), float(lengths.max())
+def _tokens(task: Task, model: str) -> _Tokens:
+    table = task.examples("train").head(COUNTED)
+    count = _counter(model)
+    read, answers = (np.array([count(text, begins) for text in table[column]]) for column, begins in (("text", True), ("target", False)))
+    whole = read + answers
+    return _Tokens(float(whole.mean()), float(whole.max()), float(answers.mean()))
+
+
+@lru_cache(maxsize=4)
+def _counter(model: str) -> Callable[[str, bool], float]:
+    """How many tokens a text has, with that which begins one or without: by the model's own tokenizer, or about, where that is not at hand."""
+    folder = _folder(model)
+    with suppress(InputError, OSError, RuntimeError, ValueError), panics_caught():
+        if folder is not None and (folder / "tokenizer.json").is_file():
+            from tokenizers import Tokenizer
+
+            if model not in (EMBEDDED_MODEL, *PACKAGED):  # those are known by their hash
+                checked_spec(folder / "tokenizer.json")
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            return lambda text, begins: len(tokenizer.encode(text, add_special_tokens=begins))
+    return lambda text, begins: len(text) / CHARACTERS_A_TOKEN
+
+
+def _shape(model: str, parameters: int) -> Shape | None:
+    folder = _folder(model)
+    if folder is None:
+        return EMBEDDED if model == EMBEDDED_MODEL else None
+    try:
+        return shape_in(folder, parameters)
+    except InputError:
+        return None
 
 
 def _folder(model: str) -> Path | None:

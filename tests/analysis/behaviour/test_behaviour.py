@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from soft_prompt_explorer.analysis.behaviour.asked import COLUMNS, Examples, behaviour, lacks
-from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, INTERVENTIONS, interventions
+from soft_prompt_explorer.analysis.behaviour.changes import CONTROLS, INTERVENTIONS, JUDGED_BY, interventions
 from soft_prompt_explorer.analysis.behaviour.resampling import Answers
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import no_report
@@ -267,3 +267,32 @@ def test_what_was_kept_is_taken_over_and_only_what_it_lacks_is_asked(vocabulary,
     counted = Examples("toy", "accuracy", lambda rows, report: times.append(rows) or plain.ask(rows, report), plain.score)
     pd.testing.assert_frame_equal(behaviour(prompt, vocabulary, counted, direction=direction, before=whole), whole)
     assert not times
+
+
+def test_what_no_verdict_rests_on_is_asked_quickly_and_compared_with_what_was_asked_so(vocabulary, prompt):
+    direction = task_direction([prompt], vocabulary, words=[word(5), word(6)])
+    exact, rough = world(direction.mean * 4, prompt.initial), replace(world(direction.mean * 3, prompt.initial), dtype="bfloat16")
+    ways = {"exactly": exact, "roughly": rough, "both": replace(exact, quick=rough)}
+    exactly, roughly, both = (behaviour(prompt, vocabulary, examples, direction=direction) for examples in ways.values())
+    assert both["intervention"].tolist() == exactly["intervention"].tolist()
+    judged = both["intervention"].isin(JUDGED_BY)
+    of_ranks = ["rank_p", "rank_draws"]
+    pd.testing.assert_frame_equal(both[judged].drop(columns=of_ranks), exactly[judged].drop(columns=of_ranks))
+    pd.testing.assert_frame_equal(both[~judged], roughly[~judged])
+    assert set(both.loc[judged, "dtype"]) == {"float32"}
+    assert set(both.loc[~judged, "dtype"]) == {"bfloat16"}
+    assert not np.allclose(exactly.loc[~judged, "loss"], roughly.loc[~judged, "loss"])  # else nothing was tested
+    ranked = both["rank_p"].notna()
+    assert ranked.any()
+    both_ranked = ranked & roughly["rank_p"].notna()
+    pd.testing.assert_frame_equal(both.loc[both_ranked, of_ranks], roughly.loc[both_ranked, of_ranks])
+
+
+def test_the_rows_of_the_verdict_and_their_ranks_come_first(vocabulary, prompt):
+    direction = task_direction([prompt], vocabulary, words=[word(5), word(6)])
+    tables = []
+    behaviour(prompt, vocabulary, world(direction.mean * 4, prompt.initial), direction=direction, row_made=tables.append)
+    first = next(i for i, table in enumerate(tables) if not table["intervention"].isin(JUDGED_BY).all())
+    assert set(tables[first - 1]["intervention"]) == set(tables[-1]["intervention"]) & JUDGED_BY
+    assert tables[-1]["rank_p"].notna().any()
+    assert tables[first - 1]["rank_p"].notna().sum() == tables[-1]["rank_p"].notna().sum()

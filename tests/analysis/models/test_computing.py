@@ -13,12 +13,34 @@ import torch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE, device_of, dtype_of, has_bfloat16, parameters_in
-from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.models.weights import gains_from_16_bits, in_16_bits, load_model
 from tests.support.places import REPOSITORY
 from tests.support.tiny_models import model_of, saved
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 LARGEST_IN_FLOAT32 = 500_000_000
+
+
+@pytest.mark.slow
+def test_a_model_is_copied_into_16_bits_where_that_gains_time_and_nobody_chose_numbers(embedded_model, language_model, monkeypatch):
+    has = "soft_prompt_explorer.analysis.models.weights.has_bfloat16"
+    monkeypatch.delenv(DTYPE_VARIABLE, raising=False)
+    monkeypatch.setattr(has, lambda device: True)
+    assert gains_from_16_bits(embedded_model)
+    assert not gains_from_16_bits(language_model)  # a tiny one
+    with monkeypatch.context() as chosen:
+        chosen.setenv(DTYPE_VARIABLE, "float32")
+        assert not gains_from_16_bits(embedded_model)
+    monkeypatch.setattr(has, lambda device: False)
+    assert not gains_from_16_bits(embedded_model)
+    short = in_16_bits(embedded_model)
+    assert (short.dtype, embedded_model.dtype) == ("bfloat16", "float32")
+    assert not gains_from_16_bits(short)
+    with torch.inference_mode():
+        ids = embedded_model.tokenizer("The capital of France is", return_tensors="pt").input_ids
+        a, b = (each.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=-1) for each in (embedded_model, short))
+    assert a.argmax() == b.argmax()
+    assert 0 < (a - b).abs().max() < 0.1
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's features are read from Linux")

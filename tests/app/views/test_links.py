@@ -30,6 +30,7 @@ from soft_prompt_explorer.app.pages import (
     READINGS,
     RUN_ONE,
     SCORECARDS,
+    SIZES,
     SOURCES,
     TOKENS,
     TRADES,
@@ -81,7 +82,7 @@ GOES_ON = {
         {"tab": MEASURES},
         *(
             {"tab": METHODS, "methods": part, "new-model": "another", "new-task": "plural"}
-            for part in (MEASURED, PUBLISHED, RUN_ONE, TRADES, SCORECARDS)
+            for part in (MEASURED, SIZES, PUBLISHED, RUN_ONE, TRADES, SCORECARDS)
         ),
         {"tab": FINDINGS},
         {"tab": GLOSSARY},

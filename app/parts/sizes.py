@@ -1,0 +1,63 @@
+"""Score against the size of the model, on *Learn*, under *Methods*: what was measured here, and beside it what a paper printed."""
+
+import streamlit as st
+
+from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.app.charts.methods import published_scores, score_over_sizes
+from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.tables import show_table
+from soft_prompt_explorer.trained_prompts.experiments import comparison, sizes
+
+MEAN = "Mean of the tasks"
+PRINTED = "GLUE, average of eight tasks"  # the figure of `published` that tells most models of one kind
+
+
+def show_sizes() -> None:
+    st.subheader("Does prompt tuning catch up with size?")
+    st.markdown(
+        "Lester et al. 2021 found that prompt tuning falls short of full fine-tuning on small models and matches it on large ones. Here every way was tried on "
+        "the same held-out examples of each model."
+    )
+    told = sizes.summary(sizes.kept())
+    mean = sizes.over_tasks(told)
+    tasks = list(dict.fromkeys(told["task"]))
+    asked = st.segmented_control("Task", [MEAN, *tasks], default=MEAN, required=True, key="of-task", bind="query-params")
+    rows = mean if asked == MEAN else told[told["task"] == asked]
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Measured here**")
+        drawn = rows[rows["score"].notna()]
+        st.plotly_chart(
+            score_over_sizes(drawn, "exact match"),
+            key=f"sizes-{asked}",
+            alt=f"Score and 95 % interval of {listed(list(drawn['way'].unique()))} on {listed(list(drawn['model'].unique()))}, by their parameters.",
+        )
+        lacking = rows[rows["score"].isna()]
+        too_large = (
+            f" {listed(list(lacking['way'].unique())).capitalize()} of {listed(list(lacking['model'].unique()))} did not fit into the memory."
+            if len(lacking)
+            else ""
+        )
+        st.caption(
+            f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
+            f"three seeds, but for the largest model one. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+        )  # fmt: skip
+    with right:
+        st.markdown("**As a paper printed it**")
+        published = comparison.published()
+        printed = published[(published["metric"] == PRINTED) & published["method"].isin(["full fine-tuning", "LoRA"])]
+        printed = printed[~printed["note"].str.startswith("set up as")]
+        st.plotly_chart(
+            published_scores(printed, "total"), key="sizes-published", alt=f"{PRINTED} of LoRA and full fine-tuning as printed, by model."
+        )
+        st.caption(
+            f"Open marks: not measured here, of other models and tasks. {printed['paper'].iloc[0]}, {printed['table'].iloc[0]}. Lester et al. 2021 draw their curve (figure 1) and print no "
+            "table of it, so it is not copied here."
+        )
+    with st.expander("The figures as a table", icon=":material/table_rows:"):
+        show_table(
+            told,
+            alt="Score and interval of every way on every model and task.",
+            first=("task", "model", "way", "score", "low", "high", "n", "seeds"),
+        )
+        widgets.download_buttons(told, "score-against-size")
