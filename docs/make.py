@@ -6,6 +6,7 @@ and a function that answers the Markdown between them into `tables`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
         ("findings.md", "comparison"): _comparison,
         ("findings.md", "behaviour"): _behaviour,
         ("findings.md", "benchmark"): _benchmark,
+        ("findings.md", "sizes"): _sizes,
         ("training.md", "methods"): _methods,
         ("training.md", "tasks"): _tasks,
         ("formats.md", "limits"): _limits,
@@ -41,6 +43,11 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
     return made | {
         ("command_line.md", f"{room} {name}"): partial(_options, command) for room, name, command in commands() if _has_options(command)
     }
+
+
+def pictures() -> dict[str, Callable[[], bytes]]:
+    """What makes each picture, by the name of its file beside the pages."""
+    return {"score_by_size.svg": _score_by_size}
 
 
 def commands() -> Iterable[tuple[str, str, object]]:
@@ -86,6 +93,8 @@ def main() -> None:
         if new != text:
             path.write_text(new, encoding="utf-8")
             print(f"{page}: {name}")
+    for name, draw in pictures().items():
+        (DOCS / name).write_bytes(draw())
     (DOCS / "measures.md").write_text(measures_markdown(), encoding="utf-8")
     (DOCS / "glossary.md").write_text(glossary_markdown(), encoding="utf-8")
 
@@ -123,6 +132,27 @@ def _benchmark() -> str:
     from soft_prompt_explorer.trained_prompts.experiments import benchmark
 
     return benchmark.markdown(benchmark.summary(benchmark.kept_scores()))
+
+
+def _sizes() -> str:
+    from soft_prompt_explorer.trained_prompts.experiments import sizes
+
+    return sizes.markdown(sizes.summary(sizes.kept()))
+
+
+def _score_by_size() -> bytes:
+    from soft_prompt_explorer.analysis.core.provenance import Provenance
+    from soft_prompt_explorer.analysis.figures.charts import score_by_size
+    from soft_prompt_explorer.analysis.figures.drawing import written
+    from soft_prompt_explorer.trained_prompts.experiments import sizes
+
+    told = sizes.summary(sizes.kept())
+    panels = {task: told[told["task"] == task] for task in dict.fromkeys(told["task"])}
+    mean = sizes.over_tasks(told)
+    drawn = score_by_size(panels | ({"mean of the tasks": mean} if len(mean) else {}), "exact match")
+    return re.sub(
+        rb"<metadata>.*</metadata>", b"", written(drawn, "svg", Provenance("make docs")), flags=re.DOTALL
+    )  # the same file on another day
 
 
 def _methods() -> str:

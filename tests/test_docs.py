@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.main import get_command
 
-from docs.make import DOCS, asked_prompts, between, commands, rewritten, tables
+from docs.make import DOCS, asked_prompts, between, commands, pictures, rewritten, tables
 from soft_prompt_explorer.__main__ import app as spe
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking import scores, sensitivity
@@ -64,6 +64,11 @@ def test_the_readme_is_one_page_of_at_most_six_thousand_bytes():
 @pytest.mark.parametrize(("name", "table"), TABLES)
 def test_a_table_is_what_the_code_makes_today(name, table):
     assert between(page(name), table) == tables()[name, table](), f"{table} in docs/{name} is stale; run `make docs`"
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_a_picture_is_what_the_code_draws_today(name):
+    assert (DOCS / name).read_bytes() == pictures()[name](), f"docs/{name} is stale; run `make docs`"
 
 
 def test_every_mark_in_a_page_is_of_a_table_that_is_made():

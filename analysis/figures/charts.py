@@ -29,6 +29,7 @@ _VERDICTS = {  # colour and shape, as on the page
     "unreadable": (GREY, "x", True),
     "never trained": (GREY, "o", False),
 }
+_WAYS = ((GREY, "o"), (ORANGE, "s"), (PURPLE, "p"), (BLUE, "D"), (GREEN, "P"), (VERMILION, "h"))
 _GROUPS: dict[Group, tuple[str, str, bool]] = {
     "the whole prompt changed": (BLUE, "o", True),
     "the task direction": (GREEN, "D", True),
@@ -200,3 +201,50 @@ def _style(marks: tuple[str, str, bool]) -> dict[str, Any]:
         "s": 26 if shape == "*" else 14,
         "linewidths": 0.8,
     }
+
+
+def score_by_size(panels: dict[str, pd.DataFrame], measure: str, *, width: float = 2 * WIDTH) -> Figure:
+    """Score against the parameters of the model, a panel a task and a line a way, with 95 % intervals: as Lester et al. 2021, figure 1.
+
+    Parameters
+    ----------
+    panels : by title, rows with model, parameters, way, score, low, high; a row without a score is left out.
+    measure : what the score is.
+    width : in mm.
+    """
+    ways = list(dict.fromkeys(way for table in panels.values() for way in table["way"]))
+    down = -(-len(panels) // COLUMNS)
+    with sheet(width, _AROUND + 52 * down) as figure:
+        for i, (title, table) in enumerate(panels.items()):
+            axes = figure.add_subplot(down, min(COLUMNS, len(panels)), i + 1)
+            scored = table[table["score"].notna()].sort_values("parameters", kind="stable")
+            for j, way in enumerate(ways):
+                rows = scored[scored["way"] == way]
+                if not len(rows):
+                    continue
+                colour, marker = _WAYS[j % len(_WAYS)]
+                aside = 1.04 ** (j - (len(ways) - 1) / 2)  # so that intervals can be told apart
+                bars = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
+                axes.errorbar(
+                    rows["parameters"] * aside,
+                    rows["score"],
+                    bars,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    linewidth=0.8,
+                    elinewidth=0.6,
+                    label=way,
+                )
+            models = scored.drop_duplicates("model")
+            axes.set_xscale("log")
+            axes.set_xticks(models["parameters"], [f"{number / 1e6:,.0f} M" for number in models["parameters"]], minor=False)
+            axes.minorticks_off()
+            axes.set_ylim(-0.02, 1.02)
+            axes.set_title(title, fontsize=7)
+            if i % COLUMNS == 0:
+                axes.set_ylabel(measure)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(ways), frameon=False)
+        figure.supxlabel("parameters of the model", fontsize=7)
+    return figure

@@ -115,7 +115,7 @@ def score_over_sizes(table: pd.DataFrame, measure: str) -> go.Figure:
     measure : what the score is.
     """
     said = [
-        f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds} seeds" if getattr(row, "seeds", 1) > 1 else "")
+        f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds:.0f} seeds" if getattr(row, "seeds", 1) > 1 else "")
         for row in table.itertuples()
     ]  # fmt: skip
     return score_by_size(table.rename(columns={"way": "method", "parameters": "total"}).assign(says=said, measure=measure))

@@ -18,9 +18,9 @@ _TABLE = re.compile(r"((?:^\|.*\n?)+)", re.MULTILINE)
 
 @st.cache_data
 def parts() -> dict[str, str]:
-    """The text of each part by its heading; what stands before the first one, without its list of parts, is `IN_SHORT`. Links to other pages of docs/ are their words alone."""
+    """The text of each part by its heading; what stands before the first one, without its list of parts, is `IN_SHORT`. Links to other pages of docs/ are their words alone, and pictures are left out."""
     text = re.sub(r"<!--.*?-->\n?", "", FINDINGS.read_text(encoding="utf-8"))
-    text = re.sub(r"^- \[[^\]]*\]\(#.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:- \[[^\]]*\]\(#|!\[).*\n", "", text, flags=re.MULTILINE)  # the list of parts, and pictures, which *Methods* draws
     text = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text).replace("$", r"\$")
     first, *others = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
     return {IN_SHORT: first.split("\n", 1)[1].replace("In short:", "").strip()} | {

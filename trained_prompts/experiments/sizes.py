@@ -149,7 +149,7 @@ def markdown(told: pd.DataFrame) -> str:
     def cell(row) -> str:
         if pd.isna(row.score):
             return "too large for the memory"
-        spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds} seeds" if getattr(row, "seeds", 1) > 1 else ""
+        spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds:.0f} seeds" if getattr(row, "seeds", 1) > 1 else ""
         return f"{row.score:.2f} ({row.low:.2f} to {row.high:.2f}{spread})"
 
     every = pd.concat([told, over_tasks(told).assign(task="mean of the tasks")], ignore_index=True)
