@@ -153,12 +153,14 @@ def published_scores(table: pd.DataFrame, against: str) -> go.Figure:
             customdata=[f"{row.model}, {row.printed}: {row.score:g}" + (f" ± {row.plus_minus:g}" if row.plus_minus == row.plus_minus else "") + f"<br>{_counted(row.trainable)} trainable of {_counted(row.total)}" + (f"<br>{row.note}" if row.note else "") for row in rows.itertuples()],
             hovertemplate="%{customdata}<extra>published</extra>",
         )  # fmt: skip
-    powers = range(int(np.floor(np.log10(table[against].min()))), int(np.ceil(np.log10(table[against].max()))) + 1)
+    if against == "trainable":
+        powers = range(int(np.floor(np.log10(table[against].min()))), int(np.ceil(np.log10(table[against].max()))) + 1)
+        ticks = {10.0**power: _counted(10.0**power) for power in powers}
+    else:
+        ticks = {row.total: f"{_counted(row.total)}<br>{row.model}" for row in table.drop_duplicates("model").itertuples()}
     title = "trainable parameters" if against == "trainable" else "parameters of the model"
     figure.update_layout(height=420, margin=MARGIN | {"t": 70}, xaxis_title=title, yaxis_title=table["metric"].iloc[0], legend=ABOVE)
-    figure.update_xaxes(
-        type="log", tickvals=[10.0**power for power in powers], ticktext=[_counted(10.0**power) for power in powers], showgrid=False
-    )
+    figure.update_xaxes(type="log", tickvals=list(ticks), ticktext=list(ticks.values()), showgrid=False)
     return figure
 
 

@@ -19,6 +19,9 @@ def show_sizes() -> None:
         "the same held-out examples of each model."
     )
     told = sizes.summary(sizes.kept())
+    if not len(told):
+        st.info("No figures are kept here: `spe sizes --make` makes them.", icon=":material/info:")
+        return
     mean = sizes.over_tasks(told)
     tasks = list(dict.fromkeys(told["task"]))
     asked = st.segmented_control("Task", [MEAN, *tasks], default=MEAN, required=True, key="of-task", bind="query-params")

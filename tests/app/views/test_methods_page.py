@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.trained_prompts.experiments import sizes
 from soft_prompt_explorer.trained_prompts.experiments.comparison import ComparisonConfig
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
@@ -65,6 +66,22 @@ def test_one_part_is_shown_at_a_time_and_a_link_of_before_opens_the_part_that_it
         assert not driver.exception
         assert driver.session_state["linked-methods"] == part
         assert ("Zero-shot scores" in texts(driver)) == (part == "Measured here")
+
+
+@pytest.mark.slow
+def test_score_against_size_is_drawn_of_each_task_and_says_what_did_not_fit(page, monkeypatch):
+    rows = [(model, size, task, way, "", "exact match", score, score - 0.1, score + 0.1, 50, 1.0, 0.0, 1.0, 1, "float32")
+            for model, size in (("small", 10**8), ("large", 10**9)) for task in ("plural", "capitals")
+            for way, score in (("zero-shot", 0.4), ("full fine-tuning", float("nan") if model == "large" else 0.8))]  # fmt: skip
+    monkeypatch.setattr(sizes, "kept", lambda: pd.DataFrame(rows, columns=sizes.COLUMNS))
+    driver = page(methods="Score against size")
+    assert not driver.exception
+    assert "did not fit" not in texts(driver)  # into the mean goes what was scored
+    driver.segmented_control(key="of-task").set_value("capitals").run()
+    assert not driver.exception
+    assert "Full fine-tuning of large did not fit into the memory." in texts(driver)
+    monkeypatch.setattr(sizes, "kept", lambda: pd.DataFrame(columns=sizes.COLUMNS))
+    assert "`spe sizes --make` makes them" in texts(driver.run())
 
 
 @pytest.mark.slow
