@@ -35,7 +35,8 @@ from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 FOLDER = Path(__file__).parent / "sizes"
-MODELS = (EMBEDDED_MODEL, GEMMA_MODEL, QWEN_MODEL)
+LARGEST = QWEN_MODEL  # of which one seed is trained, and LoRAs are kept
+MODELS = (EMBEDDED_MODEL, GEMMA_MODEL, LARGEST)
 ASKED = ("antonyms", "capitals", "first-letter", "past-tense")  # of different kinds, all with short inputs
 STEPS, RANK = 100, 4
 CHOSEN_ON = 60  # training examples, which none of those shown is among
@@ -52,7 +53,7 @@ SUMMARY = ["task", "model", "parameters", "way", "score", "low", "high", "n", "s
 
 def seeds_of(model: str, way: str) -> tuple[int, ...]:
     """Of how many starts and orders of the examples it is told: three of prompt tuning, but for the largest model."""
-    return (0, 1, 2) if way == PROMPT_TUNING and model != QWEN_MODEL else (0,)
+    return (0, 1, 2) if way == PROMPT_TUNING and model != LARGEST else (0,)
 
 
 def config_of(model: str, task: str, way: str, seed: int) -> TrainingConfig:
@@ -215,7 +216,7 @@ def _learned(language_model: LanguageModel, config: TrainingConfig, way: str, fo
             last = recording.last_step
             return scored | {"what": what, "seconds_training": last.seconds, "peak_memory": recording.peak_memory}
         recorded.run(config, name, language_model=language_model, folder=Path(runs), watch=watch)
-        if way == PROMPT_TUNING or config.model == MODELS[-1]:
+        if way == PROMPT_TUNING or config.model == LARGEST:
             keep_in_16_bits(Path(runs) / name, folder / name)
         made = json.loads((Path(runs) / name / "run.json").read_text(encoding="utf-8"))
     trained = {column: made["scores"]["trained"][column] for column in ("measure", "score", "low", "high", "n", "loss")}

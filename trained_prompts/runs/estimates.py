@@ -23,7 +23,7 @@ from soft_prompt_explorer.analysis.asking.in_front import key_value_heads
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError, panics_caught
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models import hub
-from soft_prompt_explorer.analysis.models.computing import device_of
+from soft_prompt_explorer.analysis.models.computing import device_of, weight_files
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
 from soft_prompt_explorer.analysis.models.names import is_hub_id
 from soft_prompt_explorer.analysis.models.packaged import PACKAGED
@@ -226,11 +226,11 @@ def _folder(model: str) -> Path | None:
 
 @lru_cache(maxsize=8)
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's weights by name, from the headers of its files."""
+    """The shapes of a model's weights by name, from the headers of its files. Errors as `weight_files`."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
             shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     return shapes

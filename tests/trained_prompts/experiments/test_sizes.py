@@ -41,12 +41,18 @@ def test_every_row_is_made_once_and_says_what_was_measured(quick, tmp_path, monk
     assert made.loc[made["way"] == EXAMPLES, "what"].item() in (task.template, *task.prompts)
     prompts = made.loc[made["way"] == PROMPT_TUNING]
     assert prompts["seed"].tolist() == [0, 1, 2] and prompts["loss"].nunique() == 3
-    kinds = {path.name: load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()}
-    assert sorted(kinds.values()) == ["lora", "soft_prompt", "soft_prompt", "soft_prompt"]
+    assert [load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()] == ["soft_prompt"] * 3
 
     monkeypatch.setattr(sizes, "load_model", None)  # it would fail: nothing is made again
     again = sizes.make([quick], ["plural"], folder=tmp_path)
     pd.testing.assert_frame_equal(again, made, check_dtype=False)
+
+
+def test_of_the_largest_model_one_seed_is_trained_and_its_lora_is_kept(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "LARGEST", quick)
+    made = sizes.make([quick], ["plural"], folder=tmp_path)
+    assert made["way"].tolist() == list(WAYS)
+    assert sorted(load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()) == ["lora", "soft_prompt"]
 
 
 def test_what_does_not_fit_keeps_a_row_without_a_score(quick, tmp_path, monkeypatch):
