@@ -142,6 +142,7 @@ def _sizes() -> str:
 
 def _score_by_size() -> bytes:
     from soft_prompt_explorer.analysis.core.provenance import Provenance
+    from soft_prompt_explorer.analysis.core.words import listed
     from soft_prompt_explorer.analysis.figures.charts import score_by_size
     from soft_prompt_explorer.analysis.figures.drawing import written
     from soft_prompt_explorer.trained_prompts.experiments import sizes
@@ -149,7 +150,7 @@ def _score_by_size() -> bytes:
     told = sizes.summary(sizes.kept())
     panels = {task: told[told["task"] == task] for task in dict.fromkeys(told["task"])}
     mean = sizes.over_tasks(told)
-    drawn = score_by_size(panels | ({"mean of the tasks": mean} if len(mean) else {}), "exact match")
+    drawn = score_by_size(panels | ({"mean of the tasks": mean} if len(mean) else {}), listed(list(told["measure"].dropna().unique())))
     return re.sub(
         rb"<metadata>.*</metadata>", b"", written(drawn, "svg", Provenance("make docs")), flags=re.DOTALL
     )  # the same file on another day

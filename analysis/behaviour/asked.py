@@ -36,6 +36,7 @@ from soft_prompt_explorer.analysis.prompts.search import unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import displacements
 
 GIVEN_UP = 10  # of them that do as much, after which no more are asked (Besag and Clifford 1991)
+RANKS = 0.2  # of all that is asked, about: for telling how far it is
 RANKED_ON = 20  # examples for it, at most: the rank is as valid with few
 COLUMNS = ["prompt", "task", "intervention", "position", "amount", "draws", "n", "measure", *MEASURED, "rank_p", "rank_draws", "dtype"]
 
@@ -85,7 +86,7 @@ def behaviour(
     """What the model does with the prompt changed in every way, beside the whole one.
 
     Prompts that come to the same rows are asked once. What no verdict rests on is asked quickly where `examples` has a way to, and compared with the whole
-    prompt and the bare model asked so; and so are the directions that an effect is ranked among, with the effect itself.
+    prompt and the bare model asked so.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def behaviour(
     score_change), of the control that `CONTROLS` names (loss_beside_control, …; missing where it names none) and of the bare model (loss_beside_no_prompt, …).
     rank_p, rank_draws: of a direction, or its words' part, whose interval says that it matters, the rank of its effect among those of `matched` directions on the
     first 20 examples, and how many of these were asked: 199, or fewer where ten did as much before. Missing where there was nothing to rank. dtype: the numbers that
-    the model computed the row in, but for rank_p.
+    the model computed the row in.
 
     The intervals are paired bootstraps over examples, and over draws where there are several (Efron and Tibshirani 1993, section 8.3), with the spread of few draws
     corrected by √(D / (D − 1)). Where an answer is right or wrong, two made-up examples are resampled along, one that only the one and one that only the other gets
@@ -122,29 +123,27 @@ def behaviour(
     # What is new is compared with these two, so they are asked again.
     taken_over = {place for place in known if not (lacking and place[0] in (WHOLE, NO_PROMPT))}
     needed = [each for each in every if _place_of(each) not in taken_over]
-    beside = {each.name: each for each in every if each.name in (WHOLE, NO_PROMPT)}
+    compared = {each.name: each for each in every if each.name in (WHOLE, NO_PROMPT)}
     different = {
         _key(rows, of)
         for each in needed
         for of in [examples.for_one(each.name)]
-        for one in [each, *([] if of is examples else beside.values())]
+        for one in [each, *([] if of is examples else compared.values())]
         for rows in one.prompts
     }
     asked = {} if asked is None else asked
 
+    ranks = RANKS * len(different) if direction is not None else 0.0  # what ranking is taken to be, in prompts asked
+    ranked = 0.0  # of it, so far
+
+    def share_done(now: float) -> float:
+        return (len(different & asked.keys()) + ranked + now) / (len(different) + ranks) if different else 1.0
+
     def answers(each: Change, of: Examples, name: str) -> list[Answers]:
         for rows in each.prompts:
             if (key := _key(rows, of)) not in asked:
-                done = len(different & asked.keys())
-
-                def told(share: float, _: str, done: int = done) -> None:
-                    report(0.95 * (done + share) / len(different), f"asking the model: {name}")
-
-                asked[key] = of.ask(rows, told)
+                asked[key] = of.ask(rows, lambda share, _: report(share_done(share), f"asking the model: {name}"))
         return [asked[_key(rows, of)] for rows in each.prompts]
-
-    def at(share: float, name: str) -> Report:
-        return lambda _, doing: report(share, f"asking the model: {name}, beside {doing}")
 
     resampling: Resampling | None = None
     rows: list[dict[str, Any]] = []
@@ -155,12 +154,20 @@ def behaviour(
         made = dict(zip(results, rows, strict=True))
         return _table([made[place] for each in in_order if (place := (each.name, each.position, each.amount)) in made])
 
+    def beside(name: str, of_all: float) -> Report:
+        return lambda share, doing: report(share_done(share * of_all), f"asking the model: {name}, beside {doing}")
+
     def rank() -> None:
-        for row in rows:
-            if direction is not None and prompt.initial is not None and to_be_ranked(row) and pd.isna(row.get("rank_p", np.nan)):
-                share = 0.95 * len(different & asked.keys()) / max(1, len(different))
-                row |= _ranked(row["intervention"], prompt, vocabulary, examples, direction, others, asked, at(share, row["intervention"]))
-                row_made(table())
+        nonlocal ranked
+        if direction is None or prompt.initial is None:
+            return
+        wanting = [row for row in rows if to_be_ranked(row) and pd.isna(row.get("rank_p", np.nan))]
+        for row in wanting:
+            name, of_all = row["intervention"], ranks / len(wanting)
+            row |= _ranked(name, prompt, vocabulary, examples, direction, others, asked, beside(name, of_all))
+            ranked += of_all
+            row_made(table())
+        ranked = ranks
 
     for each in every:
         if not INTERVENTIONS[each.name].judged:
@@ -177,8 +184,8 @@ def behaviour(
         if of is examples:
             whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
         else:
-            whole = answers(beside[WHOLE], of, each.name)
-            bare = answers(beside[NO_PROMPT], of, each.name) if NO_PROMPT in beside else None
+            whole = answers(compared[WHOLE], of, each.name)
+            bare = answers(compared[NO_PROMPT], of, each.name) if NO_PROMPT in compared else None
         rows.append(
             {
                 "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
@@ -242,16 +249,15 @@ def _ranked(
 ) -> dict[str, object]:  # fmt: skip
     """The rank of an effect among those of `matched` directions: rank_p and rank_draws."""
     start, delta, unit = np.asarray(prompt.initial, dtype=np.float64), displacements(prompt), unit_rows(direction.mean)
-    quick = examples.quick or examples  # the effect and those of the others in the same numbers
     towards = words_part(direction, vocabulary) if name in (PART_OUT, PART_ALONE) else unit
     along = (delta @ unit)[:, None]
     taken_out = name in (DIRECTION_OUT, PART_OUT)
 
     def effect(displacement: np.ndarray) -> float:
         rows = float32_rows(start + delta - displacement if taken_out else start + displacement)
-        key = f"few {_key(rows, quick)}"
+        key = f"few {_key(rows, examples)}"
         if key not in asked:
-            asked[key] = (quick.few or quick.ask)(rows, lambda share, _: report(share, "other directions"))
+            asked[key] = (examples.few or examples.ask)(rows, lambda share, _: None)
         score = float(examples.score(asked[key].counts.sum(axis=0)))
         return -score if taken_out else score
 

@@ -31,7 +31,7 @@ def read_kept(folder: Path) -> pd.DataFrame | None:
             table
         ):  # all were float32, and not ranked before that
             return None
-        table = table.reindex(columns=COLUMNS).fillna({"dtype": "float32"})
+        table = table.assign(**({} if "dtype" in table else {"dtype": "float32"})).reindex(columns=COLUMNS)
         types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64", "dtype": str}
         return table.astype(types | dict.fromkeys([*MEASURED, "rank_p"], "float64"))
     except (OSError, ValueError, TypeError):

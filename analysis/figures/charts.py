@@ -244,7 +244,7 @@ def score_by_size(panels: dict[str, pd.DataFrame], measure: str, *, width: float
             axes.set_title(title, fontsize=7)
             if i % COLUMNS == 0:
                 axes.set_ylabel(measure)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(ways), frameon=False)
+        labelled = {way: handle for axes in figure.axes for handle, way in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(list(labelled.values()), list(labelled), loc="outside upper left", ncols=len(ways), frameon=False)
         figure.supxlabel("parameters of the model", fontsize=7)
     return figure

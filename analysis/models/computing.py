@@ -1,7 +1,7 @@
 """On which device a model computes and in which numbers, and how many parameters it has.
 
 What nobody chooses is chosen here: the device by what torch finds, the numbers by the model's size and by what the device has in hardware. A small model
-computes in float32 everywhere, so that its figures are the same on every machine.
+computes in float32 everywhere, so that its figures are the same on every machine; of what a table tells beside them, its column dtype says where it is not.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import SMALLER
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.computing import (
+    LARGE,
     SMALL,
     check_dtype,
     check_room,
@@ -125,16 +126,21 @@ class LanguageModel(NamedTuple):
 
 
 def gains_from_16_bits(language_model: LanguageModel) -> bool:
-    """Whether a model in float32 would answer sooner in bfloat16: it is not small, its device multiplies bfloat16 in hardware, and nobody chose the numbers."""
-    of_size = language_model.model.num_parameters() >= SMALL
+    """Whether a model in float32 would answer sooner in bfloat16: its device multiplies that in hardware, the model is neither so small that nothing is saved nor
+    so large that somebody must have chosen float32, and `SPE_DTYPE` names no numbers.
+    """
+    of_size = SMALL <= language_model.model.num_parameters() <= LARGE
     return language_model.dtype == "float32" and chosen(None) == "auto" and of_size and has_bfloat16(language_model.device)
 
 
 def in_16_bits(language_model: LanguageModel) -> LanguageModel:
-    """A copy of the model in bfloat16, beside it."""
+    """The model with its weights in bfloat16, beside it; what else it holds, as the angles of its positions, stays as it is, as where it is loaded so."""
     import torch
 
-    return language_model._replace(model=copy.deepcopy(language_model.model).to(torch.bfloat16))
+    weights = {
+        id(weight): torch.nn.Parameter(weight.to(torch.bfloat16), requires_grad=False) for weight in language_model.model.parameters()
+    }
+    return language_model._replace(model=copy.deepcopy(language_model.model, weights))
 
 
 def load_model(name: str, *, dtype: str | None = None, device: str | None = None, report: Report = no_report) -> LanguageModel:

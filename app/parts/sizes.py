@@ -24,14 +24,15 @@ def show_sizes() -> None:
         return
     mean = sizes.over_tasks(told)
     tasks = list(dict.fromkeys(told["task"]))
-    asked = st.segmented_control("Task", [MEAN, *tasks], default=MEAN, required=True, key="of-task", bind="query-params")
+    choices = [MEAN, *tasks] if len(mean) else tasks
+    asked = st.segmented_control("Task", choices, default=choices[0], required=True, key="of-task", bind="query-params")
     rows = mean if asked == MEAN else told[told["task"] == asked]
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Measured here**")
         drawn = rows[rows["score"].notna()]
         st.plotly_chart(
-            score_over_sizes(drawn, "exact match"),
+            score_over_sizes(drawn, listed(list(dict.fromkeys((told if asked == MEAN else drawn)["measure"].dropna())))),
             key=f"sizes-{asked}",
             alt=f"Score and 95 % interval of {listed(list(drawn['way'].unique()))} on {listed(list(drawn['model'].unique()))}, by their parameters.",
         )

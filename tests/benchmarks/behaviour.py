@@ -93,7 +93,7 @@ def main() -> None:
         rows.append((ranked_anew if settings.kept else timed)(name))
         print(rows[-1], flush=True)
     print(f"{settings.threads} threads of torch\n")
-    print(to_markdown(pd.DataFrame(rows)))
+    print(to_markdown(pd.DataFrame(rows)).decode())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ a person's own runs in the same numbers on the same device, the nearer the bette
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +31,7 @@ from soft_prompt_explorer.analysis.models.tokenizer_file import checked_spec
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
-from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, bytes_kept, operations, seconds, shape_in
+from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, Step, bytes_kept, numbers, operations, seconds, shape_in
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.lora import with_targets
 from soft_prompt_explorer.trained_prompts.training.memory import computed_in, weights_held
@@ -82,27 +81,42 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     task = config.asked_task()
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
-    past = _past_runs(runs)
-    past = past[(past["device"] == _kind(device)) & (past["dtype"] == dtype)]
-    virtual = config.described().get("tokens", 0)
-    tokens = _tokens(task, config.model)
-    mean, longest = (config.batch_size * (each + virtual) for each in (tokens.mean, tokens.longest))
-    answers = config.batch_size * tokens.answer
-    at_once = math.ceil(config.batch_size / config.accumulate) / config.batch_size
-    memory = (
-        LIBRARIES + weights_held(config.method, parameters, dtype) + at_once * bytes_kept(shape, config.method, dtype, longest, answers)
+    tokens, factors = _tokens(task, config.model), (trainable_parameters(config) or 0) if config.method == "lora" else 0
+    mean = _step(
+        config.method, config.batch_size, config.described().get("tokens", 0), tokens.mean, tokens.answer, factors, config.checkpointing
     )
+    at_once = math.ceil(config.batch_size / config.accumulate)
+    longest = _step(
+        config.method, at_once, config.described().get("tokens", 0), tokens.longest, tokens.answer, factors, config.checkpointing
+    )
+    memory = LIBRARIES + weights_held(config.method, parameters, dtype) + bytes_kept(shape, longest, dtype)
+    past = _past_runs(runs)
+    past = past[
+        (past["device"] == _kind(device))
+        & (past["dtype"] == numbers(config.method, dtype))
+        & (past["model"] == config.model)
+        & ((past["method"] == "full") == (config.method == "full"))
+    ]
     if not len(past):
-        a_step = seconds(shape, config.method, dtype, device, mean, answers)
-        return Estimate(a_step * steps, memory, "how fast this machine multiplies", (dtype, device))
-    nearness = [(row.model == config.model, row.method == config.method, row.task == config.task) for row in past.itertuples()]
+        try:
+            taken = seconds(shape, mean, dtype, device) * steps
+        except RuntimeError:  # the device has no room even for that
+            return None
+        return Estimate(taken, memory, "how fast this machine multiplies", (dtype, device))
+    nearness = [(row.method == config.method, row.task == config.task) for row in past.itertuples()]
     near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
-    same_model, same_method, _ = max(nearness)
+    same_method, _ = max(nearness)
     same = near[(near["batch_size"] == config.batch_size) & (near["accumulate"] == config.accumulate)]
-    measured = same["peak_memory"].median() if same_model and same_method else math.nan
+    measured = same["peak_memory"].median() if same_method else math.nan
     which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
-    taken = near["seconds_an_operation"].median() * operations(shape, config.method, mean, answers) * steps
+    taken = near["seconds_an_operation"].median() * operations(shape, mean) * steps
     return Estimate(taken, memory if math.isnan(measured) else measured, which, (dtype, device))
+
+
+def _step(method: str, batch_size: int, virtual: int, read: float, answer: float, factors: int, again: bool) -> Step:
+    """One step of so many examples; a prefix is not read, but stands in each layer."""
+    in_front = 0 if method == "prefix-tuning" else virtual
+    return Step(method, batch_size * (read + in_front), batch_size * answer, factors, again)
 
 
 def trainable_parameters(config: TrainingConfig) -> int | None:
@@ -146,12 +160,16 @@ def _past_runs(runs: pd.DataFrame) -> pd.DataFrame:
             if shape is None:
                 continue
             tokens, batch = _tokens(task, run.model), config["batch_size"]
-            of_step = operations(shape, run.method, batch * (tokens.mean + config.get("tokens", 0)), batch * tokens.answer)
+            factors = int(made.get("trainable_parameters") or 0) if run.method == "lora" else 0
+            of_step = operations(
+                shape,
+                _step(run.method, batch, config.get("tokens", 0), tokens.mean, tokens.answer, factors, bool(config.get("checkpointing"))),
+            )
             steps = _steps_made(run.method, run.steps, batch, config.get("validate_every"), task, 0)
             computed = made.get("computed_in") or {}  # before that was recorded, all were float32
             rows.append(
                 (
-                    run.model, run.method, run.task, computed.get("dtype") or "float32", _kind(computed.get("device") or device_of()), batch,
+                    run.model, run.method, run.task, numbers(run.method, computed.get("dtype") or "float32"), _kind(computed.get("device") or device_of()), batch,
                     config.get("accumulate", 1), made["seconds_training"] / (steps * of_step), made.get("peak_memory_bytes") or math.nan,
                 )
             )  # fmt: skip
@@ -180,28 +198,34 @@ class _Tokens(NamedTuple):
     answer: float
 
 
-@lru_cache(maxsize=64)
 def _tokens(task: Task, model: str) -> _Tokens:
+    return _tokens_by(task, _folder(model))
+
+
+@lru_cache(maxsize=64)
+def _tokens_by(task: Task, folder: Path | None) -> _Tokens:
     table = task.examples("train").head(COUNTED)
-    count = _counter(model)
-    read, answers = (np.array([count(text, begins) for text in table[column]]) for column, begins in (("text", True), ("target", False)))
+    read, answers = (_counted(table[column].tolist(), folder, begins) for column, begins in (("text", True), ("target", False)))
     whole = read + answers
     return _Tokens(float(whole.mean()), float(whole.max()), float(answers.mean()))
 
 
-@lru_cache(maxsize=4)
-def _counter(model: str) -> Callable[[str, bool], float]:
-    """How many tokens a text has, with that which begins one or without: by the model's own tokenizer, or about, where that is not at hand."""
-    folder = _folder(model)
-    with suppress(InputError, OSError, RuntimeError, ValueError), panics_caught():
-        if folder is not None and (folder / "tokenizer.json").is_file():
-            from tokenizers import Tokenizer
+def _counted(texts: list[str], folder: Path | None, begins: bool) -> np.ndarray:
+    """How many tokens each text has, with that which begins one or without: by the model's own tokenizer, or about, where that is not at hand or does not work."""
+    with suppress(Exception), panics_caught():  # of the library, which raises plain exceptions and panics
+        if folder is not None:
+            tokenizer = _tokenizer(folder)
+            return np.array([len(each) for each in tokenizer.encode_batch(texts, add_special_tokens=begins)])
+    return np.array([len(text) for text in texts]) / CHARACTERS_A_TOKEN
 
-            if model not in (EMBEDDED_MODEL, *PACKAGED):  # those are known by their hash
-                checked_spec(folder / "tokenizer.json")
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            return lambda text, begins: len(tokenizer.encode(text, add_special_tokens=begins))
-    return lambda text, begins: len(text) / CHARACTERS_A_TOKEN
+
+@lru_cache(maxsize=2)
+def _tokenizer(folder: Path):
+    from tokenizers import Tokenizer
+
+    if folder not in map(_folder, (EMBEDDED_MODEL, *PACKAGED)):  # those are known by their hash
+        checked_spec(folder / "tokenizer.json")
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _shape(model: str, parameters: int) -> Shape | None:

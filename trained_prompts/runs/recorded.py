@@ -17,6 +17,7 @@ from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.recording import Recording, checkpoint_path
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
+from soft_prompt_explorer.trained_prompts.runs.work import numbers
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.together import ALONE, Together
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep, train
@@ -115,7 +116,7 @@ def _recorded(
     if path.is_file():
         recording, state = Recording.from_checkpoint(config, path)
         yield recording, recording.last_step
-    recording.computed_in = {"dtype": language_model.dtype, "device": language_model.device}
+    recording.computed_in = {"dtype": numbers(config.method, language_model.dtype), "device": language_model.device}
     written = time.monotonic()
     with PeakMemory() as memory:
         try:

@@ -6,23 +6,29 @@ where weights learn, each has a product more of its own (Kaplan et al. 2020, sec
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models.computing import BYTES
 
-_EACH = 4  # operations a frozen weight and token, there and back
-_LEARNED = 6  # operations a weight that learns
+_FROZEN, _LEARNED, _AGAIN = (
+    4,
+    6,
+    2,
+)  # operations a weight and token: of one that is frozen, of one that learns, and to read once more under checkpointing
 # Numbers that a step keeps for the way back, a token and layer, in widths and in inner widths of the model: measured on three families.
 _KEPT_WIDTHS = {"prompt": 5.0, "lora": 5.5, "full": 8.0}
 _KEPT_INNER = {"prompt": 3.0, "lora": 3.0, "full": 4.0}
 _ADAM = 8e-9  # seconds a parameter, on one processor: what limits it is the memory, not the cores
+_STATE = 16  # bytes a parameter that learns beside frozen weights: itself, its gradient and Adam's two moments
 _A_LAYER = 1e-3  # seconds of Python a layer
 _SHARE = 0.7  # of the speed of one product alone that a whole step reaches: measured on three models
+_ROWS, _WIDEST, _INNER = (64, 256), 2_048, 8_192  # of the product that a device is measured with
+_FRESH = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ EMBEDDED = Shape(30, 576, 1536, 49_152, 134_515_008 - 49_152 * 576)
 def shape_in(folder: Path, parameters: int) -> Shape | None:
     """The shape of the model in a folder, whatever its family calls its numbers; None where they are not told."""
     config = read_json_object(folder / "config.json", ModelError)
-    settings = config.get("text_config") or config
+    settings = config["text_config"] if isinstance(config.get("text_config"), dict) else config
 
     def number(*names: str) -> int | None:
         return next((settings[name] for name in names if isinstance(settings.get(name), int) and settings[name] > 0), None)
@@ -62,34 +68,78 @@ def shape_in(folder: Path, parameters: int) -> Shape | None:
     return Shape(layers, width, inner, vocabulary, max(0, parameters - vocabulary * width * (1 if tied else 2)))
 
 
-def operations(shape: Shape, method: str, tokens: float, answers: float) -> float:
-    """Of one step that reads so many tokens, virtual ones among them, and predicts so many."""
-    each = _LEARNED if method == "full" else _EACH
-    return each * (shape.body * tokens + shape.vocabulary * shape.width * answers)
+@dataclass(frozen=True)
+class Step:
+    """What one step reads and learns.
+
+    Attributes
+    ----------
+    tokens : that go through the model.
+    answers : tokens that are predicted.
+    factors : parameters that learn beside the frozen weights and that every token meets, as a LoRA's.
+    again : whether the layers are read once more on the way back instead of being kept.
+    """
+
+    method: str
+    tokens: float
+    answers: float
+    factors: int = 0
+    again: bool = False
 
 
-def bytes_kept(shape: Shape, method: str, dtype: str, tokens: float, answers: float) -> float:
-    """What a step holds of so many tokens until it has gone back, and the logits of what it predicts: as they are, as float32, their probabilities and their gradient."""
-    kind = method if method in _KEPT_WIDTHS else "prompt"
-    size = BYTES["float32"] if method == "full" else BYTES[dtype]
+def operations(shape: Shape, step: Step) -> float:
+    each = (_LEARNED if step.method == "full" else _FROZEN) + (_AGAIN if step.again else 0)
+    return each * (shape.body * step.tokens + shape.vocabulary * shape.width * step.answers) + _LEARNED * step.factors * step.tokens
+
+
+def bytes_kept(shape: Shape, step: Step, dtype: str) -> float:
+    """What a step holds until it has gone back, the logits of what it predicts (as they are, as float32, their probabilities and their gradient), and what learns
+    beside frozen weights.
+    """
+    kind = step.method if step.method in _KEPT_WIDTHS else "prompt"
+    size = BYTES[numbers(step.method, dtype)]
     a_layer = _KEPT_WIDTHS[kind] * shape.width + _KEPT_INNER[kind] * shape.inner
-    return size * shape.layers * a_layer * tokens + (size + 3 * BYTES["float32"]) * shape.vocabulary * answers
+    layers = a_layer + shape.width * shape.layers if step.again else a_layer * shape.layers  # one whole, of the others what goes in
+    return size * layers * step.tokens + (size + 3 * BYTES["float32"]) * shape.vocabulary * step.answers + _STATE * step.factors
 
 
-def seconds(shape: Shape, method: str, dtype: str, device: str, tokens: float, answers: float) -> float:
-    """Of one step, by how fast this machine multiplies now."""
-    speed = _SHARE * products_a_second(dtype, device, max(1, round(tokens)), shape.width, shape.inner)
-    learned = shape.body + shape.vocabulary * shape.width if method == "full" and device == "cpu" else 0
-    return operations(shape, method, tokens, answers) / speed + _ADAM * learned + _A_LAYER * shape.layers
+def seconds(shape: Shape, step: Step, dtype: str, device: str) -> float:
+    """Of one step, by how fast this machine multiplies now.
+
+    Raises
+    ------
+    RuntimeError
+        The device has no room to be measured.
+    """
+    speed = _SHARE * products_a_second(numbers(step.method, dtype), device, step.tokens, shape)
+    learned = shape.body + shape.vocabulary * shape.width if step.method == "full" else step.factors
+    return operations(shape, step) / speed + (_ADAM * learned if device == "cpu" else 0.0) + _A_LAYER * shape.layers
 
 
-@lru_cache(maxsize=64)
-def products_a_second(dtype: str, device: str, rows: int, width: int, inner: int) -> float:
-    """Operations a second of a layer's largest product with so many rows; the best of five, a few hundredths of a second in all."""
+def numbers(method: str, dtype: str) -> str:
+    """What a method computes in where the frozen model is of these numbers: full fine-tuning trains a float32 copy."""
+    return "float32" if method == "full" else dtype
+
+
+def products_a_second(dtype: str, device: str, tokens: float, shape: Shape) -> float:
+    """Operations a second of a product as large as a layer's largest, or as large as is soon done: the best of those measured so far, measured anew after a minute."""
+    rows = next((rows for rows in _ROWS if tokens < 2 * rows), _ROWS[-1])
+    size = rows, min(shape.width, _WIDEST), min(shape.inner, _INNER)
+    at, best = _measured.get((dtype, device, size), (-math.inf, 0.0))
+    if time.monotonic() - at > _FRESH:
+        best = max(best, _measure(dtype, device, *size))
+        _measured[dtype, device, size] = (time.monotonic(), best)
+    return best
+
+
+_measured: dict[tuple[str, str, tuple[int, int, int]], tuple[float, float]] = {}
+
+
+def _measure(dtype: str, device: str, rows: int, width: int, inner: int) -> float:
     import torch
 
-    inputs = torch.randn(rows, width, device=device, dtype=getattr(torch, dtype))
-    weights = torch.randn(inner, width, device=device, dtype=getattr(torch, dtype))
+    inputs = torch.randn(rows, width, device=device).to(getattr(torch, dtype))
+    weights = torch.randn(inner, width, device=device).to(getattr(torch, dtype))
 
     def once() -> float:
         began = time.perf_counter()
@@ -100,4 +150,4 @@ def products_a_second(dtype: str, device: str, rows: int, width: int, inner: int
 
     with torch.inference_mode():
         once()
-        return 2.0 * rows * width * inner / min(once() for _ in range(5))
+        return 2.0 * rows * width * inner / min(once() for _ in range(3))

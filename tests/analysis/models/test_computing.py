@@ -14,7 +14,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.analysis.models.computing import DTYPE_VARIABLE, device_of, dtype_of, has_bfloat16, parameters_in
 from soft_prompt_explorer.analysis.models.weights import gains_from_16_bits, in_16_bits, load_model
-from tests.support.places import REPOSITORY
+from tests.support.places import EMBEDDED, REPOSITORY
 from tests.support.tiny_models import model_of, saved
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -39,8 +39,12 @@ def test_a_model_is_copied_into_16_bits_where_that_gains_time_and_nobody_chose_n
     with torch.inference_mode():
         ids = embedded_model.tokenizer("The capital of France is", return_tensors="pt").input_ids
         a, b = (each.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=-1) for each in (embedded_model, short))
+        loaded = load_model(EMBEDDED, device="cpu", dtype="bfloat16").model
+        as_loaded = loaded(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=-1)
     assert a.argmax() == b.argmax()
     assert 0 < (a - b).abs().max() < 0.1
+    torch.testing.assert_close(b, as_loaded, atol=0, rtol=0)
+    assert short.model.get_input_embeddings().weight is short.model.get_output_embeddings().weight  # tied as before
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's features are read from Linux")

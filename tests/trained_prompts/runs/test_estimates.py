@@ -1,6 +1,7 @@
 """What is said of a run before it starts is what runs like it took; what cannot fit into the memory does not start."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,42 @@ def test_the_memory_grows_with_the_numbers_and_with_what_learns():
     assert whole - 20 * count == pytest.approx(frozen - 4 * count, rel=0.5)  # what a step keeps; without the virtual tokens
     assert half < frozen - 2 * count
     assert parts < frozen
+
+
+def test_rank_checkpointing_and_a_prefix_are_counted():
+    base = TrainingConfig(task="sentiment", method="lora", device="cpu", steps=10, rank=4)
+    said = {
+        name: estimate(config, limit=0, runs=store.list_runs())
+        for name, config in {
+            "lora": base,
+            "wide": replace(base, rank=256, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+            "again": replace(base, checkpointing=True),
+            "prompt": TrainingConfig(task="sentiment", device="cpu", steps=10, tokens=60),
+            "prefix": TrainingConfig(task="sentiment", method="prefix-tuning", device="cpu", steps=10, tokens=60),
+        }.items()
+    }
+    assert said["wide"].memory > said["lora"].memory and said["wide"].seconds > said["lora"].seconds
+    assert said["again"].memory < said["lora"].memory and said["again"].seconds > said["lora"].seconds
+    assert said["prefix"].seconds < said["prompt"].seconds
+
+
+def test_a_run_of_another_model_or_kind_says_nothing_of_this_one(on_cpu, own_runs, language_model):
+    runs.run(on_cpu, "mine", language_model=language_model)
+    for other in (replace(on_cpu, model="smollm2-135m"), replace(on_cpu, method="full", learning_rate=None)):
+        assert estimated(other).basis == "how fast this machine multiplies"
+
+
+def test_a_tokenizer_that_does_not_work_and_a_config_that_is_none_are_no_end(llama_folder, tmp_path):
+    for name, (file, content) in {
+        "tokenizer": ("tokenizer.json", {"model": {"type": "Nope", "vocab": {"a": 0}}}),
+        "config": ("config.json", {"text_config": "x", "model_type": "llama"}),
+    }.items():
+        folder = tmp_path / name
+        shutil.copytree(llama_folder, folder)
+        (folder / file).write_text(json.dumps(content))
+        config = TrainingConfig(task="plural", model=str(folder), device="cpu", steps=10)
+        said = estimate(config, limit=0, runs=store.list_runs())
+        assert (said is None) == (name == "config")
 
 
 def test_nothing_is_said_of_a_model_that_is_not_at_hand():

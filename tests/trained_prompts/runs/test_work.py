@@ -1,6 +1,7 @@
 """What a step multiplies and keeps, counted from a config, is what torch counts in the step itself."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +11,23 @@ from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.weights import prepare_model
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
+from soft_prompt_explorer.trained_prompts.runs import work
 from soft_prompt_explorer.trained_prompts.runs.estimates import _tokens
-from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, bytes_kept, operations, products_a_second, seconds, shape_in
+from soft_prompt_explorer.trained_prompts.runs.work import (
+    EMBEDDED,
+    Shape,
+    Step,
+    bytes_kept,
+    operations,
+    products_a_second,
+    seconds,
+    shape_in,
+)
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.tiny_models import FAMILIES, model_of
 
-STEPS = 12
+STEPS = 8
 
 
 def test_the_shape_that_ships_is_the_embedded_models_own():
@@ -34,7 +45,7 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(embedded_model, me
         list(steps)
     tokens = _tokens(TASKS["antonyms"], EMBEDDED_MODEL)
     virtual = config.described().get("tokens", 0)
-    said = operations(EMBEDDED, method, config.batch_size * (tokens.mean + virtual), config.batch_size * tokens.answer)
+    said = operations(EMBEDDED, Step(method, config.batch_size * (tokens.mean + virtual), config.batch_size * tokens.answer))
     assert said == pytest.approx(counted.get_total_flops() / STEPS, rel=0.2)
 
 
@@ -64,7 +75,7 @@ def test_what_a_step_keeps_is_what_torch_saves_for_the_way_back(embedded_model, 
     tokens = _tokens(TASKS["sentiment"], EMBEDDED_MODEL)
     virtual = config.described().get("tokens", 0)
     mean, longest = (
-        bytes_kept(EMBEDDED, method, "float32", config.batch_size * (each + virtual), 0) for each in (tokens.mean, tokens.longest)
+        bytes_kept(EMBEDDED, Step(method, config.batch_size * (each + virtual), 0), "float32") for each in (tokens.mean, tokens.longest)
     )
     assert 0.6 * mean < most < 1.3 * longest
 
@@ -81,9 +92,39 @@ def test_the_shape_of_every_family_is_read(byte_level_tokenizer, tmp_path):
         )
 
 
-def test_more_work_takes_longer_and_a_device_is_measured_once():
+def test_more_work_takes_longer_and_more_room():
     shape = Shape(2, 64, 128, 1_000, 100_000)
-    assert seconds(shape, "lora", "float32", "cpu", 2_000, 8) > seconds(shape, "lora", "float32", "cpu", 20, 8) > 0
-    assert operations(shape, "full", 10, 2) == 6 * (100_000 * 10 + 64_000 * 2)
-    assert operations(replace(shape, body=0), "lora", 10, 2) == 4 * 64_000 * 2
-    assert products_a_second("float32", "cpu", 64, 64, 64) == products_a_second("float32", "cpu", 64, 64, 64)
+    few, many = Step("lora", 20, 8), Step("lora", 2_000, 8)
+    assert seconds(shape, many, "float32", "cpu") > seconds(shape, few, "float32", "cpu") > 0
+    assert operations(shape, Step("full", 10, 2)) == 6 * (100_000 * 10 + 64_000 * 2)
+    assert operations(shape, Step("prompt-tuning", 10, 2)) == 4 * (100_000 * 10 + 64_000 * 2)
+    wide = replace(many, factors=50_000)
+    assert operations(shape, wide) - operations(shape, many) == 6 * 50_000 * 2_000
+    assert bytes_kept(shape, wide, "float32") - bytes_kept(shape, many, "float32") == 16 * 50_000
+    again = replace(many, again=True)
+    assert operations(shape, again) == 1.5 * operations(shape, many)
+    assert bytes_kept(shape, again, "float32") < bytes_kept(shape, many, "float32")
+    full = replace(many, method="full")
+    assert bytes_kept(shape, full, "bfloat16") == bytes_kept(shape, full, "float32")
+
+
+def test_a_device_is_measured_anew_after_a_minute_and_the_best_counts(monkeypatch):
+    speeds, clock = iter([5.0, 9.0, 2.0]), [100.0]
+    monkeypatch.setattr(work, "_measured", {})
+    monkeypatch.setattr(work, "_measure", lambda *_: next(speeds))
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    shape = Shape(2, 64, 128, 1_000, 100_000)
+    found = []
+    for at in (100.0, 130.0, 170.0, 240.0):
+        clock[0] = at
+        found.append(products_a_second("float32", "cpu", 150, shape))
+    assert found == [5.0, 5.0, 9.0, 9.0]
+
+
+def test_what_a_device_is_measured_with_is_never_large(monkeypatch):
+    asked = []
+    monkeypatch.setattr(work, "_measured", {})
+    monkeypatch.setattr(work, "_measure", lambda *what: asked.append(what) or 1.0)
+    for tokens in (1, 100, 1e9):
+        products_a_second("float32", "cpu", tokens, Shape(2, 10**7, 10**7, 1_000, 100_000))
+    assert asked == [("float32", "cpu", 64, 2_048, 8_192), ("float32", "cpu", 256, 2_048, 8_192)]
