@@ -33,7 +33,7 @@ from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, Step, bytes_kept, numbers, operations, seconds, shape_in
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.lora import with_targets
+from soft_prompt_explorer.trained_prompts.training.lora import ALL_LINEAR, with_targets
 from soft_prompt_explorer.trained_prompts.training.memory import computed_in, weights_held
 
 CHARACTERS_A_TOKEN = 4  # where the model's tokenizer is not at hand
@@ -81,7 +81,7 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     task = config.asked_task()
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
-    tokens, factors = _tokens(task, config.model), (trainable_parameters(config) or 0) if config.method == "lora" else 0
+    tokens, factors = _tokens(task, config.model), _factors(config, shape)
     mean = _step(
         config.method, config.batch_size, config.described().get("tokens", 0), tokens.mean, tokens.answer, factors, config.checkpointing
     )
@@ -111,6 +111,15 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
     taken = near["seconds_an_operation"].median() * operations(shape, mean) * steps
     return Estimate(taken, memory if math.isnan(measured) else measured, which, (dtype, device))
+
+
+def _factors(config: TrainingConfig, shape: Shape) -> int:
+    """About how many parameters a LoRA's factors have: as if two of each layer's attention were changed where nobody named modules, without asking PEFT for its own choice."""
+    if config.method != "lora":
+        return 0
+    if config.targets == (ALL_LINEAR,):
+        return config.rank * shape.layers * (8 * shape.width + 3 * (shape.width + shape.inner))
+    return (trainable_parameters(config) if config.targets else None) or config.rank * shape.layers * 4 * shape.width
 
 
 def _step(method: str, batch_size: int, virtual: int, read: float, answer: float, factors: int, again: bool) -> Step:
