@@ -23,7 +23,8 @@ _FROZEN, _LEARNED, _AGAIN = (
 # Numbers that a step keeps for the way back, a token and layer, in widths and in inner widths of the model: measured on three families.
 _KEPT_WIDTHS = {"prompt": 5.0, "lora": 5.5, "full": 8.0}
 _KEPT_INNER = {"prompt": 3.0, "lora": 3.0, "full": 4.0}
-_ADAM = 8e-9  # seconds a parameter, on one processor: what limits it is the memory, not the cores
+# Seconds a parameter that Adam moves, on a processor: what limits it is the memory, not the cores. Of the vocabulary's rows more, whose gradient is made anew as a whole each step.
+_ADAM, _ADAM_ROWS = 4e-9, 2.5e-8
 _STATE = 16  # bytes a parameter that learns beside frozen weights: itself, its gradient and Adam's two moments
 _A_LAYER = 1e-3  # seconds of Python a layer
 _SHARE = 0.7  # of the speed of one product alone that a whole step reaches: measured on three models
@@ -112,8 +113,8 @@ def seconds(shape: Shape, step: Step, dtype: str, device: str) -> float:
         The device has no room to be measured.
     """
     speed = _SHARE * products_a_second(numbers(step.method, dtype), device, step.tokens, shape)
-    learned = shape.body + shape.vocabulary * shape.width if step.method == "full" else step.factors
-    return operations(shape, step) / speed + (_ADAM * learned if device == "cpu" else 0.0) + _A_LAYER * shape.layers
+    adam = _ADAM * shape.body + _ADAM_ROWS * shape.vocabulary * shape.width if step.method == "full" else _ADAM * step.factors
+    return operations(shape, step) / speed + (adam if device == "cpu" else 0.0) + _A_LAYER * shape.layers
 
 
 def numbers(method: str, dtype: str) -> str:

@@ -24,6 +24,8 @@ from soft_prompt_explorer.analysis.behaviour.translation_scores import behaviour
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.models.names import is_at_hand
+from soft_prompt_explorer.analysis.models.packaged import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -297,7 +299,11 @@ def test_the_command_prints_the_columns_and_tells_rows_and_a_sentence(command, t
         (["--task", "plural", "--inputs"], "Give either --task or --inputs, not both"),
         (["--inputs"], "It is not known with which template"),
         ([], "It is not known what prompt was trained on; give --task, or --inputs with --template."),
-        (["--task", "plural", "--also", "gemma3-270m"], "is not installed"),
+        pytest.param(
+            ["--task", "plural", "--also", GEMMA_MODEL],
+            "is not installed",
+            marks=pytest.mark.skipif(is_at_hand(GEMMA_MODEL), reason="it is here"),
+        ),
         (["--template", "{input}:", "--also", "gemma3-270m", "--inputs"], "--also scores a text by a task's answers"),
     ],
 )
