@@ -44,7 +44,7 @@ def show_sizes() -> None:
         )
         st.caption(
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
-            f"three seeds, but for the largest model one. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+            f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model: full fine-tuning of gemma3-270m falls apart at it (*Findings*). Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
     with right:
         st.markdown("**As a paper printed it**")

@@ -48,7 +48,7 @@ COLUMNS = [
     "model", "parameters", "task", "way", "what", "measure", "score", "low", "high", "n", "loss", "seed", "seconds_training", "peak_memory", "dtype",
 ]  # fmt: skip
 _TEXTS = ["model", "task", "way", "what", "measure", "dtype"]
-SUMMARY = ["task", "model", "parameters", "way", "measure", "score", "low", "high", "n", "seeds", "least", "most"]
+SUMMARY = ["task", "model", "parameters", "way", "measure", "score", "low", "high", "n", "seeds", "least", "most", "loss"]
 
 
 def seeds_of(model: str, way: str) -> tuple[int, ...]:
@@ -112,13 +112,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    task, model, parameters, way, measure, score, low, high (of the examples: the mean of the seeds' 95 % intervals), n, seeds, least, most. score is NaN where a method did not fit into
+    task, model, parameters, way, measure, score, low, high (of the examples: the mean of the seeds' 95 % intervals), n, seeds, least, most, loss (nats a token). score is NaN where a method did not fit into
     the memory.
     """
     rows = []
     for (model, task, way), some in table.groupby(["model", "task", "way"], sort=False):
         means = some[["score", "low", "high"]].mean()
-        spread = (len(some), some["score"].min(), some["score"].max())
+        spread = (len(some), some["score"].min(), some["score"].max(), some["loss"].mean())
         rows.append((task, model, some["parameters"].iloc[0], way, some["measure"].iloc[0], *means, some["n"].iloc[0], *spread))
     found = pd.DataFrame(rows, columns=SUMMARY)
     places = {name: place for place, name in enumerate((*TASKS, *WAYS))}
