@@ -24,7 +24,7 @@ _FROZEN, _LEARNED, _AGAIN = (
 _KEPT_WIDTHS = {"prompt": 5.0, "lora": 5.5, "full": 8.0}
 _KEPT_INNER = {"prompt": 3.0, "lora": 3.0, "full": 4.0}
 # Seconds a parameter that Adam moves, on a processor: what limits it is the memory, not the cores. Of the vocabulary's rows more, whose gradient is made anew as a whole each step.
-_ADAM, _ADAM_ROWS = 4e-9, 2.5e-8
+_ADAM, _ADAM_ROWS = 4e-9, 1.5e-8
 _STATE = 16  # bytes a parameter that learns beside frozen weights: itself, its gradient and Adam's two moments
 _A_LAYER = 1e-3  # seconds of Python a layer
 _SHARE = 0.7  # of the speed of one product alone that a whole step reaches: measured on three models
