@@ -42,6 +42,8 @@ def name(request) -> str:
 
 def make_up(name: str, contents: list[bytes], site, monkeypatch) -> None:
     """In place of a model's packages as many made-up ones as there are contents, whose joined file is the one that is expected."""
+    for other in set(PACKAGED) - {name}:  # may be installed on this machine
+        monkeypatch.delitem(PACKAGED, other)
     own = PACKAGED[name]
     parts = tuple((f"made-up-{package}", part) for package, part in own.parts[: len(contents)])
     monkeypatch.setitem(PACKAGED, name, replace(own, parts=parts, sha256=hashlib.sha256(b"".join(contents)).hexdigest()))
@@ -122,7 +124,7 @@ def test_the_name_resolves_to_the_joined_file_and_its_known_digest(name, made_up
 def test_each_package_is_another_ones_part():
     for packaged in PACKAGED.values():
         assert len({*packaged.parts}) == len({package for package, _ in packaged.parts}) == len(packaged.parts)
-    assert [len(packaged.parts) for packaged in PACKAGED.values()] == [4, 22]
+    assert {name: len(packaged.parts) for name, packaged in PACKAGED.items()} == {GEMMA_MODEL: 4, QWEN_MODEL: 22}
 
 
 def test_a_small_model_from_packages_is_unpacked_once_to_its_own_numbers(llama_gguf, tmp_path, monkeypatch, own_cache):
