@@ -148,9 +148,9 @@ def _score_by_size() -> bytes:
     from soft_prompt_explorer.trained_prompts.experiments import sizes
 
     told = sizes.summary(sizes.kept())
-    panels = {task: told[told["task"] == task] for task in dict.fromkeys(told["task"])}
-    mean = sizes.over_tasks(told)
-    drawn = score_by_size(panels | ({"mean of the tasks": mean} if len(mean) else {}), listed(list(told["measure"].dropna().unique())))
+    every = pd.concat([told, sizes.over_tasks(told)])
+    panels = {task: every[every["task"] == task] for task in dict.fromkeys(every["task"])}
+    drawn = score_by_size(panels, listed(list(told["measure"].dropna().unique())))
     return re.sub(
         rb"<metadata>.*</metadata>", b"", written(drawn, "svg", Provenance("make docs")), flags=re.DOTALL
     )  # the same file on another day

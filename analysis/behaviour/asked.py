@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -169,43 +170,42 @@ def behaviour(
             row_made(table())
         ranked = ranks
 
-    for each in every:
-        if not INTERVENTIONS[each.name].judged:
-            rank()
-        place = each.name, each.position, each.amount
-        if _place_of(each) in taken_over:
-            rows.append(known[_place_of(each)])
-            results[place] = []
-            continue
-        of = examples.for_one(each.name)
-        found = results[place] = answers(each, of, each.name)
-        if resampling is None:
-            resampling = Resampling(found[0], examples.score)
-        if of is examples:
-            whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
-        else:
-            whole = answers(compared[WHOLE], of, each.name)
-            bare = answers(compared[NO_PROMPT], of, each.name) if NO_PROMPT in compared else None
-        rows.append(
-            {
-                "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
-                "draws": len(found), "n": len(found[0].losses), "measure": examples.measure, "dtype": of.dtype,
-                **resampling.values(found), **resampling.values(found, whole, CHANGE),
-            }
-        )  # fmt: skip
-        if bare is not None:
-            rows[-1] |= resampling.values(found, bare, BESIDE_NO_PROMPT)
-        if each.name == NO_PROMPT:
-            rows[0] |= resampling.values(whole, found, BESIDE_NO_PROMPT)
-        # A control comes after what it is compared with, or before it.
-        for row, (name, position, amount) in zip(rows, results, strict=True):
-            if name not in CONTROLS:
+    for _, alike in groupby(every, key=lambda each: INTERVENTIONS[each.name].judged):
+        for each in alike:
+            place = each.name, each.position, each.amount
+            if _place_of(each) in taken_over:
+                rows.append(known[_place_of(each)])
+                results[place] = []
                 continue
-            control = (CONTROLS[name], position, amount)
-            if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
-                row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
-        row_made(table())
-    rank()
+            of = examples.for_one(each.name)
+            found = results[place] = answers(each, of, each.name)
+            if resampling is None:
+                resampling = Resampling(found[0], examples.score)
+            if of is examples:
+                whole, bare = results[WHOLE, None, None], results.get((NO_PROMPT, None, None))
+            else:
+                whole = answers(compared[WHOLE], of, each.name)
+                bare = answers(compared[NO_PROMPT], of, each.name) if NO_PROMPT in compared else None
+            rows.append(
+                {
+                    "prompt": prompt.name, "task": examples.task, "intervention": each.name, "position": each.position, "amount": each.amount,
+                    "draws": len(found), "n": len(found[0].losses), "measure": examples.measure, "dtype": of.dtype,
+                    **resampling.values(found), **resampling.values(found, whole, CHANGE),
+                }
+            )  # fmt: skip
+            if bare is not None:
+                rows[-1] |= resampling.values(found, bare, BESIDE_NO_PROMPT)
+            if each.name == NO_PROMPT:
+                rows[0] |= resampling.values(whole, found, BESIDE_NO_PROMPT)
+            # A control comes after what it is compared with, or before it.
+            for row, (name, position, amount) in zip(rows, results, strict=True):
+                if name not in CONTROLS:
+                    continue
+                control = (CONTROLS[name], position, amount)
+                if results.get(control) and results[name, position, amount] and each.name in (name, control[0]):
+                    row |= resampling.values(results[name, position, amount], results[control], BESIDE_CONTROL)
+            row_made(table())
+        rank()  # once the judged ones are there; of the others none is ranked
     report(1.0, "ready")
     return table()
 
@@ -257,7 +257,7 @@ def _ranked(
         rows = float32_rows(start + delta - displacement if taken_out else start + displacement)
         key = f"few {_key(rows, examples)}"
         if key not in asked:
-            asked[key] = (examples.few or examples.ask)(rows, lambda share, _: None)
+            asked[key] = (examples.few or examples.ask)(rows, no_report)
         score = float(examples.score(asked[key].counts.sum(axis=0)))
         return -score if taken_out else score
 

@@ -27,9 +27,8 @@ FILE = "behaviour.csv"
 def read_kept(folder: Path) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(folder / FILE)
-        if table.columns.tolist() not in (COLUMNS, COLUMNS[:-1], COLUMNS[:-3]) or not len(
-            table
-        ):  # all were float32, and not ranked before that
+        older = COLUMNS[:-1], COLUMNS[:-3]  # when all was float32, and before effects were ranked
+        if table.columns.tolist() not in (COLUMNS, *older) or not len(table):
             return None
         table = table.assign(**({} if "dtype" in table else {"dtype": "float32"})).reindex(columns=COLUMNS)
         types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64", "dtype": str}

@@ -106,19 +106,18 @@ def score_by_size(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def score_over_sizes(table: pd.DataFrame, measure: str) -> go.Figure:
+def score_over_sizes(table: pd.DataFrame) -> go.Figure:
     """The picture of Lester et al. 2021, figure 1, as it was measured here: score against the parameters of the model, a line a way.
 
     Parameters
     ----------
     table : rows of `trained_prompts.experiments.sizes.summary` of one task, or of `over_tasks`.
-    measure : what the score is.
     """
     said = [
-        f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds:.0f} seeds" if getattr(row, "seeds", 1) > 1 else "")
+        f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds:.0f} seeds" if row.seeds > 1 else "")
         for row in table.itertuples()
     ]  # fmt: skip
-    return score_by_size(table.rename(columns={"way": "method", "parameters": "total"}).assign(says=said, measure=measure))
+    return score_by_size(table.rename(columns={"way": "method", "parameters": "total"}).assign(says=said))
 
 
 def published_scores(table: pd.DataFrame, against: str) -> go.Figure:

@@ -1,5 +1,6 @@
 """Score against the size of the model, on *Learn*, under *Methods*: what was measured here, and beside it what a paper printed."""
 
+import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import listed
@@ -8,7 +9,6 @@ from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.trained_prompts.experiments import comparison, sizes
 
-MEAN = "Mean of the tasks"
 PRINTED = "GLUE, average of eight tasks"  # the figure of `published` that tells most models of one kind
 
 
@@ -22,17 +22,17 @@ def show_sizes() -> None:
     if not len(told):
         st.info("No figures are kept here: `spe sizes --make` makes them.", icon=":material/info:")
         return
-    mean = sizes.over_tasks(told)
-    tasks = list(dict.fromkeys(told["task"]))
-    choices = [MEAN, *tasks] if len(mean) else tasks
-    asked = st.segmented_control("Task", choices, default=choices[0], required=True, key="of-task", bind="query-params")
-    rows = mean if asked == MEAN else told[told["task"] == asked]
+    every = pd.concat([sizes.over_tasks(told), told], ignore_index=True)
+    asked = st.segmented_control(
+        "Task", list(dict.fromkeys(every["task"])), default=every["task"].iloc[0], required=True, key="of-task", bind="query-params"
+    )
+    rows = every[every["task"] == asked]
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Measured here**")
         drawn = rows[rows["score"].notna()]
         st.plotly_chart(
-            score_over_sizes(drawn, listed(list(dict.fromkeys((told if asked == MEAN else drawn)["measure"].dropna())))),
+            score_over_sizes(drawn),
             key=f"sizes-{asked}",
             alt=f"Score and 95 % interval of {listed(list(drawn['way'].unique()))} on {listed(list(drawn['model'].unique()))}, by their parameters.",
         )
@@ -44,7 +44,7 @@ def show_sizes() -> None:
         )
         st.caption(
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
-            f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model: full fine-tuning of gemma3-270m falls apart at it (*Findings*). Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+            f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
     with right:
         st.markdown("**As a paper printed it**")

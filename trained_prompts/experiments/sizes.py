@@ -7,6 +7,7 @@ broken off goes on; prompts are kept with it, and LoRAs of the largest model, in
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import to_markdown
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
+from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.computing import NoMemoryError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.packaged import GEMMA_MODEL, QWEN_MODEL
@@ -48,6 +50,7 @@ COLUMNS = [
     "model", "parameters", "task", "way", "what", "measure", "score", "low", "high", "n", "loss", "seed", "seconds_training", "peak_memory", "dtype",
 ]  # fmt: skip
 _TEXTS = ["model", "task", "way", "what", "measure", "dtype"]
+MEAN = "mean of the tasks"
 SUMMARY = ["task", "model", "parameters", "way", "measure", "score", "low", "high", "n", "seeds", "least", "most", "loss"]
 
 
@@ -127,7 +130,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_tasks(told: pd.DataFrame) -> pd.DataFrame:
-    """The mean of the tasks, of each model and way that was scored on all of them: model, parameters, way, score, low, high.
+    """The mean of the tasks, of each model and way that was scored on all of them, in the columns of `summary`; n is of all tasks, and nothing is said of seeds.
 
     The bounds of the mean come from those of the tasks, as of independent samples: its distance from a bound is √Σd² / k (Zou and Donner 2008, equation 4).
 
@@ -140,8 +143,11 @@ def over_tasks(told: pd.DataFrame) -> pd.DataFrame:
         if len(some) == tasks and some["score"].notna().all():
             mean = some["score"].mean()
             below, above = ((some["score"] - some[bound]).pow(2).sum() ** 0.5 / tasks for bound in ("low", "high"))
-            rows.append((model, parameters, way, mean, mean - below, mean + above))
-    return pd.DataFrame(rows, columns=["model", "parameters", "way", "score", "low", "high"])
+            measures, nothing = listed(list(some["measure"].unique())), (math.nan,) * 3
+            rows.append(
+                (MEAN, model, parameters, way, measures, mean, mean - below, mean + above, some["n"].sum(), *nothing, some["loss"].mean())
+            )
+    return pd.DataFrame(rows, columns=SUMMARY)
 
 
 def markdown(told: pd.DataFrame) -> str:
@@ -150,10 +156,10 @@ def markdown(told: pd.DataFrame) -> str:
     def cell(row) -> str:
         if pd.isna(row.score):
             return "too large for the memory"
-        spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds:.0f} seeds" if getattr(row, "seeds", 1) > 1 else ""
+        spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds:.0f} seeds" if row.seeds > 1 else ""
         return f"{row.score:.2f} ({row.low:.2f} to {row.high:.2f}{spread})"
 
-    every = pd.concat([told, over_tasks(told).assign(task="mean of the tasks")], ignore_index=True)
+    every = pd.concat([told, over_tasks(told)], ignore_index=True)
     cells = pd.DataFrame({key: every[key] for key in ("task", "model", "way")} | {"cell": [cell(row) for row in every.itertuples()]})
     wide = cells.pivot_table(index=["task", "model"], columns="way", values="cell", aggfunc="first", sort=False)
     return to_markdown(wide.reindex(columns=[way for way in WAYS if way in wide]).fillna("–").reset_index()).decode()

@@ -19,8 +19,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.asking.in_front import key_value_heads
-from soft_prompt_explorer.analysis.core.errors import InputError, ModelError, panics_caught
-from soft_prompt_explorer.analysis.core.folders import read_json_object
+from soft_prompt_explorer.analysis.core.errors import InputError, panics_caught
 from soft_prompt_explorer.analysis.models import hub
 from soft_prompt_explorer.analysis.models.computing import device_of, weight_files
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_WIDTH
@@ -31,14 +30,24 @@ from soft_prompt_explorer.analysis.models.tokenizer_file import checked_spec
 from soft_prompt_explorer.analysis.models.weights import is_prepared, prepare_model
 from soft_prompt_explorer.analysis.tasks.finding import get_task
 from soft_prompt_explorer.analysis.tasks.task import Task
-from soft_prompt_explorer.trained_prompts.runs.work import EMBEDDED, Shape, Step, bytes_kept, numbers, operations, seconds, shape_in
+from soft_prompt_explorer.trained_prompts.runs.work import (
+    EMBEDDED,
+    Shape,
+    Step,
+    bytes_kept,
+    forward_share,
+    numbers,
+    operations,
+    seconds,
+    settings_in,
+    shape_in,
+)
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.lora import ALL_LINEAR, with_targets
 from soft_prompt_explorer.trained_prompts.training.memory import computed_in, weights_held
 
 CHARACTERS_A_TOKEN = 4  # where the model's tokenizer is not at hand
 COUNTED = 200  # examples whose tokens are counted
-FORWARD = {"full": 1 / 3}  # of a step's work, its other part is the way back: half of it, but where every weight learns
 WRITING = 4  # times as much where answers are written token by token
 LIBRARIES = 0.65e9  # what Python and the libraries hold; measured
 
@@ -82,12 +91,10 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
     tokens, factors = _tokens(task, config.model), _factors(config, shape)
-    mean = _step(
-        config.method, config.batch_size, config.described().get("tokens", 0), tokens.mean, tokens.answer, factors, config.checkpointing
-    )
-    at_once = math.ceil(config.batch_size / config.accumulate)
-    longest = _step(
-        config.method, at_once, config.described().get("tokens", 0), tokens.longest, tokens.answer, factors, config.checkpointing
+    virtual, at_once = config.described().get("tokens", 0), math.ceil(config.batch_size / config.accumulate)
+    mean, longest = (
+        _step(config.method, examples, virtual, read, tokens.answer, factors, config.checkpointing)
+        for examples, read in ((config.batch_size, tokens.mean), (at_once, tokens.longest))
     )
     memory = LIBRARIES + weights_held(config.method, parameters, dtype) + bytes_kept(shape, longest, dtype)
     past = _past_runs(runs)
@@ -135,7 +142,7 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
     folder = _folder(config.model)
     if folder is None:
         return None
-    settings = _settings(folder)
+    settings = settings_in(folder)
     if config.method == "lora":
         with suppress(InputError):  # PEFT knows no such family: the training says so
             config = with_targets(config)
@@ -196,7 +203,7 @@ def _steps_made(method: str, steps: int, batch_size: int, validate_every: int | 
     scored = held_out * (3 if method in ("prompt-tuning", "p-tuning") else 2)
     if validate_every:
         scored += len(task.for_training(watched=True)[1]) * (1 + steps // validate_every)
-    return steps + scored / batch_size * FORWARD.get(method, 0.5) * (WRITING if task.scored_by == "rouge" else 1.0)
+    return steps + scored / batch_size * forward_share(method) * (WRITING if task.scored_by == "rouge" else 1.0)
 
 
 class _Tokens(NamedTuple):
@@ -267,8 +274,3 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         with suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
             shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     return shapes
-
-
-def _settings(folder: Path) -> dict:
-    settings = read_json_object(folder / "config.json", ModelError)
-    return settings.get("text_config") or settings

@@ -14,18 +14,18 @@ from pathlib import Path
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.core.folders import read_json_object
 from soft_prompt_explorer.analysis.models.computing import BYTES
+from soft_prompt_explorer.trained_prompts.training.memory import LEARNED_BYTES
 
-_FROZEN, _LEARNED, _AGAIN = (
+_READ, _FROZEN, _LEARNED = (
+    2,
     4,
     6,
-    2,
-)  # operations a weight and token: of one that is frozen, of one that learns, and to read once more under checkpointing
+)  # operations a weight and token: to read it, and there and back of one that is frozen and of one that learns
 # Numbers that a step keeps for the way back, a token and layer, in widths and in inner widths of the model: measured on three families.
 _KEPT_WIDTHS = {"prompt": 5.0, "lora": 5.5, "full": 8.0}
 _KEPT_INNER = {"prompt": 3.0, "lora": 3.0, "full": 4.0}
 # Seconds a parameter that Adam moves, on a processor: what limits it is the memory, not the cores. Of the vocabulary's rows more, whose gradient is made anew as a whole each step.
 _ADAM, _ADAM_ROWS = 4e-9, 1.5e-8
-_STATE = 16  # bytes a parameter that learns beside frozen weights: itself, its gradient and Adam's two moments
 _A_LAYER = 1e-3  # seconds of Python a layer
 _SHARE = 0.7  # of the speed of one product alone that a whole step reaches: measured on three models
 _ROWS, _WIDEST, _INNER = (64, 256), 2_048, 8_192  # of the product that a device is measured with
@@ -52,10 +52,22 @@ class Shape:
 EMBEDDED = Shape(30, 576, 1536, 49_152, 134_515_008 - 49_152 * 576)
 
 
+def settings_in(folder: Path) -> dict:
+    """The config of the model in a folder; of one that reads pictures too, what is of its language model stands first.
+
+    Raises
+    ------
+    ModelError
+        It cannot be read.
+    """
+    config = read_json_object(folder / "config.json", ModelError)
+    of_text = config.get("text_config")
+    return config | of_text if isinstance(of_text, dict) else config
+
+
 def shape_in(folder: Path, parameters: int) -> Shape | None:
     """The shape of the model in a folder, whatever its family calls its numbers; None where they are not told."""
-    config = read_json_object(folder / "config.json", ModelError)
-    settings = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    settings = settings_in(folder)
 
     def number(*names: str) -> int | None:
         return next((settings[name] for name in names if isinstance(settings.get(name), int) and settings[name] > 0), None)
@@ -65,7 +77,7 @@ def shape_in(folder: Path, parameters: int) -> Shape | None:
     if not (layers and width and vocabulary):
         return None
     inner = number("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * width
-    tied = settings.get("tie_word_embeddings", config.get("tie_word_embeddings", True))
+    tied = settings.get("tie_word_embeddings", True)
     return Shape(layers, width, inner, vocabulary, max(0, parameters - vocabulary * width * (1 if tied else 2)))
 
 
@@ -89,8 +101,17 @@ class Step:
 
 
 def operations(shape: Shape, step: Step) -> float:
-    each = (_LEARNED if step.method == "full" else _FROZEN) + (_AGAIN if step.again else 0)
+    each = _there_and_back(step.method) + (_READ if step.again else 0)
     return each * (shape.body * step.tokens + shape.vocabulary * shape.width * step.answers) + _LEARNED * step.factors * step.tokens
+
+
+def forward_share(method: str) -> float:
+    """Of a step's work, what reading alone is."""
+    return _READ / _there_and_back(method)
+
+
+def _there_and_back(method: str) -> int:
+    return _LEARNED if method == "full" else _FROZEN
 
 
 def bytes_kept(shape: Shape, step: Step, dtype: str) -> float:
@@ -101,7 +122,7 @@ def bytes_kept(shape: Shape, step: Step, dtype: str) -> float:
     size = BYTES[numbers(step.method, dtype)]
     a_layer = _KEPT_WIDTHS[kind] * shape.width + _KEPT_INNER[kind] * shape.inner
     layers = a_layer + shape.width * shape.layers if step.again else a_layer * shape.layers  # one whole, of the others what goes in
-    return size * layers * step.tokens + (size + 3 * BYTES["float32"]) * shape.vocabulary * step.answers + _STATE * step.factors
+    return size * layers * step.tokens + (size + 3 * BYTES["float32"]) * shape.vocabulary * step.answers + LEARNED_BYTES * step.factors
 
 
 def seconds(shape: Shape, step: Step, dtype: str, device: str) -> float:

@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.models.size import total_parameters
 if TYPE_CHECKING:
     from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 
-_COPY = 16  # bytes a parameter that learns: a float32 each for itself, its gradient and Adam's two moments
+LEARNED_BYTES = 16  # of a parameter that learns: a float32 each for itself, its gradient and Adam's two moments
 
 
 def computed_in(config: TrainingConfig, parameters: int) -> tuple[str, str]:
@@ -28,7 +28,7 @@ def computed_in(config: TrainingConfig, parameters: int) -> tuple[str, str]:
 
 def weights_held(method: str, parameters: int, dtype: str) -> int:
     """Bytes of the frozen weights, and where every weight learns, of the float32 copy that does, its gradient and Adam's two moments."""
-    return parameters * (BYTES[dtype] + (_COPY if method == "full" else 0))
+    return parameters * (BYTES[dtype] + (LEARNED_BYTES if method == "full" else 0))
 
 
 def check_fits(config: TrainingConfig) -> None:
