@@ -61,7 +61,7 @@ class Estimate:
     seconds : training, scores while it learns, and held-out scores.
     memory : bytes held at most, the model with it.
     basis : what the time is taken from, in words.
-    computed_in : the numbers and the device: (`bfloat16`, `cpu`).
+    computed_in : the numbers that a step is made in, and the device: (`bfloat16`, `cpu`).
     """
 
     seconds: float
@@ -87,6 +87,7 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     if parameters is None or shape is None:
         return None
     dtype, device = computed_in(config, parameters)
+    computed = numbers(config.method, dtype), device
     task = config.asked_task()
     held_out = min(limit, len(task.examples("held-out")))
     steps = _steps_made(config.method, config.steps, config.batch_size, config.validate_every, task, held_out)
@@ -100,7 +101,7 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     past = _past_runs(runs)
     past = past[
         (past["device"] == _kind(device))
-        & (past["dtype"] == numbers(config.method, dtype))
+        & (past["dtype"] == computed[0])
         & (past["model"] == config.model)
         & ((past["method"] == "full") == (config.method == "full"))
     ]
@@ -109,7 +110,7 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
             taken = seconds(shape, mean, dtype, device) * steps
         except RuntimeError:  # the device has no room even for that
             return None
-        return Estimate(taken, memory, "how fast this machine multiplies", (dtype, device))
+        return Estimate(taken, memory, "how fast this machine multiplies", computed)
     nearness = [(row.method == config.method, row.task == config.task) for row in past.itertuples()]
     near = past[[nearness_of == max(nearness) for nearness_of in nearness]]
     same_method, _ = max(nearness)
@@ -117,7 +118,7 @@ def estimate(config: TrainingConfig, *, limit: int, runs: pd.DataFrame) -> Estim
     measured = same["peak_memory"].median() if same_method else math.nan
     which = f"{len(near)} of your runs" if len(near) > 1 else "a run of yours"
     taken = near["seconds_an_operation"].median() * operations(shape, mean) * steps
-    return Estimate(taken, memory if math.isnan(measured) else measured, which, (dtype, device))
+    return Estimate(taken, memory if math.isnan(measured) else measured, which, computed)
 
 
 def _factors(config: TrainingConfig, shape: Shape) -> int:

@@ -43,6 +43,8 @@ def test_other_numbers_and_another_device_are_measured_anew(on_cpu, own_runs, la
     half = estimated(replace(on_cpu, dtype="bfloat16"))
     assert half.basis == "how fast this machine multiplies"  # the run was in float32
     assert half.computed_in == ("bfloat16", "cpu")
+    whole = estimated(replace(on_cpu, dtype="bfloat16", method="full", learning_rate=None))
+    assert whole.computed_in == ("float32", "cpu")  # of a model in 16 bits a float32 copy learns
     path = own_runs / "mine" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"computed_in": {"dtype": "float32", "device": "cuda:0"}}))
     assert estimated(on_cpu).basis == "how fast this machine multiplies"  # another device's time is not this one's
