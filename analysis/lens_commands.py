@@ -73,10 +73,11 @@ def lens(
     with progress_bar() as report:
         adapters, said, vocabulary = read_adapters(where, model, initial, report)
         watch = _watch(vocabulary.model, sentences, report)
-        others = changes_at_hand(watch, vocabulary, adapters, report=report)
-        table = words_pushed(adapters, watch, vocabulary, paths=said, layer=layer, top_k=top_k, others=others.changes, report=report)
+        others = changes_at_hand(watch, vocabulary, report=report)
+        table = words_pushed(adapters, watch, vocabulary, paths=said, layer=layer, top_k=top_k, others=others, report=report)
     emit(table, form, out)
-    print(others.sentence, file=sys.stderr)
+    for sentence in dict.fromkeys(others.beside(adapter).sentence for adapter in adapters):
+        print(sentence, file=sys.stderr)
 
 
 @app.command()

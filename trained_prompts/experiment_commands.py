@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -50,6 +51,7 @@ def benchmark(
         if make:
             known_truth.make(report=report)
         if reading is not None:
+            sys.path.insert(0, "")  # a module in the folder that a person is in, as `python -m` finds it
             scores = of_readings.task_scores({reading: of_readings.reading_of(reading)}, report=report)
         elif again:
             scores = of_readings.task_scores(READINGS, report=report)

@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store
 from soft_prompt_explorer.analysis.behaviour import effect, lens
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, NO_PROMPT, look
-from soft_prompt_explorer.analysis.behaviour.others import Others
+from soft_prompt_explorer.analysis.behaviour.others import AtHand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import listed
@@ -68,14 +68,14 @@ def tell(
     vocabulary: Vocabulary,
     *,
     path: str = "",
-    others: Others | None = None,
+    others: AtHand | None = None,
     draws: int = DRAWS,
     report: Report = no_report,
 ) -> Told:
     """Look at an adapter, at every layer. Errors as `lens_null.look`."""
     looked = look(adapter, watch, vocabulary, draws=draws, report=report)
     output = lens.output_rows(watch, looked.common)
-    changes = None if others is None else others.changes
+    changes = None if others is None else others.beside(adapter).changes
     twins = lens.twin_changes(adapter, watch)
     tables = [lens.words_of(looked, watch, vocabulary, at, output, twins, others=changes) for at in range(len(watch.layers))]
     words = pd.concat(tables, ignore_index=True).assign(adapter=adapter.name, path=path)[lens.COLUMNS]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
+from soft_prompt_explorer.analysis.behaviour.others import AtHand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -108,7 +109,7 @@ def lens(
     paths: Sequence[str] | None = None,
     layer: int | None = None,
     top_k: int = TOP,
-    others: np.ndarray | None = None,
+    others: AtHand | None = None,
     draws: int = DRAWS,
     report: Report = no_report,
 ) -> pd.DataFrame:
@@ -117,7 +118,7 @@ def lens(
     Parameters
     ----------
     layer : after which the state is read; the last one when None. One of `watch.layers`.
-    others : (m, layers, d), the changes of other tasks' adapters, whose mean direction is taken off for `specific_score`.
+    others : what adapters at hand change; the mean direction of those of other tasks is taken off for `specific_score`.
 
     Returns
     -------
@@ -136,7 +137,8 @@ def lens(
     for i, adapter in enumerate(adapters):
         looked = look(adapter, watch, vocabulary, draws=draws, report=part(report, i, len(adapters)))
         output, twins = output_rows(watch, looked.common), twin_changes(adapter, watch)
-        table = words_of(looked, watch, vocabulary, at, output, twins, top_k=top_k, others=others)
+        of_others = None if others is None else others.beside(adapter).changes
+        table = words_of(looked, watch, vocabulary, at, output, twins, top_k=top_k, others=of_others)
         tables.append(table.assign(adapter=adapter.name, path=paths[i] if paths else "")[COLUMNS])
     report(1.0, "ready")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
@@ -165,7 +167,13 @@ def words_of(
     top_k: int = TOP,
     others: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path; `twins` of `twin_changes`."""
+    """The rows of `lens` of what was looked at, at one place among `watch.layers`, without the adapter's name and path.
+
+    Parameters
+    ----------
+    twins : of `twin_changes`.
+    others : (m, layers, d), the mean change of each other task's adapters.
+    """
     allowed = ~vocabulary.special
     nulls = _null_scores(looked.null_changes[:, :, at], output, allowed)
     found = _pushed(looked.change.mean(0)[at], nulls, output, allowed)

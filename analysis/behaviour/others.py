@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,24 @@ class Others(NamedTuple):
     sentence: str
 
 
+class AtHand(NamedTuple):
+    """The changes of the prompts that ship for a model, (prompts, layers, d) of each task."""
+
+    by_task: dict[str, np.ndarray]
+
+    def beside(self, adapter: SoftPrompt | LoraAdapter) -> Others:
+        """Those of other tasks than the one that this adapter is known to be of."""
+        own = task_of(adapter)
+        others = [changes for task, changes in self.by_task.items() if task != own]
+        if not others:
+            return Others(None, "No adapter of another task is at hand for this model, so nothing is taken off for the specific score.")
+        left_out = "; the task of what is read is not known, so its own may be among them" if own is None else f", without those of {own}"
+        return Others(
+            np.array([changes.mean(0) for changes in others]),
+            f"The specific score is without what {sum(map(len, others))} prompts of {len(others)} tasks that ship share{left_out}.",
+        )
+
+
 def shipped_prompts(model: str) -> Iterator[tuple[str, SoftPrompt]]:
     """The task and the prompt of each run of prompt tuning that ships for this model."""
     for folder in sorted(path.parent for path in GALLERY.glob("*/run.json")):
@@ -35,34 +53,22 @@ def shipped_prompts(model: str) -> Iterator[tuple[str, SoftPrompt]]:
             continue
 
 
-def changes_at_hand(
-    watch: Watch, vocabulary: Vocabulary, adapters: Sequence[SoftPrompt | LoraAdapter], *, report: Report = no_report
-) -> Others:
-    """What the prompts that ship for this model change, a mean for each task, without the tasks that these adapters are known to be of. Each is looked at once and kept."""
-    own = {task for adapter in adapters if (task := task_of(adapter)) is not None}
+def changes_at_hand(watch: Watch, vocabulary: Vocabulary, *, report: Report = no_report) -> AtHand:
+    """What the prompts that ship for this model change, of each task. Each is looked at once and kept."""
     by_task: dict[str, list[np.ndarray]] = {}
     for task, prompt in shipped_prompts(vocabulary.model):
         rows, initial = prompt.embeddings, prompt.initial
-        if task in own or initial is None:
+        if initial is None:
             continue
 
         def change(rows: np.ndarray = rows, initial: np.ndarray = initial) -> dict[str, np.ndarray]:
             seen, start = watch.of_rows(np.stack([rows, initial]))
             return {"change": (seen.states - start.states).mean(0)}
 
-        report(0.0, f"looking at {prompt.name}, of another task")
+        report(0.0, f"looking at {prompt.name}, which ships")
         kept = kept_of(watch, [b"change", rows.tobytes(), initial.tobytes()]).get(change)
         by_task.setdefault(task, []).append(kept["change"])
-    if not by_task:
-        return Others(None, "No adapter of another task is at hand for this model, so nothing is taken off for the specific score.")
-    count = sum(map(len, by_task.values()))
-    left_out = (
-        f", without those of {', '.join(sorted(own))}" if own else "; the task of what is read is not known, so its own may be among them"
-    )
-    return Others(
-        np.array([np.mean(changes, axis=0) for changes in by_task.values()]),
-        f"The specific score is without what {count} prompts of {len(by_task)} tasks that ship share{left_out}.",
-    )
+    return AtHand({task: np.array(changes) for task, changes in by_task.items()})
 
 
 def task_of(adapter: SoftPrompt | LoraAdapter) -> str | None:

@@ -277,8 +277,7 @@ def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, m
     parts: list[SoftPrompt | LoraAdapter] = [adapter]
     if isinstance(adapter, SoftPrompt) and adapter.kind == "soft_prompt" and vocabulary is not None:
         parts = [*start_from_config(adapter, vocabulary).split()]
-    others = changes_at_hand(watch, words, parts)
-    return {"lens": lens(parts, watch, words, others=others.changes).drop(columns="path")}
+    return {"lens": lens(parts, watch, words, others=changes_at_hand(watch, words)).drop(columns="path")}
 
 
 def _watch(model: str) -> Watch:

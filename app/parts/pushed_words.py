@@ -66,4 +66,4 @@ def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conten
 
 
 def _tell(adapter: SoftPrompt | LoraAdapter, watch: Watch, vocabulary: Vocabulary, report) -> Told:
-    return tell(adapter, watch, vocabulary, others=changes_at_hand(watch, vocabulary, [adapter], report=report), report=report)
+    return tell(adapter, watch, vocabulary, others=changes_at_hand(watch, vocabulary, report=report), report=report)

@@ -53,6 +53,7 @@ NULLS, RANDOMS, NULL_LORAS, RANDOM_LORAS = 120, 60, 100, 60
 LENSES = ("logit lens", "difference lens")
 SEED = 20_264
 PERMUTATIONS = 10_000
+LEAST_SPREAD = 1e-9
 TRUE, TWIN, NULL, RANDOM, UNTRAINED = "trained", "shuffled", "null", "random", "untrained"
 PROMPT, LORA, IN_FRAMES = "soft prompts", "LoRAs", "prompts from frames"
 
@@ -147,13 +148,17 @@ def with_both_lenses(scores: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for reading in LENSES:
         table = scores[(scores["reading"] == reading) & (scores["adapters"] != LORA)].set_index("adapter")
-        null = table.loc[table["kind"] == NULL, tasks]
-        parts.append(table.assign(**((table[tasks] - null.mean()) / null.std().replace(0, np.nan)).fillna(0.0)))
+        parts.append(table.assign(**_standard(table[tasks], table.loc[table["kind"] == NULL, tasks])))
     if not all(map(len, parts)):
         return scores
     first, second = parts[0], parts[1].loc[parts[0].index]
     both = first.assign(**(first[tasks] + second[tasks]), cpu_seconds=first["cpu_seconds"] + second["cpu_seconds"], reading="both lenses")
     return pd.concat([scores, both.reset_index()[list(scores.columns)]], ignore_index=True)
+
+
+def _standard(scores: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
+    """Scores of tasks as null adapters' own spread measures them. Where these all score the same, whatever is above that stands out further than anything else."""
+    return (scores - null.mean()) / null.std().clip(lower=LEAST_SPREAD)
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
@@ -173,8 +178,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
         nulls = scores[(scores["reading"] == reading) & beside & scores["kind"].isin([NULL, RANDOM, UNTRAINED])]
         table = pd.concat([own[own["kind"].isin([TRUE, TWIN])], nulls])
         of = {kind: table[table["kind"] == kind] for kind in (TRUE, TWIN, NULL, RANDOM, UNTRAINED)}
-        mean, spread = of[NULL][tasks].mean(), of[NULL][tasks].std().replace(0, np.nan)
-        standard = {kind: ((part[tasks] - mean) / spread).fillna(0.0).to_numpy() for kind, part in of.items()}
+        standard = {kind: _standard(part[tasks], of[NULL][tasks]).to_numpy() for kind, part in of.items()}
         truth = of[TRUE]["task"].map(tasks.index).to_numpy()
         hits = standard[TRUE].argmax(axis=1) == truth
         twins = of[TWIN].assign(row=np.arange(len(of[TWIN]))).set_index("adapter")["row"]
@@ -206,8 +210,7 @@ def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
     scores = with_both_lenses(scores)
     tasks, rows = list(scores.columns[6:]), []
     for reading, table in scores[scores["adapters"] != LORA].groupby("reading", sort=False):
-        null = table.loc[table["kind"] == NULL, tasks]
-        standard = ((table[tasks] - null.mean()) / null.std().replace(0, np.nan)).fillna(0.0)
+        standard = _standard(table[tasks], table.loc[table["kind"] == NULL, tasks])
         hit = dict(zip(table["adapter"], standard.idxmax(axis=1) == table["task"], strict=True))
         pairs = [(hit[name.removesuffix(FRAMED_END)], hit[name]) for name in table["adapter"] if name in FRAMED]
         if not pairs:

@@ -28,7 +28,7 @@ def look_at(names: Sequence[str], *, report: Report = no_report) -> None:
         if model not in watches:
             watches[model] = Watch(load_model(model, report=report))
         vocabulary, adapter = load_vocabulary(model), load_adapter(folder)
-        others = changes_at_hand(watches[model], vocabulary, [adapter])
+        others = changes_at_hand(watches[model], vocabulary)
         told = kept_lens.tell(adapter, watches[model], vocabulary, others=others, report=part(report, i, len(names), name))
         try:
             kept_lens.write(told, folder)

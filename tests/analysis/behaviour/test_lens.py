@@ -21,7 +21,7 @@ from soft_prompt_explorer.analysis.behaviour.effect import (
     ratio_interval,
     sentence,
 )
-from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS, lens, pushed
+from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS, lens, output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import kept_of, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch, evenly_spaced, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -154,10 +154,43 @@ def test_what_is_kept_is_of_these_weights_and_no_other_task_is_looked_at_twice(l
             weight[0, 0] -= 1
     assert kept_of(watch, [b"x"]).path == before != kept_of(watch, [b"y"]).path
     monkeypatch.setattr(others, "shipped_prompts", lambda model: [("plural", load_soft_prompt(GALLERY / "plural-words-1"))])
-    found = others.changes_at_hand(watch, vocabulary, [])
+    found = others.changes_at_hand(watch, vocabulary).by_task["plural"]
     monkeypatch.setattr(Watch, "of_rows", None)
-    assert (others.changes_at_hand(watch, vocabulary, []).changes == found.changes).all() and found.changes.shape == (1, 8, 576)
-    assert others.changes_at_hand(watch, vocabulary, [load_soft_prompt(GALLERY / "plural-words-2")]).changes is None
+    assert (others.changes_at_hand(watch, vocabulary).by_task["plural"] == found).all() and found.shape == (1, 8, 576)
+
+
+@pytest.mark.slow
+def test_the_specific_score_is_without_what_prompts_of_other_tasks_share(watch, vocabulary, own_cache, monkeypatch):
+    shipped = [
+        ("plural", "plural-words-1"),
+        ("plural", "plural-words-2"),
+        ("capitals", "capitals-words-1"),
+        ("antonyms", "antonyms-words-1"),
+    ]
+    monkeypatch.setattr(others, "shipped_prompts", lambda model: [(task, load_soft_prompt(GALLERY / name)) for task, name in shipped])
+    asked = [load_soft_prompt(GALLERY / name) for name in ("plural-words-1", "capitals-words-1")]
+    at_hand = others.changes_at_hand(watch, vocabulary)
+    table = lens(asked, watch, vocabulary, others=at_hand, draws=4)  # of both in one call: what is another task differs between them
+    change = {}
+    for _, name in shipped:
+        prompt = load_soft_prompt(GALLERY / name)
+        seen, start = watch.of_rows(np.stack([prompt.embeddings, prompt.initial]))
+        change[name] = (seen.states - start.states).mean(0)[-1].astype(np.float64)
+    plural = (change["plural-words-1"] + change["plural-words-2"]) / 2
+    for name, of_others in {
+        "plural-words-1": [change["capitals-words-1"], change["antonyms-words-1"]],
+        "capitals-words-1": [plural, change["antonyms-words-1"]],
+    }.items():
+        shared = np.mean(of_others, axis=0)
+        rest = change[name] - shared * (shared @ change[name]) / (shared @ shared)
+        rows = table[table["adapter"] == name]
+        common = look(load_soft_prompt(GALLERY / name), watch, vocabulary, draws=4).common
+        expected = output_rows(watch, common)[rows["token_id"]] @ rest
+        assert rows["specific_score"].to_numpy() == pytest.approx(expected, abs=1e-3)
+        sentence = at_hand.beside(load_soft_prompt(GALLERY / name)).sentence
+        assert "of 2 tasks" in sentence and sentence.endswith(f"without those of {name.split('-')[0]}.")
+    only_plural = others.AtHand({"plural": at_hand.by_task["plural"]})
+    assert only_plural.beside(asked[0]).changes is None and only_plural.beside(asked[1]).changes.shape == (1, 8, 576)
 
 
 def test_z_leaves_each_null_adapter_out_of_its_own_mean_and_spread():

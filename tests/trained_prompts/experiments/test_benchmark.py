@@ -1,5 +1,10 @@
 """The benchmark of readings: its rule by hand, its answers on planted scores, and the adapters that ship."""
 
+import io
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,6 +177,27 @@ def test_a_reading_that_cannot_be_had_is_refused_in_a_sentence():
         with pytest.raises(InputError, match="There is no reading"):
             benchmark.reading_of(name)
     assert benchmark.reading_of("math:sqrt")(4) == 2
+
+
+# It knows the task by the adapter's name.
+OWN = """
+def reading(adapter, vocabulary, language_model):
+    own = max((task for task in TASKS if adapter.name.startswith(task)), key=len, default=None)
+    return {task: float(task == own) for task in TASKS}
+"""
+
+
+@pytest.mark.slow
+def test_a_reading_of_ones_own_is_found_in_the_folder_that_one_is_in(tmp_path):
+    (tmp_path / "of_mine.py").write_text(f"TASKS = {list(TASKS)}\n{OWN}", encoding="utf-8")
+    spe = Path(sys.executable).parent / "spe"
+    said = subprocess.run(
+        [spe, "benchmark", "--reading", "of_mine:reading", "--format", "csv"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    table = pd.read_csv(io.StringIO(said.stdout)).set_index("adapters")
+    # A name tells the task of all that were trained, and nothing of what the twin, which has the same name, did not learn.
+    assert (table["identified"] == 1).all() and table.loc[[PROMPT, LORA], "function"].tolist() == [0, 0]
 
 
 def test_there_is_no_recipe_of_another_name(tmp_path):
