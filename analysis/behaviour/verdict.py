@@ -125,9 +125,9 @@ def judge(
     effect = bool(better and not format_only)
     points, as_format, p_words = _pointed(direction)
     # As the words of the direction, a token's word may be the form of an answer, and is none that can be read where a twin has as many, or none is at hand.
-    learned = twins_moved is not None and int(read["verdict"].str.startswith("learned").sum()) > twins_moved
+    learned = twins_moved is not None and int(read["verdict"].str.startswith("moved along a word").sum()) > twins_moved
     p_tokens = float(q_values(read["p_learned"].dropna()).min()) if learned else 1.0
-    claims = _claims(rows, named=bool(read["verdict"].str.startswith(("learned", "near a word")).any()), known=known)
+    claims = _claims(rows, named=bool(read["verdict"].str.startswith(("moved along a word", "near a word")).any()), known=known)
     holds = _holm(claims)
     necessary, sufficient, works = (effect and holds[name] <= LEVEL for name in ("necessary", "sufficient", "words work"))
     # A family of its own, asked only once the direction as a whole acts: two parts, so twice the p-value.
@@ -260,7 +260,7 @@ def _rank_said(row: pd.Series) -> str:
 
 
 _VERDICTS_SAID = {
-    "learned": ("is near or moved along a word that it did not start from", "are near or moved along words that they did not start from"),
+    "moved along a word": ("moved along a word that it did not start from", "moved along words that they did not start from"),
     "echo": ("echoes its initialisation", "echo their initialisation"),
     "near a word": ("is near a word", "are near words"),
     "unreadable": ("is unreadable", "are unreadable"),

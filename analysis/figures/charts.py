@@ -23,7 +23,7 @@ COLUMNS = 3  # of panels
 PANELS = 12  # beyond, the modules share one
 _AROUND = 16.0  # mm for what stands above and below the rows
 _VERDICTS = {  # colour and shape, as on the page
-    "learned": (GREEN, "*", True),
+    "moved along a word": (GREEN, "*", True),
     "echo": (ORANGE, "s", True),
     "near a word": (BLUE, "D", True),
     "unreadable": (GREY, "x", True),

@@ -19,7 +19,6 @@ from soft_prompt_explorer.analysis.prompts.never_trained import untrained
 from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word, p_as_word_and_read
 from soft_prompt_explorer.analysis.prompts.search import nearest
 from soft_prompt_explorer.analysis.prompts.starts import mark_of
-from soft_prompt_explorer.analysis.prompts.twins import MADE
 
 START_COLUMNS = ["prompt", "position", "norm", "norm_ratio", "nearest_token", "score", "initial_token", "echo", "drift"]
 COLUMNS = [
@@ -39,17 +38,17 @@ COLUMNS = [
     "verdict",
 ]
 LEVEL = 0.05
-LEARNED = 0.01  # of "learned", the stronger claim: at 0.05, three of eighteen prompts trained on shuffled answers had a token called so
+MOVED = 0.01  # the level of "moved along a word": at 0.05, three of eighteen prompts trained on shuffled answers had such a token
 
 VERDICTS: dict[str, str] = {
-    "learned": "training moved it along a word, beyond chance, and not along the one that it started from; whether the word has to do with the task is not said",
+    "moved along a word": "training moved it along a word, beyond chance, and not along the one that it started from; that it learned that word is not shown: now and then it happens in training on shuffled answers too",
     "echo": "still nearest to the word that it started from, and nothing that it learned can be read",
-    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, been drawn to words whatever it learned, or been trained on shuffled answers",
+    "near a word": "nearer to a word than chance allows; that it learned that word is not shown: it may have started there, or been drawn to words whatever it learned",
     "unreadable": "no nearer to any word than a random vector is, or only along a direction that all words share",
     "never trained": "the whole prompt is as it started, or looks so: there is nothing in it to read",
 }
 SHAPES = {
-    "learned": "★",
+    "moved along a word": "★",
     "echo": "■",
     "near a word": "◆",
     "unreadable": "✕",
@@ -111,10 +110,10 @@ def readings(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Report = no_
     table["p_learned"] = p_learned
     echo = table["echo"].to_numpy(dtype=bool)
     moved = moved_along_a_word(table)
-    if DRAWN_TO_WORDS in prompt.metadata or MADE in prompt.metadata:  # moving along a word is then no evidence that it was learned
+    if DRAWN_TO_WORDS in prompt.metadata:  # that it moved along a word is then how it was made
         verdict = np.select([echo, near | moved], ["echo", "near a word"], "unreadable")
     else:
-        verdict = np.select([moved, echo, near], ["learned", "echo", "near a word"], "unreadable")
+        verdict = np.select([moved, echo, near], ["moved along a word", "echo", "near a word"], "unreadable")
     table["verdict"] = [("never trained" if never else value) + mark_of(prompt) for value in verdict]
     return table[COLUMNS]
 
@@ -123,7 +122,7 @@ def moved_along_a_word(table: pd.DataFrame) -> np.ndarray:
     """Which tokens of a table of `readings` moved along a word beyond chance, (n,) bool. Tokens trained on shuffled answers can, too: a count stands beside its twin's."""
     if table["p_learned"].isna().any():
         return np.zeros(len(table), dtype=bool)
-    return q_values(table["p_learned"]) < LEARNED
+    return q_values(table["p_learned"]) < MOVED
 
 
 def start_and_now(prompt: SoftPrompt, vocabulary: Vocabulary) -> pd.DataFrame:

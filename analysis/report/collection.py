@@ -52,7 +52,7 @@ def collection(folder: Path, *, report: Report = no_report) -> pd.DataFrame:
     One row an adapter, in the order of the manifest:
 
     - path, kind, base_model, method, virtual_tokens, norm_median, format, sha256, notes: those of `inspect`; what it does not hold is missing.
-    - learned, echo, near a word, unreadable, never trained: how many virtual tokens have that verdict; verdict: the most frequent (the first of these in a tie).
+    - moved along a word, echo, near a word, unreadable, never trained: how many virtual tokens have that verdict; verdict: the most frequent (the first of these in a tie).
     - modules: how many; rank, effective_rank, rank_90, spectral_norm: the medians over them. The effective_rank of a prompt is that of its rows.
     - findings: how many `health` has. words: those that it pushes the model towards beyond chance, where the batch used the lens.
     - copies: files with the same bytes, itself counted. near_copies: files of other bytes that change the same directions, itself counted; near_copy_of: the first of them.

@@ -19,13 +19,13 @@ UNGROUPED = ("no cluster", "unknown")
 CATEGORY_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLUE_LIGHT, YELLOW)
 CATEGORY_SHAPES = ("circle", "square", "diamond", "triangle-up", "star", "cross", "hexagon", "triangle-down")
 VERDICT_MARKS = {
-    "learned": (GREEN, "star"),
+    "moved along a word": (GREEN, "star"),
     "echo": (ORANGE, "square"),
     "near a word": (BLUE, "diamond"),
     "unreadable": (GREY, "x"),
     "never trained": (GREY, "circle-open"),
 }
-MARKDOWN_COLOURS = {"learned": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
+MARKDOWN_COLOURS = {"moved along a word": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
 # The map knows the page's theme: on a dark page its colours are brighter, and what is in no group stands back less.
 MAP_COLOURS = {
     BLUE: {"light": BLUE, "dark": "#3B8FCC"},

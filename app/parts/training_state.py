@@ -89,14 +89,10 @@ def what_it_shows(job: Progress) -> list[str]:
         said.append(f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now.")
     if job.words is not None:
         counts = job.words["verdict"].map(plain_verdict).value_counts()
-        echoes, learned = int(counts.get("echo", 0)), int(counts.get("learned", 0))
+        echoes, moved = int(counts.get("echo", 0)), int(counts.get("moved along a word", 0))
         if echoes:
             said.append(f"{echoes} of {len(job.words)} tokens are still nearest to the word that they began with.")
-        said.append(
-            f"{learned or 'None'} of {len(job.words)} reads as a learned word."
-            if learned < 2
-            else f"{learned} of {len(job.words)} read as learned words."
-        )
+        said.append(f"{moved or 'None'} of {len(job.words)} moved along a word beyond chance.")
     return said
 
 

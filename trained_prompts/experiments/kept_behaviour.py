@@ -43,7 +43,7 @@ from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.trained_prompts.runs import store
 
 SUMMARY_COLUMNS = [
-    "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "learned", "concentration_p", "words_p", "out", "out_low",
+    "prompt", "task", "n", "measure", "score", "no_prompt", "initial", "echo", "unreadable", "near", "moved", "concentration_p", "words_p", "out", "out_low",
     "out_high", "out_loss", "out_loss_low", "out_loss_high", "random_out", "random_out_loss", "alone", "alone_low", "alone_high", "random_alone", "words",
     "words_low", "words_high", "necessary", "sufficient", "words_work", "verdict", "twins", "twin", "twin_words_p", "beyond_twin_p", "rank_out", "rank_alone",
     "part_out", "part_alone", "rest_alone", "words_act", "p_readable", "p_causal", "q_readable", "q_causal",
@@ -121,7 +121,7 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
 
     Returns
     -------
-    prompt, task, n, measure, score, no_prompt, initial (scores), echo, unreadable, near, learned (numbers of virtual tokens), concentration_p, words_p (of the task
+    prompt, task, n, measure, score, no_prompt, initial (scores), echo, unreadable, near, moved (numbers of virtual tokens), concentration_p, words_p (of the task
     direction), out (change of the score without that direction), out_loss (of the loss), random_out, random_out_loss (without random ones), alone (score of the
     initial values with the direction alone), random_alone (with random ones), words (score of the nearest words in place of the tokens), with _low and _high for
     the bounds of 95 % intervals, of the `Verdict` necessary, sufficient, words_work and its label; twins (how many), twin (their score), twin_words_p, beyond_twin_p
@@ -159,7 +159,7 @@ def summary(names: list[str], *, report: Report = no_report) -> pd.DataFrame:
         rows.append(
             [
                 name, task.name, int(of.loc[WHOLE, "n"]), of.loc[WHOLE, "measure"], of.loc[WHOLE, "score"], of.loc[NO_PROMPT, "score"], initial["score"],
-                *(int(counts.get(each, 0)) for each in ("echo", "unreadable", "near a word", "learned")),
+                *(int(counts.get(each, 0)) for each in ("echo", "unreadable", "near a word", "moved along a word")),
                 *((nan, nan) if direction is None else (direction.concentration_p, direction.words_p)),
                 *out[["score_change", "score_change_low", "score_change_high", "loss_change", "loss_change_low", "loss_change_high"]],
                 random_out["score_change"], random_out["loss_change"], *alone[["score", "score_low", "score_high"]], random_alone["score"],
@@ -241,8 +241,8 @@ def summary_markdown(table: pd.DataFrame) -> str:
                 f"{r.score:.2f} / {r.no_prompt:.2f} / {r.initial:.2f} / {'–' if pd.isna(r.twin) else f'{r.twin:.2f}'}"
                 for r in table.itertuples()
             ],
-            "echo / unreadable / near a word / learned": [
-                f"{r.echo} / {r.unreadable} / {r.near} / {r.learned}" for r in table.itertuples()
+            "echo / unreadable / near a word / moved along a word": [
+                f"{r.echo} / {r.unreadable} / {r.near} / {r.moved}" for r in table.itertuples()
             ],
             "p words; its twin's; beyond it": [
                 f"{p_or_none(r.words_p)}; {p_or_none(r.twin_words_p)}; {p_or_none(r.beyond_twin_p)}" for r in table.itertuples()

@@ -74,17 +74,17 @@ READINGS: tuple[Measure, ...] = (
         "Verdict",
         (
             "One word for a virtual token, made of chance, echo and learned direction.",
-            "`learned` has moved along a word, `echo` is still at its start with nothing else to be read, `near a word` is nearer to a word than chance allows though nothing shows that it learned it, and `unreadable` is none of these.",
+            "`moved along a word` is what training did to it, beyond chance; that it learned the word is not shown. `echo` is still at its start with nothing else to be read, `near a word` is nearer to a word than chance allows though nothing shows that it learned it, and `unreadable` is none of these.",
             "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten, and with noise of its own length in about half.",
         ),
         r"""\text{verdict}_i = \begin{cases}
-        \text{learned} & \text{if } q_{\text{learned},i} < 0.01 \\
+        \text{moved along a word} & \text{if } q_{\text{learned},i} < 0.01 \\
         \text{echo} & \text{else, if echo}_i \\
         \text{near a word} & \text{else, if } q_i < 0.05 \\
         \text{unreadable} & \text{else}
         \end{cases}""",
         f"The explorer's own, with the correction of {BENJAMINI.brief} for both q; see {KHASHABI}, on readings that mislead.",
-        "what a token does in the model. An unreadable token may carry the task, and a learned word may have no part in it.",
+        "what a token does in the model. An unreadable token may carry the task, and a word that a token moved along may have no part in it.",
     ),
     Measure(
         "Readings",

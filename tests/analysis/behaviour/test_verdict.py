@@ -71,10 +71,10 @@ def test_a_direction_that_only_makes_up_for_words_in_the_way_is_not_called_suffi
 def test_the_sentence_holds_the_figures_of_the_table(vocabulary, prompt):
     direction = task_direction([prompt], vocabulary, words=[word(5)])
     table = behaviour(prompt, vocabulary, world(direction.mean * 4, prompt.initial), direction=direction)
-    read = readings(prompt, vocabulary).assign(verdict=["learned", "echo", "echo", "unreadable", "near a word", "echo"])
+    read = readings(prompt, vocabulary).assign(verdict=["moved along a word", "echo", "echo", "unreadable", "near a word", "echo"])
     sentence = judge(read, table, direction=direction, vocabulary=vocabulary).sentence
     assert (
-        "1 of 6 tokens is near or moved along a word that it did not start from, 3 echo their initialisation, 1 is near a word and 1 is unreadable"
+        "1 of 6 tokens moved along a word that it did not start from, 3 echo their initialisation, 1 is near a word and 1 is unreadable"
         in sentence
     )
     figures = [float(figure.replace("−", "-")) for figure in re.findall(r"[+−]\d\.\d\d", sentence)]

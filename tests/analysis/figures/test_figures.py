@@ -37,7 +37,7 @@ def readings(**columns) -> pd.DataFrame:
             "nearest_token": [" word", "$x^2$", "中文", "<b>"],
             "score": [0.9, 0.5, 0.3, 0.2],
             "initial_token": [" word", None, "a", "b"],
-            "verdict": ["echo (from the config's text)", "learned", "near a word", "unreadable"],
+            "verdict": ["echo (from the config's text)", "moved along a word", "near a word", "unreadable"],
         }
     )
     return table.assign(**columns)
@@ -46,7 +46,7 @@ def readings(**columns) -> pd.DataFrame:
 def test_every_token_stands_in_its_figure_as_text_whatever_it_holds():
     found = texts(charts.verdicts(readings()))
     assert {"0  ␣word", "1  $x^2$", "2  \\u4e2d\\u6587", "3  <b>", "from ␣word", "from a", "from b"} <= set(found)
-    assert {"echo", "learned", "near a word", "unreadable"} <= set(found)
+    assert {"echo", "moved along a word", "near a word", "unreadable"} <= set(found)
     assert "never trained" not in found  # no token is
 
 
@@ -112,10 +112,12 @@ def test_a_map_keeps_its_words_an_image_and_its_tokens_text():
     places = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     on = VocabularyMap("pca", np.arange(20_000), places, 0.8, np.zeros(2), np.eye(2))
     signs = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
-    tokens = pd.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["learned", "unreadable"]})
+    tokens = pd.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["moved along a word", "unreadable"]})
     content = written(charts.token_map(on, signs, tokens), "svg", MADE)
     assert len(content) < 600_000  # 20,000 points one by one are more than two megabytes
-    assert {"sign", "0", "1", "learned", "unreadable"} <= {"".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")}
+    assert {"sign", "0", "1", "moved along a word", "unreadable"} <= {
+        "".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")
+    }
 
 
 def test_both_files_say_where_they_come_from():
@@ -135,7 +137,7 @@ def test_text_in_a_pdf_is_text_in_an_embedded_font():
     assert b"/FontFile2" in pdf and b"/Subtype /Type3" not in pdf
     pages = b"".join(_inflated(pdf))
     shown = b"".join(re.findall(rb"\((.*?)\)", pages))  # kerning cuts words into several strings
-    assert all(name.encode("utf-16-be") in shown for name in ("echo", "learned", "unreadable"))
+    assert all(name.encode("utf-16-be") in shown for name in ("echo", "moved along a word", "unreadable"))
 
 
 def _inflated(pdf: bytes):

@@ -67,7 +67,7 @@ def verdicts(command, prompt_file, model):
 @pytest.mark.slow
 def test_of_500_unreadable_tokens_few_are_called_learned(verdicts, model):
     start, now = (normal_draws(model[1], 500, seed=seed) for seed in (7, 8))
-    assert verdicts(now, start).isin(["learned"]).mean() <= 0.05
+    assert verdicts(now, start).isin(["moved along a word"]).mean() <= 0.05
     assert verdicts(now).isin(["near a word"]).mean() <= 0.05
 
 
@@ -76,7 +76,7 @@ def test_of_500_planted_words_nearly_all_are_found(verdicts, model):
     rng = np.random.default_rng(9)
     planted = words(model[1], 500, rng)
     now = planted + noise_like(planted - model[1].mean, 0.5, rng)
-    assert (verdicts(now, normal_draws(model[1], 500, seed=10)) == "learned").mean() >= 0.95
+    assert (verdicts(now, normal_draws(model[1], 500, seed=10)) == "moved along a word").mean() >= 0.95
     assert (verdicts(now) == "near a word").mean() >= 0.95
 
 
@@ -139,7 +139,7 @@ def test_the_table_follows_from_its_definitions():
     assert table["p_learned"][2] == pytest.approx(1 / 1001)
     assert np.allclose(table["drift"], np.linalg.norm(now - start, axis=1), rtol=1e-5)
     assert np.allclose(table["q_chance"], false_discovery_control(table["p_chance"]))
-    assert table["verdict"].tolist() == ["echo", "learned", "learned", "unreadable"]
+    assert table["verdict"].tolist() == ["echo", "moved along a word", "moved along a word", "unreadable"]
 
 
 def test_a_token_that_grew_along_its_own_word_is_still_an_echo():

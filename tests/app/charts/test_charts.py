@@ -114,7 +114,7 @@ def looks_table() -> pd.DataFrame:
     rows = [
         (0, 0, "echo", 0.0, 0.0, " a"),
         (0, 1, "echo", 1.0, 1.0, "b"),
-        (5, 0, "learned", 2.0, 0.0, "<i>"),
+        (5, 0, "moved along a word", 2.0, 0.0, "<i>"),
         (5, 1, "echo", 1.0, 2.0, "b"),
     ]
     return pd.DataFrame(rows, columns=["step", "position", "verdict", "x", "y", "nearest_token"])
@@ -122,7 +122,7 @@ def looks_table() -> pd.DataFrame:
 
 def test_verdicts_are_counted_at_each_look_and_told_by_their_marks():
     counts = {line.name: (list(line.y), line.marker.symbol) for line in verdict_counts(looks_table(), steps=9).data}
-    assert counts == {"learned": ([0, 1], "star"), "echo": ([2, 1], "square")}
+    assert counts == {"moved along a word": ([0, 1], "star"), "echo": ([2, 1], "square")}
 
 
 def test_tokens_that_learn_stand_on_the_map_where_they_are_now_with_the_way_they_came():
@@ -130,7 +130,10 @@ def test_tokens_that_learn_stand_on_the_map_where_they_are_now_with_the_way_they
     landmarks = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
     cloud, first_way, second_way, *now = learning_map(looks_table(), words, landmarks).data
     assert (list(first_way.x), list(second_way.y)) == ([0, 2], [1, 2])
-    assert {group.name: (list(group.text), list(group.x)) for group in now} == {"learned": (["0: &lt;i&gt;"], [2]), "echo": (["1: b"], [1])}
+    assert {group.name: (list(group.text), list(group.x)) for group in now} == {
+        "moved along a word": (["0: &lt;i&gt;"], [2]),
+        "echo": (["1: b"], [1]),
+    }
     assert cloud.name == "3 words"
 
 

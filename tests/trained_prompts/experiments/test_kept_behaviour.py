@@ -62,8 +62,8 @@ def test_the_summary_holds_the_figures_of_the_table_and_of_the_readings(run, toy
         assert row[column] == table.loc[intervention, of], column
     prompt, vocabulary = load_soft_prompt(run), load_vocabulary(toy_config.model)
     counts = readings(prompt, vocabulary)["verdict"].value_counts()
-    assert [row["echo"], row["unreadable"], row["near"], row["learned"]] == [
-        counts.get(name, 0) for name in ("echo", "unreadable", "near a word", "learned")
+    assert [row["echo"], row["unreadable"], row["near"], row["moved"]] == [
+        counts.get(name, 0) for name in ("echo", "unreadable", "near a word", "moved along a word")
     ]
     verdict = judged(prompt, vocabulary, TASKS["toy"], kept_behaviour.kept("mine")).verdict
     assert (row["necessary"], row["sufficient"], row["words_work"], row["verdict"]) == (

@@ -75,13 +75,16 @@ def test_a_run_of_another_method_has_no_twin():
         twins.twin_config("sentiment-lora-2", 1)
 
 
-def test_no_token_of_a_twin_is_called_learned_and_few_move_along_a_word(embedded_vocabulary):
-    """That one moves along a word is seen in a twin too: at the level of "learned", in at most one prompt in ten."""
+def test_few_tokens_of_twins_move_along_a_word_and_none_is_called_learned(embedded_vocabulary):
+    """That one moves along a word is seen in a twin too, in at most one prompt in ten; a twin that nobody told to be one is read no otherwise."""
     moved = []
     for run in store.list_runs().query("origin == 'gallery' and method == 'prompt-tuning'").itertuples():
         for twin in twins_of([load_soft_prompt(store.adapter_path(run.name))]):
             read = readings(twin, embedded_vocabulary)
-            assert not read["verdict"].str.startswith("learned").any()
+            blind = readings(replace(twin, metadata={}, source=None), embedded_vocabulary)
+            assert not blind["verdict"].str.contains("learned").any()
+            if run.readable == 0:
+                assert blind["verdict"].tolist() == read["verdict"].tolist()
             if run.readable == 0:  # the others were drawn to words
                 moved.append(moved_along_a_word(read).any())
     assert len(moved) >= 21
@@ -98,7 +101,7 @@ def test_a_twin_whose_token_moved_along_a_word_counts_against_a_prompt_of_which_
     found = judged(prompt, embedded_vocabulary, task, table)
     for tokens, readable in ((1, False), (2, True)):
         read = found.read.copy()
-        read.loc[: tokens - 1, "verdict"], read.loc[: tokens - 1, "p_learned"] = "learned", 0.001
+        read.loc[: tokens - 1, "verdict"], read.loc[: tokens - 1, "p_learned"] = "moved along a word", 0.001
         with_twins = {"direction": found.direction, "vocabulary": embedded_vocabulary, "twins_moved": _moved(own, embedded_vocabulary)}
         assert judge(read, table, **with_twins).readable == readable
 
