@@ -219,15 +219,3 @@ def output_rows(watch: Watch, common: np.ndarray) -> np.ndarray:
     common : (d,), see `Looked`.
     """
     return watch.language_model.model.get_output_embeddings().weight.detach().float().cpu().numpy() - common
-
-
-def directions(looked: Looked, at: int) -> pd.DataFrame:
-    """One direction or many: how much of what an adapter changes on the single texts lies along its few strongest directions.
-
-    Returns
-    -------
-    direction (from 0), share (of the squared length of all changes, by the singular values of the (k, d) matrix).
-    """
-    values = np.linalg.svd(looked.change[:, at].astype(np.float64), compute_uv=False) ** 2
-    total = values.sum()
-    return pd.DataFrame({"direction": np.arange(len(values)), "share": values / total if total else values})

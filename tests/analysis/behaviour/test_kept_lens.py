@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour import effect, lens
 from soft_prompt_explorer.analysis.behaviour.kept_lens import EFFECT, WORDS, Told, kept_with, read, write
 from soft_prompt_explorer.analysis.core.folders import GALLERY
@@ -74,3 +75,15 @@ def test_what_lies_in_a_strangers_folder_is_not_believed(tmp_path):
     folder = shutil.copytree(GALLERY / "plural-words-1", tmp_path / "plural-words-1")
     write(told(), folder)
     assert kept_with(load_soft_prompt(folder)) is None
+
+
+def test_every_adapter_of_the_gallery_that_beats_no_prompt_is_said_to_change_more_than_chance():
+    asked = 0
+    for folder in sorted(path.parent for path in GALLERY.glob("*/run.json")):
+        scores = read_description(folder)["scores"]
+        told = read(folder)
+        assert told is not None, folder.name
+        if scores["trained"]["low"] > scores["no prompt"]["high"]:
+            asked += 1
+            assert effect.is_beyond_chance(told.effect).all(), folder.name
+    assert asked >= 20

@@ -26,6 +26,7 @@ from soft_prompt_explorer.analysis.behaviour.lens_null import kept_of, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch, evenly_spaced, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.lens_commands import NO_EFFECT
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
 from tests.support.places import EMBEDDED
@@ -263,6 +264,21 @@ def test_the_junit_report_fails_what_changes_no_more_than_chance():
     suite = ElementTree.fromstring(junit_report(table))
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert [case.find("failure") is not None for case in suite] == [True, False]
+
+
+def test_the_command_fails_and_reports_what_changes_nothing(command, tmp_path, llama_folder, prompt_file, own_cache):
+    """For a person's continuous integration: the exit status, and a JUnit report beside the table."""
+    from xml.etree import ElementTree
+
+    start = np.random.default_rng(3).normal(size=(2, 16)).astype(np.float32)
+    same, initial = prompt_file(start, "same"), prompt_file(start, "initial")
+    options = ["--initial", initial, "--model", llama_folder, "--junit", tmp_path / "report.xml", "--format", "json"]
+    checked, told = command("effect", same, "--check", *options), command("effect", same, *options)
+    assert (checked.status, told.status) == (NO_EFFECT, 0) and NO_EFFECT == 3
+    assert [row["verdict"] for row in json.loads(checked.out)] == [NOTHING] == [row["verdict"] for row in json.loads(told.out)]
+    suite = ElementTree.parse(tmp_path / "report.xml").getroot()
+    (failure,) = suite.iter("failure")
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1") and failure.get("message") in checked.err
 
 
 def test_layers_are_evenly_spaced_and_others_are_refused(watch, vocabulary):

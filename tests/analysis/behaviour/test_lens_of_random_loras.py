@@ -7,7 +7,7 @@ from soft_prompt_explorer.analysis.adapters import load_lora
 from soft_prompt_explorer.analysis.behaviour.lens_null import look, random_factors
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.folders import GALLERY
-from tests.support.says_little import assert_says_little
+from tests.support.says_little import assert_says_little, assert_uniform, p_of_kl, smallest_p
 
 
 @pytest.mark.slow
@@ -22,4 +22,6 @@ def test_random_loras_push_no_word_and_are_not_said_to_do_anything(embedded_mode
         with factors_in(embedded_model.model, random_factors(factors, values, rng)):
             drawn.append(watch.bare())
     changes = [(seen.states - bare.states).mean(0)[0] for seen in drawn]
-    assert_says_little(changes, [watch.divergences(seen, bare).mean() for seen in drawn], looked, embedded_model)
+    p = smallest_p(changes, looked.null_changes, looked, embedded_model)
+    assert_says_little(p, p_of_kl([watch.divergences(seen, bare).mean() for seen in drawn], looked.null_kl))
+    assert_uniform(p)

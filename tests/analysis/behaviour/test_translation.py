@@ -293,6 +293,20 @@ def test_the_command_prints_the_columns_and_tells_rows_and_a_sentence(command, t
     assert "nothing: 0.00 (0.00 to 0.00) recovered" in done.err and "the best" in done.err.splitlines()[-1]
 
 
+@pytest.mark.slow
+def test_the_command_searches_verbalises_and_carries_the_best_text(command, prompt_file, llama_folder, few_controls, own_cache):
+    strong = prompt_file(np.random.default_rng(5).standard_normal((12, 16)).astype(np.float32) * 3)
+    options = ["--task", "plural", "--limit", "5", "--search", "2", "--verbalise", "--also", llama_folder, "--model", llama_folder]
+    done = command("translate", strong, *options, "--format", "json")
+    assert done.status == 0, done.err
+    rows = pd.DataFrame(json.loads(done.out))
+    assert rows["candidate"].isin(["search", "verbalised"]).sum() == 2
+    best = translation.best_text(rows)
+    scores = carry(copied(best["text"]), "plural", str(llama_folder), limit=5)
+    told = [f"{each.score:.3f} ({each.low:.3f} to {each.high:.3f})" for each in scores.itertuples()]
+    assert f"On {llama_folder}, {best['candidate']} as text: exact match {told[1]}, without it {told[0]}, n = 5." in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
