@@ -15,6 +15,8 @@ from soft_prompt_explorer.app.server import at_hand, read_here
 from soft_prompt_explorer.app.server.text import plain
 from soft_prompt_explorer.trained_prompts.runs import store
 
+TOLD = 20  # sentences on what no list holds, the first of them on the page itself
+
 
 def opened() -> dict[str, SoftPrompt | LoraAdapter]:
     """What this person opened from files, by key; kept for the session."""
@@ -66,8 +68,8 @@ def note_left_out() -> None:
     """A quiet line on the person's own runs and files that no list holds, and why."""
     sentences = list(at_hand.left_out().values())
     if sentences:
-        more = f" So it is with {len(sentences) - 1} more; `python -m trained_prompts list` names them." if len(sentences) > 1 else ""
-        st.caption(f":material/report: Left out: {plain(sentences[0])}{more}")
+        more = f" So it is with {len(sentences) - 1} more." if len(sentences) > 1 else ""
+        st.caption(f":material/report: Left out: {plain(sentences[0])}{more}", help="\n\n".join(map(plain, sentences[1:TOLD])) or None)
 
 
 def prompt_label(key: str) -> str:

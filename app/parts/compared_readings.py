@@ -29,7 +29,7 @@ def show_compared_readings() -> None:
         st.html(readings_compared(table, "told apart", alt="How often each reading tells an adapter from its twin."))
     st.caption(
         "A translation is told the tasks: it asks whose examples do what the adapter does. All other readings score words, and know no task. The rule and the words "
-        "were fixed before these adapters were trained; that the two lenses go together was not. To ask a reading of your own: python -m trained_prompts benchmark --reading my_module:my_function."
+        "were fixed before these adapters were trained; that the two lenses go together was not. The command line's `benchmark` asks a reading of your own."
     )
     with st.expander("All figures", icon=":material/table_rows:"):
         first = ["reading", "adapters", "n", "identified", "twins_named", "p", "function", "false_alarms"]

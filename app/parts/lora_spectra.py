@@ -165,7 +165,7 @@ def compare_with_weights(adapter: LoraAdapter, base: str | None) -> tuple[bool, 
     beside = None
     asked_for = st.toggle(
         f"Beside the weights of {widgets.plain(base or 'its model')}", key="base", bind="query-params", disabled=base is None,
-        help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's --base.",
+        help="How large ΔW is beside W, how much it amplifies what W has little of, and intruder dimensions. For a file that names another model, use the command line's `spectra`.",
     )  # fmt: skip
     if asked_for and base is not None and naming.may_be_fetched(base, "the model"):
         beside = computed(

@@ -32,10 +32,7 @@ def show_measured() -> None:
             with against:
                 show_pictures(picked, at_hand)
     else:
-        st.info(
-            "There is no comparison here yet: run one in *Run one*, or `python -m trained_prompts compare --task sentiment`.",
-            icon=":material/info:",
-        )
+        st.info("There is no comparison here yet: run one in *Run one*.", icon=":material/info:")
 
 
 def pick(table: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ def show_sizes() -> None:
     )
     told = sizes.summary(sizes.kept())
     if not len(told):
-        st.info("No figures are kept here: `spe sizes --make` makes them.", icon=":material/info:")
+        st.info("No figures are kept here: the command line's `sizes` makes them.", icon=":material/info:")
         return
     every = pd.concat([sizes.over_tasks(told), told], ignore_index=True)
     asked = st.segmented_control(

@@ -93,7 +93,7 @@ def _picked(adapter: SoftPrompt | LoraAdapter) -> Asked | None:
     """The task that the person says it was trained on."""
     task = st.selectbox(
         "Trained on something like", list(TASKS), index=None, placeholder="pick a task", key="translate-task",
-        help="The file does not say what it was trained on. For inputs of your own, without answers: spe translate PATH --inputs FILE.",
+        help="The file does not say what it was trained on. For inputs of your own, without answers, use the command line's `translate`.",
     )  # fmt: skip
     return None if task is None else how_asked(adapter, task)
 

@@ -44,7 +44,9 @@ def test_every_page_draws_beside_a_thousand_of_them(damaged, embedded_map, monke
     assert driver.title
     assert not driver.error
     if (name, query) == ("library", {}):
-        (line,) = [caption.value.replace("\\", "") for caption in driver.caption if "Left out" in caption.value]
+        (caption,) = [caption for caption in driver.caption if "Left out" in caption.value]
+        line = caption.value.replace("\\", "")
+        assert caption.help.count("\n\n") == 18  # nineteen more are told where one points at it
         first = next(iter(store.left_out()))
         assert first in line and "more" in line and "move the folder" in line
 

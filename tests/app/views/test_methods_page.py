@@ -81,7 +81,7 @@ def test_score_against_size_is_drawn_of_each_task_and_says_what_did_not_fit(page
     assert not driver.exception
     assert "Full fine-tuning of large did not fit into the memory." in texts(driver)
     monkeypatch.setattr(sizes, "kept", lambda: pd.DataFrame(columns=sizes.COLUMNS))
-    assert "`spe sizes --make` makes them" in texts(driver.run())
+    assert "the command line's `sizes` makes them" in texts(driver.run())
 
 
 @pytest.mark.slow
