@@ -9,7 +9,7 @@ import pytest
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.models import vocabulary as vocabularies
-from soft_prompt_explorer.app.pages import TOKENS, TRY
+from soft_prompt_explorer.app.pages import BEHAVIOUR, TOKENS, TRY
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
@@ -57,10 +57,16 @@ def test_clicks_on_several_pages_load_the_vocabulary_once_and_read_the_runs_once
         driver = settled(driver_of(page, **query))
         assert not driver.exception and not driver.error
         settled(driver)
-    driver = settled(driver_of("prompt", prompt="sentiment-words-1", tab=TOKENS))
-    driver.slider(key="k").set_value(3)
-    settled(driver)
-    assert not driver.exception
+    for page, query, act, seen in (
+        ("prompt", {"prompt": "sentiment-words-1", "tab": TOKENS}, lambda page: page.slider(key="k").set_value(3), "Near to now"),
+        ("prompt", {"prompt": "plural-words-1", "tab": BEHAVIOUR}, lambda page: page.button_group(key="view").set_value("In words"), "Patchscopes"),
+        ("atlas", {}, lambda page: page.text_input(key="word").set_value("river"), "Searched as"),
+    ):  # fmt: skip
+        driver = settled(driver_of(page, **query))
+        act(driver)
+        settled(driver)
+        assert not driver.exception and not driver.error
+        assert any(seen in each.value for each in [*driver.markdown, *driver.caption])
     assert len(opened) == 1
     assert len(listed) == 1
 
