@@ -73,3 +73,13 @@ def test_no_test_imports_a_test():
 def test_no_file_is_longer_than_a_person_reads():
     files = modules("analysis", "trained_prompts", "app", "soft_prompt_explorer", "tests").values()
     assert {str(file.relative_to(REPOSITORY)): lines for file in files if (lines := file.read_text().count("\n")) > LONGEST} == {}
+
+
+def test_no_public_function_has_the_name_of_its_module():
+    """Who imports the one by mistake for the other would see it late."""
+    shared = {
+        module
+        for module, file in modules().items()
+        if any(isinstance(node, ast.FunctionDef) and node.name == file.stem for node in ast.parse(file.read_text()).body)
+    }
+    assert shared == {"analysis.behaviour.effect", "analysis.behaviour.lens"}  # that are still to be renamed

@@ -6,7 +6,7 @@
     modules/base_model=…/part.parquet    a row a module of a LoRA: path, sha256 and the columns of `spectra`, its singular values as a list
     health/base_model=…/part.parquet     a row a finding about a LoRA: path, sha256 and the columns of `health`
     lens/base_model=…/part.parquet       where the lens is asked for: a row a word that an adapter pushes the model towards: path, sha256 and the columns of `lens`
-    sketches/base_model=…/part.parquet   a few rows a LoRA: path, sha256 and the columns of `loras.sketches`, by which alike ones are found
+    sketches/base_model=…/part.parquet   a few rows a LoRA: path, sha256 and the columns of `loras.sketching`, by which alike ones are found
     journal.sqlite                       what was done so far; a run that is started again goes on from it
     batch.log                            a line a file
 
@@ -40,7 +40,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.provenance import KEY, Provenance
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra, values_of
-from soft_prompt_explorer.analysis.loras.sketches import sketches
+from soft_prompt_explorer.analysis.loras.sketching import sketches
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES, EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import prepare_model

@@ -7,7 +7,7 @@ from typing import NamedTuple, get_args
 import pandas as pd
 import streamlit as st
 
-from soft_prompt_explorer.analysis.core.facets import facets, left_by
+from soft_prompt_explorer.analysis.core.filters import facets, left_by
 from soft_prompt_explorer.analysis.prompts.clusters import Method, Space
 from soft_prompt_explorer.analysis.prompts.projection import PROJECTIONS, Projection
 from soft_prompt_explorer.app.parts import choosing

@@ -14,7 +14,7 @@ from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.similarity import similarity_matrix
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.atlas_choice import Settings
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen, chosen_tokens
+from soft_prompt_explorer.app.parts.chosen import Chosen, chosen_tokens
 from soft_prompt_explorer.app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
 from soft_prompt_explorer.app.server.background import computed
 

@@ -32,7 +32,7 @@ from soft_prompt_explorer.app.map import payload
 from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.map.payload import Sent
 from soft_prompt_explorer.app.parts import choosing, widgets
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.runs import store
 

@@ -9,7 +9,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 from soft_prompt_explorer.app.parts.tables import show_table
 

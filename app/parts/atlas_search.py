@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.models.words import forms
 from soft_prompt_explorer.analysis.prompts.over_prompts import TokenIndex, token_index
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
 from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 

@@ -17,12 +17,12 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import file_state
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.remedies import BATCHED
-from soft_prompt_explorer.analysis.report.collection import Alike, collection, groups, refused, short_names
+from soft_prompt_explorer.analysis.report.batch_folder import Alike, collection, groups, refused, short_names
 from soft_prompt_explorer.app.charts.collection import NO_VERDICT, collection_map, few_groups
 from soft_prompt_explorer.app.charts.theme import shortened
 from soft_prompt_explorer.app.pages import LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen, chosen_tokens
+from soft_prompt_explorer.app.parts.chosen import Chosen, chosen_tokens
 from soft_prompt_explorer.app.parts.collection_table import (
     ALIKE,
     COLUMNS,
@@ -58,7 +58,7 @@ class Opened(NamedTuple):
 
     Attributes
     ----------
-    table, refused : of `analysis.report.collection`.
+    table, refused : of `analysis.report.batch_folder`.
     shown : the table as the page shows it, by number.
     text : of each adapter, to search in.
     alike : the groups by what makes them alike.

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
-from soft_prompt_explorer.analysis.report.collection import Alike
+from soft_prompt_explorer.analysis.report.batch_folder import Alike
 from soft_prompt_explorer.app.charts.theme import shortened, verdict_label
 from soft_prompt_explorer.app.parts import widgets
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.tables import show_table
 
 FEW = 8  # columns before a person asks for more
@@ -130,7 +130,7 @@ def _configured(name: str, values: pd.Series):
 
 
 def on_page(table: pd.DataFrame, names: list[str], kinds: dict[str, str]) -> pd.DataFrame:
-    """The table of `analysis.report.collection` as the page shows it: names and kinds in words, long text cut, paths of others as their names."""
+    """The table of `analysis.report.batch_folder` as the page shows it: names and kinds in words, long text cut, paths of others as their names."""
     of_path = dict(zip(table["path"], names, strict=True))
     shown = table.assign(
         name=names,
@@ -148,7 +148,7 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
 
     Parameters
     ----------
-    members : of `analysis.report.collection.groups`.
+    members : of `analysis.report.batch_folder.groups`.
     names : of all adapters, by number.
     """
     if not len(members):

@@ -14,8 +14,8 @@ from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.report.bundle import bundle
 from soft_prompt_explorer.analysis.report.page import PromptReport, html, of_prompt
+from soft_prompt_explorer.analysis.report.prompt_zip import bundle
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_header import run_of
 from soft_prompt_explorer.app.server import read_here

@@ -9,7 +9,7 @@ from soft_prompt_explorer.app.parts import atlas_choice, atlas_map, choosing, se
 from soft_prompt_explorer.app.parts.atlas_compare import show_comparison
 from soft_prompt_explorer.app.parts.atlas_panel import offer_downloads, show_clusters, show_tokens
 from soft_prompt_explorer.app.parts.atlas_search import search_box, show_found
-from soft_prompt_explorer.app.parts.chosen_tokens import chosen_tokens
+from soft_prompt_explorer.app.parts.chosen import chosen_tokens
 from soft_prompt_explorer.app.parts.cluster_headline import headline
 from soft_prompt_explorer.app.parts.own_columns import KEYS, pick_own, say_unheard, says_something, with_own
 from soft_prompt_explorer.app.parts.selections import ranges

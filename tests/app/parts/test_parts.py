@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.report.measures import MEASURES
-from soft_prompt_explorer.app.parts.chosen_tokens import Chosen
+from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.lora_copy import lies
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from soft_prompt_explorer.analysis.report.collection import collection
+from soft_prompt_explorer.analysis.report.batch_folder import collection
 from soft_prompt_explorer.app.parts import collection_page
 from soft_prompt_explorer.app.server.allowed import VARIABLE
 from tests.support.driving import driver_of, settled

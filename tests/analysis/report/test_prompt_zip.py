@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.export import WRITERS
 from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from soft_prompt_explorer.analysis.report.bundle import bundle
+from soft_prompt_explorer.analysis.report.prompt_zip import bundle
 
 
 def test_it_holds_the_report_and_each_table_that_there_is(embedded_vocabulary):

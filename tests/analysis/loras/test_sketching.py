@@ -8,7 +8,7 @@ import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.core.folders import GALLERY
-from soft_prompt_explorer.analysis.loras.sketches import ALIKE, MODULES, alike, sketches
+from soft_prompt_explorer.analysis.loras.sketching import ALIKE, MODULES, alike, sketches
 from soft_prompt_explorer.analysis.loras.subspaces import subspace_similarity
 from tests.support.lora_files import gaussian, lora_file
 

@@ -11,8 +11,8 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import spectra
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.report.batch_folder import COLUMNS, collection, groups, refused, short_names
 from soft_prompt_explorer.analysis.report.batches import batch
-from soft_prompt_explorer.analysis.report.collection import COLUMNS, collection, groups, refused, short_names
 from tests.support.lora_files import lora_file
 
 

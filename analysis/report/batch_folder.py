@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import BATCHED
 from soft_prompt_explorer.analysis.core.words import printable
-from soft_prompt_explorer.analysis.loras import sketches
+from soft_prompt_explorer.analysis.loras import sketching
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
 
@@ -57,7 +57,7 @@ def collection(folder: Path, *, report: Report = no_report) -> pd.DataFrame:
     - findings: how many `health` has. words: those that it pushes the model towards beyond chance, where the batch used the lens.
     - copies: files with the same bytes, itself counted. near_copies: files of other bytes that change the same directions, itself counted; near_copy_of: the first of them.
       same_start: how many that are no near copies of each other began from its A, itself counted; same_start_as: the first of them. Missing where nothing
-      can be said: see `analysis.loras.sketches`.
+      can be said: see `analysis.loras.sketching`.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _with_alike(folder: Path, table: pd.DataFrame, report: Report) -> pd.DataFra
         rows = rows[[_is_sketch(value) for value in rows[side]]]
     order = {path: i for i, path in enumerate(first)}
     rows = rows.rename(columns={"path": "adapter"}).sort_values("adapter", key=lambda paths: paths.map(order), kind="stable")
-    found = sketches.alike(rows, report=lambda share, doing: report(0.7 + 0.3 * share, doing)).set_index("adapter")
+    found = sketching.alike(rows, report=lambda share, doing: report(0.7 + 0.3 * share, doing)).set_index("adapter")
     near, start = found["near_copy_of"], found["same_start_as"]
     counts = found.assign(
         near_copies=near.map(near.value_counts()), same_start=start.map(found.groupby("same_start_as")["near_copy_of"].nunique())
@@ -190,7 +190,7 @@ def _with_alike(folder: Path, table: pd.DataFrame, report: Report) -> pd.DataFra
 
 
 def _is_sketch(value: object) -> bool:
-    return isinstance(value, np.ndarray) and 0 < len(value) <= sketches.PROBES and bool(np.isfinite(value).all())
+    return isinstance(value, np.ndarray) and 0 < len(value) <= sketching.PROBES and bool(np.isfinite(value).all())
 
 
 def _of_each(folder: Path, name: str, columns: dict[str, type], told, known: set[str]) -> pd.DataFrame:
