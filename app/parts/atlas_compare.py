@@ -45,7 +45,7 @@ def show_comparison(prompts: list[SoftPrompt], vocabulary: Vocabulary, settings:
     )
     if band is not None:
         show_beside_chance(row, band)
-    with st.popover("Download", icon=":material/download:"):
+    with widgets.downloads():
         widgets.download_buttons(table, "similarity")
 
 

@@ -135,7 +135,7 @@ def _link_to(selected: pd.DataFrame) -> None:
 def offer_downloads(found: Clustering | None, tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, name: str) -> None:
     """The clusters, and the selected tokens or all, as files."""
     selected = chosen.numbers(len(tokens)) or left.tolist()
-    with st.popover("Download", icon=":material/download:"):
+    with widgets.downloads():
         if found is not None:
             st.markdown("Clusters")
             widgets.download_buttons(found.clusters, f"clusters-{name}")

@@ -166,5 +166,5 @@ def _table(asked: Asked, found: pd.DataFrame) -> None:
         height=240,
         alt=f"The virtual tokens most like {asked.name}.",
     )
-    with st.popover("Download what was found", icon=":material/download:"):
+    with widgets.downloads("Download what was found"):
         widgets.download_buttons(found, f"like-{asked.name}")

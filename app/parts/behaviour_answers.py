@@ -52,4 +52,5 @@ def show_answers(asked: AskedPrompt) -> None:
         st.caption(
             f"The answer wanted: “{widgets.plain(wanted.strip())}”. Greedy writing up to the end of the line; the bars are the probabilities of its first token."
         )
-    widgets.download_buttons(table, f"answers-{prompt.name}", prompt)
+    with widgets.downloads():
+        widgets.download_buttons(table, f"answers-{prompt.name}", prompt)

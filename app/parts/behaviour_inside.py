@@ -42,7 +42,8 @@ def show_inside(asked: AskedPrompt) -> None:
             "What the model would say next at each virtual position if it ended after that layer (the logit lens). Row 0 is the virtual token itself; early layers are not made to be read "
             "this way. A virtual token never sees the input, so this is the same for every example."
         )
-        widgets.download_buttons(lens, f"lens-{asked.prompt.name}", asked.prompt)
+        with widgets.downloads():
+            widgets.download_buttons(lens, f"lens-{asked.prompt.name}", asked.prompt)
         st.subheader("The residual stream's norm")
         longest = lens.loc[lens["norm"].idxmax()]
         st.plotly_chart(
@@ -64,4 +65,5 @@ def show_inside(asked: AskedPrompt) -> None:
         st.caption(
             f"From the position that predicts the answer, over {min(ATTENDED, asked.available)} held-out examples. Attention is no explanation by itself: see *Interventions*."
         )
-        widgets.download_buttons(paid, f"attention-{asked.prompt.name}", asked.prompt)
+        with widgets.downloads():
+            widgets.download_buttons(paid, f"attention-{asked.prompt.name}", asked.prompt)

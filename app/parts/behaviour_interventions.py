@@ -96,5 +96,6 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         | {column: number(format="%.3f") for column in table.columns if column.startswith(("loss", "score"))},
         alt=f"The {len(table)} interventions, a row each.",
     )
-    widgets.download_buttons(table, f"behaviour-{asked.prompt.name}", asked.prompt)
-    widgets.figure_buttons(lambda: figures.interventions(table), f"interventions-{asked.prompt.name}", asked.prompt)
+    with widgets.downloads():
+        widgets.download_buttons(table, f"behaviour-{asked.prompt.name}", asked.prompt)
+        widgets.figure_buttons(lambda: figures.interventions(table), f"interventions-{asked.prompt.name}", asked.prompt)

@@ -35,7 +35,8 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
         with widgets.progress() as report:
             words = neighbours(one(prompt, position), vocabulary, top_k=8, report=report)
         st.html(score_bars(words, alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}."))
-        widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}", prompt)
+        with widgets.downloads():
+            widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}", prompt)
     with right, widgets.in_words():
         st.markdown("**Its reading**")
         read = computed(("verdicts", *asked.content, None), "the verdicts", lambda report: readings(prompt, vocabulary, report=report))

@@ -78,7 +78,8 @@ def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:
             means, height=320, column_config={"rouge_1": st.column_config.NumberColumn("ROUGE-1 beyond the start", format="%.3f")},
             alt=f"The mean ROUGE-1 with each task's description, less that of the start; the highest is {means['description of'].iloc[0]}.",
         )  # fmt: skip
-    widgets.download_buttons(table, f"verbalisation-{prompt.name}", prompt)
+    with widgets.downloads():
+        widgets.download_buttons(table, f"verbalisation-{prompt.name}", prompt)
 
 
 def random_words(vocabulary: Vocabulary, count: int) -> np.ndarray:

@@ -247,7 +247,7 @@ def _offer(opened: Opened, selected: list[int], left: np.ndarray) -> None:
                 type="primary" if len(selected) == 1 else "secondary", icon=":material/open_in_new:",
             )
         ]  # fmt: skip
-        with st.popover("Download", icon=":material/download:"):
+        with widgets.downloads():
             st.markdown("The selected adapters" if selected else "The adapters that the filters leave")
             widgets.download_buttons(opened.table.iloc[selected or left], "collection")
     if not selected:

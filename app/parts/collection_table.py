@@ -179,7 +179,8 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
             column_config={"first": st.column_config.TextColumn("the first", pinned=True, width="medium"), "adapters": st.column_config.NumberColumn(width="small"), "others": st.column_config.TextColumn("the others", width="large")},
             alt=f"{title}: the first of each group, how many there are, and the others.",
         )  # fmt: skip
-        widgets.download_buttons(members, by.replace("_", "-"))
+        with widgets.downloads():
+            widgets.download_buttons(members, by.replace("_", "-"))
 
 
 def _listed(names: list[str]) -> str:
@@ -197,4 +198,5 @@ def show_refused(refused: pd.DataFrame) -> None:
                 column_config={"why": st.column_config.TextColumn(width="large")},
                 alt="The files that were refused, and why.",
             )
-            widgets.download_buttons(refused, "refused")
+            with widgets.downloads():
+                widgets.download_buttons(refused, "refused")

@@ -38,7 +38,8 @@ def show_compared_readings() -> None:
             first=first,
             alt="A row a reading and kind of adapter: how often it names the answers, and tells an adapter from its twin.",
         )
-    widgets.download_buttons(table, "benchmark-of-readings")
+    with widgets.downloads():
+        widgets.download_buttons(table, "benchmark-of-readings")
 
 
 @st.cache_data(show_spinner=False)

@@ -33,7 +33,8 @@ def show_geometry(prompt: SoftPrompt) -> None:
                 key="within",
                 alt=f"The cosine of every pair of virtual tokens; the median is {pairs['cosine'].median():.2f}.",
             )
-            widgets.download_buttons(pairs, f"{prompt.name}-cosines")
+            with widgets.downloads():
+                widgets.download_buttons(pairs, f"{prompt.name}-cosines")
         else:
             st.caption("It has one token.")
     with right:

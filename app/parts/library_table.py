@@ -85,7 +85,8 @@ def show_library() -> None:
             _read(table.iloc[row])
     _offer(table.iloc[state["selection"]["rows"]])
     choosing.note_left_out()
-    widgets.download_buttons(table.drop(columns="key"), "library")
+    with widgets.downloads():
+        widgets.download_buttons(table.drop(columns="key"), "library")
 
 
 def _read(row: pd.Series) -> NoReturn:

@@ -44,7 +44,8 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
                 "them whatever they learned. Output directions begin at nothing, so what they share was learned."
             )
-            widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
+            with widgets.downloads():
+                widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
                 widgets.follow_link("module", {module: module for module in common}, common[0])
@@ -62,4 +63,5 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
                 right.markdown("**Two random updates**")
                 right.plotly_chart(of_random, key="phi-random", alt="The same of random updates.")
-                widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi", adapter, other)
+                with widgets.downloads():
+                    widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi", adapter, other)

@@ -116,7 +116,8 @@ def show_scores(scores: pd.DataFrame, adapter: LoraAdapter) -> None:
         | {"seconds": st.column_config.NumberColumn(format="%.0f")},
         alt="Held-out scores of the bare model, the whole LoRA and the smaller copy, with 95 % intervals.",
     )
-    widgets.download_buttons(scores, f"{adapter.name}-smaller-scores", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(scores, f"{adapter.name}-smaller-scores", adapter)
 
 
 def lies(one, other) -> str:

@@ -55,7 +55,8 @@ def show_effect(adapter: LoraAdapter, folder: Path, task: Task, model: str, limi
         f"Each mark is a singular direction of a module. Effect: about how far an example's loss rises without it (½ the mean square of its gradients over {EXAMPLES} training examples). "
         f"Rank correlation of the two: {agreement:.2f}."
     )
-    widgets.download_buttons(measured, f"{adapter.name}-effects", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(measured, f"{adapter.name}-effects", adapter)
     share = st.slider("Share of the effect to keep", 0.50, 1.00, 0.95, 0.01, key="keep-effect", bind="query-params")
     kept = fewest_by_effect(measured, share)
     counts = {module: len(numbers) for module, numbers in kept.items()}
@@ -94,7 +95,8 @@ def _show_scores(scores: pd.DataFrame, adapter: LoraAdapter) -> None:
         column_config={key: number(format="%.3f") for key in ("score", "low", "high", "loss", "energy_kept", "effect_kept")},
         alt="Held-out scores of the copies with half the ranks, by what was kept.",
     )
-    widgets.download_buttons(scores, f"{adapter.name}-half", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(scores, f"{adapter.name}-half", adapter)
 
 
 def _asked(wanted: tuple, label: str, key: str) -> bool:

@@ -112,7 +112,8 @@ def show_health(adapter: LoraAdapter, table: pd.DataFrame) -> None:
             found.assign(module=found["module"].map(lambda module: names.get(module, module))),
             alt="A row a module with a problem, and what it is.",
         )
-        widgets.download_buttons(found, f"{adapter.name}-health", adapter)
+        with widgets.downloads():
+            widgets.download_buttons(found, f"{adapter.name}-health", adapter)
 
 
 def health_in_words(found: pd.DataFrame, modules: int) -> list[str]:
@@ -200,14 +201,16 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
         first=["module", *beside_first, *RANKS_FIRST],
         alt="A module a row, with its measures.",
     )
-    widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)
-    if (table["spectral_norm"] > 0).any():
-        widgets.figure_buttons(lambda: figures.spectrum(long_form(table).query("value > 0")), f"{adapter.name}-spectrum", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)
+        if (table["spectral_norm"] > 0).any():
+            widgets.figure_buttons(lambda: figures.spectrum(long_form(table).query("value > 0")), f"{adapter.name}-spectrum", adapter)
     with st.expander("Summed up by layer and by projection", icon=":material/functions:"):
         for by in ("layer", "projection"):
             summed = summary(table, by)
             show_table(summed, alt=f"A row a {by}: the medians of its modules' measures.")
-            widgets.download_buttons(summed, f"{adapter.name}-by-{by}", adapter)
+            with widgets.downloads():
+                widgets.download_buttons(summed, f"{adapter.name}-by-{by}", adapter)
 
 
 def show_directions(adapter: LoraAdapter, base: str | None) -> None:
@@ -243,7 +246,8 @@ def show_directions(adapter: LoraAdapter, base: str | None) -> None:
                     ),
                     alt="A row a direction and its opposite: the word nearest to it, and whether that is luck.",
                 )
-                widgets.download_buttons(said, f"{adapter.name}-directions", adapter)
+                with widgets.downloads():
+                    widgets.download_buttons(said, f"{adapter.name}-directions", adapter)
             st.caption(
                 "The two leading singular vectors of each module, on the side of the residual stream; the layers' norms are left out of account."
             )

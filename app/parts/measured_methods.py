@@ -77,7 +77,8 @@ def show_comparison(rows: pd.DataFrame) -> None:
         "The best of several prompts, picked on the same examples, flatters a little."
     )
     show_rows(rows, "comparison")
-    widgets.download_buttons(rows.drop(columns="comparison"), f"methods-{rows['task'].iloc[0]}-{rows['model'].iloc[0]}")
+    with widgets.downloads():
+        widgets.download_buttons(rows.drop(columns="comparison"), f"methods-{rows['task'].iloc[0]}-{rows['model'].iloc[0]}")
 
 
 def finding(rows: pd.DataFrame) -> str:

@@ -106,7 +106,8 @@ def show_content(adapter: SoftPrompt | LoraAdapter) -> None:
         st.subheader("Its modules")
         table = modules(adapter)
         show_table(table, height=widgets.table_height(len(table)), alt="The modules that the LoRA changes, with rank and shape.")
-        widgets.download_buttons(table, f"{adapter.name}-modules", adapter)
+        with widgets.downloads():
+            widgets.download_buttons(table, f"{adapter.name}-modules", adapter)
     else:
         st.subheader("The length of its virtual tokens")
         st.plotly_chart(

@@ -46,4 +46,5 @@ def show_published() -> None:
             column_config={key: st.column_config.NumberColumn(format="localized") for key in ("total", "trainable")},
             alt=f"What {rows['paper'].iloc[0]} prints in {rows['table'].iloc[0]}, a row a figure.",
         )
-        widgets.download_buttons(table, "methods-published")
+        with widgets.downloads():
+            widgets.download_buttons(table, "methods-published")

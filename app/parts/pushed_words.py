@@ -48,8 +48,9 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
             st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
             first = ["layer", "rank", "token", "z", "q", "twin_z", "twin_p", "score"]
             show_table(told.words.drop(columns=["adapter", "path"]), first=first, alt="A row a word of a layer, with what it rests on.")
-    widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
-    widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
+        widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 
 
 def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> Told | None:

@@ -105,7 +105,8 @@ def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) 
         height=widgets.table_height(len(wide)),
         alt=f"A row a run, a column a measure: {', '.join(measures)}.",
     )
-    widgets.download_buttons(table, "scorecards")
+    with widgets.downloads():
+        widgets.download_buttons(table, "scorecards")
     st.caption(
         "The export has a row a measure, with its 95 % interval where there is one. High is good, but for loss, calibration error and seconds."
     )
@@ -115,7 +116,8 @@ def show_cards(cards: list[tuple[str, pd.Series | None, str, str]], limit: int) 
 def show_calibration(bins: pd.DataFrame) -> None:
     st.markdown("**How sure it is, and how often it is right**")
     st.plotly_chart(reliability(bins), key="reliability", alt=f"Accuracy by confidence: {in_sentences(bins)}")
-    widgets.download_buttons(bins, "calibration")
+    with widgets.downloads():
+        widgets.download_buttons(bins, "calibration")
     st.caption(
         "Answers are put into ten bins by the probability that the model gave them; each mark is a bin, the larger the more answers it has. On the dotted line the model is "
         "as often right as it is sure; below it, it is too sure of itself, above it, not sure enough. The calibration error is the mean distance from the line over the answers "

@@ -64,4 +64,5 @@ def show_sizes() -> None:
             alt="Score and interval of every way on every model and task.",
             first=("task", "model", "way", "score", "low", "high", "n", "seeds"),
         )
-        widgets.download_buttons(told, "score-against-size")
+        with widgets.downloads():
+            widgets.download_buttons(told, "score-against-size")

@@ -65,7 +65,8 @@ def show_direction(page: PromptOnPage) -> None:
         f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."
     )
-    widgets.download_buttons(table, f"{prompt.name}-direction", prompt)
+    with widgets.downloads():
+        widgets.download_buttons(table, f"{prompt.name}-direction", prompt)
 
 
 def _words_said(first: pd.Series, whose: str, size: int) -> str:

@@ -56,7 +56,8 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
     )
     with st.expander("All texts", icon=":material/table_rows:"):
         show_table(table.drop(columns=["prompt", "path", "task"]), alt="A row a text: the share that it recovers, with its interval.")
-    widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
+    with widgets.downloads():
+        widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
 
 
 def _show_shares(table: pd.DataFrame) -> None:

@@ -227,11 +227,13 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
         alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
     )
     st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
-    widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}", prompt)
-    if verdicts is not None:
-        st.caption("The verdicts, with all their evidence:")
-        widgets.download_buttons(verdicts, f"{prompt.name}-readings", prompt)
-        widgets.figure_buttons(lambda: figures.verdicts(verdicts), f"{prompt.name}-verdicts", prompt)
+    with widgets.downloads():
+        st.markdown("The nearest words")
+        widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}", prompt)
+        if verdicts is not None:
+            st.markdown("The verdicts, with all their evidence")
+            widgets.download_buttons(verdicts, f"{prompt.name}-readings", prompt)
+            widgets.figure_buttons(lambda: figures.verdicts(verdicts), f"{prompt.name}-verdicts", prompt)
 
 
 def grid(table: pd.DataFrame, tokens: pd.DataFrame, verdict_cells: np.ndarray | None) -> pd.DataFrame:

@@ -134,7 +134,8 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
         },
         alt=f"The trade, a row a prompt, with the words that it ended at. {said}",
     )
-    widgets.download_buttons(table, f"trade-{task}")
+    with widgets.downloads():
+        widgets.download_buttons(table, f"trade-{task}")
 
 
 def gamma(readable: float) -> str:

@@ -194,6 +194,7 @@ def offer_exports(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
         tables["readings"] = ("The readings while it learned, a row a token", job.looks)
     if job.scores is not None:
         tables["scores"] = ("The held-out scores", job.scores)
-    for what, (title, table) in tables.items():
-        st.caption(title)
-        widgets.download_buttons(table, f"{job.name}-{what}")
+    with widgets.downloads():
+        for what, (title, table) in tables.items():
+            st.markdown(title)
+            widgets.download_buttons(table, f"{job.name}-{what}")

@@ -91,4 +91,5 @@ def show_pairs(pairs: pd.DataFrame, names: tuple[str, str], verdicts: list[pd.Da
         height=widgets.table_height(len(pairs)),
         alt=f"The tokens of {name_a} and the tokens of {name_b} that they are matched with.",
     )
-    widgets.download_buttons(pairs, f"{name_a}-{name_b}-matched")
+    with widgets.downloads():
+        widgets.download_buttons(pairs, f"{name_a}-{name_b}-matched")

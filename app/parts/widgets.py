@@ -29,6 +29,7 @@ from soft_prompt_explorer.app.server.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from streamlit.elements.lib.mutable_popover_container import PopoverContainer
     from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 _Read = TypeVar("_Read")
@@ -145,6 +146,11 @@ def tabs(names: list[str]) -> Sequence[TabContainer]:
 def file_name(name: str) -> str:
     """What is called so, as a file's name."""
     return re.sub(r"[^\w.-]+", "-", name)
+
+
+def downloads(label: str = "Download") -> PopoverContainer:
+    """What the export buttons of a table or a figure stand behind: one button in their place."""
+    return st.popover(label, icon=":material/download:")
 
 
 def download_buttons(table: pd.DataFrame, name: str, *of: SoftPrompt | LoraAdapter, seed: int | None = None) -> None:

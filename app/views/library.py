@@ -47,4 +47,5 @@ with scores:
             height=widgets.table_height(len(runs)),
             alt="The same figures as a table, with each run's settings.",
         )
-        widgets.download_buttons(runs.drop(columns="path"), "prompts")
+        with widgets.downloads():
+            widgets.download_buttons(runs.drop(columns="path"), "prompts")

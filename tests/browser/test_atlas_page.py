@@ -58,7 +58,6 @@ def test_the_map_holds_every_word_and_a_lasso_selects_in_the_tables_and_in_the_l
     expect(drawn).to_have_attribute("data-selected", "0-19")
     calm(page)
     assert int(drawn.get_attribute("data-draws")) - int(draws) <= 3  # for the lasso, and none of them for the words
-    page.get_by_role("button", name="Download", exact=True).click()
     members = pd.read_csv(io.BytesIO(download(page, "CSV", "members")))
     assert members["prompt"].value_counts().to_dict() == dict.fromkeys(TWO, 10)
     fresh = page.context.new_page()
@@ -97,7 +96,6 @@ def test_a_link_of_before_restores_clusters_and_selection_and_the_downloads_are_
     drawn = atlas(page, 20)
     expect(drawn).to_have_attribute("data-selected", "3-5")
     calm(page)
-    page.get_by_role("button", name="Download", exact=True).click()
     members = pd.read_csv(io.BytesIO(download(page, "CSV", "members")))
     assert members[["prompt", "position"]].to_numpy().tolist() == [["capitals-words-1", position] for position in (3, 4, 5)]
     paths = [str(GALLERY / name) for name in TWO]
@@ -169,10 +167,8 @@ def test_a_word_is_searched_on_the_map_and_what_resembles_it_can_be_selected_the
     drawn = atlas(page, 20)
     expect(page.get_by_text(re.compile(r"below resemble the word .*organ"))).to_be_visible()
     calm(page)
-    page.get_by_role("button", name="Download what was found").click()
     found = pd.read_csv(io.BytesIO(download(page, "CSV", "like-")))
     assert len(found) == 20 and found["z"].is_monotonic_decreasing
-    page.keyboard.press("Escape")
     here = found[found["prompt"].isin(TWO)]
     page.get_by_role("button", name=f"Select the {len(here)} that are on the map").click()
     numbers = sorted(10 * TWO.index(row.prompt) + row.position for row in here.itertuples())
@@ -242,7 +238,6 @@ def test_two_prompts_are_set_side_by_side_by_a_click_on_the_matrix_and_one_lasso
     expect(page).to_have_url(re.compile("a=sentiment-random-1.*b=capitals-words-1"))
     expect(drawn.locator(".title")).to_have_text(["sentiment-random-1", "capitals-words-1"])
     calm(page)
-    page.get_by_role("button", name="Download", exact=True).click()
     paths = [str(GALLERY / name) for name in prompts]
     on_page, printed = (
         pd.read_csv(io.BytesIO(table), dtype=str, keep_default_na=False)

@@ -21,3 +21,18 @@ def settled(driver: AppTest) -> AppTest:
     """The page, drawn again until nothing is being computed beside it."""
     wait_until(lambda: not driver.run().get("progress"))
     return driver
+
+
+def outside(driver: AppTest, kind: str, block: str) -> list:
+    """The elements of this kind on the page that no block of that kind holds."""
+
+    def within(parent) -> list:
+        found = []
+        for child in parent.children.values():
+            if child.type == kind:
+                found.append(child)
+            elif hasattr(child, "children") and child.type != block:
+                found += within(child)
+        return found
+
+    return within(driver.main)
