@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.charts.similarity import similarity_matrix
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.atlas_choice import Settings
 from soft_prompt_explorer.app.parts.chosen import Chosen, chosen_tokens
+from soft_prompt_explorer.app.parts.measures import of_columns, what_is
 from soft_prompt_explorer.app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
 from soft_prompt_explorer.app.server.background import computed
 
@@ -77,6 +78,7 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
         help="Chance is prompts that began and moved likewise and have nothing else in common. The tree joins prompts by matched cosine. The other five measures are high for "
         "unrelated prompts too: the band below shows how high.",
     )
+    what_is(*of_columns([measure]))
 
 
 def _pick_two(table: pd.DataFrame, names: list[str]) -> tuple[str, str]:

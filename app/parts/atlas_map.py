@@ -33,6 +33,7 @@ from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.map.payload import Sent
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.runs import store
 
@@ -153,6 +154,7 @@ def draw(
         help=f"Trustworthiness (k = 15; 1 is faithful, about 0.5 is chance): {base.on.trustworthiness:.2f} among words, {on.trusted:.2f} among these tokens. "
         "A token stands where most of its nearest words are; one near no word stands amid words that it is least far from.",
     )
+    what_is(f"{base.on.projection.upper()} map", "Trustworthiness")
 
 
 def pick_training(

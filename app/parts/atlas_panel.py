@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 from soft_prompt_explorer.app.parts.tables import show_table
 
@@ -56,6 +57,7 @@ def show_clusters(found: Clustering, chosen: Chosen, of_what: str) -> None:
         },
         alt="The clusters: label, size, tightness with its p-value, and stability.",
     )
+    what_is("Clustering methods", "Cluster label", "Cluster tightness", "Cluster stability", "Echo of the start")
     if default and not chosen.text:
         _choose_clusters(found, default, chosen)
         st.rerun()

@@ -7,6 +7,7 @@ from soft_prompt_explorer.analysis.behaviour.inside import attention, logit_lens
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 
 ATTENDED = 16  # examples whose attention is averaged
@@ -42,7 +43,7 @@ def show_inside(asked: AskedPrompt) -> None:
             "What the model would say next at each virtual position if it ended after that layer (the logit lens). Row 0 is the virtual token itself; early layers are not made to be read "
             "this way. A virtual token never sees the input, so this is the same for every example."
         )
-        with widgets.downloads():
+        with below("Logit lens"):
             widgets.download_buttons(lens, f"lens-{asked.prompt.name}", asked.prompt)
         st.subheader("The residual stream's norm")
         longest = lens.loc[lens["norm"].idxmax()]
@@ -65,5 +66,5 @@ def show_inside(asked: AskedPrompt) -> None:
         st.caption(
             f"From the position that predicts the answer, over {min(ATTENDED, asked.available)} held-out examples. Attention is no explanation by itself: see *Interventions*."
         )
-        with widgets.downloads():
+        with below("Attention of the answer"):
             widgets.download_buttons(paid, f"attention-{asked.prompt.name}", asked.prompt)

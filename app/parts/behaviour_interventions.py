@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.report.page import of_prompt
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.parts.take_away import offer_report
@@ -77,6 +78,10 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         "Dotted: the whole prompt. Each interval is a paired bootstrap: the same examples with and without the change. Grey crosses are the control of the row above them: "
         "the same amount along random directions, over several draws. What crosses the line has not been shown to do anything."
     )
+    what_is(
+        "Change under an intervention", "Task direction out, and alone", "The words' part of the direction", "Nearest words in place of the tokens",
+        "Correction for many claims",
+    )  # fmt: skip
     with st.expander("What each row changes", icon=":material/help:"):
         st.markdown("\n".join(f"- **{name}**: {each.says}" for name, each in INTERVENTIONS.items() if name in rows.index))
     prompt, vocabulary = asked.prompt, asked.vocabulary

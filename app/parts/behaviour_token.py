@@ -16,6 +16,7 @@ from soft_prompt_explorer.app.charts.words import score_bars
 from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.behaviour_inside import attention_table, lens_table
+from soft_prompt_explorer.app.parts.measures import below, what_is
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
@@ -35,7 +36,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
         with widgets.progress() as report:
             words = neighbours(one(prompt, position), vocabulary, top_k=8, report=report)
         st.html(score_bars(words, alt=f"The words nearest to virtual token {position}: {', '.join(words['token'].str.strip())}."))
-        with widgets.downloads():
+        with below("Centred cosine"):
             widgets.download_buttons(words, f"neighbours-{prompt.name}-{position}", prompt)
     with right, widgets.in_words():
         st.markdown("**Its reading**")
@@ -51,6 +52,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             rows = table[table["position"] == position]
             alt = "; ".join(f"{row.intervention}: loss {row.loss_change:+.3f}" for row in rows.itertuples())
             st.html(behaviour_charts.changes(rows, "loss", alt=alt))
+        what_is("Verdict", "Learned direction", "Cluster stability", "Cluster tightness", "Change under an intervention")
     with widgets.in_words():
         lens = lens_table(asked)
         paid = attention_table(asked)
@@ -65,6 +67,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             column_config={"norm": st.column_config.NumberColumn(format="%.1f")},
             alt="A row a layer: the three likeliest next words, and the norm.",
         )
+        what_is("Logit lens")
     if paid is not None:
         st.markdown("**How much the answer attends to it, by layer and head**")
         mean = paid.loc[paid["position"] == position, "attention"].mean()
@@ -73,6 +76,7 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             key=f"heads-{position}",
             alt=f"Attention to virtual token {position}; {mean:.1%} on average.",
         )
+        what_is("Attention of the answer")
     st.page_link(ATLAS.file, label="Its cluster among all prompts", icon=ATLAS.icon)
 
 

@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt
 from soft_prompt_explorer.app.parts.tables import show_table
 
@@ -78,7 +79,7 @@ def show_words(asked: AskedPrompt, all_tasks: dict[str, Task]) -> None:
             means, height=320, column_config={"rouge_1": st.column_config.NumberColumn("ROUGE-1 beyond the start", format="%.3f")},
             alt=f"The mean ROUGE-1 with each task's description, less that of the start; the highest is {means['description of'].iloc[0]}.",
         )  # fmt: skip
-    with widgets.downloads():
+    with below("Verbalisation"):
         widgets.download_buttons(table, f"verbalisation-{prompt.name}", prompt)
 
 

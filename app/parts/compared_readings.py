@@ -7,6 +7,7 @@ import streamlit as st
 
 from soft_prompt_explorer.app.charts.readings import readings_compared
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.trained_prompts.experiments.benchmark import kept_scores, summary
 
@@ -38,7 +39,9 @@ def show_compared_readings() -> None:
             first=first,
             alt="A row a reading and kind of adapter: how often it names the answers, and tells an adapter from its twin.",
         )
-    with widgets.downloads():
+    with below(
+        "Centred cosine", "Concentration", "Logit lens", "Contextual neighbours", "Difference lens", "Verbalisation", "Fidelity of a text"
+    ):
         widgets.download_buttons(table, "benchmark-of-readings")
 
 

@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.library_table import everything
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in
 from soft_prompt_explorer.app.server.background import computed
 
@@ -89,6 +90,7 @@ def _show_map(shipped: pd.DataFrame) -> None:
     st.caption(
         f"Every mark is one of the {len(tokens)} virtual tokens that ship, among the {len(base.on.ids):,} words of {vocabulary.model}. A click opens its prompt."
     )
+    what_is("UMAP map", "Trustworthiness", "Verdict")
     counts = verdicts["verdict"].value_counts()
     st.markdown(
         "  \n".join(f"{mark_of(verdict)} **{count} {verdict}**: {VERDICTS[plain_verdict(verdict)]}" for verdict, count in counts.items())

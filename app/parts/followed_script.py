@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.core.folders import runs_folder
 from soft_prompt_explorer.app.charts.training import followed_curve, loss_curve
 from soft_prompt_explorer.app.pages import LIBRARY
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.parts.training_figures import FIGURE_WIDTH
 from soft_prompt_explorer.app.parts.training_settings import duration
@@ -89,6 +90,7 @@ def show_recorded(recorded: Recorded, label: str) -> None:
                         followed_curve(recorded.looks, column, title, steps=recorded.steps), key=f"script-{column}", alt=f"{title} by step; {now:.2f} now."
                     )  # fmt: skip
     if len(recorded.looks):
+        what_is("Echo and drift")
         words = words_now(recorded.looks)
         st.markdown(f"**Nearest words at step {recorded.looks['step'].iloc[-1]:,}**")
         show_table(words, height=widgets.table_height(len(words)), alt="For each virtual token the word it is near to.")

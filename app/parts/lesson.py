@@ -18,6 +18,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import SHAPES
 from soft_prompt_explorer.app.pages import BEHAVIOUR, HERO, PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.bars import show_bars
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.prompt_header import run_of
 from soft_prompt_explorer.trained_prompts.experiments import kept_behaviour
 
@@ -150,20 +151,21 @@ def show_direction_out() -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the lesson: what it says, and which part of the prompt's page goes on from there."""
+    """One step of the lesson: what it says, which part of the prompt's page goes on from there, and the measure that it rests on."""
 
     title: str
     show: Callable[[], None]
     tab: str | None = None
+    measure: str | None = None
 
 
 STEPS = (
     Step("It works", show_it_works),
-    Step("What its vectors are near to", show_near, TOKENS),
-    Step("The echo", show_echo, TOKENS),
-    Step("What it pushes towards", show_lens),
-    Step("The text that does it", show_text),
-    Step("A direction taken out", show_direction_out, BEHAVIOUR),
+    Step("What its vectors are near to", show_near, TOKENS, "Centred cosine"),
+    Step("The echo", show_echo, TOKENS, "Echo and drift"),
+    Step("What it pushes towards", show_lens, measure="Difference lens"),
+    Step("The text that does it", show_text, measure="Fidelity of a text"),
+    Step("A direction taken out", show_direction_out, BEHAVIOUR, "Task direction out, and alone"),
 )
 
 
@@ -179,6 +181,8 @@ def show_lesson() -> None:
         st.subheader(f"{number}. {step.title}")
         with widgets.on_its_own():
             step.show()
+        if step.measure is not None:
+            what_is(step.measure)
 
     def go(to: int) -> None:
         st.session_state["linked-step"] = str(to)

@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.core.folders import file_state
 from soft_prompt_explorer.app.pages import ATLAS, BESIDE, COMPARE, LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_header import in_brief
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
@@ -85,7 +86,7 @@ def show_library() -> None:
             _read(table.iloc[row])
     _offer(table.iloc[state["selection"]["rows"]])
     choosing.note_left_out()
-    with widgets.downloads():
+    with below("Fidelity of a text", "Difference lens"):
         widgets.download_buttons(table.drop(columns="key"), "library")
 
 

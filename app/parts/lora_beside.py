@@ -9,6 +9,7 @@ from soft_prompt_explorer.analysis.loras.subspaces import Side, against, subspac
 from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_spectra import whole_ranks
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import modules_in_words
 from soft_prompt_explorer.app.server.background import computed
 
@@ -44,7 +45,7 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 "Open marks are random directions. Input directions begin at the random initial values of A and hardly leave them: two LoRAs trained with the same seed share "
                 "them whatever they learned. Output directions begin at nothing, so what they share was learned."
             )
-            with widgets.downloads():
+            with below("Subspace similarity"):
                 widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
@@ -63,5 +64,5 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
                 left.plotly_chart(of_these, key="phi", alt=f"Subspace similarity of {module}.")
                 right.markdown("**Two random updates**")
                 right.plotly_chart(of_random, key="phi-random", alt="The same of random updates.")
-                with widgets.downloads():
+                with below("Subspace similarity"):
                     widgets.download_buttons(phi, f"{adapter.name}-{other.name}-phi", adapter, other)

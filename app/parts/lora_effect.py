@@ -17,6 +17,7 @@ from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.tasks.task import Task
 from soft_prompt_explorer.app.charts.spectra import energy_and_effect
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.experiments.truncated import at_a_share
@@ -55,7 +56,7 @@ def show_effect(adapter: LoraAdapter, folder: Path, task: Task, model: str, limi
         f"Each mark is a singular direction of a module. Effect: about how far an example's loss rises without it (½ the mean square of its gradients over {EXAMPLES} training examples). "
         f"Rank correlation of the two: {agreement:.2f}."
     )
-    with widgets.downloads():
+    with below("Effect of a direction"):
         widgets.download_buttons(measured, f"{adapter.name}-effects", adapter)
     share = st.slider("Share of the effect to keep", 0.50, 1.00, 0.95, 0.01, key="keep-effect", bind="query-params")
     kept = fewest_by_effect(measured, share)

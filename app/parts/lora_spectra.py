@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
 from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.spectra import layer_map, spectra_by_layer
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
-from soft_prompt_explorer.app.parts.measures import what_is
+from soft_prompt_explorer.app.parts.measures import below, of_columns, what_is
 from soft_prompt_explorer.app.parts.tables import modules_in_words, show_table
 from soft_prompt_explorer.app.server.background import computed
 
@@ -153,6 +153,7 @@ def show_layers(table: pd.DataFrame) -> None:
             else "A profile that is at the top early needs few ranks."
         )
     )
+    what_is("Ranks at 90, 95 and 99 %")
 
 
 def base_of(adapter: LoraAdapter, key: str) -> str | None:
@@ -201,7 +202,7 @@ def show_modules(adapter: LoraAdapter, table: pd.DataFrame, beside: pd.DataFrame
         first=["module", *beside_first, *RANKS_FIRST],
         alt="A module a row, with its measures.",
     )
-    with widgets.downloads():
+    with below(*of_columns([measure])):
         widgets.download_buttons(measured, f"{adapter.name}-spectra", adapter)
         if (table["spectral_norm"] > 0).any():
             widgets.figure_buttons(lambda: figures.spectrum(long_form(table).query("value > 0")), f"{adapter.name}-spectrum", adapter)

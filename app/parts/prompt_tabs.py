@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS
 from soft_prompt_explorer.analysis.prompts.shipped import readings_of
 from soft_prompt_explorer.analysis.prompts.verdicts import start_and_now
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
@@ -16,6 +17,7 @@ from soft_prompt_explorer.app.parts.behaviour_inside import show_inside
 from soft_prompt_explorer.app.parts.behaviour_interventions import show_interventions, show_verdict
 from soft_prompt_explorer.app.parts.behaviour_token import show_token
 from soft_prompt_explorer.app.parts.behaviour_words import show_words
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.tables import show_table
@@ -86,6 +88,7 @@ def show_tokens(page: PromptOnPage) -> None:
         st.plotly_chart(
             neighbours_heat_map(table), key="heat", alt=f"Scores of the {top_k} nearest words of {len(prompt)} virtual tokens, by {metric}."
         )
+        what_is(METRICS[metric].title)
         show_table(table, alt="A row a virtual token and word: its rank and its score.")
         show_table(tokens if verdicts is None else verdicts, alt="A row a virtual token: its verdict, and what it rests on.")
 

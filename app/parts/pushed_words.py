@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import show_table
 
 
@@ -48,7 +49,7 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
             st.plotly_chart(words_by_layer(told.words), key="lens-layers", alt="The strongest words after each layer.")
             first = ["layer", "rank", "token", "z", "q", "twin_z", "twin_p", "score"]
             show_table(told.words.drop(columns=["adapter", "path"]), first=first, alt="A row a word of a layer, with what it rests on.")
-    with widgets.downloads():
+    with below("Difference lens", "Effect"):
         widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
         widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
 

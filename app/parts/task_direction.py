@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.words import direction_bars
 from soft_prompt_explorer.app.parts import choosing, several, widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.token_evidence import p_text
 from soft_prompt_explorer.app.server import at_hand
@@ -65,7 +66,7 @@ def show_direction(page: PromptOnPage) -> None:
         f"{f'★ marks the tested words, {widgets.plain(told(vocabulary, words))}; the best ten of them are shown wherever they rank. ' if tested else ''}Single tokens hide this direction: each drifts along no word of its own. "
         "That a direction can be read does not mean that the model acts on it."
     )
-    with widgets.downloads():
+    with below("Concentration", "Words test", "Beside its twin"):
         widgets.download_buttons(table, f"{prompt.name}-direction", prompt)
 
 

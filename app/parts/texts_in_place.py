@@ -17,6 +17,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.translation import shares
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.behaviour_asking import asking_in_rows
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import show_table
 
 
@@ -56,7 +57,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
     )
     with st.expander("All texts", icon=":material/table_rows:"):
         show_table(table.drop(columns=["prompt", "path", "task"]), alt="A row a text: the share that it recovers, with its interval.")
-    with widgets.downloads():
+    with below("Fidelity of a text"):
         widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
 
 

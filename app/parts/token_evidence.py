@@ -6,7 +6,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.prompts.metrics import MetricName
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL, VERDICTS
 from soft_prompt_explorer.app.charts.theme import BLUE, ORANGE, verdict_label
 from soft_prompt_explorer.app.charts.words import null_histogram, score_bars, score_scale
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.server.background import computed
 
@@ -48,6 +49,7 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
         null = null_of(vocabulary).drawn
         alt = f"Best scores of 1,000 random vectors, median {pd.Series(null).median():.2f}, with token {position}'s score of {row['score']:.2f}."
         st.html(null_histogram(null, row["score"], of=f"token {position}", alt=alt))
+        what_is("Verdict", "Chance: p and q", "Echo and drift", "Learned direction")
 
 
 def near_words(prompt: SoftPrompt, vocabulary: Vocabulary, metric: MetricName, top_k: int, filters: dict) -> pd.DataFrame | None:
@@ -79,6 +81,7 @@ def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, met
             st.markdown(f"**{title}**")
             alt = ", ".join(f"{row.token.strip()} {row.score:.2f}" for row in words.itertuples())
             st.html(score_bars(words, scale=scale, colour=colour, alt=f"{title}: {alt}"))
+    what_is(METRICS[metric].title)
     if not known:
         st.caption("This file does not hold the values that training started from.")
 

@@ -24,6 +24,7 @@ from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS, moved_along
 from soft_prompt_explorer.app.charts.theme import mark_of, shortened
 from soft_prompt_explorer.app.pages import BEHAVIOUR, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
@@ -193,7 +194,7 @@ def warn_of_start(page: PromptOnPage, tokens: pd.DataFrame) -> None:
         )
 
 
-def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, verdicts: pd.DataFrame | None, metric: str) -> None:
+def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, verdicts: pd.DataFrame | None, metric: MetricName) -> None:
     """A row a virtual token, to pick one from; its exports below.
 
     Parameters
@@ -227,7 +228,7 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
         alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
     )
     st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
-    with widgets.downloads():
+    with below("Verdict", "Norm ratio", "Echo and drift", METRICS[metric].title):
         st.markdown("The nearest words")
         widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}", prompt)
         if verdicts is not None:

@@ -15,6 +15,7 @@ from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.app.charts.scores import readability_trade
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
@@ -134,7 +135,7 @@ def show_scores(runs: pd.DataFrame, limit: int, against: str) -> None:
         },
         alt=f"The trade, a row a prompt, with the words that it ended at. {said}",
     )
-    with widgets.downloads():
+    with below("Nearest words in place of the tokens", "Centred cosine"):
         widgets.download_buttons(table, f"trade-{task}")
 
 

@@ -15,6 +15,7 @@ from soft_prompt_explorer.app.charts.training import BESIDE_STYLES, loss_curve, 
 from soft_prompt_explorer.app.charts.vocabulary_map import learning_map
 from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
@@ -109,6 +110,7 @@ def show_verdicts(job: Progress, looks: pd.DataFrame | None, words: pd.DataFrame
     st.plotly_chart(
         verdict_counts(looks, steps=job.config.steps), key=f"verdicts-{job.id}", alt=f"Number of tokens of each verdict by step; now {counts.to_dict()}."
     )  # fmt: skip
+    what_is("Verdict")
     if job.config.readable:
         st.caption(
             "These tokens are drawn to words: that they are near to some is how they are made, and no evidence that they learned them."
@@ -162,6 +164,7 @@ def show_map(job: Progress, looks: pd.DataFrame) -> None:
             alt=f"The {job.config.tokens} virtual tokens on the map of {job.config.model}'s words, with the way that each has come.",
         )
         st.caption("A token near no word stands amid the words that it is least far from.")
+        what_is("UMAP map")
     elif not map_is_made(at_hand.vocabulary(job.config.model)):
         st.caption("The map of this vocabulary is not made yet. Once it is, the tokens can be watched on it:")
         st.page_link(ATLAS.file, label="Make the map on Atlas (half a minute)", icon=ATLAS.icon)

@@ -8,6 +8,7 @@ from soft_prompt_explorer.analysis.prompts.likeness import remarkable
 from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.similarity import against_chance
 from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts.measures import below, of_columns, what_is
 from soft_prompt_explorer.app.parts.tables import show_table
 
 
@@ -55,6 +56,7 @@ def show_beside_chance(row: pd.Series, band: pd.DataFrame) -> None:
         "Plain cosines; unrelated prompts have rows drawn like the words. Below the band: training has driven the tokens away from the direction "
         "that all words share."
     )
+    what_is(*of_columns(band["measure"]))
 
 
 def show_pairs(pairs: pd.DataFrame, names: tuple[str, str], verdicts: list[pd.DataFrame] | None) -> None:
@@ -91,5 +93,5 @@ def show_pairs(pairs: pd.DataFrame, names: tuple[str, str], verdicts: list[pd.Da
         height=widgets.table_height(len(pairs)),
         alt=f"The tokens of {name_a} and the tokens of {name_b} that they are matched with.",
     )
-    with widgets.downloads():
+    with below("Matched cosine"):
         widgets.download_buttons(pairs, f"{name_a}-{name_b}-matched")
