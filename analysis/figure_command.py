@@ -123,7 +123,7 @@ def _map(prompt: SoftPrompt, vocabulary: Vocabulary, projection: str, width: flo
     read = readings(prompt, vocabulary, report=report)
     on = vocabulary_map(vocabulary, projection=cast("Projection", projection), report=report)
     places = pd.DataFrame(place(points_of(prompt, vocabulary, "position"), on, vocabulary), columns=["x", "y"])
-    return charts.token_map(on, landmarks(on, vocabulary), read[["position", "verdict"]].join(places), width=width)
+    return charts.token_map(on, landmarks(on, vocabulary), read[["prompt", "position", "verdict"]].join(places), width=width)
 
 
 def _interventions(

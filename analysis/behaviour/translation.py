@@ -50,6 +50,8 @@ else:
 
 COLUMNS = ["prompt", "path", "task", "candidate", "text", "tokens", "perplexity", "kl", "share", "share_low", "share_high", "same_answer", "control_share", "n", "chosen"]  # fmt: skip
 NOTHING, MIXTURE = "nothing", "mixture"
+CHOSEN, OTHERS, MIXED, CONTROLS = "the text that was chosen", "other texts", "a mixture of texts", "controls"
+TEXTS_DRAWN, CONTROLS_DRAWN = 9, 4
 EXPERTS = 5  # in the mixture, those that come nearest alone
 LEAST_WEIGHT = 0.01
 LEAST_KL = 1e-4  # nats, of an adapter that changes any answer at all
@@ -311,6 +313,23 @@ def sentence(table: pd.DataFrame) -> str:
         f"{most} of what {name} does, a text does in its place: {best['candidate']} recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
         f"same; {beside}. The text begins {in_one_line(copied(best['text']), 80)}."
     )
+
+
+def told_in_a_figure(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one adapter that a figure shows: the best texts, the chosen one among them whatever it recovers, and the best controls below, without what their names begin with.
+    The column `kind` says what each is."""
+    table = table[table["candidate"] != NOTHING].sort_values("share", ascending=False)
+    control = table["candidate"].str.startswith(CONTROL)
+    kind = (
+        pd.Series(OTHERS, index=table.index)
+        .mask(control, CONTROLS)
+        .mask(table["candidate"] == MIXTURE, MIXED)
+        .mask(table["chosen"], CHOSEN)
+    )
+    table = table.assign(kind=kind, candidate=table["candidate"].str.removeprefix(CONTROL))
+    texts = table[~control]
+    texts = texts[(np.arange(len(texts)) < TEXTS_DRAWN) | texts["chosen"]]
+    return pd.concat([texts, table[control].head(CONTROLS_DRAWN)], ignore_index=True)
 
 
 def carry(text: str, task: Task | str, model: str | LanguageModel, *, limit: int | None = 60, report: Report = no_report) -> pd.DataFrame:

@@ -9,6 +9,8 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.translation import CHOSEN, CONTROLS, MIXED, OTHERS, told_in_a_figure
+from soft_prompt_explorer.analysis.behaviour.translation_candidates import CONTROL
 from soft_prompt_explorer.analysis.figures.colours import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from soft_prompt_explorer.analysis.figures.drawing import ROW, WIDTH, clear_frame, label_rows, sheet, word
 from soft_prompt_explorer.analysis.prompts.projection import VocabularyMap
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORDS = 12  # of the lens
+A_LAYER = 5  # of the lens, layer by layer
+LABELLED = 100  # tokens on a map; beyond, their labels would hide one another
 COLUMNS = 3  # of panels
 PANELS = 12  # beyond, the modules share one
 _AROUND = 16.0  # mm for what stands above and below the rows
@@ -30,6 +34,9 @@ _VERDICTS = {  # colour and shape, as on the page
     "never trained": (GREY, "o", False),
 }
 _WAYS = ((GREY, "o"), (ORANGE, "s"), (PURPLE, "p"), (BLUE, "D"), (GREEN, "P"), (VERMILION, "h"))
+_TEXTS = {CHOSEN: (ORANGE, "*", True), OTHERS: (BLUE, "o", True), MIXED: (GREEN, "D", True), CONTROLS: (GREY, "x", True)}
+_RUNS = ((BLUE, "-"), (VERMILION, "--"), (GREEN, ":"), (PURPLE, "-."), (ORANGE, (0, (8, 3))), (BLUE_LIGHT, (0, (8, 3, 1, 3))))
+_PALE_BLUES, _BLUE_WHITE_ORANGE = ("#F4F8FC", "#56B4E9"), ("#56B4E9", "#FFFFFF", "#E69F00")  # dark text stays readable on all of it
 _GROUPS: dict[Group, tuple[str, str, bool]] = {
     "the whole prompt changed": (BLUE, "o", True),
     "the task direction": (GREEN, "D", True),
@@ -131,16 +138,20 @@ def _spectra(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def token_map(on: VocabularyMap, landmarks: pd.DataFrame, tokens: pd.DataFrame, *, width: float = WIDTH) -> Figure:
-    """Virtual tokens on the map of the vocabulary, each with its number; the words are an image of points, all else is lines and text.
+    """Virtual tokens on the map of the vocabulary, each with its number, after a letter for its prompt where there are several; the words are an image of points, all else is
+    lines and text.
 
     Parameters
     ----------
     on, landmarks : of `analysis.prompts.projection.vocabulary_map`, in two dimensions, and `landmarks`.
-    tokens : x, y, position, verdict.
+    tokens : prompt, x, y, position, verdict.
     width : in mm.
     """
+    prompts = list(dict.fromkeys(tokens["prompt"]))
+    labelled = len(tokens) <= LABELLED
+    letters = {name: chr(ord("a") + i) for i, name in enumerate(prompts)} if labelled and 1 < len(prompts) <= 26 else {}
     across, down = np.ptp(on.places, axis=0)
-    with sheet(width, 12 + width * min(max(down / across, 0.4), 1.2)) as figure:
+    with sheet(width, 12 + ROW * -(-len(letters) // 2) + width * min(max(down / across, 0.4), 1.2)) as figure:
         axes = figure.add_subplot()
         clear_frame(axes)
         axes.set_aspect("equal", adjustable="datalim")
@@ -151,12 +162,21 @@ def token_map(on: VocabularyMap, landmarks: pd.DataFrame, tokens: pd.DataFrame, 
             rows = tokens[tokens["verdict"].map(plain_verdict) == verdict]
             if len(rows):
                 axes.scatter(rows["x"], rows["y"], label=verdict, zorder=3, **_style(marks))
-        for row in tokens.itertuples():
-            axes.annotate(f"{row.position}", (row.x, row.y), xytext=(3, 2), textcoords="offset points", fontsize=6, color=VERMILION)
+        for row in tokens.itertuples() if labelled else ():
+            axes.annotate(
+                f"{letters.get(row.prompt, '')}{row.position}",
+                (row.x, row.y),
+                xytext=(3, 2),
+                textcoords="offset points",
+                fontsize=6,
+                color=VERMILION,
+            )
         axes.set_title(
             f"{on.projection.upper()} of {len(on.ids):,} words, trustworthiness {on.trustworthiness:.2f} (k = 15)", fontsize=6, loc="left"
         )
-        figure.legend(loc="outside lower left", ncols=3, frameon=False)
+        for name, letter in letters.items():
+            axes.plot([], [], linestyle="none", label=f"{letter}  {name}")
+        figure.legend(loc="outside lower left", ncols=2 if letters else 3, frameon=False)
     return figure
 
 
@@ -187,6 +207,136 @@ def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
             axes.legend(loc="lower right", fontsize=5, frameon=False)
         axes.set_xlabel("z, beside adapters that know nothing")
     return figure
+
+
+def lens_by_layer(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The strongest words of every layer, a layer a row; the bluer, the higher their z.
+
+    Parameters
+    ----------
+    table : rows of `analysis.behaviour.lens.lens` of one adapter.
+    width : in mm.
+    """
+    first = table[table["rank"] < A_LAYER]
+    z, words = (first.pivot(index="layer", columns="rank", values=name) for name in ("z", "token"))
+    with sheet(width, _AROUND + ROW * len(z)) as figure:
+        axes = figure.add_subplot()
+        drawn = axes.imshow(z.to_numpy(np.float64), cmap=_scale(_PALE_BLUES), aspect="auto")
+        for (i, j), token in np.ndenumerate(words.to_numpy()):
+            if pd.notna(token):
+                axes.text(j, i, word(token), ha="center", va="center", fontsize=4.5, clip_on=True)
+        label_rows(axes, [f"layer {layer}" for layer in z.index])
+        axes.set_xticks(range(z.shape[1]), [f"rank {rank}" for rank in z.columns])
+        figure.colorbar(drawn, ax=axes, label="z", fraction=0.04)
+    return figure
+
+
+def direction(table: pd.DataFrame, tested: set[int], *, width: float = WIDTH) -> Figure:
+    """The words that tokens moved towards together, the nearest on top; ★ and green mark the tested ones.
+
+    Parameters
+    ----------
+    table : of `analysis.prompts.directions.direction`.
+    tested : token ids.
+    width : in mm.
+    """
+    own = table["token_id"].isin(tested).to_numpy()
+    labels = [f"{'★ ' if yes else ''}{rank:,}  {word(token)}" for yes, rank, token in zip(own, table["rank"], table["token"], strict=True)]
+    with sheet(width, _AROUND - 4 + ROW * len(table)) as figure:
+        axes = figure.add_subplot()
+        label_rows(axes, labels)
+        axes.barh(range(len(table)), table["score"], height=0.7, color=np.where(own, GREEN, BLUE_LIGHT).tolist())
+        axes.set_xlabel("cosine with the shared direction")
+    return figure
+
+
+def shares(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The share of what an adapter changes that each text in its place recovers, with 95 % intervals; the dotted line is where those of the controls end.
+
+    Parameters
+    ----------
+    table : of `analysis.behaviour.translation.translate`.
+    width : in mm.
+    """
+    told = told_in_a_figure(table)
+    low = max(told["share_low"].min(), -1.0)
+    with sheet(width, _AROUND + 6 + ROW * len(told)) as figure:
+        axes = figure.add_subplot()
+        label_rows(axes, told["candidate"].tolist())
+        for kind, marks in _TEXTS.items():
+            rows = np.flatnonzero(told["kind"] == kind)
+            if len(rows):
+                of_kind = told.iloc[rows]
+                axes.hlines(rows, of_kind["share_low"].clip(lower=low), of_kind["share_high"], colors=marks[0], linewidth=0.9)
+                axes.scatter(of_kind["share"].clip(lower=low), rows, label=kind, **_style(marks))
+        ends = table.loc[table["candidate"].str.startswith(CONTROL), "share_high"]
+        for at in {0.0, *([ends.max()] if len(ends) else [])}:
+            axes.axvline(at, color=GREY, linewidth=0.7, linestyle=":" if at else "-")
+        axes.set_xlabel(f"share that the text recovers, n = {told['n'].iloc[0]:,}")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def similarity(square: pd.DataFrame, links: np.ndarray, measure: str, level: float | None = None, *, width: float = 2 * WIDTH) -> Figure:
+    """Every prompt against every other, alike ones side by side, with the tree that joins them.
+
+    Parameters
+    ----------
+    square : of `analysis.prompts.likeness.matrix`.
+    links : of `analysis.prompts.likeness.tree`, its leaves in the order of `square`.
+    level : the value that tells, where there is one: white, with blue below it and orange above.
+    width : in mm.
+    """
+    from matplotlib.colors import TwoSlopeNorm
+    from scipy.cluster.hierarchy import dendrogram
+
+    drawn_tree = dendrogram(links, no_plot=True)
+    square = square.iloc[drawn_tree["leaves"], drawn_tree["leaves"]]
+    values = square.to_numpy(np.float64)
+    with sheet(width, 40 + max(width / 2, ROW * len(square))) as figure:
+        axes, beside = figure.subplots(1, 2, width_ratios=[4, 1], sharey=True)
+        least, most = np.nanmin(values), np.nanmax(values)
+        norm = None if level is None else TwoSlopeNorm(level, min(least, level - 1e-6), max(most, level + 1e-6))
+        drawn = axes.imshow(values, cmap=_scale(_PALE_BLUES if level is None else _BLUE_WHITE_ORANGE), norm=norm, aspect="auto")
+        for (i, j), value in np.ndenumerate(values if len(square) <= 20 else np.empty((0, 0))):
+            if np.isfinite(value):
+                axes.text(j, i, f"{value:.1f}" if measure == "z" else f"{value:.2f}", ha="center", va="center", fontsize=5)
+        label_rows(axes, list(square.index))
+        axes.set_xticks(range(len(square)), list(square.columns), rotation=40, ha="right")
+        for across, up in zip(drawn_tree["dcoord"], drawn_tree["icoord"], strict=True):  # scipy's leaves stand at 5, 15, 25, …
+            beside.plot(across, (np.array(up) - 5) / 10, color=GREY, linewidth=0.8)
+        beside.spines["left"].set_visible(False)
+        beside.tick_params(axis="y", length=0, labelleft=False)
+        beside.set_xlabel("1 − matched cosine")
+        figure.colorbar(drawn, ax=axes, label=measure.replace("_", " "), location="top", fraction=0.04)
+    return figure
+
+
+def losses(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
+    """The loss of each step of the first run as dots, and of every run the mean of the last ten as a line.
+
+    Parameters
+    ----------
+    table : run, step, loss, a row a step.
+    width : in mm.
+    """
+    with sheet(width, 0.65 * width) as figure:
+        axes = figure.add_subplot()
+        for (name, rows), (colour, dash) in zip(table.groupby("run", sort=False), _RUNS, strict=False):
+            if name == table["run"].iloc[0]:
+                axes.scatter(rows["step"], rows["loss"], s=2, color=GREY, linewidths=0, label="each step")
+            axes.plot(rows["step"], rows["loss"].rolling(10, min_periods=1).mean(), color=colour, linestyle=dash, linewidth=1, label=name)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step; lines are the mean of the last ten")
+        axes.set_ylabel("loss (nats a token)")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def _scale(colours: tuple[str, ...]) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("pale", colours)
 
 
 def _style(marks: tuple[str, str, bool]) -> dict[str, Any]:

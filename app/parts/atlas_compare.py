@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, matched, matrix, remarkable, similarity, tree
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
@@ -15,7 +16,7 @@ from soft_prompt_explorer.app.charts.similarity import similarity_matrix
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.atlas_choice import Settings
 from soft_prompt_explorer.app.parts.chosen import Chosen, chosen_tokens
-from soft_prompt_explorer.app.parts.measures import of_columns, what_is
+from soft_prompt_explorer.app.parts.measures import below, of_columns
 from soft_prompt_explorer.app.parts.two_prompts import say_how_alike, show_beside_chance, show_pairs
 from soft_prompt_explorer.app.server.background import computed
 
@@ -56,6 +57,7 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
     measure = st.segmented_control("Measure", MEASURES, required=True, format_func=in_words, key="linked-measure") or "z"
     widgets.say_in_link("measure", None if measure == "z" else measure)
     level = remarkable(len(table))
+    told = level if measure == "z" else None
     square = matrix(table, measure, names)
     key = f"matrix-{measure}"
 
@@ -67,7 +69,7 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
     known = table[measure].notna().any()
     best = " and ".join(table.loc[table[measure].idxmax(), ["prompt_a", "prompt_b"]]) if known else "unknown"
     st.plotly_chart(
-        similarity_matrix(square, tree(table, names), measure, level if measure == "z" else None),
+        similarity_matrix(square, tree(table, names), measure, told),
         key=key,
         on_select=picked,
         selection_mode="points",
@@ -78,7 +80,8 @@ def _show_matrix(table: pd.DataFrame, names: list[str]) -> None:
         help="Chance is prompts that began and moved likewise and have nothing else in common. The tree joins prompts by matched cosine. The other five measures are high for "
         "unrelated prompts too: the band below shows how high.",
     )
-    what_is(*of_columns([measure]))
+    with below(*of_columns([measure])):
+        widgets.figure_buttons(lambda: figures.similarity(square, tree(table, names), measure, told), f"similarity-{measure}")
 
 
 def _pick_two(table: pd.DataFrame, names: list[str]) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.clusters import Space, points_of
 from soft_prompt_explorer.analysis.prompts.projection import (
@@ -22,6 +23,7 @@ from soft_prompt_explorer.analysis.prompts.projection import (
     Placed,
     Projection,
     VocabularyMap,
+    landmarks,
     place,
     trustworthiness,
     vocabulary_map,
@@ -36,6 +38,9 @@ from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.server.background import computed
 from soft_prompt_explorer.trained_prompts.runs import store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WORDS = 5  # named beside each token
 
@@ -155,6 +160,12 @@ def draw(
         "A token stands where most of its nearest words are; one near no word stands amid words that it is least far from.",
     )
     what_is(f"{base.on.projection.upper()} map", "Trustworthiness")
+
+
+def for_a_paper(base: WordMap, on: OnMap, tokens: pd.DataFrame, vocabulary: Vocabulary, numbers: list[int]) -> Figure:
+    """The map as a figure, with these of the tokens, which have verdicts."""
+    places = pd.DataFrame(on.placed.places, columns=["x", "y"])
+    return figures.token_map(base.on, landmarks(base.on, vocabulary), tokens.join(places).iloc[numbers])
 
 
 def pick_training(

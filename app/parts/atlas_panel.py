@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -13,6 +16,9 @@ from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 from soft_prompt_explorer.app.parts.tables import show_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LINKS = 6  # prompts that are linked to of a selection
 
@@ -134,8 +140,16 @@ def _link_to(selected: pd.DataFrame) -> None:
                 )
 
 
-def offer_downloads(found: Clustering | None, tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, name: str) -> None:
-    """The clusters, and the selected tokens or all, as files."""
+def offer_downloads(
+    found: Clustering | None, tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, name: str, draw: Callable[[list[int]], Figure]
+) -> None:
+    """The clusters, and the selected tokens or all, as files; the map of these tokens as a figure, once their verdicts are there.
+
+    Parameters
+    ----------
+    left : the numbers of the tokens that the filters leave.
+    draw : the map with the tokens of these numbers.
+    """
     selected = chosen.numbers(len(tokens)) or left.tolist()
     with widgets.downloads():
         if found is not None:
@@ -145,5 +159,8 @@ def offer_downloads(found: Clustering | None, tokens: pd.DataFrame, left: np.nda
             widgets.download_buttons(found.members.iloc[selected], f"members-{name}")
         st.markdown("The tokens with their places' worth")
         widgets.download_buttons(tokens.iloc[selected], "tokens-on-the-map")
+        if "verdict" in tokens:
+            st.markdown("The map, for a paper")
+            widgets.figure_buttons(lambda: draw(selected), f"map-{name}")
     if found is not None:
         st.caption("Where no cluster is told, there may be one.", help=POWER)

@@ -52,6 +52,8 @@ def show_pushed(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, conte
     with below("Difference lens", "Effect"):
         widgets.download_buttons(told.words, f"{adapter.name}-lens", adapter)
         widgets.figure_buttons(lambda: figures.lens(told.words), f"{adapter.name}-pushed", adapter)
+        st.markdown("Layer by layer")
+        widgets.figure_buttons(lambda: figures.lens_by_layer(told.words), f"{adapter.name}-layers", adapter)
 
 
 def _looked_at(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary, content: Hashable) -> Told | None:

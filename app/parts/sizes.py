@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import listed
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.app.charts.methods import published_scores, score_over_sizes
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.tables import show_table
@@ -42,6 +43,9 @@ def show_sizes() -> None:
             if len(lacking)
             else ""
         )
+        measure = listed(list(drawn["measure"].dropna().unique()))
+        with widgets.downloads():
+            widgets.figure_buttons(lambda: figures.score_by_size({asked: drawn}, measure), f"score-against-size-{asked}")
         st.caption(
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
             f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.words import told, typed_words, word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction, points_beyond_twins
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
@@ -68,6 +69,7 @@ def show_direction(page: PromptOnPage) -> None:
     )
     with below("Concentration", "Words test", "Beside its twin"):
         widgets.download_buttons(table, f"{prompt.name}-direction", prompt)
+        widgets.figure_buttons(lambda: figures.direction(table, tested), f"{prompt.name}-direction", prompt)
 
 
 def _words_said(first: pd.Series, whose: str, size: int) -> str:

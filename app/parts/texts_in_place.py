@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.behaviour import kept_translation
 from soft_prompt_explorer.analysis.behaviour.templates import Asked, as_trained, how_asked
 from soft_prompt_explorer.analysis.behaviour.translation import best_text, copied, sentence, translate, what_it_does
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import inputs_of_task
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.translation import shares
@@ -59,6 +60,7 @@ def show_what_it_does(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary,
         show_table(table.drop(columns=["prompt", "path", "task"]), alt="A row a text: the share that it recovers, with its interval.")
     with below("Fidelity of a text"):
         widgets.download_buttons(table, f"{adapter.name}-translation", adapter)
+        widgets.figure_buttons(lambda: figures.shares(table), f"{adapter.name}-translation", adapter)
 
 
 def _show_shares(table: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.prompts.projection import landmarks, map_is_made, vocabulary_map
 from soft_prompt_explorer.analysis.tasks.scoring import SCORINGS
 from soft_prompt_explorer.app.charts.theme import verdict_label
@@ -201,3 +202,5 @@ def offer_exports(job: Progress, beside: dict[str, pd.DataFrame]) -> None:
         for what, (title, table) in tables.items():
             st.markdown(title)
             widgets.download_buttons(table, f"{job.name}-{what}")
+        st.markdown("The losses as a figure")
+        widgets.figure_buttons(lambda: figures.losses(losses), f"{job.name}-losses")

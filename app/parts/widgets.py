@@ -174,7 +174,7 @@ def download_buttons(table: pd.DataFrame, name: str, *of: SoftPrompt | LoraAdapt
 
 
 def figure_buttons(draw: Callable[[], Figure], name: str, *of: SoftPrompt | LoraAdapter) -> None:
-    """A figure for a paper as PDF and SVG, drawn when clicked: the same file as that of the command `figure`."""
+    """A figure for a paper as PDF and SVG, drawn when clicked: the same file as that of the command `figure`, where that draws it."""
     made = read_here.made(*of)
     with st.container(horizontal=True):
         for form, mime in figures.FORMS.items():

@@ -1,5 +1,7 @@
 """The map of the vocabulary with virtual tokens on it: clusters, a search, and prompt against prompt."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -79,7 +81,8 @@ def show_atlas() -> None:
         keep = atlas_choice.pick_filters(tokens)
         numbers = tokens.index.to_numpy() if keep is None else tokens.index[keep].to_numpy()
         show_tokens(tokens, numbers, chosen, of_what)
-        offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}")
+        figure = partial(atlas_map.for_a_paper, base, on, tokens, vocabulary)
+        offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}", figure)
     by = settings.colour if settings.colour in tokens else "prompt"  # what is still being computed comes as soon as it is there
     with place:
         if own is not None:

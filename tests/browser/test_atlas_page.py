@@ -3,6 +3,8 @@
 import io
 import itertools
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -160,6 +162,20 @@ def test_less_motion_is_respected_and_each_step_stands(chromium, dashboard):
     at = drawn.evaluate("root => root.atlas.play.at")
     assert at == int(at) and at < 6
     context.close()
+
+
+def test_the_map_can_be_taken_away_as_the_figure_that_the_command_draws(page, tmp_path):
+    page.goto("/atlas?prompts=plural-words-1")
+    atlas(page, 10)
+    calm(page)
+    figure = tmp_path / "map.svg"
+    subprocess.run(
+        [sys.executable, "-m", "analysis", "figure", "map", str(GALLERY / "plural-words-1"), "--out", str(figure)],
+        cwd=REPOSITORY,
+        check=True,
+    )
+    drawn = [re.sub(rb"<dc:description>.*?</dc:description>", b"", each) for each in (download(page, "SVG", "map-"), figure.read_bytes())]
+    assert drawn[0] == drawn[1]
 
 
 def test_a_word_is_searched_on_the_map_and_what_resembles_it_can_be_selected_there(page):

@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soft_prompt_explorer.analysis.behaviour import kept_translation
+from soft_prompt_explorer.analysis.behaviour.translation import told_in_a_figure
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.core.provenance import Provenance
 from soft_prompt_explorer.analysis.figures import charts
 from soft_prompt_explorer.analysis.figures.drawing import form_of, width_of, word, written
+from soft_prompt_explorer.analysis.prompts.likeness import matrix, tree
 from soft_prompt_explorer.analysis.prompts.projection import VocabularyMap
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -112,12 +115,80 @@ def test_a_map_keeps_its_words_an_image_and_its_tokens_text():
     places = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     on = VocabularyMap("pca", np.arange(20_000), places, 0.8, np.zeros(2), np.eye(2))
     signs = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
-    tokens = pd.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["moved along a word", "unreadable"]})
+    tokens = pd.DataFrame({"prompt": "toy", "x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["learned", "unreadable"]})
     content = written(charts.token_map(on, signs, tokens), "svg", MADE)
     assert len(content) < 600_000  # 20,000 points one by one are more than two megabytes
-    assert {"sign", "0", "1", "moved along a word", "unreadable"} <= {
-        "".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")
-    }
+    assert {"sign", "0", "1", "learned", "unreadable"} <= {"".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")}
+    two = pd.concat([tokens, tokens.assign(prompt="$other$")], ignore_index=True)
+    found = texts(charts.token_map(on, signs, two))
+    assert {"a0", "a1", "b0", "b1", "a  toy", "b  $other$"} <= set(found)
+    many = texts(charts.token_map(on, signs, pd.concat([two] * 30, ignore_index=True)))
+    assert {"learned", "unreadable"} <= set(many) and not {"a0", "0", "a  toy"} & set(many)  # so many labels would hide one another
+
+
+def test_the_words_of_every_layer_stand_in_its_row_with_ranks_that_count_from_0():
+    rows = [(layer, rank, f" w{layer}{rank}", layer + rank / 10) for layer in (4, 8, 30) for rank in range(7)]
+    table = pd.DataFrame(rows, columns=["layer", "rank", "token", "z"])
+    figure = charts.lens_by_layer(table)
+    found = set(texts(figure))
+    assert {f"␣w{layer}{rank}" for layer in (4, 8, 30) for rank in range(5)} <= found and not {"␣w45", "␣w306"} & found
+    assert {"layer 4", "layer 8", "layer 30", "rank 0", "rank 4"} <= found and "rank 5" not in found
+    assert figure.axes[0].images[0].get_array()[2].tolist() == pytest.approx([30.0, 30.1, 30.2, 30.3, 30.4])
+
+
+def test_a_direction_has_a_bar_a_word_and_the_tested_ones_are_marked():
+    table = pd.DataFrame({"rank": [0, 1, 20_000], "token_id": [7, 8, 9], "token": [" near", " next", " asked"], "score": [0.3, 0.2, -0.1]})
+    figure = charts.direction(table, {9})
+    assert {"0  ␣near", "1  ␣next", "★ 20,000  ␣asked"} <= set(texts(figure))
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [0.3, 0.2, -0.1]
+    assert bars[0].get_facecolor() == bars[1].get_facecolor() != bars[2].get_facecolor()
+
+
+def test_shares_have_their_intervals_and_the_line_where_the_controls_end():
+    table = kept_translation.read(GALLERY / "plural-words-1")
+    figure = charts.shares(table)
+    told = told_in_a_figure(table)
+    (axes,) = figure.axes
+    lines = [segment for each in axes.collections if hasattr(each, "get_segments") for segment in each.get_segments()]
+    drawn = {(round(float(a[0]), 9), round(float(b[0]), 9)) for a, b in lines}
+    assert drawn == {(round(low, 9), round(high, 9)) for low, high in zip(told["share_low"], told["share_high"], strict=True)}
+    ends = table.loc[table["candidate"].str.startswith("control: "), "share_high"].max()
+    assert sorted(line.get_xdata()[0] for line in axes.lines) == pytest.approx(sorted([0.0, ends]))
+    assert {"the text that was chosen", "other texts", "controls"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("level", [None, 2.0])
+def test_alike_prompts_stand_side_by_side_in_the_matrix(level):
+    names = ["a", "b", "c"]
+    pairs = pd.DataFrame(
+        {"prompt_a": ["a", "a", "b"], "prompt_b": ["b", "c", "c"], "matched_cosine": [0.1, 0.9, 0.2], "z": [-1.0, 5.0, np.nan]}
+    )
+    pairs = pairs.assign(pooled_cosine=0.0, mean_cosine=0.0, cka=0.0, principal_angle_mean=0.0)
+    measure = "matched_cosine" if level is None else "z"
+    figure = charts.similarity(matrix(pairs, measure, names), tree(pairs, names), measure, level)
+    order = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert abs(order.index("a") - order.index("c")) == 1
+    found = texts(figure)
+    assert found.count("0.90" if level is None else "5.0") == 2
+    assert len(figure.axes[1].lines) == 2  # two joins of three leaves
+
+
+def test_the_losses_are_dots_of_the_first_run_and_a_line_of_each():
+    table = pd.concat(
+        [
+            pd.DataFrame({"run": run, "step": range(1, 21), "loss": np.linspace(first, 0.5, 20)})
+            for run, first in (("one", 3.0), ("$b$", 2.0))
+        ]
+    )
+    figure = charts.losses(table)
+    (axes,) = figure.axes
+    (dots,) = axes.collections
+    assert dots.get_offsets()[:, 1].tolist() == pytest.approx(np.linspace(3.0, 0.5, 20).tolist())
+    assert [line.get_ydata()[-1] for line in axes.lines] == pytest.approx(
+        [np.linspace(first, 0.5, 20)[-10:].mean() for first in (3.0, 2.0)]
+    )
+    assert {"each step", "one", "$b$"} <= set(texts(figure))
 
 
 def test_both_files_say_where_they_come_from():

@@ -2,7 +2,21 @@
 
 import pytest
 
-from soft_prompt_explorer.app.pages import BEHAVIOUR, BESIDE, COMPARE, DOES, LESSON, MADE, RANKS, READINGS, SMALLER, TOKENS, TRY
+from soft_prompt_explorer.app.pages import (
+    BEHAVIOUR,
+    BESIDE,
+    COMPARE,
+    DOES,
+    LESSON,
+    MADE,
+    METHODS,
+    RANKS,
+    READINGS,
+    SIZES,
+    SMALLER,
+    TOKENS,
+    TRY,
+)
 from tests.support.driving import driver_of, outside, settled
 
 pytestmark = pytest.mark.slow
@@ -60,3 +74,25 @@ def test_a_figure_is_explained_by_the_record_of_its_measure(own_runs, embedded_m
     assert not driver.exception and not driver.error
     offered = {link.label.removesuffix(" in full") for link in driver.get("page_link") if link.label.endswith(" in full")}
     assert measures <= offered, measures - offered
+
+
+@pytest.mark.parametrize(
+    ("view", "said", "figures"),
+    [
+        ("prompt", OF_PROMPT | {"tab": DOES}, {"translation", "pushed", "layers"}),
+        ("prompt", OF_PROMPT | {"tab": TOKENS}, {"direction", "verdicts"}),
+        ("prompt", OF_PROMPT | {"tab": BEHAVIOUR}, {"interventions"}),
+        ("lora", OF_LORA | {"tab": RANKS}, {"spectrum"}),
+        ("atlas", {}, {"map"}),
+        ("atlas", {"tab": COMPARE}, {"similarity"}),
+        ("learn", {"tab": METHODS, "methods": SIZES}, {"score-against-size"}),
+    ],
+    ids=lambda of: None if isinstance(of, set) else of if isinstance(of, str) else "-".join(of.values()),
+)
+def test_a_figure_can_be_taken_as_svg_and_as_pdf(own_runs, embedded_map, view, said, figures):
+    driver = settled(driver_of(view, **said))
+    assert not driver.exception and not driver.error
+    keys = [button.key for button in driver.get("download_button")]
+    for figure in figures:
+        for form in ("svg", "pdf"):
+            assert any(figure in key and key.endswith(f"-{form}") for key in keys), (figure, form)
