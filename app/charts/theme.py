@@ -26,6 +26,8 @@ VERDICT_MARKS = {
     "never trained": (GREY, "circle-open"),
 }
 MARKDOWN_COLOURS = {"moved along a word": "green", "echo": "orange", "near a word": "blue", "unreadable": "grey", "never trained": "grey"}
+HAS_EFFECT, NO_EFFECT = "acts", "as chance"
+EFFECT_MARKS = {HAS_EFFECT: (PURPLE, "▲"), NO_EFFECT: (GREY, "▽")}
 # The map knows the page's theme: on a dark page its colours are brighter, and what is in no group stands back less.
 MAP_COLOURS = {
     BLUE: {"light": BLUE, "dark": "#3B8FCC"},

@@ -6,7 +6,6 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
-from soft_prompt_explorer.analysis.prompts.shipped import readings_of
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
 from soft_prompt_explorer.app.charts.theme import mark_of
@@ -16,8 +15,8 @@ from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.library_table import everything
 from soft_prompt_explorer.app.parts.measures import what_is
+from soft_prompt_explorer.app.parts.library_verdicts import verdicts_that_ship
 from soft_prompt_explorer.app.parts.selections import numbers_in
-from soft_prompt_explorer.app.server.background import computed
 
 KEY, CLICKED = "first-map", "clicked-on-first-map"
 HEIGHT = 460
@@ -58,11 +57,7 @@ def _shipped() -> pd.DataFrame:
 def _show_map(shipped: pd.DataFrame) -> None:
     vocabulary = widgets.vocabulary(EMBEDDED_MODEL)
     prompts = [choosing.load_prompt(key) for key in shipped["key"]]
-    verdicts = computed(
-        ("verdicts of the gallery", vocabulary.model, choosing.content_of(prompts)),
-        "the verdicts of all that ships",
-        lambda report: pd.concat([readings_of(prompt, vocabulary, report=report) for prompt in prompts], ignore_index=True),
-    )
+    verdicts = verdicts_that_ship(prompts, vocabulary)
     base = atlas_map.word_map(vocabulary, "umap")
     on = None if base is None else atlas_map.tokens_on(base, prompts, vocabulary, "position", "umap")
     if base is None or on is None or verdicts is None:

@@ -33,6 +33,7 @@ def computed(embedded_vocabulary, own_cache, monkeypatch) -> list[str]:
 def test_no_page_computes_again_what_was_made_ready(embedded_map, own_runs, computed):
     for page, query in (
         ("start", {}),
+        ("library", {}),
         ("atlas", {}),
         ("prompt", {"prompt": HERO, "tab": DOES}),
         ("prompt", {"prompt": HERO, "tab": TOKENS}),
