@@ -10,7 +10,7 @@ from soft_prompt_explorer.app.server.jobs import Progress
 
 def show_tray() -> None:
     """A button that says how much is under way and how much is ready; nothing where there is neither."""
-    if not _waited() and not _trainings():
+    if not _waited() and not _trainings() and not st.session_state.get("tray"):  # of what ended a moment ago it is still to be told
         return
 
     @st.fragment(run_every=2.0)
@@ -26,7 +26,11 @@ def show_tray() -> None:
                     _show(key, each)
                 for job in trainings:
                     st.progress(min(job.share, 1.0), text=widgets.plain(f"{job.name}: {job.doing}"))
-                    st.page_link(TRAIN.file, label=f"Watch {widgets.plain(job.name)}", icon=TRAIN.icon, query_params={"job": job.id})
+                    with st.container(horizontal=True):
+                        st.page_link(TRAIN.file, label=f"Watch {widgets.plain(job.name)}", icon=TRAIN.icon, query_params={"job": job.id})
+                        if st.button("Stop", key=f"tray-{job.id}", icon=":material/stop:"):
+                            widgets.job_queue().stop(job.id)
+                            st.rerun()
 
     watched()
 
