@@ -112,6 +112,23 @@ def model_for(key: str, prompt: SoftPrompt, named: str | None = None, *, otherwi
         _ask_for_model(key, prompt, otherwise)
 
 
+def about_words(prompt: SoftPrompt) -> str:
+    """Whether a file's virtual tokens can be read as words on this machine, in a sentence or two; nothing is fetched for it."""
+    if not prompt.is_embeddings:
+        return "No word can be near to its rows, since they are no input embeddings. Its page shows their geometry."
+    if prompt.base_model is not None and not vocabulary_is_here(prompt.base_model):
+        return (
+            f"Its words cannot be read yet: the vocabulary of {plain(prompt.base_model)} is not on this machine. "
+            "Its page shows its geometry, and asks before it fetches anything."
+        )
+    try:
+        model = default_model(prompt.base_model, prompt.width)
+        prompt.check_width(widgets.vocabulary(model).width, model)
+    except InputError:
+        return f"Its words cannot be read yet: no vocabulary {prompt.width} wide is known to be its own. Its page shows its geometry, and asks for its model."
+    return f"Its words can be read, against the vocabulary of {plain(model)}."
+
+
 def said_model(key: str) -> str | None:
     """The model that a prompt says it was trained on, nothing fetched; None where it says none, or a path, which is not followed in a stranger's file."""
     try:

@@ -9,7 +9,7 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.report.inspection import modules, receipt, token_norms
 from soft_prompt_explorer.app.charts import words as word_charts
 from soft_prompt_explorer.app.pages import LORA, PROMPT
-from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders, allowed_path
 from soft_prompt_explorer.trained_prompts.runs import store
@@ -84,6 +84,9 @@ def show_opened(adapter: SoftPrompt | LoraAdapter, files: Files | None) -> None:
         f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}{of_model}, {shape}, {adapter.read_from.dtype}, {widgets.plain(adapter.read_from.format)}.",
         icon=":material/check_circle:",
     )
+    prompt = choosing.prompt_of(adapter)
+    if prompt is not None:
+        st.markdown(naming.about_words(prompt))
     offer(choosing.open_adapter(adapter), adapter, files)
     left, right = st.columns(2, gap="large")
     with left:
