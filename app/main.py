@@ -7,7 +7,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.late import apart_from_torch
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import PAGES, START
-from soft_prompt_explorer.app.parts.frame import show_frame
+from soft_prompt_explorer.app.parts.frame import show_frame, show_onward
 from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN, begin_page
 
@@ -45,6 +45,7 @@ def draw() -> None:
         show_frame()
         with apart_from_torch():
             here.run()
+            show_onward(here.url_path)
     FIRST_PAGE_DRAWN.set()
 
 

@@ -25,6 +25,15 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Onward:
+    """A way on from a page to another one, and what its link says there."""
+
+    label: str
+    to: Page
+    query: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Moved:
     """An address of before, which goes on working.
 
@@ -81,6 +90,16 @@ MEASURED, SIZES, PUBLISHED, RUN_ONE, TRADES, SCORECARDS = (
     "What readability costs",
     "Scorecards",
 )  # of its methods
+ONWARD = {  # from each page whose own parts lead no further, below it
+    LIBRARY.url_path: (Onward("See the prompts on the map", ATLAS), Onward("Train one of your own", TRAIN)),
+    LORA.url_path: (Onward("All LoRAs", LIBRARY, {"kind": "LoRA"}), Onward("What the measures mean", LEARN, {"tab": MEASURES})),
+    ATLAS.url_path: (
+        Onward("The prompts as a table", LIBRARY, {"kind": "prompt"}),
+        Onward("Which readings hold", LEARN, {"tab": READINGS}),
+    ),
+    TRAIN.url_path: (Onward("What was trained before", LIBRARY), Onward("How the methods compare", LEARN, {"tab": METHODS})),
+    LEARN.url_path: (Onward("Read what ships", LIBRARY), Onward("Watch one learn", TRAIN)),
+}
 HERO, HERO_LORA = "past-tense-words-1", "sentiment-lora-8"
 FIRST = {PROMPT.url_path: ("prompt", HERO), LORA.url_path: ("lora", HERO_LORA)}  # what a page is about where its address does not say it
 MOVED = (

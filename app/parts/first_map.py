@@ -14,8 +14,8 @@ from soft_prompt_explorer.app.map.component import show_map
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import atlas_map, choosing, widgets
 from soft_prompt_explorer.app.parts.library_table import everything
-from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.library_verdicts import verdicts_that_ship
+from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in
 
 KEY, CLICKED = "first-map", "clicked-on-first-map"

@@ -1,11 +1,11 @@
-"""What stands around every page: the way to any prompt, LoRA and measure, and the styles that pages share."""
+"""What stands around every page: the way to any prompt, LoRA and measure, the ways on, and the styles that pages share."""
 
 from pathlib import Path
 
 import streamlit as st
 
 from soft_prompt_explorer.analysis.report.measures import MEASURES as ALL_MEASURES
-from soft_prompt_explorer.app.pages import FILE, LEARN, LIBRARY, LORA, MEASURES, PROMPT, Page
+from soft_prompt_explorer.app.pages import FILE, LEARN, LIBRARY, LORA, MEASURES, ONWARD, PROMPT, Page
 from soft_prompt_explorer.app.parts import choosing
 from soft_prompt_explorer.app.parts.tray import show_tray
 
@@ -76,6 +76,13 @@ def show_frame() -> None:
     if chosen is not None:
         page, query = anywhere[chosen]
         st.switch_page(page.file, query_params=query)
+
+
+def show_onward(here: str) -> None:
+    """Below a page, by its address: where to go from there."""
+    with st.container(horizontal=True, key="onward"):
+        for onward in ONWARD.get(here, ()):
+            st.page_link(onward.to.file, label=onward.label, icon=onward.to.icon, query_params=onward.query)
 
 
 def _chosen() -> None:

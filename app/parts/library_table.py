@@ -14,8 +14,8 @@ from soft_prompt_explorer.analysis.core.folders import file_state
 from soft_prompt_explorer.app.charts.theme import HAS_EFFECT, NO_EFFECT
 from soft_prompt_explorer.app.pages import ATLAS, BESIDE, COMPARE, LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
-from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.library_verdicts import APART, SAID, chips, verdicts_of
+from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_header import in_brief
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server import at_hand

@@ -115,15 +115,21 @@ def test_a_map_keeps_its_words_an_image_and_its_tokens_text():
     places = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     on = VocabularyMap("pca", np.arange(20_000), places, 0.8, np.zeros(2), np.eye(2))
     signs = pd.DataFrame({"token": [" sign"], "x": [0.0], "y": [0.0]})
-    tokens = pd.DataFrame({"prompt": "toy", "x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["learned", "unreadable"]})
+    tokens = pd.DataFrame(
+        {"prompt": "toy", "x": [1.0, 2.0], "y": [0.5, 0.5], "position": [0, 1], "verdict": ["moved along a word", "unreadable"]}
+    )
     content = written(charts.token_map(on, signs, tokens), "svg", MADE)
     assert len(content) < 600_000  # 20,000 points one by one are more than two megabytes
-    assert {"sign", "0", "1", "learned", "unreadable"} <= {"".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")}
+    assert {"sign", "0", "1", "moved along a word", "unreadable"} <= {
+        "".join(each.itertext()) for each in ET.fromstring(content).iter(f"{SVG}text")
+    }
     two = pd.concat([tokens, tokens.assign(prompt="$other$")], ignore_index=True)
     found = texts(charts.token_map(on, signs, two))
     assert {"a0", "a1", "b0", "b1", "a  toy", "b  $other$"} <= set(found)
     many = texts(charts.token_map(on, signs, pd.concat([two] * 30, ignore_index=True)))
-    assert {"learned", "unreadable"} <= set(many) and not {"a0", "0", "a  toy"} & set(many)  # so many labels would hide one another
+    assert {"moved along a word", "unreadable"} <= set(many) and not {"a0", "0", "a  toy"} & set(
+        many
+    )  # so many labels would hide one another
 
 
 def test_the_words_of_every_layer_stand_in_its_row_with_ranks_that_count_from_0():
