@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def show_recorded(recorded: Recorded, label: str) -> None:
                 st.plotly_chart(loss_curve(recorded.losses, steps=recorded.steps), key="script-loss", alt=f"Loss by step; {last:.3f} now.")
         if len(recorded.looks):
             for column, title in CURVES.items():
+                if recorded.looks[column].isna().all():  # the start is unknown
+                    continue
                 with st.container(width=FIGURE_WIDTH):
                     st.markdown(f"**{title[0].upper()}{title[1:]}**")
                     now = recorded.looks[column].iloc[-1]
@@ -105,7 +108,8 @@ def what_it_shows(recorded: Recorded) -> list[str]:
         said.append(f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now.")
     if len(recorded.looks):
         last = recorded.looks.iloc[-1]
-        said.append(f"{last['echo_share']:.0%} of the tokens are still nearest to the word that they were nearest to at first.")
+        if not math.isnan(last["echo_share"]):
+            said.append(f"{last['echo_share']:.0%} of the tokens are still nearest to the word that they were nearest to at first.")
         if last["direction"]:
             said.append(f"All of them together moved towards: {widgets.plain(', '.join(last['direction'].split('·')))}.")
     return said

@@ -9,6 +9,8 @@ It writes beside the checkpoints, so that `load_adapter` finds the start of what
     ranks.csv                of a LoRA, every few steps: the size and the ranks of each module's update, see `RANKS`
     explorer.json            the model, the method, how the examples were asked, some of them as they were fed, and whether it has ended
 
+A training that goes on from a checkpoint goes on with what it recorded up to there.
+
 Nothing is drawn from the random numbers of the training, and nothing is sent anywhere. What goes wrong here never ends a training: it is said once, and recording stops.
 """
 
@@ -28,11 +30,24 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
-from soft_prompt_explorer.analysis.adapters.recorded import EXAMPLES_KEPT, FOLLOWED, LOOKS, LOSSES, RECORD, TRAJECTORY, template_of
+from soft_prompt_explorer.analysis.adapters.opening import INITIAL
+from soft_prompt_explorer.analysis.adapters.recorded import (
+    EXAMPLES_KEPT,
+    FOLLOWED,
+    LOOKS,
+    LOSSES,
+    RECORD,
+    TRAJECTORY,
+    read_trajectory,
+    template_of,
+)
+from soft_prompt_explorer.analysis.adapters.run_file import read_object
+from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
 from soft_prompt_explorer.analysis.loras.ranks import measures, values_of_product
 
 RANKS = ["step", "module", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"]  # as in the table of `spectra`
+_RANKS_FILE = "ranks.csv"
 _LOSS_COLUMNS = ["step", "loss", "learning_rate", "seconds"]
 SNAPSHOTS = 100  # at most; when there are more, every second one goes
 WORTH = 0.02  # of the training's time that following it may take
@@ -51,6 +66,7 @@ class Recorder:
     tokenizer : the words of the vocabulary are told with it, and examples written out.
     every : steps between two snapshots of the virtual tokens. They are read and written as well, unless that has taken more than a fiftieth of the training's time.
     template : how the examples are asked, with `{input}` in it; found from the first examples when None.
+    step : that a training goes on from, where it does: what the folder holds of the steps up to it is kept.
 
     Examples
     --------
@@ -64,12 +80,14 @@ class Recorder:
     ['explorer.json', 'followed.csv', 'losses.csv']
     """
 
-    def __init__(self, folder: str | Path, model: Any, tokenizer: Any = None, *, every: int = 50, template: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, model: Any, tokenizer: Any = None, *, every: int = 50, template: str | None = None, step: int = 0
+    ) -> None:
         self.folder, self._every, self._template, self._tokenizer = Path(folder), max(1, every), template, tokenizer
         self._model = getattr(model, "module", model)  # as data parallelism wraps it
         self._began, self._looking, self._stopped, self._ended = time.perf_counter(), 0.0, False, False
-        self._written = self._began
-        self.step = 0
+        self._written, self._seconds_before = self._began, 0.0
+        self.step = step
         self._losses: list[tuple[int, float, float, float]] = []
         self._snapshots: dict[int, np.ndarray] = {}
         self._followed: list[tuple] = []
@@ -102,14 +120,17 @@ class Recorder:
     def lost(self, loss: float, learning_rate: float = float("nan")) -> None:
         """The loss after this step."""
         now = time.perf_counter()
-        self._losses.append((self.step, loss, learning_rate, now - self._began))
+        self._losses.append((self.step, loss, learning_rate, self._seconds_before + now - self._began))
         if now - self._written >= LIVE and self._has_time():
             self._safely(self._write_losses)
             self._looking += time.perf_counter() - now
 
     def saved(self, checkpoint: str | Path) -> None:
         """A checkpoint was written there: what `load_adapter` should find beside it is put there too."""
+        began = time.perf_counter()
         self._safely(lambda: self._write_into(Path(checkpoint)))
+        self._safely(self._write)  # what a training that goes on from there takes up
+        self._looking += time.perf_counter() - began
 
     def end(self) -> None:
         """The last look, and all of it written."""
@@ -134,13 +155,45 @@ class Recorder:
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._initial = self._rows()
-        if self._initial is not None:
+        rows = self._rows()
+        if self.step:
+            self._take_up(rows)
+        else:
+            self._initial = rows
+        if rows is not None:
             self._words = _Words(self._model, self._tokenizer, self._initial)
-            self._snapshots[0] = self._initial.astype(np.float16)
-        if self._tokenizer is not None:
+            self._snapshots[self.step] = rows.astype(np.float16)
+        if self._tokenizer is not None and len(self._examples) < EXAMPLES_KEPT:
             self._hook = self._model.register_forward_pre_hook(self._fed, with_kwargs=True)
         self._write()
+
+    def _take_up(self, rows: np.ndarray | None) -> None:
+        """What the folder holds of the steps so far, as far as it can be read."""
+        self._losses = _rows_until(self.step, self.folder / LOSSES, _LOSS_COLUMNS)
+        self._seconds_before = self._losses[-1][_LOSS_COLUMNS.index("seconds")] if self._losses else 0.0
+        self._followed = _rows_until(self.step, self.folder / LOOKS, FOLLOWED)
+        for row in _rows_until(self.step, self.folder / _RANKS_FILE, RANKS):
+            self._ranks.setdefault(row[0], []).append(row)
+        with suppress(InputError, KeyError, TypeError):
+            record = read_object(self.folder / RECORD)
+            self._examples = [{"text": str(each["text"]), "target": str(each["target"])} for each in record["examples"]][:EXAMPLES_KEPT]
+            if self._template is None and record["template_given"] is True:
+                self._template = str(record["template"])
+        if rows is None:
+            return
+        with suppress(InputError):
+            steps, embeddings = read_trajectory(self.folder / TRAJECTORY)
+            if embeddings.shape[1:] == rows.shape:
+                self._snapshots = {
+                    step: each.astype(np.float16) for step, each in zip(steps.tolist(), embeddings, strict=True) if step <= self.step
+                }
+        self._initial = _start_in(self.folder / INITIAL, rows.shape)
+        if self._initial is None:
+            _log.warning(
+                "The training goes on from step %d, and its start is not in %s: how far it moves from there is not told.",
+                self.step,
+                self.folder,
+            )
 
     def _rows(self) -> np.ndarray | None:
         """The virtual tokens as they are now, (n, d) float32; None where the adapter has none."""
@@ -165,6 +218,7 @@ class Recorder:
             echo, drift, ratio, words, direction = self._words.read(rows)
             self._followed.append((self.step, echo, drift, ratio, words, direction))
             told = {"explorer/echo_share": echo, "explorer/drift": drift, "explorer/norm_ratio": ratio}
+            told = {name: value for name, value in told.items() if not np.isnan(value)}
         elif rows is None and self.step not in self._ranks and (ranks := self._ranks_now()):
             self._ranks = _thinned(self._ranks | {self.step: ranks})
             norms, stable = (np.array([row[i] for row in ranks]) for i in (RANKS.index("frobenius_norm"), RANKS.index("stable_rank")))
@@ -211,7 +265,7 @@ class Recorder:
         self._write_losses()
         write_whole(self.folder / LOOKS, _csv(self._followed, FOLLOWED))
         if self._ranks:
-            write_whole(self.folder / "ranks.csv", _csv([row for step in sorted(self._ranks) for row in self._ranks[step]], RANKS))
+            write_whole(self.folder / _RANKS_FILE, _csv([row for step in sorted(self._ranks) for row in self._ranks[step]], RANKS))
         if self._snapshots:
             steps = sorted(self._snapshots)
             write_whole(
@@ -225,7 +279,7 @@ class Recorder:
 
     def _write_into(self, folder: Path) -> None:
         if self._initial is not None:
-            write_whole(folder / "initial.safetensors", _safetensors({"initial": self._initial}))
+            write_whole(folder / INITIAL, _safetensors({"initial": self._initial}))
         config = getattr(self._model, "active_peft_config", None)
         record = {
             "model": getattr(config, "base_model_name_or_path", None),
@@ -249,6 +303,33 @@ def _csv(rows: list[tuple], columns: list[str]) -> bytes:
     return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
+def _rows_until(step: int, path: Path, columns: list[str]) -> list[tuple]:
+    """What `_csv` wrote of the steps up to this one; nothing where it cannot be read."""
+    texts = {"module", "words", "direction"} & set(columns)
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(texts, "str"),
+            keep_default_na=False,
+            na_values={name: [""] for name in columns if name not in texts},
+            float_precision="round_trip",
+        )[columns].astype({"step": "int64"})
+    except (OSError, ValueError, KeyError):  # not there, damaged, or another table
+        return []
+    return list(table[table["step"] <= step].itertuples(index=False, name=None))
+
+
+def _start_in(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        initial = load_file(path)["initial"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return initial if initial.shape == shape else None
+
+
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
     from safetensors.numpy import save
 
@@ -258,7 +339,7 @@ def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
 class _Words:
     """The vocabulary that virtual tokens are read against while they are learned, where the model has it."""
 
-    def __init__(self, model: Any, tokenizer: Any, initial: np.ndarray) -> None:
+    def __init__(self, model: Any, tokenizer: Any, initial: np.ndarray | None) -> None:
         self._embedding, self._tokenizer = model.get_input_embeddings(), tokenizer
         self._count = self._embedding.weight.shape[0]
         total, norms = 0.0, []
@@ -267,18 +348,20 @@ class _Words:
             norms.append(rows.norm(dim=1))
         self._mean = (total / self._count).float()
         self._median_norm = float(torch.cat(norms).median())
-        self._initial = self._on_device(initial)
-        self._first = self._nearest(self._initial)
+        self._initial = None if initial is None else self._on_device(initial)
+        self._first = None if self._initial is None else self._nearest(self._initial)
 
     def read(self, rows: np.ndarray) -> tuple[float, float, float, str, str]:
         """The share of tokens still nearest to the word that they started nearest to, the median drift and the median norm beside the vocabulary's, each token's
-        nearest word, and the three words that all moved towards."""
+        nearest word, and the three words that all moved towards. Where the start is unknown, so is what is told of it."""
         now = self._on_device(rows)
+        nearest, ratio = self._nearest(now), float(now.norm(dim=1).median()) / self._median_norm
+        if self._initial is None:
+            return float("nan"), float("nan"), ratio, self._written(nearest), ""
         moved = now - self._initial
-        nearest = self._nearest(now)
         towards = self._scores(torch.nn.functional.normalize(moved, dim=1).mean(0, keepdim=True))[:, 0].topk(min(3, self._count)).indices
         return (
-            float((nearest == self._first).float().mean()), float(moved.norm(dim=1).median()), float(now.norm(dim=1).median()) / self._median_norm,
+            float((nearest == self._first).float().mean()), float(moved.norm(dim=1).median()), ratio,
             self._written(nearest), self._written(towards),
         )  # fmt: skip
 
@@ -328,8 +411,9 @@ class ExplorerCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs) -> None:
         if state.is_world_process_zero and model is not None:
-            self.recorder = Recorder(self._folder or args.output_dir, model, processing_class, every=self._every, template=self._template)
-            self.recorder.step = state.global_step
+            self.recorder = Recorder(
+                self._folder or args.output_dir, model, processing_class, every=self._every, template=self._template, step=state.global_step
+            )
             self._loggers = list(_loggers(args))
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

@@ -272,6 +272,19 @@ def test_a_script_is_followed_while_it_writes(page, own_runs, llama_folder, own_
     assert driver.query_params["script"] == "theirs/first"
 
 
+def test_of_a_script_that_went_on_where_nothing_was_recorded_nothing_is_said_of_the_start(page, own_runs, llama_folder, own_cache):
+    model, tokenizer = load_model(str(llama_folder), device="cpu")
+    model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
+    recorder = Recorder(own_runs / "theirs", model, tokenizer, every=1, step=4)
+    for loss in (3.0, 2.0):
+        recorder.after_step(loss)
+    recorder.end()
+    driver = page(tab="Follow a script of yours")
+    assert not driver.exception and not driver.error
+    said = text(driver).partition("step 6")[2]
+    assert "The loss falls" in said and "nan" not in said and "are still nearest" not in said
+
+
 def test_a_record_that_is_damaged_is_refused_in_a_sentence(page, own_runs):
     folder = own_runs / "broken"
     folder.mkdir(parents=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 from safetensors.numpy import load_file
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.recorded import template_of, trajectory_of
@@ -35,7 +35,7 @@ def train_plainly(llama_folder, tmp_path, monkeypatch):
     """What a person's script does: PEFT, a few examples, the Trainer; so short that following it is worth half of its time."""
     monkeypatch.setattr(callback, "WORTH", 0.9)
 
-    def train(*callbacks, into: str = "run", config=None, steps: int = 8, **arguments) -> Trained:
+    def train(*callbacks, into: str = "run", config=None, steps: int = 8, resume=None, **arguments) -> Trained:
         model, tokenizer = load_model(str(llama_folder), device="cpu")
         torch.manual_seed(5)
         model = get_peft_model(model, config or PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
@@ -58,7 +58,7 @@ def train_plainly(llama_folder, tmp_path, monkeypatch):
             train_dataset=examples, data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100), processing_class=tokenizer,
             callbacks=list(callbacks),
         )  # fmt: skip
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         trainer.save_model()
         return Trained(trainer, before, rows())
 
@@ -75,6 +75,55 @@ def test_what_was_trained_is_found_with_its_start_beside_it_and_in_every_checkpo
     np.testing.assert_allclose(trajectory["embeddings"][0], done.before, atol=2e-3)
     np.testing.assert_allclose(trajectory["embeddings"][2], load_adapter(tmp_path / "run" / "checkpoint-4").embeddings, atol=2e-3)
     np.testing.assert_allclose(trajectory["embeddings"][-1], done.after, atol=2e-3)
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+class BreaksOff(TrainerCallback):
+    """Ends a training as an error in it does: nothing more is called."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 7:
+            raise BrokenOffError
+
+
+LORA = LoraConfig(task_type=TaskType.CAUSAL_LM, r=2, target_modules=["q_proj"])
+
+
+@pytest.mark.parametrize("config", [None, LORA], ids=["prompt", "lora"])
+def test_a_training_that_goes_on_from_a_checkpoint_leaves_what_one_that_was_never_broken_off_leaves(config, train_plainly, tmp_path):
+    train_plainly(ExplorerCallback(every=2), into="whole", config=config)
+    with pytest.raises(BrokenOffError):
+        train_plainly(ExplorerCallback(every=2), BreaksOff(), config=config)
+    train_plainly(ExplorerCallback(every=2), config=config, resume=str(tmp_path / "run" / "checkpoint-4"))
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
+    names = (
+        ["ranks.csv"] if config else ["initial.safetensors", "checkpoint-8/initial.safetensors", "trajectory.safetensors", "followed.csv"]
+    )
+    for name in names:
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    said, meant = (json.loads((path / "explorer.json").read_text()) for path in (run, whole))
+    fed, wanted = ({example["text"] for example in record.pop("examples")} for record in (said, meant))
+    assert said == meant and fed == wanted
+    losses, wanted = (pd.read_csv(path / "losses.csv") for path in (run, whole))
+    pd.testing.assert_frame_equal(losses.drop(columns="seconds"), wanted.drop(columns="seconds"))
+    assert losses["seconds"].is_monotonic_increasing
+
+
+def test_a_training_that_goes_on_where_nothing_was_recorded_tells_no_start(train_plainly, tmp_path, caplog):
+    train_plainly()
+    done = train_plainly(ExplorerCallback(every=2), resume=str(tmp_path / "run" / "checkpoint-4"))
+    assert sum("goes on from step 4, and its start is not in" in record.message for record in caplog.records) == 1
+    assert load_adapter(tmp_path / "run").initial is None
+    assert trajectory_of(tmp_path / "run")[0].tolist() == [4, 6, 8]
+    followed = pd.read_csv(tmp_path / "run" / "followed.csv")
+    assert (
+        followed["step"].tolist() == [6, 8] and followed["norm_ratio"].notna().all() and followed[["echo_share", "drift"]].isna().all(None)
+    )
+    assert not any("explorer/drift" in entry for entry in done.trainer.state.log_history)
 
 
 def test_losses_template_and_examples_are_those_that_were_fed(train_plainly, tmp_path):
