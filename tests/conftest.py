@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def embedded_vocabulary():
     from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 
     return load_vocabulary(places.EMBEDDED)
+
+
+@pytest.fixture(scope="module", params=[places.EMBEDDED, "isotropic", "hub-ridden"])
+def each_vocabulary(request, tmp_path_factory):
+    """The embedded one; 4,000 words in no direction of preference; and one with a common direction, few strong ones, and forty hubs near its mean."""
+    from tests.support.made_prompts import made_vocabulary
+
+    if request.param == places.EMBEDDED:
+        return request.getfixturevalue("embedded_vocabulary")
+    return replace(made_vocabulary(request.param), cache=tmp_path_factory.mktemp("cache"))  # so that its null is drawn once
 
 
 @pytest.fixture(scope="session")

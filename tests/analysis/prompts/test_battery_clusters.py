@@ -3,7 +3,6 @@
 `python -m tests.benchmarks.clusters` runs the same with more sets, beside the test as it was before.
 """
 
-from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -13,7 +12,6 @@ from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.prompts.clusters import Method, find_clusters, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.analysis.prompts.likeness import remarkable, similarity
 from tests.support.cluster_sets import KINDS, alike_pair, found_now, planted, prompts_of, was_found
-from tests.support.made_prompts import made_vocabulary
 from tests.support.places import EMBEDDED, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -21,11 +19,9 @@ METHODS = get_args(Method)
 TOGETHER = ("copies, words", "special")  # these do lie together: nothing can be said against it where their start is unknown
 
 
-@pytest.fixture(scope="module", params=[EMBEDDED, "isotropic", "hub-ridden"])
-def vocabulary(request, tmp_path_factory):
-    if request.param == EMBEDDED:
-        return request.getfixturevalue("embedded_vocabulary")
-    return replace(made_vocabulary(request.param), cache=tmp_path_factory.mktemp("cache"))  # so that its null is drawn once
+@pytest.fixture(scope="module")
+def vocabulary(each_vocabulary):
+    return each_vocabulary
 
 
 @pytest.mark.parametrize(("space", "known"), [("position", True), ("position", False), ("displacement", True)])
