@@ -1,6 +1,7 @@
 """The house stands: a module imports from the rooms above its own and from no other, and never in a circle; tests lie in the same rooms."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_no_import_runs_up_and_none_in_a_circle():
 def test_every_room_is_one_that_is_listed():
     rooms = {".".join(module.split(".")[:2]) for module, file in modules().items() if file.name == "__init__.py" and "." in module}
     assert rooms == {room for room in ROOMS if "." in room} - {"app.pages"}
+
+
+def test_contributors_are_told_of_every_room_in_its_order():
+    house = (REPOSITORY / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The house in ten lines")[1].split("\n## ")[0]
+    lines = [line.strip() for line in house.splitlines() if line.startswith("    ")]
+    assert len(lines) == 10
+    told = []
+    for line in lines[:-1]:  # the last is of what is beside the house
+        place, says = re.split(r"\s{2,}", line, maxsplit=1)
+        top, names = place.split("/")
+        rooms = names.split(", ") if names else re.sub(r" \([^)]*\)", "", says.split(": ")[-1]).split(" · ")
+        told += [f"{top}.{room}" for room in rooms]
+    assert told == [room for room in ROOMS if "." in room and room != "app.pages"]
 
 
 def test_tests_lie_in_the_rooms_that_they_test():
