@@ -104,7 +104,7 @@ def neighbours(
         list[Path],
         typer.Argument(help="Soft prompts: files, folders, zips, folders of them, globs, or names on the hub.", metavar="PATH..."),
     ],
-    metric: Annotated[str, typer.Option(help=f"{listed(list(METRICS), 'or')}.")] = "centred",
+    metric: Annotated[str, typer.Option(help=" ".join(f"{name}: {each.says}" for name, each in METRICS.items()))] = "centred",
     top_k: Annotated[int, typer.Option(help="Words for each virtual token.")] = 10,
     exclude_special: Annotated[bool, typer.Option("--exclude-special", help="Leave out control and unused tokens.")] = False,
     whole_words: Annotated[bool, typer.Option("--whole-words", help="Only tokens that are a whole word.")] = False,

@@ -17,10 +17,10 @@ from soft_prompt_explorer.analysis.core import kept
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.loras.base_weights import base_svd
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
+from soft_prompt_explorer.analysis.prompts.metrics import csls_crowding
 from soft_prompt_explorer.analysis.prompts.null import null_of
 from soft_prompt_explorer.analysis.prompts.over_prompts import token_index
 from soft_prompt_explorer.analysis.prompts.projection import map_is_made, vocabulary_map
-from soft_prompt_explorer.analysis.prompts.search import csls_crowding
 from tests.support.damage import MUTATIONS, damage_again_and_again, files_in
 from tests.support.figures import figures
 from tests.support.full_disk import a_file_in_its_place, a_full_disk, a_read_only_folder, fresh_cache

@@ -10,8 +10,8 @@ import pytest
 
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
-from soft_prompt_explorer.analysis.prompts.metrics import METRICS
-from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, csls_crowding, nearest, neighbours
+from soft_prompt_explorer.analysis.prompts.metrics import METRICS, csls_crowding
+from soft_prompt_explorer.analysis.prompts.search import allowed_tokens, nearest, neighbours
 from tests.support.places import EMBEDDED
 
 WIDTH = 24
