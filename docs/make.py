@@ -35,6 +35,7 @@ def tables() -> dict[tuple[str, str], Callable[[], str]]:
         ("findings.md", "sizes"): _sizes,
         ("training.md", "methods"): _methods,
         ("training.md", "tasks"): _tasks,
+        ("formats.md", "formats"): _formats,
         ("formats.md", "limits"): _limits,
         ("command_line.md", "verdicts"): partial(_of_words, "verdict", VERDICTS),
         ("command_line.md", "interventions"): partial(_of_words, "intervention", {name: each.says for name, each in INTERVENTIONS.items()}),
@@ -170,6 +171,15 @@ def _tasks() -> str:
 
     table = tasks_table()
     return _table(table.columns, table[table["task"].isin(TASKS)].itertuples(index=False))  # a person's own tasks are theirs
+
+
+def _formats() -> str:
+    from soft_prompt_explorer.analysis.adapters.formats import FORMATS
+
+    return _table(
+        ("told by", "what is read", "written by"),
+        [("", says, "") if i else (each.name, says, each.source) for each in FORMATS for i, says in enumerate(each.says)],
+    )
 
 
 def _limits() -> str:

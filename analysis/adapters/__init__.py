@@ -1,11 +1,11 @@
 """Reading what others trained; `load_adapter` is the one entry.
 
 A path is opened as named tensors (`opening.py`, with one module for each kind of file: `npy_file.py`, `safetensors_file.py`, `torch_file.py`,
-`zip_file.py`), and the first of `READERS` that knows their names makes a `SoftPrompt` or a `LoraAdapter` of them. What decides is always
+`zip_file.py`), and the first of `FORMATS` that knows their names makes a `SoftPrompt` or a `LoraAdapter` of them. What decides is always
 the content, never the file's name. A file from a stranger is only ever parsed: nothing in it is executed, no path in it is
 followed, and its values stay in the file until they are asked for.
 
-To add a format, write a module with `reads(opened) -> bool` and `read(opened, name)`, and add it to `READERS`.
+To add a format, write `reads(opened) -> bool` and `read(opened, name)`, and the record of both in `formats.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from soft_prompt_explorer.analysis.adapters import bare, delta_names, lora_names, others, peft, textual_inversion
+from soft_prompt_explorer.analysis.adapters.formats import FORMATS
 from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
 from soft_prompt_explorer.analysis.adapters.opening import open_adapter
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Source, distinct
@@ -34,8 +34,6 @@ __all__ = [
     "lora_of",
     "soft_prompt_of",
 ]
-
-READERS = (peft, delta_names, lora_names, textual_inversion, others, bare)  # asked in this order; the last reads or says what is missing
 
 
 def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | LoraAdapter:
@@ -67,7 +65,7 @@ def load_adapter(path: str | Path, *, name: str | None = None) -> SoftPrompt | L
             raise AdapterError(f"{path} is neither a file nor a folder; give one of the two.")  # a pipe would be waited for
         name = printable(name or (path.name if path.is_dir() else path.stem))
         opened = open_adapter(path)
-        adapter = next(reader for reader in READERS if reader.reads(opened)).read(opened, name)
+        adapter = next(each for each in FORMATS if each.reads(opened)).read(opened, name)
         file_read(path.name, adapter.read_from.sha256)
         return adapter
     except FileNotFoundError:
