@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +139,17 @@ def test_every_command_line_that_a_page_shows_is_one_that_can_be_given(path):
 
 
 def test_command_lines_are_found_where_there_are_some():
-    assert len(list(command_lines(README))) >= 6 and len(list(command_lines(DOCS / "command_line.md"))) >= len(list(commands()))
+    assert len(list(command_lines(README))) == 6 and len(list(command_lines(DOCS / "command_line.md"))) >= len(list(commands()))
+
+
+@pytest.mark.slow
+def test_the_lines_of_python_in_the_readme_print_what_they_say_in_a_clone():
+    code = README.read_text(encoding="utf-8").split("## In Python\n")[1].split("\n## ")[0]
+    lines = [line[4:] for line in code.splitlines() if line.startswith("    ")]
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert all(name in ended.stdout for name in (*neighbours.COLUMNS, "nearest_token", "initial_token", "verdict"))
+    assert len(ended.stdout.splitlines()) == 6 + 11  # five neighbours and ten virtual tokens, below the names of their columns
 
 
 def sections() -> dict[str, str]:

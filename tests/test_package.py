@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,11 @@ import venv
 
 import psutil
 import pytest
+from typer.main import get_command
 
 import soft_prompt_explorer as spe
+from docs.make import commands
+from soft_prompt_explorer.__main__ import app
 from soft_prompt_explorer.analysis.core.errors import EXTRAS
 from tests.support.places import REPOSITORY
 from tests.support.served import free_port
@@ -101,6 +105,34 @@ def test_the_example_of_each_verb_says_what_it_answers(name):
     assert examples and examples[0].examples, f"{name} has no example"
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples[0])
     assert result.failed == 0 and inspect.getdoc(verb)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_package_says_what_it_answers():
+    (example,) = doctest.DocTestFinder(recurse=False).find(spe, "soft_prompt_explorer", globs={})
+    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example) == (0, 4)
+
+
+def test_spe_has_every_command_of_both_command_lines():
+    known = {"ask-runs" if (room, name) == ("trained_prompts", "behaviour") else name: command for room, name, command in commands()}
+    assert len(known) == len(list(commands()))
+    there = get_command(app).commands
+    assert set(there) == set(known)
+    for name, command in known.items():
+        assert [each.opts for each in there[name].params] == [each.opts for each in command.params]
+        assert inspect.unwrap(there[name].callback) is inspect.unwrap(command.callback), name
+
+
+def test_a_shell_is_told_how_to_complete_and_completes():
+    assert "_SPE_COMPLETE=complete_bash" in told_to_bash("spe --show-completion")
+    assert told_to_bash("_SPE_COMPLETE=complete_bash COMP_WORDS='spe insp' COMP_CWORD=1 spe").split() == ["inspect"]
+
+
+def told_to_bash(line: str) -> str:
+    """What bash prints of a line in which `spe` is the command of this clone."""
+    code = "import sys; sys.argv[0] = 'spe'\nfrom soft_prompt_explorer.__main__ import main; main()"
+    lines = f'spe() {{ {shlex.join([sys.executable, "-c", code])} "$@"; }}\n{line}'
+    return subprocess.run(["bash", "-c", lines], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow
