@@ -11,7 +11,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
-from soft_prompt_explorer.app.parts import choosing, widgets
+from soft_prompt_explorer.app.parts import several, widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
@@ -128,7 +128,7 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
 
 def _link_to(selected: pd.DataFrame) -> None:
     """The way to the prompts of the selected tokens, each at the first of them."""
-    keys = {choosing.load_prompt(key).name: key for key in choosing.prompt_choices() if key in st.session_state.get("prompts", [])}
+    keys = several.keys_by_name(st.session_state.get("prompts", []))
     with st.container(horizontal=True):
         for name, rows in list(selected.groupby("prompt", sort=False))[:LINKS]:
             if name in keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.words import forms
 from soft_prompt_explorer.analysis.prompts.over_prompts import TokenIndex, token_index
 from soft_prompt_explorer.analysis.prompts.verdicts import LEVEL
+from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, naming, several, widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.tables import show_table
@@ -89,7 +90,12 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
     if on_map and st.button(f"Select the {len(on_map)} that are on the map", icon=":material/my_location:", key="select-found"):
         chosen.choose(on_map, by="search")
         st.rerun(scope="fragment")
-    _table(asked, found)
+    keys = several.keys_by_name(choosing.prompt_choices())
+    for row, column in _table(asked, found)["selection"]["cells"]:
+        hit = found.iloc[row]
+        if column == "prompt" and hit["prompt"] in keys:
+            st.switch_page(PROMPT.file, query_params={"prompt": keys[hit["prompt"]], "tab": TOKENS, "token": str(hit["position"])})
+    st.caption("Click a prompt to open it at that token.")
     how = "each is compared" if index.exact else f"an inverted file, which finds {index.recall:.0%} of the true ten nearest"
     st.caption(
         f"{len(index):,} virtual tokens of {index.tokens['prompt'].nunique()} prompts: {how}. Ordered by z and not by score: some tokens resemble every word a little.",
@@ -133,7 +139,8 @@ def _say(asked: Asked, found: pd.DataFrame, count: int) -> None:
         )
 
 
-def _table(asked: Asked, found: pd.DataFrame) -> None:
+def _table(asked: Asked, found: pd.DataFrame) -> Any:
+    """The table of what was found, and the cells of it that were clicked."""
     likened = "words of like frequency" if asked.itself is None else "vectors drawn like the virtual tokens at hand"
     listing = found.assign(
         nearest_token=found["nearest_token"].map(shown),
@@ -141,7 +148,7 @@ def _table(asked: Asked, found: pd.DataFrame) -> None:
         started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
     )
     order = ["prompt", "position", "score", "q_chance", "started_there", "nearest_token", "z", "p_chance", "form"]
-    show_table(
+    state = show_table(
         listing[[name for name in order if asked.itself is None or name != "form"]],
         column_config={
             "position": st.column_config.NumberColumn("token"),
@@ -164,7 +171,11 @@ def _table(asked: Asked, found: pd.DataFrame) -> None:
             "form": st.column_config.TextColumn("as", help="The form of the word that the token is nearest to"),
         },
         height=240,
+        key=f"found-{asked.name}",
+        on_select="rerun",
+        selection_mode="single-cell",
         alt=f"The virtual tokens most like {asked.name}.",
     )
     with widgets.downloads("Download what was found"):
         widgets.download_buttons(found, f"like-{asked.name}")
+    return state

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,10 +14,10 @@ from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.charts import behaviour as behaviour_charts
 from soft_prompt_explorer.app.charts.theme import verdict_label
 from soft_prompt_explorer.app.charts.words import score_bars
-from soft_prompt_explorer.app.pages import ATLAS
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.behaviour_inside import attention_table, lens_table
 from soft_prompt_explorer.app.parts.measures import below, what_is
+from soft_prompt_explorer.app.parts.on_the_map import link_to_map, show_ways_to_map
 from soft_prompt_explorer.app.parts.prompt_on_page import AskedPrompt, PromptOnPage
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.app.server.background import computed
@@ -77,7 +78,8 @@ def show_token(asked: AskedPrompt, position: int, table: pd.DataFrame | None) ->
             alt=f"Attention to virtual token {position}; {mean:.1%} on average.",
         )
         what_is("Attention of the answer")
-    st.page_link(ATLAS.file, label="Its cluster among all prompts", icon=ATLAS.icon)
+    with st.container(horizontal=True):
+        show_ways_to_map(asked, position)
 
 
 def show_cluster(asked: PromptOnPage, position: int) -> None:
@@ -105,6 +107,23 @@ def show_cluster(asked: PromptOnPage, position: int) -> None:
         f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
         f"(stability {of['stability']:.2f}, tightness p {of['tightness_p']:.2f})."
     )
+    keys, numbers = on_atlas(clustering.members, number, several.keys_by_name(choosing.prompt_choices()) | {prompt.name: asked.key})
+    link_to_map("Its cluster on the map", keys, numbers, colour="cluster")
+
+
+def on_atlas(members: pd.DataFrame, cluster: int, keys: dict[str, str]) -> tuple[list[str], list[int]]:
+    """The prompts that have tokens in a cluster, by key, and the numbers of its tokens among all of theirs.
+
+    Parameters
+    ----------
+    members : of `analysis.prompts.clusters.find_clusters`.
+    keys : by the name of a prompt.
+    """
+    of_key = members["prompt"].map(keys)
+    inside = list(of_key[members["cluster"] == cluster].dropna().unique())
+    there = members.assign(place=of_key.map({key: place for place, key in enumerate(inside)})).dropna(subset="place")
+    there = there.sort_values("place", kind="stable")
+    return inside, np.flatnonzero(there["cluster"] == cluster).tolist()
 
 
 def one(prompt: SoftPrompt, position: int) -> SoftPrompt:

@@ -56,9 +56,13 @@ class Chosen:
 
 
 def chosen_tokens(link: str, of_what: object) -> Chosen:
-    """The selection that links call so, of these tokens: at first what the link says, and nothing where the tokens are others than before."""
-    chosen = st.session_state.setdefault(f"chosen-{link}", Chosen(link, of_what, st.query_params.get(link, "")))
-    if chosen.of_what != of_what:
+    """The selection that links call so, of these tokens: what the link says, also where another page or going back changed it; nothing where the tokens alone are others than before."""
+    said = st.query_params.get(link)
+    chosen = st.session_state.setdefault(f"chosen-{link}", Chosen(link, of_what, said or ""))
+    if said is not None and said != chosen.text:
+        chosen.of_what = of_what
+        chosen.choose(said, by="")
+    elif chosen.of_what != of_what:
         chosen.of_what = of_what
         chosen.choose("", by="")
     chosen.tell()

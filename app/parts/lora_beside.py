@@ -7,6 +7,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter
 from soft_prompt_explorer.analysis.loras.subspaces import Side, against, subspace_similarity
 from soft_prompt_explorer.app.charts.spectra import angles_by_layer, subspace_map
+from soft_prompt_explorer.app.pages import LORA, RANKS
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.parts.lora_spectra import whole_ranks
 from soft_prompt_explorer.app.parts.measures import below
@@ -47,6 +48,12 @@ def show_other(adapter: LoraAdapter, key: str, keys: list[str]) -> None:
             )
             with below("Subspace similarity"):
                 widgets.download_buttons(compared, f"{adapter.name}-{other.name}", adapter, other)
+            st.page_link(
+                LORA.file,
+                label=f"Open {widgets.plain(choosing.prompt_label(other_key))}",
+                icon=LORA.icon,
+                query_params={"lora": other_key, "tab": RANKS},
+            )
             common = both.loc[both["angle_out"].notna(), "module"].tolist()
             if common:
                 widgets.follow_link("module", {module: module for module in common}, common[0])

@@ -9,6 +9,7 @@ from soft_prompt_explorer.analysis.models.packaged import GEMMA_MODEL
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.app.charts.methods import method_scores, score_by_size, score_by_trainable
+from soft_prompt_explorer.app.pages import LIBRARY, TRAIN
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.comparisons import one_line, show_rows
 from soft_prompt_explorer.trained_prompts.experiments import comparison
@@ -79,6 +80,10 @@ def show_comparison(rows: pd.DataFrame) -> None:
     show_rows(rows, "comparison")
     with widgets.downloads():
         widgets.download_buttons(rows.drop(columns="comparison"), f"methods-{rows['task'].iloc[0]}-{rows['model'].iloc[0]}")
+    task = rows["task"].iloc[0]
+    with st.container(horizontal=True):
+        st.page_link(TRAIN.file, label="Train one on this task", icon=TRAIN.icon, query_params={"task": task})
+        st.page_link(LIBRARY.file, label="Read what was trained on it", icon=LIBRARY.icon, query_params={"tasks": task})
 
 
 def finding(rows: pd.DataFrame) -> str:

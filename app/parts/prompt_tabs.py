@@ -18,6 +18,7 @@ from soft_prompt_explorer.app.parts.behaviour_interventions import show_interven
 from soft_prompt_explorer.app.parts.behaviour_token import show_token
 from soft_prompt_explorer.app.parts.behaviour_words import show_words
 from soft_prompt_explorer.app.parts.measures import what_is
+from soft_prompt_explorer.app.parts.on_the_map import show_ways_to_map
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
 from soft_prompt_explorer.app.parts.pushed_words import show_pushed
 from soft_prompt_explorer.app.parts.tables import show_table
@@ -62,10 +63,12 @@ def show_tokens(page: PromptOnPage) -> None:
         tokens = start_and_now(prompt, vocabulary) if verdicts is None else verdicts
     warn_of_start(page, tokens)
     position = pick_token(page, tokens, verdicts)
-    with st.popover("Settings", icon=":material/tune:"):
-        metric = pick_metric(st)
-        top_k = st.slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
-        filters = pick_filters()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Settings", icon=":material/tune:"):
+            metric = pick_metric(st)
+            top_k = st.slider("Words for each token", 1, 50, 8, key="k", bind="query-params")
+            filters = pick_filters()
+        show_ways_to_map(page, position)
     with widgets.in_words():
         table = near_words(prompt, vocabulary, metric, top_k, filters)
     if verdicts is not None:

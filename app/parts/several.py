@@ -79,6 +79,16 @@ def prompts_at_hand(vocabulary: Vocabulary) -> list[SoftPrompt]:
     return distinct([prompt for prompt in prompts if prompt.is_embeddings and _is_near_words(prompt)])
 
 
+def keys_by_name(keys: list[str]) -> dict[str, str]:
+    """Which of these keys a prompt has by the name that tables call it by; a file of several prompts is one key."""
+    found: dict[str, str] = {}
+    for key in keys:
+        with suppress(InputError):
+            for part in choosing.load_prompt(key).split():
+                found.setdefault(part.name, key)
+    return found
+
+
 def of_this_session(prompts: list[SoftPrompt]) -> set[str]:
     """The names of those prompts that are in files opened in this session: they are in memory alone."""
     opened_prompts = [prompt for adapter in choosing.opened().values() if (prompt := choosing.prompt_of(adapter)) is not None]

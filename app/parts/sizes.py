@@ -6,15 +6,17 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.app.charts.methods import published_scores, score_over_sizes
+from soft_prompt_explorer.app.pages import FINDINGS, LEARN
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.tables import show_table
 from soft_prompt_explorer.trained_prompts.experiments import comparison, sizes
 
+FOUND = "Does prompt tuning catch up with size?"  # the heading in docs/findings.md
 PRINTED = "GLUE, average of eight tasks"  # the figure of `published` that tells most models of one kind
 
 
 def show_sizes() -> None:
-    st.subheader("Does prompt tuning catch up with size?")
+    st.subheader(FOUND)
     st.markdown(
         "Lester et al. 2021 found that prompt tuning falls short of full fine-tuning on small models and matches it on large ones. Here every way was tried on "
         "the same held-out examples of each model."
@@ -50,6 +52,7 @@ def show_sizes() -> None:
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
             f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
+        st.page_link(LEARN.file, label="What was found", icon=LEARN.icon, query_params={"tab": FINDINGS, "finding": FOUND})
     with right:
         st.markdown("**As a paper printed it**")
         published = comparison.published()

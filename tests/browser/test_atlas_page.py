@@ -191,6 +191,14 @@ def test_a_word_is_searched_on_the_map_and_what_resembles_it_can_be_selected_the
     expect(drawn).not_to_have_attribute("data-selected", "")
     told = drawn.get_attribute("data-selected")
     assert [i for part in told.split(",") for i in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)] == numbers
+    calm(page)
+    page.locator("[class*='st-key-found-']").get_by_test_id("stDataFrame").click(position={"x": 40, "y": 52})  # the prompt of the first
+    first = found.iloc[0]
+    expect(page).to_have_url(re.compile(rf"/prompt\?.*prompt={first['prompt']}&.*token={first['position']}(&|$)"))
+    expect(page.get_by_role("heading", name=first["prompt"], level=1)).to_be_visible()
+    page.get_by_role("link", name="On the map").click()
+    drawn = atlas(page, 10)
+    expect(drawn).to_have_attribute("data-selected", str(first["position"]))
 
 
 def test_filters_count_what_they_leave_and_the_map_shows_that_alone(page):
