@@ -12,6 +12,7 @@ from soft_prompt_explorer.analysis.behaviour.lens import LEVEL, output_rows, pus
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
+from soft_prompt_explorer.analysis.core.words import p_said
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 COLUMNS = ["adapter", "path", "kl", "null_median", "ratio", "ratio_low", "ratio_high", "p", "verdict"]
@@ -96,4 +97,4 @@ def sentence(row: pd.Series) -> str:
     if row["verdict"] == NOTHING:
         return f"{row['adapter']} changes nothing: what the model would say next stays the same."
     told = f"{row['ratio']:.1f} × ({row['ratio_low']:.1f} to {row['ratio_high']:.1f}) what an adapter of the same size that knows nothing changes"
-    return f"{row['adapter']} {row['verdict']}: {told}, p = {row['p']:.3f}."
+    return f"{row['adapter']} {row['verdict']}: {told}, p {p_said(row['p'])}."

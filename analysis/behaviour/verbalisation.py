@@ -18,7 +18,7 @@ from soft_prompt_explorer.analysis.behaviour.inside import hidden_states, layers
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.late import Late
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
-from soft_prompt_explorer.analysis.core.words import printable
+from soft_prompt_explorer.analysis.core.words import p_said, printable
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def says(table: pd.DataFrame, baseline: pd.DataFrame, task: str, descriptions: M
     first = p <= 1 / len(gains) and gains[task] > 0
     return (
         f"Against its start, what the model writes gains {gains[task]:+.3f} in ROUGE-1 with the task's own description, and {others.mean():+.3f} with those of "
-        f"{len(others)} other tasks (at most {others.max():+.3f}, with {others.idxmax()}); p = {p:.2f}. "
+        f"{len(others)} other tasks (at most {others.max():+.3f}, with {others.idxmax()}); p {p_said(p)}. "
         + (
             f"Its own description gains most, which happens by chance once in {len(gains)} times."
             if first

@@ -35,6 +35,11 @@ def listed(things: Sequence[str], last: str = "and") -> str:
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} {last} {things[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of a thing: `1 virtual token`, `1,200 virtual tokens`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def p_value(p: float) -> str:
     """A p-value as it is told everywhere: `0.012`, `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -42,7 +42,7 @@ def energy_bars(used: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure(
         go.Bar(
-            x=used["rank"] + 1, y=used["energy"].to_numpy(np.float32), marker_color=BLUE,
+            x=used["rank"], y=used["energy"].to_numpy(np.float32), marker_color=BLUE,
             hovertemplate="direction %{x}<br>%{y:.1%} of the energy<extra></extra>",
         )
     )  # fmt: skip

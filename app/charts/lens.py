@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
-from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.core.words import p_value, shown
 from soft_prompt_explorer.app.charts.rows import Mark, Row, row_chart, scale_of
 from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, drawn
 
@@ -28,12 +28,12 @@ def pushed_words(table: pd.DataFrame, *, alt: str) -> str:
     rows = []
     for word in words.itertuples():
         beyond = word.q < LEVEL
-        says = f"{shown(word.token)}: z {word.z:.1f}, score {word.score:.2f}, q {word.q:.3f}"
+        says = f"{shown(word.token)}: z {word.z:.1f}, score {word.score:.2f}, q {p_value(word.q)}"
         rows.append(
             Row(
                 f"{'★ ' if beyond else ''}{shown(word.token)}",
                 f"{word.z:.1f}",
-                f"{says}; its twin z {word.twin_z:.1f}, p {word.twin_p:.3f}" if with_twin else says,
+                f"{says}; its twin z {word.twin_z:.1f}, p {p_value(word.twin_p)}" if with_twin else says,
                 (word.z, BLUE if beyond else GREY),
                 (Mark(word.twin_z, *TWIN),) if with_twin else (),
             )
@@ -57,7 +57,7 @@ def words_by_layer(table: pd.DataFrame, *, ranks: int = 5) -> go.Figure:
         go.Heatmap(
             z=z.to_numpy(np.float32),
             x=[f"layer {layer}" for layer in z.columns],
-            y=[f"{rank + 1}." for rank in z.index],
+            y=[f"rank {rank}" for rank in z.index],
             text=words.to_numpy(),
             texttemplate="%{text}",
             hovertemplate="%{x}, %{y}<br>%{text}<br>z %{z:.1f}<extra></extra>",

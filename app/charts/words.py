@@ -39,7 +39,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=scores.to_numpy(np.float32),
-            x=scores.columns.to_numpy() + 1,
+            x=scores.columns.to_numpy(),
             y=scores.index.to_numpy(),
             text=tokens.to_numpy(),
             texttemplate="%{text}",
@@ -52,7 +52,7 @@ def neighbours_heat_map(table: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(
-        height=110 + ROW_HEIGHT * len(scores), margin=MARGIN, xaxis_title="rank (1 is nearest)", yaxis_title="virtual token"
+        height=110 + ROW_HEIGHT * len(scores), margin=MARGIN, xaxis_title="rank (0 is nearest)", yaxis_title="virtual token"
     )
     figure.update_yaxes(autorange="reversed", dtick=1 if len(scores) <= 40 else 5, showgrid=False)
     figure.update_xaxes(dtick=1, showgrid=False)
@@ -84,7 +84,7 @@ def score_bars(table: pd.DataFrame, *, alt: str, scale: Scale | None = None, col
     """
     rows = [
         Row(
-            f"{word.rank + 1}: {shown(word.token)}",
+            f"{word.rank}: {shown(word.token)}",
             f"{word.score:.3f}",
             f"{shown(word.token)}: score {word.score:.4f}",
             (word.score, colour),
@@ -109,7 +109,7 @@ def direction_bars(table: pd.DataFrame, tested: set[int], *, alt: str) -> str:
     """
     rows = []
     for word in table.itertuples():
-        own, named = word.token_id in tested, f"{word.rank + 1:,}: {shown(word.token)}"
+        own, named = word.token_id in tested, f"{word.rank:,}: {shown(word.token)}"
         says = f"{named}: cosine {word.score:.4f}"
         rows.append(Row(f"{'★ ' if own else ''}{named}", f"{word.score:.3f}", says, (word.score, GREEN if own else BLUE_LIGHT)))
     return row_chart(rows, scale_of(table["score"], "cosine with the shared direction"), alt=alt, lines=[0])

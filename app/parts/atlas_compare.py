@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, matched, matrix, remarkable, similarity, tree
@@ -144,5 +145,5 @@ def _say_selected(chosen: Chosen, pairs: pd.DataFrame, first: int, count: int) -
     both = sum(row.position_a in selected and first + row.position_b in selected for row in pairs.itertuples())
     of_a = sum(i < first for i in selected)
     st.markdown(
-        f"**{of_a} and {len(selected) - of_a} tokens selected**; {both} matched pair{'s' if both != 1 else ''} lie{'s' if both == 1 else ''} within."
+        f"**{of_a} and {len(selected) - of_a} tokens selected**; {counted(both, 'matched pair')} lie{'s' if both == 1 else ''} within."
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import several, widgets
@@ -57,7 +58,6 @@ def show_clusters(found: Clustering, chosen: Chosen, of_what: str) -> None:
             "tightness": st.column_config.NumberColumn(format="%.2f", help="Mean cosine of the members' pairs"),
             "tightness_p": st.column_config.NumberColumn(
                 "is it luck? (p)",
-                format="%.3f",
                 help="Share of sets of prompts that began and moved likewise in which the method finds a cluster as tight for its size",
             ),
         },
@@ -87,7 +87,7 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
     left : the numbers of those that the filters leave.
     """
     selected = [i for i in chosen.numbers(len(tokens)) if i in set(left.tolist())]
-    st.markdown(f"**{len(selected)} selected virtual tokens**" if selected else f"**All {len(left)} virtual tokens**")
+    st.markdown(f"**{counted(len(selected), 'selected virtual token')}**" if selected else f"**All {counted(len(left), 'virtual token')}**")
     turn = chosen.turn("tokens")
     key = f"tokens-{of_what}-{turn}-{hash(left.tobytes())}"
     kept = st.session_state.setdefault(f"order-{chosen.link}", {})

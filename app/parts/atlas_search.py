@@ -154,7 +154,7 @@ def _table(asked: Asked, found: pd.DataFrame) -> Any:
             "position": st.column_config.NumberColumn("token"),
             "score": st.column_config.ProgressColumn("score", format="%.2f", min_value=0.0, max_value=1.0, help="Centred cosine"),
             "q_chance": st.column_config.NumberColumn(
-                "q (all tokens)", format="%.3f", help=f"Share of {likened} for which any token at hand stands out as much"
+                "q (all tokens)", help=f"Share of {likened} for which any token at hand stands out as much"
             ),
             "started_there": st.column_config.TextColumn(
                 "start", help="Whether the token started from the word: then the likeness is an echo"
@@ -165,7 +165,6 @@ def _table(asked: Asked, found: pd.DataFrame) -> Any:
             ),
             "p_chance": st.column_config.NumberColumn(
                 "p (this token)",
-                format="%.3f",
                 help=f"Share of {likened} that resemble this token as much; not corrected for the number of tokens",
             ),
             "form": st.column_config.TextColumn("as", help="The form of the word that the token is nearest to"),

@@ -63,9 +63,16 @@ def show_interventions(asked: AskedPrompt, table: pd.DataFrame) -> None:
         strict=True,
     ):
         if name in rows.index:
-            column.metric(f"{widgets.plain(measure)}: {label}", f"{rows.loc[name, 'score']:.3f}")
+            row = rows.loc[name]
+            column.metric(
+                f"{widgets.plain(measure)}: {label}",
+                f"{row['score']:.3f}",
+                f"{row['score_low']:.3f} to {row['score_high']:.3f}",
+                delta_color="off",
+                delta_arrow="off",
+            )
     st.caption(
-        f"Each on the same {rows['n'].iloc[0]:,} held-out examples; the scores in the Library are of all, or of as many as are told there."
+        f"With 95 % intervals, each on the same {rows['n'].iloc[0]:,} held-out examples; the scores in the Library are of all, or of as many as are told there."
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.segmented_control("Change of", ["score", "loss"], default="score", required=True, key="what", bind="query-params")

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
-from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.core.words import p_value, shown
 from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, is_echo, is_real
 from soft_prompt_explorer.analysis.prompts.search import neighbours
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
@@ -105,7 +105,7 @@ def show_cluster(asked: PromptOnPage, position: int) -> None:
     of = row.iloc[0]
     st.markdown(
         f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
-        f"(stability {of['stability']:.2f}, tightness p {of['tightness_p']:.2f})."
+        f"(stability {of['stability']:.2f}, tightness p {p_value(of['tightness_p'])})."
     )
     keys, numbers = on_atlas(clustering.members, number, several.keys_by_name(choosing.prompt_choices()) | {prompt.name: asked.key})
     link_to_map("Its cluster on the map", keys, numbers, colour="cluster")
@@ -134,11 +134,11 @@ def one(prompt: SoftPrompt, position: int) -> SoftPrompt:
 
 def read_in_words(row: pd.Series) -> str:
     """A row of `readings` in sentences."""
-    text = f"Nearest to “{widgets.plain(shown(row['nearest_token']))}” (score {row['score']:.2f}, p of chance {row['p_chance']:.3f}). Its norm is {row['norm_ratio']:.2f} times the vocabulary's median."
+    text = f"Nearest to “{widgets.plain(shown(row['nearest_token']))}” (score {row['score']:.2f}, p of chance {p_value(row['p_chance'])}). Its norm is {row['norm_ratio']:.2f} times the vocabulary's median."
     if pd.notna(row["initial_token"]):
         text += f" It started at “{widgets.plain(shown(row['initial_token']))}” and drifted by {row['drift']:.2f}"
         text += (
-            f"; the drift is nearest to “{widgets.plain(shown(row['delta_token']))}” (p {row['p_learned']:.3f})."
+            f"; the drift is nearest to “{widgets.plain(shown(row['delta_token']))}” (p {p_value(row['p_learned'])})."
             if pd.notna(row["delta_token"])
             else "."
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.verdicts import VERDICTS
 from soft_prompt_explorer.analysis.report.batch_folder import Alike
 from soft_prompt_explorer.app.charts.theme import shortened, verdict_label
@@ -155,7 +156,7 @@ def show_alike(by: Alike, members: pd.DataFrame, names: pd.Series, chosen: Chose
         return
     title, says = ALIKE[by]
     numbers = [rows.index.to_numpy() for _, rows in members.groupby("group")]
-    many = f"{len(numbers):,} group{'s' if len(numbers) > 1 else ''}"
+    many = counted(len(numbers), "group")
     with st.expander(f"{title}: {len(members):,} adapters in {many}", icon=":material/content_copy:"):
         st.caption(f"{says} Tick a group to select its adapters above.")
         key = f"{by}-{of_what}-{chosen.turn(by)}"
@@ -191,7 +192,7 @@ def _listed(names: list[str]) -> str:
 def show_refused(refused: pd.DataFrame) -> None:
     """The files that the batch refused, folded."""
     if len(refused):
-        with st.expander(f"Refused: {len(refused):,} file{'s' if len(refused) > 1 else ''}", icon=":material/block:"):
+        with st.expander(f"Refused: {counted(len(refused), 'file')}", icon=":material/block:"):
             show_table(
                 refused,
                 height=widgets.table_height(len(refused)),

@@ -11,6 +11,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance
 from soft_prompt_explorer.analysis.core.folders import file_state
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.app.charts.theme import HAS_EFFECT, NO_EFFECT
 from soft_prompt_explorer.app.pages import ATLAS, BESIDE, COMPARE, LORA, PROMPT
 from soft_prompt_explorer.app.parts import choosing, widgets
@@ -33,7 +34,7 @@ def everything() -> pd.DataFrame:
             run = None if key in choosing.opened() or key not in runs.index else runs.loc[key]
             size, effect, does = None, "", None
             if run is not None:
-                size = f"rank {run['rank']:.0f}" if kind == "LoRA" else f"{run['tokens']:.0f} tokens"
+                size = f"rank {run['rank']:.0f}" if kind == "LoRA" else counted(int(run["tokens"]), "token")
                 effect, does = _said(Path(run["path"]))
             rows.append(
                 {

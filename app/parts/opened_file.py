@@ -6,6 +6,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.upload import MAX_BYTES, label, load_uploaded
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.report.inspection import modules, receipt, token_norms
 from soft_prompt_explorer.app.charts import words as word_charts
 from soft_prompt_explorer.app.pages import LORA, PROMPT
@@ -78,7 +79,11 @@ def show_opened(adapter: SoftPrompt | LoraAdapter, files: Files | None) -> None:
     ----------
     files : where it was uploaded; it can be kept then.
     """
-    shape = f"{len(adapter)} modules" if isinstance(adapter, LoraAdapter) else f"{len(adapter)} virtual tokens, {adapter.width} wide"
+    shape = (
+        counted(len(adapter), "module")
+        if isinstance(adapter, LoraAdapter)
+        else f"{counted(len(adapter), 'virtual token')}, {adapter.width} wide"
+    )
     of_model = f" for {widgets.plain(adapter.base_model)}" if adapter.base_model else ""
     st.success(
         f"{widgets.plain(adapter.name)}: {KINDS[adapter.kind]}{of_model}, {shape}, {adapter.read_from.dtype}, {widgets.plain(adapter.read_from.format)}.",

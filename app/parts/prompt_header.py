@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance
 from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import what_it_does
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.app.parts import choosing, widgets
 from soft_prompt_explorer.app.server import at_hand
 
@@ -68,7 +69,7 @@ def run_of(key: str) -> pd.Series | None:
 def show_head(key: str, adapter: SoftPrompt | LoraAdapter) -> None:
     """What it is and, in three short sentences, what is known of it."""
     run = run_of(key)
-    size = f"{len(adapter)} virtual tokens" if isinstance(adapter, SoftPrompt) else f"{len(adapter)} modules"
+    size = counted(len(adapter), "virtual token" if isinstance(adapter, SoftPrompt) else "module")
     facts = [size]
     if run is not None:
         facts = [

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.core.words import p_value
 from soft_prompt_explorer.analysis.loras.ranks import place_of
 from soft_prompt_explorer.app.charts.columns import in_words
 
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
 MOST_COLUMNS = 8
+NOTHING = "–"
+_CHANCE = re.compile(r"^[pq](_|$)|_[pq]$")
 
 
 def show_table(
@@ -41,11 +49,25 @@ def show_table(
         if column is not None:
             named[name] = column | {"label": column.get("label") or in_words(name)} | ({"hidden": True} if name in more else {})
     answer = st.dataframe(
-        table, column_config={**given, **named}, column_order=order if first else None, alt=alt, placeholder="–", **({"hide_index": True} | options)
+        _with_chances(table), column_config={**given, **named}, column_order=order if first else None, alt=alt, placeholder=NOTHING, **({"hide_index": True} | options)
     )  # fmt: skip
     if more:
         st.caption(f"{len(more)} more columns: :material/visibility: above the table shows them.")
     return answer
+
+
+def _with_chances(table: pd.DataFrame) -> pd.DataFrame | Styler:
+    """The table with its p and q as they are told everywhere; they stay numbers, and are sorted as such."""
+    numbers = [name for name in table.select_dtypes("float").columns if isinstance(name, str)]
+    if not any(map(_CHANCE.search, numbers)):
+        return table
+    styled = (table if table.index.is_unique else table.reset_index(drop=True)).style
+    return styled.format({name: p_value if _CHANCE.search(name) else _decimal for name in numbers}, na_rep=NOTHING)
+
+
+def _decimal(number: float) -> str:
+    """A number as Streamlit writes it where nothing is said of its form."""
+    return np.format_float_positional(number, 4, trim="-")
 
 
 def modules_in_words(modules: Iterable[str]) -> dict[str, str]:

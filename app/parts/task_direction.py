@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from soft_prompt_explorer.analysis.core.words import p_value
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.words import told, typed_words, word_ids
 from soft_prompt_explorer.analysis.prompts.directions import direction, points_beyond_twins
@@ -13,7 +14,6 @@ from soft_prompt_explorer.app.charts.words import direction_bars
 from soft_prompt_explorer.app.parts import choosing, several, widgets
 from soft_prompt_explorer.app.parts.measures import below
 from soft_prompt_explorer.app.parts.prompt_on_page import PromptOnPage
-from soft_prompt_explorer.app.parts.token_evidence import p_text
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.background import computed
 
@@ -74,14 +74,12 @@ def show_direction(page: PromptOnPage) -> None:
 
 def _words_said(first: pd.Series, whose: str, size: int) -> str:
     """Whether the words are pointed at, and whether that is the task or the form of an answer, from a row of `direction`."""
-    ranks = f"median rank {first['words_median_rank']:,.0f} of {size:,}, {p_text(first['words_p'])}"
+    ranks = f"median rank {first['words_median_rank']:,.0f} of {size:,}, p {p_value(first['words_p'])}"
     if not first["words_p"] < LEVEL:
         return f"It does not point at the {whose} ({ranks})."
     if not first["twins"]:
         return f"It points at the {whose} ({ranks}); that may be the form of an answer, for no twin trained on shuffled answers is at hand."
-    twin = (
-        f"{p_text(first['twin_words_p'])} on a twin trained on shuffled answers, {p_text(first['beyond_twin_p'])} without what they share"
-    )
+    twin = f"p {p_value(first['twin_words_p'])} on a twin trained on shuffled answers, p {p_value(first['beyond_twin_p'])} without what they share"
     if points_beyond_twins(first):
         return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
     return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
-from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.core.words import counted, p_value, shown
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
 from soft_prompt_explorer.analysis.prompts.null import null_of
@@ -28,7 +28,7 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
         st.markdown(f"### {verdict_label(row['verdict'])}\n{VERDICTS[verdict].capitalize()}.")
         word = widgets.plain(shown(row["nearest_token"]))
         lines = [
-            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; {p_text(row['p_chance'])}, corrected for {len(prompt)} tokens {row['q_chance']:.3f}."
+            f"**Chance.** Nearest to “{word}” at {row['score']:.2f}; p {p_value(row['p_chance'])}, corrected for {counted(len(prompt), 'token')} {p_value(row['q_chance'])}."
         ]
         if known:
             start = widgets.plain(shown(row["initial_token"]))
@@ -39,7 +39,7 @@ def show_evidence(page: PromptOnPage, position: int, row: pd.Series) -> None:
             )
             learned = widgets.plain(shown(row["delta_token"]))
             lines.append(
-                f"**Learned direction.** It moved most nearly along “{learned}”; {p_text(row['p_learned'])}"
+                f"**Learned direction.** It moved most nearly along “{learned}”; p {p_value(row['p_learned'])}"
                 + (", which is chance." if row["p_learned"] >= LEVEL else ", before the correction for the number of tokens.")
             )
         else:
@@ -84,7 +84,3 @@ def show_words_of(page: PromptOnPage, position: int, table: pd.DataFrame, *, met
     what_is(METRICS[metric].title)
     if not known:
         st.caption("This file does not hold the values that training started from.")
-
-
-def p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"

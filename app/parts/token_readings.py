@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.behaviour.of_task import judged
 from soft_prompt_explorer.analysis.behaviour.verdict import LABELS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
-from soft_prompt_explorer.analysis.core.words import shown
+from soft_prompt_explorer.analysis.core.words import counted, shown
 from soft_prompt_explorer.analysis.figures import charts as figures
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import METRICS, MetricName
@@ -188,7 +188,7 @@ def warn_of_start(page: PromptOnPage, tokens: pd.DataFrame) -> None:
         )
     elif tokens["echo"].any():
         st.warning(
-            f"{int(tokens['echo'].sum())} of {len(tokens)} virtual tokens are still nearest to the word they were initialised from: "
+            f"{int(tokens['echo'].sum())} of {counted(len(tokens), 'virtual token')} {'is' if tokens['echo'].sum() == 1 else 'are'} still nearest to the word they were initialised from: "
             "their nearest words tell how the prompt started, not what it learned.",
             icon=":material/repeat:",
         )
@@ -221,7 +221,6 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
             "norm_ratio": st.column_config.NumberColumn("norm", format="%.2f ×", help="Norm over the vocabulary's median norm"),
         },
         key=f"grid-{key}",
-        most=None,
         on_select=pick_row,
         selection_mode="single-row",
         height=widgets.table_height(len(prompt)),

@@ -6,6 +6,7 @@ from contextlib import suppress
 import streamlit as st
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.app.pages import LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
@@ -107,7 +108,7 @@ def settings_in_words(config: TrainingConfig) -> str:
     if config.method == "lora":
         parts.append(f"rank {config.rank}")
     elif config.method != "full":
-        parts.append(f"{config.tokens} virtual tokens" + (f" from {INITS[config.init]}" if config.method != "p-tuning" else ""))
+        parts.append(counted(config.tokens, "virtual token") + (f" from {INITS[config.init]}" if config.method != "p-tuning" else ""))
     if config.readable:
         parts.append(f"drawn to words (γ = {config.readable:g})")
     return " · ".join([*parts, f"learning rate {config.learning_rate:g}", f"seed {config.seed}", widgets.plain(config.model)])

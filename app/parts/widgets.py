@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.core import export
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report
 from soft_prompt_explorer.analysis.core.provenance import BESIDE, Provenance
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.figures import drawing as figures
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -165,7 +166,7 @@ def download_buttons(table: pd.DataFrame, name: str, *of: SoftPrompt | LoraAdapt
     with st.container(horizontal=True):
         for form in export.WRITERS:
             label, mime = _FORMS[form]
-            help_text = f"{len(table):,} rows as {label}"
+            help_text = f"{counted(len(table), 'row')} as {label}"
             _download(label, partial(export.written, table, form, made), f"{file_name(name)}.{form}", mime, f"{name}-{form}", help_text)
         _download(
             "Provenance", made.as_file, file_name(name) + BESIDE, "application/json", f"{name}-provenance",

@@ -94,7 +94,7 @@ def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
     page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=dot&k=3")
     loaded(page)
     page.get_by_text("Heat map and all rows").click()
-    expect(page.get_by_text("rank (1 is nearest)")).to_be_visible()
+    expect(page.get_by_text("rank (0 is nearest)")).to_be_visible()
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("combobox", name="Metric").click()
     page.get_by_role("option", name="cosine", exact=True).click()

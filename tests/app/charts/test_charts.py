@@ -30,13 +30,14 @@ def test_the_heat_map_shows_every_word_where_its_score_is():
     np.testing.assert_allclose(heat_map.z, [[0.9, 0.4], [0.5, 0.1]], rtol=1e-6)
     assert heat_map.text.tolist() == [["␣good", "bad"], ["\\n", "="]]
     assert heat_map.colorbar.title.text == "centred"
+    assert heat_map.x.tolist() == [0, 1]  # ranks count from 0
 
 
 def test_bars_keep_the_order_of_the_ranks_and_share_a_scale():
     table = neighbours_table()
     scale = score_scale(table)
     first, second = (seen(score_bars(table.query(f"position == {position}"), scale=scale, alt="")) for position in (0, 1))
-    assert [(row.label, row.written) for row in first.rows] == [("1: ␣good", "0.900"), ("2: bad", "0.400")]
+    assert [(row.label, row.written) for row in first.rows] == [("0: ␣good", "0.900"), ("1: bad", "0.400")]
     for chart, scores in ((first, [0.9, 0.4]), (second, [0.5, 0.1])):
         np.testing.assert_allclose([row.bar[:2] for row in chart.rows], [(0.0, score) for score in scores], atol=1e-3)
     assert first.title == second.title == "score (centred)"
@@ -49,7 +50,7 @@ def test_bars_keep_the_order_of_the_ranks_and_share_a_scale():
 def test_the_tasks_own_words_have_a_star_on_a_shared_direction():
     table = pd.DataFrame({"rank": [0, 1, 5_000], "token_id": [4, 9, 2], "token": [" <b>", "no", "good"], "score": [0.5, 0.4, -0.1]})
     chart = seen(direction_bars(table, {9, 2}, alt=""))
-    assert [row.label for row in chart.rows] == ["1: ␣<b>", "★ 2: no", "★ 5,001: good"]
+    assert [row.label for row in chart.rows] == ["0: ␣<b>", "★ 1: no", "★ 5,000: good"]
     np.testing.assert_allclose([row.bar[:2] for row in chart.rows], [(0, 0.5), (0, 0.4), (-0.1, 0)], atol=1e-3)
     assert chart.rows[0].bar[2] != chart.rows[1].bar[2] == chart.rows[2].bar[2]
 

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pyarrow as pa
 from streamlit.testing.v1 import AppTest
 
 from soft_prompt_explorer.analysis.loras.ranks import COLUMNS
@@ -35,6 +36,37 @@ def test_no_column_has_an_underscore_on_the_screen_and_what_the_page_says_of_one
     assert columns["score_change"]["type_config"]["format"] == "%.2f"
     assert shown.dataframe[0].proto.alt == "A test."
     assert columns["_index"]["hidden"]
+
+
+def test_chances_are_told_as_in_sentences_and_stay_numbers():
+    def page():
+        import numpy as np
+        import pandas as pd
+
+        from soft_prompt_explorer.app.parts.tables import show_table
+
+        table = pd.DataFrame(
+            {
+                "token": ["a", None, "c"],
+                "p": [0.0002, 0.0124, np.nan],
+                "twin_p": [1.0, 0.0, 0.5],
+                "z": [1234.5, 0.25, np.nan],
+                "n": [1, 2, 3],
+            }
+        )
+        show_table(table, alt="Chances.", first=["p"])
+        show_table(pd.DataFrame({"stop": [0.0001]}), alt="None.")
+
+    shown = AppTest.from_function(page).run()
+    assert not shown.exception
+    chances, none = shown.dataframe
+    told = pa.ipc.open_stream(chances.proto.arrow_data.styler.display_values).read_pandas()
+    assert told["p"].tolist() == ["< 0.001", "0.012", "–"]
+    assert told["twin_p"].tolist() == ["1.000", "< 0.001", "0.500"]
+    assert told["z"].tolist() == ["1234.5", "0.25", "–"]
+    assert told["token"].tolist() == ["a", "–", "c"] and told["n"].tolist() == ["1", "2", "3"]
+    assert chances.value["p"].tolist()[:2] == [0.0002, 0.0124]
+    assert not none.proto.arrow_data.HasField("styler")
 
 
 def test_eight_columns_are_shown_and_a_line_says_where_the_others_are():
