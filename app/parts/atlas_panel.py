@@ -87,7 +87,13 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
     left : the numbers of those that the filters leave.
     """
     selected = [i for i in chosen.numbers(len(tokens)) if i in set(left.tolist())]
-    st.markdown(f"**{counted(len(selected), 'selected virtual token')}**" if selected else f"**All {counted(len(left), 'virtual token')}**")
+    with st.container(horizontal=True, vertical_alignment="center"):  # above the table, where it is in sight
+        st.markdown(
+            f"**{counted(len(selected), 'selected virtual token')}**" if selected else f"**All {counted(len(left), 'virtual token')}**",
+            width="content",
+        )
+        if selected:
+            _link_to(tokens.iloc[selected])
     turn = chosen.turn("tokens")
     key = f"tokens-{of_what}-{turn}-{hash(left.tobytes())}"
     kept = st.session_state.setdefault(f"order-{chosen.link}", {})
@@ -122,22 +128,19 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
         height=300 if len(order) > 8 else "content",
         alt="The virtual tokens with their nearest words; a ticked row is selected on the map.",
     )
-    if selected:
-        _link_to(tokens.iloc[selected])
 
 
 def _link_to(selected: pd.DataFrame) -> None:
     """The way to the prompts of the selected tokens, each at the first of them."""
     keys = several.keys_by_name(st.session_state.get("prompts", []))
-    with st.container(horizontal=True):
-        for name, rows in list(selected.groupby("prompt", sort=False))[:LINKS]:
-            if name in keys:
-                st.page_link(
-                    PROMPT.file,
-                    label=f"Open {widgets.plain(name)}",
-                    icon=":material/open_in_new:",
-                    query_params={"prompt": keys[name], "tab": TOKENS, "token": str(rows["position"].iloc[0])},
-                )
+    for name, rows in list(selected.groupby("prompt", sort=False))[:LINKS]:
+        if name in keys:
+            st.page_link(
+                PROMPT.file,
+                label=f"Open {widgets.plain(name)}",
+                icon=":material/open_in_new:",
+                query_params={"prompt": keys[name], "tab": TOKENS, "token": str(rows["position"].iloc[0])},
+            )
 
 
 def offer_downloads(

@@ -151,7 +151,7 @@ def opened(page, shown: Shown) -> dict[str, float]:
 
 def _cold(folder: Path, runs: dict[str, str]) -> str:
     """A server that has just been started, and a browser that has nothing of it yet."""
-    from tests.support.chromium import headless_chromium, window
+    from tests.support.chromium import headless_chromium, received, window
 
     shown = [page for page in PAGES if page.name in ("Start", "Prompt: tokens", "LoRA: ranks", "Atlas")]
     rows = []
@@ -164,7 +164,7 @@ def _cold(folder: Path, runs: dict[str, str]) -> str:
                     up = time.perf_counter() - began
                     context = window(browser, address)
                     page = context.new_page()
-                    size = _counted(page)
+                    size = received(page)
                     seen.append(opened(page, each) | {"up": up, "bytes": sum(size)})
                     context.close()
             rows.append(
@@ -181,16 +181,6 @@ def _cold(folder: Path, runs: dict[str, str]) -> str:
         rows,
         f"Medians of {ROUNDS} starts after `prepare`, whose files the system may hold in memory; first and whole count from when the server answers. {load()}",
     )
-
-
-def _counted(page) -> list[float]:
-    """The bytes that a page receives from now on, answers and messages."""
-    size: list[float] = []
-    network = page.context.new_cdp_session(page)
-    network.on("Network.loadingFinished", lambda event: size.append(event["encodedDataLength"]))
-    network.on("Network.webSocketFrameReceived", lambda event: size.append(len(event["response"]["payloadData"]) * 3 / 4))
-    network.send("Network.enable")
-    return size
 
 
 # --- Clicks ---------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,29 @@ def test_the_map_holds_every_word_and_a_lasso_selects_in_the_tables_and_in_the_l
     expect(fresh.locator(".atlas")).to_have_attribute("data-selected", "0-19")
 
 
+def test_the_result_of_a_lasso_and_of_a_picked_row_is_where_the_person_looks(chromium, dashboard):
+    context = window(chromium, dashboard)
+    page = context.new_page()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(f"/atlas?{OF_TWO}")
+    drawn = atlas(page, 20)
+    calm(page)
+    page.get_by_role("button", name="Lasso (L)").click()
+    lasso(page, drawn.locator(".stage"))
+    expect(page.get_by_text("20 selected virtual tokens")).to_be_in_viewport()
+    calm(page)
+    page.get_by_role("button", name="Let go of what is selected").click()
+    expect(page.get_by_text("All 20 virtual tokens")).to_be_visible()
+    calm(page)
+    grid = page.locator("[class*='st-key-tokens-'] canvas").first
+    grid.scroll_into_view_if_needed()
+    grid.click(position={"x": 16, "y": 52}, force=True)
+    expect(drawn).to_have_attribute("data-selected", "0")
+    expect(drawn.locator(".stage")).to_be_in_viewport(ratio=0.5)
+    expect(page.get_by_role("link", name=f"Open {TWO[0]}")).to_be_in_viewport()
+    context.close()
+
+
 def test_keys_move_the_map_and_select_and_a_link_opens_the_prompt(page):
     page.goto(f"/atlas?{OF_TWO}")
     drawn = atlas(page, 20)

@@ -211,7 +211,7 @@ def test_the_second_door_reads_a_lora_of_ones_own_and_its_link_finds_the_same_or
 
 def test_the_third_door_trains_at_a_click_and_its_link_watches_the_same_training(page, elsewhere):
     page.goto("/")
-    page.get_by_role("link", name="Start in a minute, on this machine").click()
+    page.get_by_role("link", name="Start in a minute").click()
     expect(page.get_by_role("heading", name="Train", level=1)).to_be_visible()
     drawn(page)
     page.get_by_role("button", name="Train it").last.click()
@@ -260,6 +260,79 @@ def test_the_button_back_undoes_one_choice_after_another_and_leads_from_page_to_
     calm(page)
     page.go_back()
     expect(page.get_by_role("heading", name=f"2. {STEPS[1].title}", exact=True)).to_be_visible()
+
+
+def test_the_button_back_undoes_the_choice_of_a_metric(page):
+    page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=dot")
+    calm(page)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("combobox", name="Metric").click()
+    page.get_by_role("option", name="euclidean", exact=True).click()
+    expect(page).to_have_url(re.compile("metric=euclidean"))
+    page.keyboard.press("Escape")
+    calm(page)
+    by = page.get_by_text(re.compile("euclidean")).first
+    page.go_back()
+    expect(page).to_have_url(re.compile("metric=dot"))
+    expect(page.get_by_role("tab", name="Tokens")).to_have_attribute("aria-selected", "true")
+    calm(page)
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("combobox", name="Metric")).to_have_value("dot")
+    expect(by).to_have_count(0)
+
+
+def contrast(colour: str, ground: str) -> float:
+    """Of two colours as a browser computes them: WCAG 2.2, relative luminance."""
+
+    def luminance(of: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", of)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    low, high = sorted((luminance(colour), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+TICKS = """() => [...document.querySelectorAll(".js-plotly-plot :is(.xtick, .ytick) text")].filter(tick => tick.checkVisibility()).map(tick => {
+    const style = getComputedStyle(tick);
+    return [tick.textContent, style.fill, Number(style.opacity) * Number(style.fillOpacity), getComputedStyle(document.querySelector(".stApp")).backgroundColor];
+})"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/library?tab=Scores",
+        "/lora?lora=sentiment-lora-8&tab=Beside+another&other=sentiment-lora-2",
+        "/learn?tab=Methods&methods=Score+against+size",
+    ],
+)
+def test_what_stands_along_an_axis_can_be_read(walker, path, theme):
+    walker.set_viewport_size({"width": WIDTHS[0], "height": 1000})
+    walker.emulate_media(color_scheme=theme)
+    walker.goto(path)
+    drawn(walker)
+    ticks = walker.evaluate(TICKS)
+    assert len(ticks) > 5
+    assert [(text, colour) for text, colour, opacity, ground in ticks if opacity < 1 or contrast(colour, ground) < 4.5] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/prompt?prompt=plural-words-1", "/learn"])
+def test_the_five_places_stay_in_sight_on_a_small_window(walker, path):
+    walker.set_viewport_size({"width": 800, "height": 1000})
+    walker.goto(path)
+    drawn(walker)
+    for place in (each for each in PAGES if each.in_menu):
+        link = walker.get_by_role("link", name=place.title, exact=True).first
+        expect(link).to_be_in_viewport(ratio=1)
+        box = link.bounding_box()
+        hit = walker.evaluate(
+            "([x, y]) => document.elementFromPoint(x, y).closest('a')?.textContent",
+            [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2],
+        )
+        assert place.title in (hit or ""), "nothing lies over it"
+    assert cut_off(walker) == []
 
 
 def ring(page: Page) -> dict:

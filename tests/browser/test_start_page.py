@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.chromium import calm, window
+from tests.support.chromium import calm, received, window
+from tests.support.seen import drawn as all_drawn
 
 pytestmark = pytest.mark.slow
 TOKENS = 320
@@ -15,6 +16,47 @@ PLACE = """(root, i) => { const { atlas } = root, pane = atlas.panes[0], box = p
 NEAREST_TO_IT = """(root, i) => { const { atlas } = root, pane = atlas.panes[0], { places } = atlas.tokens;
     const found = atlas.at(pane, atlas.view.across(places[2 * i], pane.width), atlas.view.down(places[2 * i + 1], pane.height), 10);
     return [atlas.tokens.prompts[atlas.tokens.prompt[found.i]], atlas.tokens.position[found.i]]; }"""
+
+IN_PIXELS = """root => { const { atlas } = root, pane = atlas.panes[0], { places } = atlas.tokens;
+    return Array.from({length: places.length / 2}, (_, i) => [atlas.view.across(places[2 * i], pane.width), atlas.view.down(places[2 * i + 1], pane.height)]); }"""
+MOST_BYTES = 7e6
+
+
+def test_a_browser_that_has_nothing_of_it_yet_receives_little_for_the_first_page(chromium, dashboard):
+    context = window(chromium, dashboard)
+    page = context.new_page()
+    size = received(page)
+    page.goto("/")
+    expect(page.locator(f".atlas[data-tokens='{TOKENS}']")).to_be_visible()
+    all_drawn(page)
+    assert 1e6 < sum(size) < MOST_BYTES  # they are counted at all
+    context.close()
+
+
+def test_the_tokens_of_the_first_map_lie_in_no_one_spot_and_come_apart_where_one_goes_nearer(page):
+    page.goto("/")
+    drawn = page.locator(f".atlas[data-tokens='{TOKENS}']")
+    expect(drawn).to_be_visible()
+    calm(page)
+
+    def in_fullest_spot() -> float:
+        """The share of the tokens in the spot of 100 pixels that holds the most."""
+        at = np.array(drawn.evaluate(IN_PIXELS))
+        return float((np.linalg.norm(at[:, None] - at[None], axis=2) < 50).mean(1).max())
+
+    at = np.array(drawn.evaluate(IN_PIXELS))
+    assert len(at) == TOKENS
+    assert np.ptp(at[:, 0]) > 300 and np.ptp(at[:, 1]) > 150
+    assert in_fullest_spot() < 0.9  # most began as frequent words, which lie near each other among all words
+    assert len(np.unique(at // 18, axis=0)) > 40  # as many marks stand beside each other
+    drawn.locator(".stage").scroll_into_view_if_needed()
+    middle = np.median(at, axis=0)
+    box = drawn.locator(".stage").bounding_box()
+    page.mouse.move(box["x"] + middle[0], box["y"] + middle[1])
+    for _ in range(12):
+        page.mouse.wheel(0, -200)
+        page.wait_for_timeout(100)
+    assert in_fullest_spot() < 0.4
 
 
 def test_a_mark_on_the_first_map_opens_its_prompt_and_the_way_back_leads_to_the_map(page):

@@ -93,6 +93,16 @@ def plot(page: Page, key: str) -> Locator:
     return chart
 
 
+def received(page: Page) -> list[float]:
+    """The bytes that a page receives from now on, answers and messages."""
+    size: list[float] = []
+    network = page.context.new_cdp_session(page)
+    network.on("Network.loadingFinished", lambda event: size.append(event["encodedDataLength"]))
+    network.on("Network.webSocketFrameReceived", lambda event: size.append(len(event["response"]["payloadData"]) * 3 / 4))
+    network.send("Network.enable")
+    return size
+
+
 def choose_prompt(page: Page, label: str) -> None:
     """This prompt alone in the field “Prompts”."""
     field = page.get_by_test_id("stMultiSelect")
