@@ -32,6 +32,7 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, WEIGHTS
+from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
 from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
@@ -269,7 +270,7 @@ def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, m
     from soft_prompt_explorer.analysis.behaviour.lens import lens
     from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 
-    if model is None and (adapter.base_model or EMBEDDED_MODEL) not in EMBEDDED_ALIASES:
+    if model is None and (trusted_model(adapter) or adapter.base_model or EMBEDDED_MODEL) not in EMBEDDED_ALIASES:
         raise InputError(
             f"the lens was not used: the adapter is for {printable(str(adapter.base_model))}, and only a model that is named is loaded"
         )

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -34,29 +36,36 @@ def spe(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "soft_prompt_explorer", *words], capture_output=True, text=True, check=True)
 
 
-@pytest.mark.slow
-def test_what_a_script_trained_is_known_afterwards_with_no_further_option(embedded_model, tmp_path):
-    from soft_prompt_explorer.analysis.models.weights import prepare_model
-
+def trained(folder: Path, seeds: Sequence[int], tmp_path: Path) -> list[str]:
+    """Where the script left what it trained on the model in a folder, under one name a seed."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    for seed in (1, 2):
-        run = [sys.executable, str(script), str(prepare_model(EMBEDDED)), str(tmp_path / f"seed{seed}" / "final"), str(seed)]
+    for seed in seeds:
+        run = [sys.executable, str(script), str(folder), str(tmp_path / f"seed{seed}" / "final"), str(seed)]
         subprocess.run(run, check=True, capture_output=True, text=True)
-    first, second = (str(tmp_path / f"seed{seed}" / "final") for seed in (1, 2))
-    spe("readings", first, "--model", EMBEDDED, "--out", str(tmp_path / "readings.csv"))
+    return [str(tmp_path / f"seed{seed}" / "final") for seed in seeds]
+
+
+@pytest.mark.slow
+def test_what_a_script_trained_is_known_afterwards_with_no_further_option(embedded_model, own_runs, tmp_path):
+    from soft_prompt_explorer.analysis.models.weights import prepare_model
+
+    paths = trained(prepare_model(EMBEDDED), (1, 2, 3), tmp_path)
+    names = [f"seed{seed}/final" for seed in (1, 2, 3)]
+    spe("readings", *paths, "--out", str(tmp_path / "readings.csv"))
     told = pd.read_csv(tmp_path / "readings.csv")
-    assert len(told) == 4 and told["drift"].notna().all() and (told["drift"] > 0).all()
-    spe("trajectory", first, "--model", EMBEDDED, "--out", str(tmp_path / "way.csv"))
+    assert told["prompt"].tolist() == [name for name in names for _ in range(4)] and told["path"].unique().tolist() == paths
+    assert (told["drift"] > 0).all()
+    spe("trajectory", *paths, "--out", str(tmp_path / "way.csv"))
     way = pd.read_csv(tmp_path / "way.csv")
+    assert way["path"].unique().tolist() == paths
     assert way["step"].unique().tolist() == [0, 3, 6] and (way.loc[way["step"] == 0, "drift"] < 0.01).all()
     assert way.loc[way["step"] == 6, "nearest_token"].tolist() == told["nearest_token"].tolist()
-    alike = spe("similarity", first, second, "--model", EMBEDDED, "--format", "csv").stdout
-    assert "seed1/final" in alike and "seed2/final" in alike
+    for name, columns in (("similarity", ["path_a", "path_b"]), ("neighbours", ["path"]), ("inspect", ["path"])):
+        spe(name, *paths, "--out", str(tmp_path / f"{name}.csv"))
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        assert sorted(set(table[columns].to_numpy().ravel())) == paths, name
     colours = tmp_path / "colours.csv"
     colours.write_text("input,target\n" + "".join(f"{thing},{colour}\n" for thing, colour in [("grass", "green"), ("snow", "white")] * 12))
-    asked = subprocess.run(
-        [sys.executable, "-m", "soft_prompt_explorer", "evaluate", first, "--task", str(colours), "--model", EMBEDDED, "--limit", "2"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    asked = spe("evaluate", paths[0], "--task", str(colours), "--limit", "2")
     assert "‘Thing: snow⏎Colour:’" in asked.stderr or "‘Thing: grass⏎Colour:’" in asked.stderr

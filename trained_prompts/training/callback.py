@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
+from soft_prompt_explorer.analysis.adapters import recorded_here
 from soft_prompt_explorer.analysis.adapters.opening import INITIAL
 from soft_prompt_explorer.analysis.adapters.recorded import (
     EXAMPLES_KEPT,
@@ -165,6 +166,7 @@ class Recorder:
             self._snapshots[self.step] = rows.astype(np.float16)
         if self._tokenizer is not None and len(self._examples) < EXAMPLES_KEPT:
             self._hook = self._model.register_forward_pre_hook(self._fed, with_kwargs=True)
+        recorded_here.note(self.folder, getattr(getattr(self._model, "active_peft_config", None), "base_model_name_or_path", None))
         self._write()
 
     def _take_up(self, rows: np.ndarray | None) -> None:
@@ -307,13 +309,10 @@ def _rows_until(step: int, path: Path, columns: list[str]) -> list[tuple]:
     """What `_csv` wrote of the steps up to this one; nothing where it cannot be read."""
     texts = {"module", "words", "direction"} & set(columns)
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(texts, "str"),
-            keep_default_na=False,
-            na_values={name: [""] for name in columns if name not in texts},
-            float_precision="round_trip",
-        )[columns].astype({"step": "int64"})
+        blank = {name: [""] for name in columns if name not in texts}  # a word may be written nan
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=blank)[columns].astype(
+            {"step": "int64"}
+        )
     except (OSError, ValueError, KeyError):  # not there, damaged, or another table
         return []
     return list(table[table["step"] <= step].itertuples(index=False, name=None))

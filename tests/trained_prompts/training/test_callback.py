@@ -1,8 +1,9 @@
 """A script of one's own with plain PEFT and the Trainer of transformers, recorded by the callback: what was recorded is what was there, and nothing of the training changes."""
 
 import json
+import shutil
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 from safetensors.numpy import load_file
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
-from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.adapters import load_adapter, load_soft_prompt
+from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
 from soft_prompt_explorer.analysis.adapters.recorded import template_of, trajectory_of
 from soft_prompt_explorer.analysis.behaviour.templates import how_asked
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.training import callback
 from soft_prompt_explorer.trained_prompts.training.callback import ExplorerCallback, Recorder
@@ -31,7 +34,7 @@ class Trained:
 
 
 @pytest.fixture
-def train_plainly(llama_folder, tmp_path, monkeypatch):
+def train_plainly(llama_folder, tmp_path, own_runs, monkeypatch):
     """What a person's script does: PEFT, a few examples, the Trainer; so short that following it is worth half of its time."""
     monkeypatch.setattr(callback, "WORTH", 0.9)
 
@@ -121,9 +124,41 @@ def test_a_training_that_goes_on_where_nothing_was_recorded_tells_no_start(train
     assert trajectory_of(tmp_path / "run")[0].tolist() == [4, 6, 8]
     followed = pd.read_csv(tmp_path / "run" / "followed.csv")
     assert (
-        followed["step"].tolist() == [6, 8] and followed["norm_ratio"].notna().all() and followed[["echo_share", "drift"]].isna().all(None)
+        followed["step"].tolist() == [6, 8]
+        and followed["norm_ratio"].notna().all()
+        and followed[["echo_share", "drift"]].isna().all(axis=None)
     )
     assert not any("explorer/drift" in entry for entry in done.trainer.state.log_history)
+
+
+def test_the_model_of_a_recorded_training_is_found_where_it_lies_and_no_other_path_is_followed(
+    train_plainly, llama_folder, own_cache, tmp_path, command
+):
+    train_plainly(ExplorerCallback())
+    run = tmp_path / "run"
+    told = command("readings", run, "--format", "csv")
+    assert told.status == 0 and told.out == command("readings", run, "--model", llama_folder, "--format", "csv").out
+    assert command("readings", run / "checkpoint-4").status == 0
+    shutil.copytree(run, tmp_path / "stranger")  # what lies in a folder makes it no training of this person's
+    shutil.copytree(llama_folder, tmp_path / "another")
+    config = run / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(llama_folder), str(tmp_path / "another")))
+    for path in (tmp_path / "stranger", run):
+        refused = command("readings", path)
+        assert refused.status == 2 and "a path in an adapter is not followed" in refused.err
+
+
+def test_a_model_that_this_machine_unpacked_into_its_own_cache_is_known_by_that_folder(llama_folder, own_cache, own_runs, prompt_file):
+    prompt = load_soft_prompt(prompt_file(np.ones((2, 16), np.float32)))
+    inside, outside = own_cache / "models" / "tiny-0123456789ab-v1", own_cache / "tiny"
+    for folder in (inside, outside):
+        shutil.copytree(llama_folder, folder)
+    assert trusted_model(replace(prompt, base_model=str(inside))) == str(inside)
+    for path in (outside, own_cache / "models" / ".." / "tiny", own_cache / "models" / "none", inside / "x", "models", ""):
+        assert trusted_model(replace(prompt, base_model=str(path))) is None
+    embedded = own_cache / "models" / f"smollm2-{EMBEDDED_SHA256[:12]}-v1"
+    shutil.copytree(llama_folder, embedded)
+    assert trusted_model(replace(prompt, base_model=f"{embedded}/")) == EMBEDDED_MODEL
 
 
 def test_losses_template_and_examples_are_those_that_were_fed(train_plainly, tmp_path):
@@ -240,7 +275,7 @@ def test_a_folder_that_cannot_be_written_ends_no_training(train_plainly, tmp_pat
     assert sum("no longer recorded" in record.message for record in caplog.records) == 1
 
 
-def test_a_loop_of_ones_own_is_recorded_by_three_lines(llama_folder, tmp_path):
+def test_a_loop_of_ones_own_is_recorded_by_three_lines(llama_folder, tmp_path, own_runs):
     model, tokenizer = load_model(str(llama_folder), device="cpu")
     model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
