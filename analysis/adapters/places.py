@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -168,16 +169,26 @@ def _below(folder: Path) -> Iterator[Path]:
         if "config.json" in files:  # a whole model: its weights are no adapter
             files = [each for each in files if not WHOLE_MODEL.fullmatch(each)]
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        yield from (here / name for name in sorted(files) if not name.startswith(".") and _ends_as_one(here / name))
+        yield from (here / name for name in sorted(files) if _ends_as_one(here / name))
 
 
 def _is_adapter(folder: Path) -> bool:
-    """Whether a folder's files say by their names that together they are one adapter."""
     with os.scandir(folder) as entries:
-        held = {each.name for each in entries}
-    return bool(held & {CONFIG, *WEIGHTS, *HALVES, *foreign_config.WEIGHTS}) or set(KOBOLD) <= held
+        return are_adapter({each.name for each in entries})
+
+
+def are_adapter(names: AbstractSet[str]) -> bool:
+    """Whether a folder's files say by their names that together they are one adapter."""
+    return bool(names & {CONFIG, *WEIGHTS, *HALVES, *foreign_config.WEIGHTS}) or set(KOBOLD) <= names
+
+
+def may_hold_one(name: str) -> bool:
+    """Whether a file may hold an adapter, by its name."""
+    lower = name.lower()
+    return (
+        not lower.startswith(".") and lower not in _NEVER and (lower.endswith(ENDINGS) or ".pth.tar-" in lower)
+    )  # CoOp's is model.pth.tar-50
 
 
 def _ends_as_one(path: Path) -> bool:
-    name = path.name.lower()
-    return name not in _NEVER and (name.endswith(ENDINGS) or ".pth.tar-" in name) and path.is_file()  # CoOp's is model.pth.tar-50
+    return may_hold_one(path.name) and path.is_file()

@@ -7,7 +7,7 @@
     health/base_model=…/part.parquet     a row a finding about a LoRA: path, sha256 and the columns of `health`
     lens/base_model=…/part.parquet       where the lens is asked for: a row a word that an adapter pushes the model towards: path, sha256 and the columns of `lens`
     sketches/base_model=…/part.parquet   a few rows a LoRA: path, sha256 and the columns of `loras.sketching`, by which alike ones are found
-    journal.sqlite                       what was done so far; a run that is started again goes on from it
+    journal.sqlite                       what was done so far; a run that is started again goes on from it, and does again what another version did
     batch.log                            a line a file
 
 Each file is read once, by the process that also computes its tables.
@@ -30,12 +30,12 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from soft_prompt_explorer import __version__
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt, load_adapter
-from soft_prompt_explorer.analysis.adapters.opening import CONFIG, ENDINGS, WEIGHTS
 from soft_prompt_explorer.analysis.adapters.own_model import trusted_model
 from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.engines import Engine, outcomes
-from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.export import write_table
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.provenance import KEY, Provenance
@@ -47,6 +47,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_voc
 from soft_prompt_explorer.analysis.models.weights import prepare_model
 from soft_prompt_explorer.analysis.prompts.starts import start_from_config
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
+from soft_prompt_explorer.analysis.report.batch_files import Found, find, on_this_machine
 from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, vocabulary_at_hand
 
 if TYPE_CHECKING:
@@ -56,15 +57,6 @@ _Loaded = TypeVar("_Loaded")
 TABLES = ("tokens", "modules", "health", "lens", "sketches")
 NO_MODEL = "unknown"
 ROWS_AT_ONCE = 200_000  # of a table that is written
-LARGEST_FETCHED = 2_000_000_000  # bytes of a file that is not on this machine
-
-
-class Found(NamedTuple):
-    """A file or a folder that may be an adapter: where it is, its size, and what changes when it does."""
-
-    url: str
-    size: int
-    state: str
 
 
 class Done(NamedTuple):
@@ -78,46 +70,6 @@ class Done(NamedTuple):
     models: dict[str, dict[str, str | None]]
     process: int
     seconds: float
-
-
-def find(pattern: str) -> list[Found]:
-    """The adapters that a glob or a URL names, on any file system that fsspec knows: files by their endings, and folders of PEFT as one each.
-
-    Parameters
-    ----------
-    pattern : a path or a URL, with `*`, `?`, `[…]` and `**`; a folder stands for all that is in it.
-
-    Raises
-    ------
-    InputError
-        It names nothing, or the file system is not known or not installed.
-    """
-    import fsspec
-
-    try:
-        fs, path = fsspec.core.url_to_fs(pattern)
-        listed = fs.glob(path, detail=True) if any(letter in path for letter in "*?[") else fs.find(path, withdirs=False, detail=True)
-        if not listed and fs.exists(path):
-            listed = {path: fs.info(path)}
-        files: dict[str, dict] = {}
-        for name, info in listed.items():
-            files |= {name: info} if info["type"] == "file" else fs.find(name, detail=True)
-    except (ValueError, ImportError, OSError) as error:
-        raise InputError(f"{pattern} cannot be looked at: {str(error).rstrip('.')}.") from error
-    found = {}
-    for name, info in sorted(files.items()):
-        folder, _, last = name.rpartition("/")
-        if last in WEIGHTS:
-            whole = folder if f"{folder}/{CONFIG}" in files or fs.exists(f"{folder}/{CONFIG}") else name
-        elif last.endswith(ENDINGS) and not any(f"{folder}/{weights}" in files for weights in WEIGHTS):
-            whole = name  # beside the weights of PEFT lie the files of a run
-        else:
-            continue
-        state = str(info.get("mtime") or info.get("ETag") or info.get("etag") or info.get("LastModified") or "")
-        found[whole] = Found(fs.unstrip_protocol(whole), int(info.get("size") or 0), f"{info.get('size')} {state}")
-    if not found:
-        raise InputError(f"{pattern} names no file or folder that could be an adapter; give a glob such as 'adapters/*'.")
-    return list(found.values())
 
 
 def batch(
@@ -158,8 +110,8 @@ def batch(
         waiting = [each for each in found if not journal.has(each)]
         done = len(found) - len(waiting)
         report(done / len(found), f"{done:,} of {len(found):,} were done before")
-        calls = [(each.url, each.state, each.size, model, lens) for each in waiting]
-        for one in outcomes(_read, calls, engine=engine, workers=workers, scheduler=scheduler):
+        calls = [(each, model, lens) for each in waiting]
+        for one in outcomes(read, calls, engine=engine, workers=workers, scheduler=scheduler):
             done += 1
             told = "refused" if one.refused else one.row["kind"] if one.row else ""
             log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')}\t{one.process}\t{one.seconds:.3f}\t{told}\t{printable(one.url)}\n")
@@ -169,7 +121,7 @@ def batch(
         return _write(journal, {each.url for each in found}, folder, Provenance(command, (), journal.models()))
 
 
-def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Done:
+def read(one: Found, model: str | None, lens: bool) -> Done:
     """All that is told of one adapter, in one reading of its files."""
     _keep_freed_memory()
     began = time.perf_counter()
@@ -177,8 +129,8 @@ def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Don
     refused, tables, notes = None, {}, []
     models: dict[str, dict[str, str | None]] = {}
     try:
-        with provenance.own_log() as read, tempfile.TemporaryDirectory() as folder:
-            adapter = load_adapter(_local(url, size, Path(folder)))
+        with provenance.own_log() as log, tempfile.TemporaryDirectory() as folder:
+            adapter = load_adapter(on_this_machine(one, Path(folder)))
             vocabulary = _vocabulary_of(adapter, model)
             found: dict[str, pd.DataFrame] = {}
             for compute in (_tables, partial(_lens, model=model)) if lens else (_tables,):
@@ -186,13 +138,13 @@ def _read(url: str, state: str, size: int, model: str | None, lens: bool) -> Don
                     found |= compute(adapter, vocabulary)
                 except Exception as error:  # it was read, and only what is told of it could not be computed
                     notes.append(_why(error))
-            row = {"path": printable(url), **describe(adapter, vocabulary, modules=found.get("modules"))}
+            row = {"path": printable(one.url), **describe(adapter, vocabulary, modules=found.get("modules"))}
             row["notes"] = "; ".join(filter(None, [row["notes"], *notes]))
             tables = {name: _packed(table) for name, table in found.items() if len(table)}
-            models = {name: {**digest(), **read.computed.get(name, {})} for name, digest in read.models.items()}
+            models = {name: {**digest(), **log.computed.get(name, {})} for name, digest in log.models.items()}
     except Exception as error:
         row, refused = None, _why(error)
-    return Done(url, state, row, refused, tables, models, os.getpid(), time.perf_counter() - began)
+    return Done(one.url, one.state, row, refused, tables, models, os.getpid(), time.perf_counter() - began)
 
 
 def _why(error: Exception) -> str:
@@ -206,20 +158,6 @@ def _keep_freed_memory() -> None:
     """Have the C library keep memory that is freed, up to twice as much as this array, for what is asked for next: it takes its measure from the largest
     one freed (mallopt(3), M_MMAP_THRESHOLD). Else every factor's pages are fetched from the system anew, a fifth of the time."""
     np.empty(2**24, np.uint8)
-
-
-def _local(url: str, size: int, folder: Path) -> Path:
-    """The adapter on this machine: where it is, or fetched into the folder."""
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(url)
-    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        return Path(path)
-    if size > LARGEST_FETCHED:
-        raise AdapterError(f"{printable(url)} has {size:,} bytes, and {LARGEST_FETCHED:,} are the most that is fetched.")
-    target = folder / Path(path).name
-    fs.get(path, str(target), recursive=fs.isdir(path))
-    return target
 
 
 def _vocabulary_of(adapter: SoftPrompt | LoraAdapter, model: str | None) -> Vocabulary | None:
@@ -307,6 +245,8 @@ class _Journal:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS done (url TEXT PRIMARY KEY, state TEXT, row TEXT, refused TEXT)")
+        if not any(column[1] == "version" for column in self._db.execute("PRAGMA table_info(done)")):
+            self._db.execute("ALTER TABLE done ADD COLUMN version TEXT")
         self._db.execute("CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, digest TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS tables (url TEXT, name TEXT, content BLOB, PRIMARY KEY (url, name))")
         with self._db:
@@ -317,13 +257,15 @@ class _Journal:
             raise InputError(f"The folder {path.parent} holds a batch that was read {how}; choose another folder.")
 
     def has(self, found: Found) -> bool:
-        return self._db.execute("SELECT 1 FROM done WHERE url = ? AND state = ?", (found.url, found.state)).fetchone() is not None
+        """Whether it was done as it is now, by this version."""
+        asked = "SELECT 1 FROM done WHERE url = ? AND state = ? AND version = ?"
+        return self._db.execute(asked, (found.url, found.state, __version__)).fetchone() is not None
 
     def add(self, one: Done) -> None:
         with self._db:
             self._db.execute("DELETE FROM tables WHERE url = ?", (one.url,))
             row = None if one.row is None else json.dumps(one.row)
-            self._db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?)", (one.url, one.state, row, one.refused))
+            self._db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?)", (one.url, one.state, row, one.refused, __version__))
             self._db.executemany("INSERT INTO tables VALUES (?, ?, ?)", [(one.url, name, content) for name, content in one.tables.items()])
             self._db.executemany(
                 "INSERT OR REPLACE INTO models VALUES (?, ?)", [(name, json.dumps(told)) for name, told in one.models.items()]

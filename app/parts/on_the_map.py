@@ -20,8 +20,8 @@ def link_to_map(label: str, keys: list[str], numbers: list[int], *, icon: str | 
     numbers : of the tokens that are selected there, counted over all of these prompts.
     said : what the link says beside.
     """
-    of_prompts = {"prompts": [choosing.prompt_label(key) for key in keys]}
-    st.page_link(ATLAS.file, label=label, icon=icon, query_params=of_prompts | {"selected": ranges(numbers)} | said)
+    of_prompts: dict[str, str | list[str]] = {"prompts": [choosing.prompt_label(key) for key in keys], "selected": ranges(numbers)}
+    st.page_link(ATLAS.file, label=label, icon=icon, query_params=of_prompts | said)
 
 
 def show_ways_to_map(page: PromptOnPage, position: int) -> None:

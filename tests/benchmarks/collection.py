@@ -37,7 +37,7 @@ SIDES, RANK, LAYERS = {"q_proj": (4096, 4096), "v_proj": (1024, 4096)}, 16, 32
 DIFFERENT = 200
 OURS = "ours, spe batch"
 READERS = {
-    OURS: "from soft_prompt_explorer.analysis.report.batches import _read\ndef read(path): assert _read(path, '', 0, None, False).tables",
+    OURS: "from soft_prompt_explorer.analysis.report.batches import Found, read as whole\ndef read(path): assert whole(Found(path, (), 0, ''), None, False).tables",
     "gradience 0.11": "from gradience.vnext.audit import audit_lora_peft_dir\n"
     "def read(path): assert audit_lora_peft_dir(path, rank_policies=None).n_layers",
     "adaptersentry 2.0.2": "from pathlib import Path\nfrom adaptersentry.scanner import scan\n"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.dataset
 import pytest
 
 from tests.support.places import EMBEDDED
@@ -65,6 +66,9 @@ def test_what_a_script_trained_is_known_afterwards_with_no_further_option(embedd
         spe(name, *paths, "--out", str(tmp_path / f"{name}.csv"))
         table = pd.read_csv(tmp_path / f"{name}.csv")
         assert sorted(set(table[columns].to_numpy().ravel())) == paths, name
+    spe("batch", str(tmp_path / "seed*" / "final"), "--out", str(tmp_path / "batch"))
+    tokens = pyarrow.dataset.dataset(tmp_path / "batch" / "tokens", partitioning="hive").to_table().to_pandas()
+    assert tokens["nearest_token"].tolist() == told["nearest_token"].tolist() and tokens["path"].nunique() == 3
     colours = tmp_path / "colours.csv"
     colours.write_text("input,target\n" + "".join(f"{thing},{colour}\n" for thing, colour in [("grass", "green"), ("snow", "white")] * 12))
     asked = spe("evaluate", paths[0], "--task", str(colours), "--limit", "2")

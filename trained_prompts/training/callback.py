@@ -360,7 +360,7 @@ class _Words:
         moved = now - self._initial
         towards = self._scores(torch.nn.functional.normalize(moved, dim=1).mean(0, keepdim=True))[:, 0].topk(min(3, self._count)).indices
         return (
-            float((nearest == self._first).float().mean()), float(moved.norm(dim=1).median()), ratio,
+            float(torch.eq(nearest, self._first).float().mean()), float(moved.norm(dim=1).median()), ratio,
             self._written(nearest), self._written(towards),
         )  # fmt: skip
 

@@ -14,9 +14,11 @@ import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+from safetensors.numpy import save, save_file
 
 import soft_prompt_explorer
 from soft_prompt_explorer.analysis.adapters import load_adapter
+from soft_prompt_explorer.analysis.adapters.places import places_of
 from soft_prompt_explorer.analysis.behaviour import lens_null
 from soft_prompt_explorer.analysis.behaviour.lens import lens
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
@@ -25,7 +27,9 @@ from soft_prompt_explorer.analysis.loras.ranks import health, spectra
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
-from soft_prompt_explorer.analysis.report.batches import _read, batch, find
+from soft_prompt_explorer.analysis.report import batch_files, batches
+from soft_prompt_explorer.analysis.report.batch_files import Found, find
+from soft_prompt_explorer.analysis.report.batches import batch, read
 from soft_prompt_explorer.analysis.report.inspection import inspect
 from tests.support.lora_files import gaussian, lora_file
 from tests.support.waiting import wait_until
@@ -60,7 +64,7 @@ def over_digests(files) -> str:
 def tables(folder) -> dict[str, pd.DataFrame]:
     """All tables of a batch, as any tool that knows hive partitions reads them."""
     found = {"manifest": pd.read_parquet(folder / "manifest.parquet"), "refused": pd.read_parquet(folder / "refused.parquet")}
-    for name in ("tokens", "modules", "health", "lens"):
+    for name in ("tokens", "modules", "health", "lens", "sketches"):
         if (folder / name).is_dir():
             found[name] = pyarrow.dataset.dataset(folder / name, partitioning="hive").to_table().to_pandas()
     return found
@@ -136,7 +140,7 @@ def test_the_lens_is_that_of_the_single_adapters_and_what_cannot_be_looked_at_ke
 def test_without_a_named_model_the_lens_loads_none_for_an_adapter_of_another(many):
     config = many / "lora-0" / "adapter_config.json"
     config.write_text(config.read_text().replace("{", '{"base_model_name_or_path": "somebody/large", ', 1))
-    done = _read(str(many / "lora-0"), "", 0, None, True)
+    done = read(Found(str(many / "lora-0"), (), 0, ""), None, True)
     assert "the adapter is for somebody/large, and only a model that is named is loaded" in done.row["notes"] and "modules" in done.tables
 
 
@@ -151,6 +155,62 @@ def test_what_was_done_is_not_done_again_and_what_changed_is(many, llama_folder,
     assert not manifest["path"].str.endswith("prompt-08.npy").any()
     tokens = tables(tmp_path / "out")["tokens"]
     assert (tokens["path"].str.endswith("prompt-07.npy")).sum() == 2 and not tokens["path"].str.endswith("prompt-08.npy").any()
+
+
+def test_another_config_and_another_start_are_a_change_too(many, llama_folder, tmp_path):
+    (many / "alone").mkdir()
+    shutil.move(many / "prompt-00.npy", many / "alone")
+    for _ in range(2):
+        batch(str(many), tmp_path / "out", model=str(llama_folder))
+    log = tmp_path / "out" / "batch.log"
+    lines = len(log.read_text().splitlines())
+    before = tables(tmp_path / "out")["modules"].set_index("path")["spectral_norm"]
+    config = many / "lora-0" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 2', '"lora_alpha": 20'))
+    start = np.load(many / "alone" / "prompt-00.npy") + 1
+    save_file({"initial": start}, many / "alone" / "initial.safetensors")
+    batch(str(many), tmp_path / "out", model=str(llama_folder))
+    assert [line.rpartition("/")[2] for line in log.read_text().splitlines()[lines:]] == ["prompt-00.npy", "lora-0"]
+    found, url = tables(tmp_path / "out"), f"file://{many}/lora-0"
+    np.testing.assert_allclose(found["modules"].set_index("path")["spectral_norm"][url], 10 * before[url])
+    tokens = found["tokens"][found["tokens"]["path"].str.endswith("prompt-00.npy")]
+    np.testing.assert_allclose(tokens["drift"], 4, rtol=1e-4)  # one in each of 16 dimensions
+    save_file({"initial": start + 1}, many / "alone" / "initial.safetensors")
+    batch(str(many), tmp_path / "out", model=str(llama_folder))
+    assert len(log.read_text().splitlines()) == lines + 3
+
+
+def test_what_another_version_did_is_done_again(many, llama_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "__version__", "0.0.1")
+    batch(str(many), tmp_path / "out", model=str(llama_folder))
+    log = tmp_path / "out" / "batch.log"
+    lines = len(log.read_text().splitlines())
+    monkeypatch.undo()
+    for _ in range(2):
+        batch(str(many), tmp_path / "out", model=str(llama_folder))
+        assert len(log.read_text().splitlines()) == 2 * lines
+
+
+def test_the_adapters_are_those_that_every_command_finds(many, tmp_path):
+    """What a training leaves beside an adapter is none, nor is what lies below one."""
+    run = many / "lora-0"
+    for name in ("initial.safetensors", "trajectory.safetensors", "optimizer.pt", "training_args.bin", "checkpoint-1/optimizer.pt"):
+        (run / name).parent.mkdir(exist_ok=True)
+        shutil.copy(many / "lora-1" / "adapter_model.safetensors", run / name)
+    shutil.copytree(many / "lora-1", run / "checkpoint-2")
+    (many / "plain").mkdir()
+    shutil.copy(many / "prompt-00.npy", many / "plain")
+    shutil.copy(many / "lora-1" / "adapter_model.safetensors", many / "plain" / "trajectory.safetensors")
+    (many / "model").mkdir()
+    for name in ("config.json", "model.safetensors", ".hidden.npy"):
+        (many / "model" / name).write_text("{}")
+    wanted = sorted(f"file://{each.path}" for each in places_of([many], from_hub=lambda *_: many))
+    assert len(wanted) == 18
+    for pattern in (many, many / "*", many / "**"):
+        assert sorted(each.url for each in find(str(pattern))) == wanted
+    assert [each.url.removeprefix("file://") for each in find(str(run / "checkpoint-*"))] == [str(run / "checkpoint-2")]
+    (only,) = find(str(run / "adapter_model.safetensors"))
+    assert only.url.removeprefix("file://") == str(run) and only.size == sum((run / file).stat().st_size for file in only.files)
 
 
 def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
@@ -214,6 +274,38 @@ def test_a_pattern_of_another_file_system_is_fetched_and_one_that_names_nothing_
     ):
         with pytest.raises(InputError, match=says):
             find(pattern)
+
+
+def test_of_a_folder_on_another_file_system_what_the_adapter_needs_is_fetched_and_counted(
+    many, tmp_path, monkeypatch, tiny_llama, llama_folder
+):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    memory, rows = MemoryFileSystem(), tiny_llama.get_input_embeddings().weight.detach().numpy()[[7, 250]].copy()
+    names = {"prompt_embeddings": (rows, "adapter_model.safetensors"), "initial": (rows - 1, "initial.safetensors")}
+    for key, (values, name) in names.items():
+        memory.pipe(f"/runs/one/{name}", save({key: values}))
+    memory.pipe("/runs/one/adapter_config.json", json.dumps({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}).encode())
+    for name in ("optimizer.pt", "trajectory.safetensors", "checkpoint-1/adapter_model.safetensors", "checkpoint-1/optimizer.pt"):
+        memory.pipe(f"/runs/one/{name}", bytes(100_000))
+    fetched, get = [], MemoryFileSystem.get_file
+
+    def told(self, source, target, **options):
+        fetched.append(source.rpartition("/")[2])
+        return get(self, source, target, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", told)
+    size = sum(memory.size(f"/runs/one/{name}") for name in ("adapter_config.json", "adapter_model.safetensors", "initial.safetensors"))
+    monkeypatch.setattr(batch_files, "LARGEST_FETCHED", size)
+    manifest = batch("memory://runs", tmp_path / "out", model=str(llama_folder))
+    assert manifest["path"].tolist() == ["memory:///runs/one"]
+    assert sorted(fetched) == ["adapter_config.json", "adapter_model.safetensors", "initial.safetensors"]
+    np.testing.assert_allclose(tables(tmp_path / "out")["tokens"]["drift"], 4, rtol=1e-4)
+    memory.pipe("/runs/one/initial.safetensors", save({"initial": rows - 2, "more": rows}))
+    assert not len(batch("memory://runs", tmp_path / "out", model=str(llama_folder)))
+    (refused,) = tables(tmp_path / "out")["refused"].itertuples()
+    assert "are the most that is fetched" in refused.why
+    memory.rm("/runs", recursive=True)
 
 
 def test_a_folder_of_another_batch_is_refused(many, llama_folder, tmp_path):
