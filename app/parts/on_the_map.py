@@ -21,7 +21,7 @@ def link_to_map(label: str, keys: list[str], numbers: list[int], *, icon: str | 
     said : what the link says beside.
     """
     of_prompts: dict[str, str | list[str]] = {"prompts": [choosing.prompt_label(key) for key in keys], "selected": ranges(numbers)}
-    st.page_link(ATLAS.file, label=label, icon=icon, query_params=of_prompts | said)
+    st.page_link(ATLAS.file, label=label, icon=icon, query_params={**of_prompts, **said})
 
 
 def show_ways_to_map(page: PromptOnPage, position: int) -> None:

@@ -355,12 +355,12 @@ class _Words:
         nearest word, and the three words that all moved towards. Where the start is unknown, so is what is told of it."""
         now = self._on_device(rows)
         nearest, ratio = self._nearest(now), float(now.norm(dim=1).median()) / self._median_norm
-        if self._initial is None:
+        if self._initial is None or self._first is None:
             return float("nan"), float("nan"), ratio, self._written(nearest), ""
         moved = now - self._initial
         towards = self._scores(torch.nn.functional.normalize(moved, dim=1).mean(0, keepdim=True))[:, 0].topk(min(3, self._count)).indices
         return (
-            float(torch.eq(nearest, self._first).float().mean()), float(moved.norm(dim=1).median()), ratio,
+            float((nearest == self._first).float().mean()), float(moved.norm(dim=1).median()), ratio,
             self._written(nearest), self._written(towards),
         )  # fmt: skip
 
