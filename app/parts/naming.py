@@ -161,7 +161,8 @@ def _ask_for_model(key: str, prompt: SoftPrompt, otherwise: Callable[[], None]) 
     named = st.text_input(
         f"Model of {plain(prompt.name)}",
         key=f"model-of-{key}",
-        placeholder=f"{EMBEDDED_MODEL}, a hub id, or a folder or .gguf file on this machine",
+        placeholder="a hub id, a folder or a .gguf file",
+        help=f"Whose vocabulary: {EMBEDDED_MODEL}, a hub id, or a folder or .gguf file on this machine.",
     ).strip()
     if named:
         _models_named()[key] = named
