@@ -60,9 +60,12 @@ def _outcomes(call: Callable[..., Any], arguments: Sequence[tuple], engine: Engi
         else:
             from joblib import Parallel, delayed
 
+            # One call at a time for each process, and what it has done is answered at once: a stop then costs few calls.
             run = call if workers == 1 else _with_own_card
             each_call = () if workers == 1 else (call,)
-            yield from Parallel(workers, "loky", return_as="generator_unordered")(delayed(run)(*each_call, *each) for each in arguments)
+            yield from Parallel(workers, "loky", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")(
+                delayed(run)(*each_call, *each) for each in arguments
+            )
 
 
 def _with_own_card(call: Callable[..., _Result], *arguments: Any) -> _Result:

@@ -259,6 +259,41 @@ def test_after_kill_9_in_the_middle_at_most_one_file_is_done_twice(many, llama_f
     same(tables(tmp_path / "out"), tables(tmp_path / "whole"))
 
 
+# Runs `batch` by two processes, and notes beside its tables what each has read, however it ends.
+BY_TWO = """
+import os, sys
+from pathlib import Path
+from soft_prompt_explorer.analysis.report import batches
+folder, out, model = sys.argv[1:]
+whole = batches.read
+def read(one, *rest):
+    done = whole(one, *rest)
+    with open(out + ".read", "a") as file:
+        file.write(one.url + chr(10))
+    return done
+batches.read = read
+batches.batch(folder, Path(out), model=model, workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_after_kill_9_of_two_workers_at_most_two_files_a_worker_are_done_twice(many, llama_folder, tmp_path):
+    for i in range(12, 150):
+        shutil.copy(many / "prompt-00.npy", many / f"prompt-{i:03}.npy")
+    words = [sys.executable, "-c", BY_TWO, str(many), str(tmp_path / "out"), str(llama_folder)]
+    log, done = tmp_path / "out" / "batch.log", tmp_path / "out.read"
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    wait_until(lambda: log.is_file() and len(log.read_text().splitlines()) >= 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(log.read_text().splitlines()) < 154
+    subprocess.run(words, check=True, capture_output=True)
+    urls = pd.Series(done.read_text().splitlines())
+    assert urls.nunique() == 155 and len(urls) - urls.nunique() <= 4
+    batch(str(many), tmp_path / "whole", model=str(llama_folder))
+    same(tables(tmp_path / "out"), tables(tmp_path / "whole"))
+
+
 def test_a_pattern_of_another_file_system_is_fetched_and_one_that_names_nothing_is_refused(many, llama_folder, tmp_path):
     import fsspec
 
