@@ -72,10 +72,15 @@ def places(paths: Sequence[Path], names: Sequence[str] | None, fetch: bool) -> l
 
 def place(path: Path, fetch: bool) -> Path:
     """Where the one adapter lies that a path or a name of the hub names."""
+    return one_place(path, fetch).path
+
+
+def one_place(path: Path, fetch: bool) -> Place:
+    """The same, with what it is called."""
     (only, *others) = places([path], None, fetch)
     if others:
         raise InputError(f"{path} holds {len(others) + 1} adapters; give one of them.")
-    return only.path
+    return only
 
 
 def _from_hub(name: str, chosen: str | None, fetch: bool) -> Path:

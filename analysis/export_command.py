@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from soft_prompt_explorer.analysis.command_input import InitialOption, places, read_prompts
+from soft_prompt_explorer.analysis.command_input import FetchOption, InitialOption, one_place, read_prompts
 from soft_prompt_explorer.analysis.command_line import DeviceOption, DtypeOption, ModelOption, check_folder, new_app, progress_bar
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
 from soft_prompt_explorer.analysis.models.computing import compute_in
@@ -23,7 +23,7 @@ app = new_app("A soft prompt for other programs.")
 
 @app.command()
 def export(
-    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder or a zip.")],
+    path: Annotated[Path, typer.Argument(help="A soft prompt: a file, a folder, a zip, or a name on the hub.")],
     to: Annotated[str, typer.Option(help="peft, npy, safetensors, vllm or llama.cpp.")],
     out: Annotated[
         Path,
@@ -36,6 +36,7 @@ def export(
         ),
     ] = None,
     initial: InitialOption = None,
+    fetch: FetchOption = False,
     model: ModelOption = None,
     dtype: DtypeOption = None,
     device: DeviceOption = None,
@@ -47,12 +48,13 @@ def export(
 
     check_target(to, out, text=text)
     check_folder(out)
+    at = one_place(path, fetch)
     with progress_bar() as report:
-        prompt = load_soft_prompt(path)
+        prompt = load_soft_prompt(at.path, name=at.name)
         prompt.check_is_one()
         behind = None
         if text is not None or initial is not None:
-            (prompt, *_), _, vocabulary = read_prompts(places([path], None, False), model, initial, report)
+            (prompt, *_), _, vocabulary = read_prompts([at], model, initial, report)
             behind = None if text is None else _rows_of(text.replace("\\n", "\n"), vocabulary.model, report)
         export_prompt(prompt, to, out, made_by(typed_command()), behind=behind)
     alone = (

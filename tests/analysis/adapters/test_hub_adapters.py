@@ -285,3 +285,26 @@ def test_a_prompt_of_the_hub_is_read_against_its_vocabulary(hub, adapter, tmp_pa
     assert done.returncode == 0, done.stderr
     table = pd.DataFrame(json.loads((tmp_path / "n.json").read_text())["rows"])
     assert (table["token_id"].tolist(), set(table["prompt"])) == ([7, 250], {"words"})
+
+
+@pytest.mark.slow
+def test_a_figure_an_export_and_the_scores_are_of_an_adapter_of_the_hub_too(hub, adapter, tmp_path, tiny_lora, tiny_llama, llama_folder):
+    rows = tiny_llama.get_input_embeddings().weight.detach().numpy()[[7, 250, 9]] + np.float32(0.01)
+    save_file({"prompt_embeddings": rows}, adapter / "adapter_model.safetensors")
+    hub.repositories |= {"someone/words": Repository(adapter), "someone/lora": Repository(tiny_lora)}
+    home, model = away_from_home(tmp_path, hub), ("--model", llama_folder)
+    refused = spe("export", "someone/words", "--to", "npy", "--out", tmp_path / "words.npy", environment=home)
+    assert refused.returncode == 2 and "give --fetch if it is an adapter of the hub" in refused.stderr and hub.asked == []
+    done = spe("export", "someone/words", "--fetch", "--to", "npy", "--out", tmp_path / "words.npy", environment=home)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "words.npy"), rows)
+    for words in (("verdicts", "someone/words", *model), ("spectrum", "someone/lora")):
+        path = tmp_path / f"{words[0]}.svg"
+        done = spe("figure", *words, "--fetch", "--out", path, environment=home)
+        assert done.returncode == 0, done.stderr
+        assert path.read_bytes()[:5] == b"<?xml"
+    task = tmp_path / "task.csv"
+    task.write_text("input,target\n" + "".join(f"the {word},{word}\n" for word in ("mat", "line", "text", "cat") * 6))
+    done = spe("evaluate", "someone/words", "--fetch", "--task", task, "--limit", "2", *model, "--format", "csv", environment=home)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()] == ["prompt", "no prompt", "words"]
