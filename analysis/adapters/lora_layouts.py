@@ -59,7 +59,7 @@ def _fullmatch(pattern: re.Pattern, name: str) -> re.Match | None:
 
 def _named_list(tensors: Tensors) -> dict[str, Entry]:
     entries = list(tensors.entries.values())
-    return {f"unnamed.{i // 2}.lora_{'AB'[i % 2 == 0]}": entry for i, entry in enumerate(entries)}
+    return {f"unnamed:{i // 2}:{('up', 'down')[i % 2]}": entry for i, entry in enumerate(entries)}
 
 
 def _turned(entry: Entry, opened: Opened, name: str) -> Entry:

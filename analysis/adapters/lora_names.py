@@ -46,7 +46,7 @@ NAMINGS = (
     _naming("diffusers", r"(?P<module>.+)\.processor\.(?P<leaf>\w+)_lora\.(?P<part>down|up)\.weight"),
     _naming("diffusers", r"(?P<module>.+?)(?:\.lora_linear_layer|\.lora|_lora)\.(?P<part>down|up)\.weight"),
     _naming("XLabs", r"(?P<module>.+_lora\d)\.(?P<part>down|up)\.weight"),
-    _naming("cloneofsimo", r"(?P<module>(?:unet|text_encoder):\d+):(?P<part>down|up)"),
+    _naming("cloneofsimo", r"(?P<module>(?:unet|text_encoder|unnamed):\d+):(?P<part>down|up)"),
     _naming("NeMo", r"(?P<module>.*lora\w*_adapter)\.linear_(?P<part>in|out)\.weight"),
     _naming("torchtune", r"(?P<module>.+)\.lora_(?P<part>a|b)\.weight"),
     _naming("MLX", r"(?P<module>.+)\.lora_(?P<part>a|b)"),

@@ -96,9 +96,9 @@ def test_a_fused_layer_whose_parts_need_not_be_equal_is_refused(tmp_path):
 def test_the_list_of_cloneofsimo_is_pairs_of_up_and_down(tmp_path):
     second = values(5, 9), values(11, 5)
     lora = load_lora(torch_saved([B.half(), A.half(), second[1], second[0]], tmp_path / "list.pt"))
-    assert list(lora.modules) == ["unnamed.0", "unnamed.1"]
-    np.testing.assert_allclose(update(lora, "unnamed.0"), (B.half().double() @ A.half().double()).numpy(), rtol=1e-6)
-    np.testing.assert_allclose(update(lora, "unnamed.1"), (second[1].double() @ second[0].double()).numpy(), rtol=1e-6)
+    assert list(lora.modules) == ["unnamed:0", "unnamed:1"] and "LoRA (cloneofsimo)" in lora.source.format
+    np.testing.assert_allclose(update(lora, "unnamed:0"), (B.half().double() @ A.half().double()).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(update(lora, "unnamed:1"), (second[1].double() @ second[0].double()).numpy(), rtol=1e-6)
     assert len(spectra(lora)) == 2
 
 

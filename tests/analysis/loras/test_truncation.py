@@ -146,6 +146,12 @@ def test_a_copy_of_an_image_models_lora_keeps_the_files_naming(tmp_path, family,
             assert file.metadata() == {"ss_base_model_version": "sd_v1", "ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"}
 
 
+def test_of_a_copy_that_is_no_folder_for_peft_nobody_is_told_to_score_it(command, tmp_path):
+    own_named(tmp_path / "mine.safetensors", "kohya", False)
+    done = command("spectra", tmp_path / "mine.safetensors", "--truncate", 0.6, "--save", tmp_path / "cut")
+    assert done.status == 0 and (tmp_path / "cut").is_dir() and "evaluate" not in done.err
+
+
 def test_a_lora_whose_trainer_loads_no_such_copy_says_why(tmp_path):
     save_file({"unet:0:down": torch.randn(2, 8), "unet:0:up": torch.randn(8, 2)}, tmp_path / "old.safetensors")
     with pytest.raises(InputError, match=r"as cloneofsimo names it.*convert it to PEFT's layout"):
