@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from soft_prompt_explorer.analysis.adapters import safetensors_file
 from soft_prompt_explorer.analysis.adapters.opening import WEIGHTS
 from soft_prompt_explorer.analysis.adapters.run_file import MAX_BYTES, MAX_TEMPLATE
 from soft_prompt_explorer.analysis.core.errors import AdapterError
+from soft_prompt_explorer.analysis.core.strange_files import read_file, read_table
 from soft_prompt_explorer.analysis.core.words import printable
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ RECORD, TRAJECTORY, LOSSES, LOOKS = "explorer.json", "trajectory.safetensors", "
 # vocabulary's, each token's nearest word and the words that all moved towards, with a · between two.
 FOLLOWED = ["step", "echo_share", "drift", "norm_ratio", "words", "direction"]
 MAX_TRAJECTORY_BYTES = 512_000_000  # more than the longest run leaves
-MAX_TABLE_BYTES = 20_000_000  # a million steps
-MAX_HEADER = 1_000
+MAX_TABLE_BYTES, MAX_TABLE_ROWS = 20_000_000, 1_000_000
 MAX_WORDS = 20_000  # letters of one look
 MOST_CHECKPOINTS = 1_000
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
@@ -71,9 +71,7 @@ def recorded_template(path: Path | None) -> str | None:
         return None
     file = (path if path.is_dir() else path.parent) / RECORD
     try:
-        if not file.is_file() or file.stat().st_size > MAX_BYTES:
-            return None
-        record = json.loads(file.read_bytes())
+        record = json.loads(read_file(file, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     template = record.get("template") if isinstance(record, dict) else None
@@ -119,7 +117,7 @@ def read_recorded(folder: Path) -> Recorded:
         f"The record of a training in {folder} cannot be read: a file of it is missing or damaged; start the script again."
     )
     try:
-        content = _own_file(folder / RECORD, MAX_BYTES)
+        content = read_file(_own(folder / RECORD), MAX_BYTES)
         record = json.loads(content)
         losses = _numbers(folder / LOSSES, ["step", "loss"], texts=[])
         looks = _numbers(folder / LOOKS, FOLLOWED[:4], texts=FOLLOWED[4:])
@@ -165,27 +163,24 @@ def _walked(folder: Path, depth: int) -> Iterator[tuple[Path, list[os.DirEntry]]
                 yield from _walked(Path(entry.path), depth - 1)
 
 
-def _own_file(path: Path, most: int) -> bytes:
-    """What is in a file of the folder itself.
+def _own(path: Path) -> Path:
+    """The path of a file that lies in the folder itself.
 
     Raises
     ------
     ValueError
-        It is a link, no file, or too large.
+        It is a link.
     """
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > most:
-        raise ValueError("no file, or too large")
-    return path.read_bytes()
+    if path.is_symlink():
+        raise ValueError("it is a link")
+    return path
 
 
 def _numbers(path: Path, columns: list[str], texts: list[str]) -> pd.DataFrame:
     """These columns of a table, of the rows whose step is a number, in the order of the steps."""
-    content = _own_file(path, MAX_TABLE_BYTES)
-    if len(content.partition(b"\n")[0]) > MAX_HEADER:  # millions of columns would fill the memory
-        raise ValueError("columns")
     import pandas as pd
 
-    table = pd.read_csv(io.BytesIO(content), usecols=[*columns, *texts], dtype=dict.fromkeys(texts, "str"))
+    table = read_table(_own(path), most=MAX_TABLE_BYTES, rows=MAX_TABLE_ROWS, usecols=[*columns, *texts], dtype=dict.fromkeys(texts, "str"))
     numbers = table[columns].apply(pd.to_numeric, errors="coerce").astype("float64")
     written = table[texts].fillna("").map(lambda text: printable(text[:MAX_WORDS]))
     whole = numbers["step"].between(0, 1e9)
@@ -238,15 +233,13 @@ def read_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
     AdapterError
         The file is damaged, too large or something else.
     """
-    from safetensors import SafetensorError, safe_open
-
     refused = AdapterError(f"How it was trained cannot be read from {path}: the file is damaged; train it again, or take the file away.")
     try:
         if path.stat().st_size > MAX_TRAJECTORY_BYTES:
             raise refused
-        with safe_open(path, framework="np") as file:
-            steps, embeddings = file.get_tensor("steps"), file.get_tensor("embeddings")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        file = safetensors_file.read(path)
+        steps, embeddings = file["steps"], file["embeddings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise refused from error
     fits = steps.dtype == np.int64 and embeddings.dtype in (np.float16, np.float32) and steps.ndim == 1 and embeddings.ndim == 3
     if not (fits and len(steps) == len(embeddings) > 0 and embeddings.size and np.isfinite(embeddings).all()):

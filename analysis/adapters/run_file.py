@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeGuard, get_args
 from soft_prompt_explorer.analysis.adapters import run_file
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY, runs_folder
+from soft_prompt_explorer.analysis.core.strange_files import read_file
 
 Method = Literal["prompt-tuning", "p-tuning", "prefix-tuning", "lora", "full"]
 Init = Literal["sample-vocab", "text", "random"]
@@ -74,13 +75,13 @@ def read_object(path: Path) -> dict:
         It is not there, no file, too large, or no JSON object.
     """
     try:
-        if not path.is_file():  # a pipe or a device would be read for ever
-            raise refusal(path, "it is no file")
-        if path.stat().st_size > MAX_BYTES:
-            raise refusal(path, f"it is larger than {MAX_BYTES:,} bytes")
-        content = json.loads(path.read_bytes())
+        raw = read_file(path, MAX_BYTES)
     except OSError as error:
         raise refusal(path, f"it cannot be read ({error.strerror or type(error).__name__})") from error
+    except ValueError as error:
+        raise refusal(path, str(error)) from error
+    try:
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise refusal(path, "it is not JSON") from error
     if not isinstance(content, dict):

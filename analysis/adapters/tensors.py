@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,9 +82,12 @@ def check_file(path: Path) -> int:
     Raises
     ------
     AdapterError
-        It is larger than `MAX_FILE`.
+        It is no file (a pipe would be waited for, a device read for ever), or larger than `MAX_FILE`.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise AdapterError(f"{path} is no file; put the file in its place.")
+    size = found.st_size
     if size > MAX_FILE:
         raise AdapterError(
             f"The file {path} has {size:,} bytes and an adapter's at most {MAX_FILE:,}; give the prompt or LoRA alone, not the model."

@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.behaviour.templates import task_of_run
 from soft_prompt_explorer.analysis.behaviour.verdict import Judged
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, read_table
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.analysis.prompts.starts import start_from_config
@@ -26,14 +27,14 @@ FILE = "behaviour.csv"
 
 def read_kept(folder: Path) -> pd.DataFrame | None:
     try:
-        table = pd.read_csv(folder / FILE)
+        table = read_table(folder / FILE)
         older = COLUMNS[:-1], COLUMNS[:-3]  # when all was float32, and before effects were ranked
         if table.columns.tolist() not in (COLUMNS, *older) or not len(table):
             return None
         table = table.assign(**({} if "dtype" in table else {"dtype": "float32"})).reindex(columns=COLUMNS)
         types = {"position": "Int64", "amount": "float64", "n": "int64", "rank_draws": "Int64", "dtype": str}
         return table.astype(types | dict.fromkeys([*MEASURED, "rank_p"], "float64"))
-    except (OSError, ValueError, TypeError):
+    except DAMAGED:
         return None
 
 

@@ -14,11 +14,13 @@ from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, NO_PROMPT, 
 from soft_prompt_explorer.analysis.behaviour.others import AtHand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, read_table
 from soft_prompt_explorer.analysis.core.words import listed
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 
 WORDS, EFFECT = "lens.csv", "effect.csv"
 NUMBERS = ["score", "z", "q", "specific_score", "twin_z", "twin_p"]
+TEXTS = ["adapter", "path", "token", "against", "verdict"]
 NAMED = 4  # words in the sentence
 
 
@@ -101,12 +103,20 @@ def read(folder: Path) -> Told | None:
     """What is kept in a folder; None where there is nothing that can be read."""
     try:
         words, done = (
-            pd.read_csv(folder / WORDS, keep_default_na=False, na_values={column: [""] for column in NUMBERS}),
-            pd.read_csv(folder / EFFECT),
+            read_table(
+                folder / file, keep_default_na=False, na_values={column: [""] for column in NUMBERS}, dtype=dict.fromkeys(TEXTS, str)
+            )
+            for file in (WORDS, EFFECT)
         )
         if words.columns.tolist() != lens.COLUMNS or done.columns.tolist() != effect.COLUMNS or len(done) != 1 or not len(words):
             return None
-        types = dict.fromkeys(NUMBERS, "float64") | {"layer": "int64", "rank": "int64", "token_id": "int64"}
-        return Told(words.astype(types), done.astype(dict.fromkeys(effect.COLUMNS[2:8], "float64")))
-    except (OSError, ValueError, TypeError):
+        words = words.astype(dict.fromkeys(NUMBERS, "float64") | {"layer": "int64", "rank": "int64", "token_id": "int64"})
+        layers = words.groupby("layer")
+        of_each = layers["rank"].transform("size")
+        if (
+            (of_each != of_each[0]).any() or (words["rank"] != layers.cumcount()).any() or (words["against"] == "").any()
+        ):  # rows are cut off
+            return None
+        return Told(words, done.astype(dict.fromkeys(effect.COLUMNS[2:8], "float64")))
+    except DAMAGED:
         return None

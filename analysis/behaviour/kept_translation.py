@@ -10,10 +10,11 @@ import pandas as pd
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store
 from soft_prompt_explorer.analysis.behaviour.translation import COLUMNS
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, MOST_BYTES, read_file
 
 FILE = "translation.json"  # no CSV, which a spreadsheet would change texts in
 NUMBERS = ["perplexity", "kl", "share", "share_low", "share_high", "same_answer", "control_share"]
-MOST_ROWS, MOST_BYTES = 200, 2_000_000
+MOST_ROWS = 200
 
 
 def write(table: pd.DataFrame, folder: Path) -> None:
@@ -33,8 +34,7 @@ def kept_with(adapter: SoftPrompt | LoraAdapter) -> pd.DataFrame | None:
 def read(folder: Path) -> pd.DataFrame | None:
     """What is kept in a folder; None where there is nothing that can be read."""
     try:
-        content = (folder / FILE).read_bytes() if (folder / FILE).stat().st_size <= MOST_BYTES else b""
-        table = pd.DataFrame(json.loads(content))
+        table = pd.DataFrame(json.loads(read_file(folder / FILE, MOST_BYTES)))
         texts = table.get(["prompt", "path", "task", "candidate", "text"])
         if (
             table.columns.tolist() != COLUMNS
@@ -43,5 +43,5 @@ def read(folder: Path) -> pd.DataFrame | None:
         ):
             return None
         return table.astype(dict.fromkeys(NUMBERS, "float64") | {"tokens": "int64", "n": "int64", "chosen": "bool"})
-    except (OSError, ValueError, TypeError, RecursionError, AttributeError):
+    except DAMAGED:
         return None

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, safetensors_file
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED
 
 PATTERN = "twin-*.safetensors"
+MOST = 50  # of one prompt
 MADE = "twin"  # in a twin's metadata: how it was made
 
 
@@ -34,20 +36,20 @@ def twins_of(prompts: Sequence[SoftPrompt]) -> list[SoftPrompt]:
 def _twins(prompt: SoftPrompt) -> list[SoftPrompt]:
     if prompt.source is None or prompt.initial is None or not prompt.source.path.is_dir():
         return []
-    found = (_read(path, prompt) for path in sorted(prompt.source.path.glob(PATTERN)))
+    found = (_read(path, prompt) for path in sorted(prompt.source.path.glob(PATTERN))[:MOST])
     return [twin for twin in found if twin is not None]
 
 
 def _read(path: Path, prompt: SoftPrompt) -> SoftPrompt | None:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="np") as file:
-            rows, made = file.get_tensor("embeddings"), json.loads((file.metadata() or {})["made"])
-            shuffle = int(made["config"]["shuffled"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        file = safetensors_file.read(path)
+        if file.entries["embeddings"].shape != prompt.embeddings.shape:  # before any row is read
+            return None
+        rows, made = file["embeddings"].astype(np.float32), json.loads(file.metadata["made"])
+        shuffle = int(made["config"]["shuffled"])
+    except DAMAGED:
         return None
-    if rows.shape != prompt.embeddings.shape or not np.isfinite(rows).all():
+    if not np.isfinite(rows).all():
         return None
     metadata = {key: value for key, value in prompt.metadata.items() if key != "initial"} | {MADE: made}
-    return replace(prompt, name=f"{prompt.name}, shuffled {shuffle}", embeddings=rows.astype(np.float32), metadata=metadata)
+    return replace(prompt, name=f"{prompt.name}, shuffled {shuffle}", embeddings=rows, metadata=metadata)

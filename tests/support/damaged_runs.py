@@ -3,15 +3,17 @@
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 
 PROMPT, LORA = "sentiment-words-1", "sentiment-lora-2"
+OF_WHAT_IT_DOES = ("behaviour.csv", "lens.csv", "effect.csv", "translation.json", "twin-1.safetensors")
 DEEP = "[" * 100_000 + "]" * 100_000
 VALUES = [
     None, 5, -1, 0, True, "many", "", " ", "inf", "nan", [], {}, [None], {"a": {"b": [1]}}, 1.5, -2.5, 1e308, -1e308, 10**400, 2**63, 2**64,
@@ -40,7 +42,8 @@ def changed(tree: dict, at: tuple, change) -> dict:
 def damage_json(path: Path, rng: random.Random) -> str:
     """Another value at one place, or one place less, or one more."""
     tree = json.loads(path.read_text())
-    at = rng.choice(list(places(tree)))
+    rows = [(i, *at) for i, row in enumerate(tree) for at in places(row)] if isinstance(tree, list) else list(places(tree))
+    at = rng.choice(rows)
     how = rng.choice(["value"] * 6 + ["gone", "renamed", "more"])
     value = rng.choice(VALUES)
     if how == "value":
@@ -52,7 +55,7 @@ def damage_json(path: Path, rng: random.Random) -> str:
     else:
         tree = changed(tree, at, lambda inner, name: inner.__setitem__("new", value))
     replace(path, json.dumps(tree).encode())
-    return f"{'.'.join(at)}: {how} {ascii(value)[:40]}"
+    return f"{'.'.join(map(str, at))}: {how} {ascii(value)[:40]}"
 
 
 def damage_file(path: Path, rng: random.Random) -> str:
@@ -91,29 +94,34 @@ def damage_file(path: Path, rng: random.Random) -> str:
 
 
 def damage_arrays(path: Path, rng: random.Random) -> str:
-    """The same names with other arrays, or other names."""
+    """The same names with other arrays, or other names, or other words beside them."""
     arrays = load_file(path)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
     name = rng.choice(sorted(arrays))
     array = arrays[name]
-    how = rng.choice(["nan", "inf", "large", "ints", "half", "bool", "flat", "narrow", "none", "one", "name", "zeros"])
+    how = rng.choice(["nan", "inf", "large", "ints", "half", "bool", "flat", "narrow", "none", "one", "name", "zeros", "said"])
     arrays[name] = {
         "nan": np.full_like(array.astype(np.float32), np.nan), "inf": np.full_like(array.astype(np.float32), np.inf),
         "large": np.full_like(array.astype(np.float32), 3e38), "ints": np.arange(array.size, dtype=np.int64).reshape(array.shape),
         "half": array.astype(np.float16), "bool": array.astype(bool), "flat": array.ravel(), "narrow": np.ascontiguousarray(array[..., :3]),
-        "none": array[:0], "one": array[:1], "name": array, "zeros": np.zeros_like(array),
+        "none": array[:0], "one": array[:1], "name": array, "said": array, "zeros": np.zeros_like(array),
     }[how]  # fmt: skip
     if how == "name":
         arrays["another"] = arrays.pop(name)
+    if how == "said":
+        metadata = {"made": rng.choice(["", "[]", "{}", DEEP, '{"config": {"shuffled": 1e999}}', '{"config": {"shuffled": "two"}}'])}
     path.unlink()
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata)
     return f"{name}: {how}"
 
 
 def damage_table(path: Path, rng: random.Random) -> str:
     """A CSV with other columns, or other things in them."""
     lines = path.read_text().splitlines()
-    row, column = rng.randrange(len(lines)), rng.randrange(4)
+    row = rng.randrange(len(lines))
     cells = lines[row].split(",")
+    column = rng.randrange(len(cells))
     cells[column] = rng.choice(["many", "", "nan", "inf", "-1", "1e999", "9" * 400, "=1+1", '"', "True", "2026-01-01", "[1]"])
     lines[row] = ",".join(cells)
     replace(path, "\n".join(lines).encode())
@@ -126,13 +134,13 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def damaged_runs(folder: Path, count: int, *, seed: int = 0) -> dict[str, str]:
-    """Write so many run folders, each with one thing wrong; what it is, by the folder's name."""
+def damaged_runs(folder: Path, count: int, *, seed: int = 0, only: Sequence[str] = ()) -> dict[str, str]:
+    """Write so many run folders, each with one thing wrong, in one of `only` these files; what it is, by the folder's name."""
     rng = random.Random(seed)
     wrong = {}
     for i in range(count):
         origin = GALLERY / rng.choice([PROMPT, PROMPT, LORA])
-        path = folder / f"damaged-{i}"
+        path = folder / f"damaged-{seed}-{i}"
         path.mkdir(parents=True)
         for file in origin.iterdir():
             (path / file.name).symlink_to(file)
@@ -140,7 +148,9 @@ def damaged_runs(folder: Path, count: int, *, seed: int = 0) -> dict[str, str]:
             "run.json": [damage_json] * 6 + [damage_file], "adapter_config.json": [damage_json, damage_file],
             "adapter_model.safetensors": [damage_arrays, damage_file], "losses.csv": [damage_table, damage_file],
             "initial.safetensors": [damage_arrays, damage_file], "trajectory.safetensors": [damage_arrays, damage_file],
+            "twin-1.safetensors": [damage_arrays, damage_file], "translation.json": [damage_json, damage_file],
+            "behaviour.csv": [damage_table, damage_file], "lens.csv": [damage_table, damage_file], "effect.csv": [damage_table, damage_file],
         }  # fmt: skip
-        name = rng.choice([name for name in (*["run.json"] * 5, *damages) if (path / name).exists()])
+        name = rng.choice([name for name in only or (*["run.json"] * 10, *damages) if (path / name).exists()])
         wrong[path.name] = f"{name}: {rng.choice(damages[name])(path / name, rng)}"
     return wrong

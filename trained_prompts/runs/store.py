@@ -34,6 +34,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY, appears_whole, remove_at_once, runs_folder
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, read_table
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.names import resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
@@ -46,7 +47,6 @@ _RUN_COLUMNS = [
     "name", "origin", "task", "model", "method", "tokens", "rank", "init", "readable", "steps", "seed", "measure", "no_prompt", "start", "score", "low",
     "high", "n", "trainable", "norm_ratio", "created", "path",
 ]  # fmt: skip
-MAX_LOSSES_BYTES = 64_000_000  # more than the longest run leaves
 _VERSIONED = ("torch", "transformers", "peft", "numpy")
 
 
@@ -290,14 +290,12 @@ def read_losses(name: str) -> pd.DataFrame:
     """
     path = find(name) / "losses.csv"
     try:
-        if not path.is_file() or path.stat().st_size > MAX_LOSSES_BYTES:
-            raise ValueError("no file, or too large")
-        table = pd.read_csv(path)
+        table = read_table(path, most=recorded.MAX_TABLE_BYTES, rows=run_file.MAX_STEPS)
         columns = [column for column in LOSS_COLUMNS if column in table]  # without a score while it learned there is no validation
         if columns[:4] != LOSS_COLUMNS[:4] or table["step"].isna().any():
             raise ValueError("columns")
         return table[columns].astype({column: "int64" if column == "step" else "float64" for column in columns})
-    except (OSError, ValueError, TypeError, OverflowError) as error:
+    except DAMAGED as error:
         raise InputError(f"The losses of {name} cannot be read; pick another run.") from error
 
 

@@ -28,6 +28,25 @@ def test_what_was_written_is_read_again_without_the_path(tmp_path):
     assert again.effect.drop(columns="path").to_dict("records") == told().effect.drop(columns="path").to_dict("records")
 
 
+def test_words_that_are_numbers_and_names_that_look_like_nothing_stay_texts(tmp_path):
+    numbers = told()._replace(
+        words=told().words.assign(token=[" 1", "2", "3"] * 2, adapter="NA"), effect=told().effect.assign(adapter="NA")
+    )
+    write(numbers, tmp_path)
+    assert read(tmp_path).words["token"].tolist() == [" 1", "2", "3"] * 2
+    assert read(tmp_path).effect["adapter"].tolist() == ["NA"]
+
+
+def test_rows_that_are_cut_off_or_out_of_their_place_count_as_nothing(tmp_path):
+    write(told(), tmp_path)
+    whole = (tmp_path / WORDS).read_text()
+    for end in (",", "\n"):  # a cell, or the last row
+        (tmp_path / WORDS).write_text(whole[: whole.rstrip().rindex(end)])
+        assert read(tmp_path) is None
+    (tmp_path / WORDS).write_text(whole.replace(",4,1,", ",4,7,"))
+    assert read(tmp_path) is None
+
+
 @pytest.mark.parametrize("file", [WORDS, EFFECT])
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", None])
 def test_what_cannot_be_read_counts_as_nothing(tmp_path, file, content):

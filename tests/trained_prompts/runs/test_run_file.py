@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import kept, kept_lens, kept_translation
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.damaged_runs import PROMPT, damaged_runs
 
@@ -99,6 +103,12 @@ def test_a_kept_file_whose_description_is_wrong_is_named_too(own_runs):
     assert "kind" in store.left_out()["theirs"]
 
 
+def twins_in(folder) -> list:
+    """The twins in a run's folder, as of the prompt that it was before it was damaged."""
+    prompt = load_soft_prompt(GALLERY / PROMPT)
+    return twins_of([replace(prompt, source=replace(prompt.source, path=folder))])
+
+
 @pytest.mark.slow
 def test_a_thousand_damaged_run_folders_are_listed_or_left_out_by_name(own_runs, listed):
     wrong = damaged_runs(own_runs, 1000)
@@ -123,3 +133,5 @@ def test_a_thousand_damaged_run_folders_are_listed_or_left_out_by_name(own_runs,
                 read(name)
             except InputError as error:
                 assert name in str(error), wrong[name]
+        for read in (kept.read_kept, kept_lens.read, kept_translation.read, twins_in):
+            read(own_runs / name)  # or it counts as nothing
