@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from soft_prompt_explorer.analysis.core import provenance
-from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, write_whole
+from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_SHA256, file_sha256
 from soft_prompt_explorer.analysis.models.names import ModelFiles
 from soft_prompt_explorer.analysis.models.packaged import PACKAGED
 
+_VERSION = 1  # of what is kept
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -41,15 +44,13 @@ def weights_sha256(model: ModelFiles) -> str | None:
     if not files:
         return None
     state = hashlib.sha256(repr([(str(path.resolve()), file_state(path)) for path in files]).encode()).hexdigest()
-    kept = cache_folder() / "digests" / state[:24]
-    with suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", text := kept.read_text(encoding="ascii")):
-            return text
-    digest = file_sha256(files[0]) if model.is_gguf else sha256_over(files)
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, digest.encode("ascii"))
-    return digest
+
+    def hashed() -> dict[str, np.ndarray]:
+        digest = file_sha256(files[0]) if model.is_gguf else sha256_over(files)
+        return {"sha256": np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)}
+
+    kept = KeptArrays(cache_folder() / "digests", state[:24], _VERSION, shapes={"sha256": (32,)}).get(hashed)
+    return kept["sha256"].tobytes().hex()
 
 
 def known_sha256(model: ModelFiles) -> str | None:

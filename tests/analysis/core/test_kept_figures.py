@@ -16,6 +16,8 @@ from safetensors.numpy import load_file
 from soft_prompt_explorer.analysis.core import kept
 from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.loras.base_weights import base_svd
+from soft_prompt_explorer.analysis.models.digests import weights_sha256
+from soft_prompt_explorer.analysis.models.names import resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary, load_vocabulary
 from soft_prompt_explorer.analysis.prompts.metrics import csls_crowding
 from soft_prompt_explorer.analysis.prompts.null import null_of
@@ -64,6 +66,10 @@ def of_base_svd(model, vocabulary, cache) -> list:
     return figures(*base_svd(np.random.default_rng(0).standard_normal((20, 12)).astype(np.float32)))
 
 
+def of_digest(model, vocabulary, cache) -> str | None:
+    return weights_sha256(resolve_model(str(model)))
+
+
 KINDS = {
     "vocabulary": of_vocabulary,
     "null": of_null,
@@ -71,6 +77,7 @@ KINDS = {
     "map": of_map,
     "index": of_index,
     "base-svd": of_base_svd,
+    "digest": of_digest,
 }
 
 
