@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from soft_prompt_explorer.analysis.adapters import AdapterError, SoftPrompt, load_adapter
 from soft_prompt_explorer.analysis.core.errors import InputError
@@ -194,6 +194,82 @@ def test_the_command_line_takes_a_start_for_each_prompt_in_their_order(command, 
     assert done.status == 0
     drift = np.linalg.norm(np.full(576, 0.1))
     assert pd.read_csv(io.StringIO(done.out))["drift"].tolist() == pytest.approx([drift] * 6, rel=1e-4)
+
+
+def test_recover_takes_what_a_config_names_and_guesses_only_the_others(command, embedded_vocabulary, tmp_path):
+    """Both prompts stand at other words than those that their configs name; the third one names none."""
+    rows = embedded_vocabulary.embeddings[3000:3006] + 0.01
+    ids = (load_tokenizer(EMBEDDED_MODEL)(TEXT)["input_ids"] * 6)[:6]
+    text = peft_folder(tmp_path / "text", rows, prompt_tuning_init="TEXT", prompt_tuning_init_text=TEXT)
+    listed = peft_folder(tmp_path / "listed", rows, peft_type="CPT", cpt_token_ids=[700, 701, 702, 703, 704, 705])
+    neither = peft_folder(tmp_path / "neither", rows)
+    done = command("readings", text, listed, neither, "--model", EMBEDDED_MODEL, "--initial", "recover", "--format", "csv")
+    assert done.status == 0, done.err
+    tables = dict(list(pd.read_csv(io.StringIO(done.out), keep_default_na=False).groupby("prompt")))
+    for name, expected, mark in (
+        ("text", ids, "(from the config's text)"),
+        ("listed", range(700, 706), "(from the config's token ids)"),
+        ("neither", range(3000, 3006), "(recovered)"),
+    ):
+        assert tables[name]["initial_token"].tolist() == [embedded_vocabulary.tokens[i] for i in expected], name
+        assert tables[name]["verdict"].str.endswith(mark).all(), name
+
+
+@pytest.mark.parametrize("kind", ["npy", "folder"])
+def test_the_command_line_starts_each_half_of_an_encoder_decoders_prompt_from_its_own_rows(kind, command, embedded_vocabulary, tmp_path):
+    ids = [500, 501, 502, 900, 901, 902]
+    rows = embedded_vocabulary.embeddings[ids]
+    config = {"num_transformer_submodules": 2, "num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM"}
+    trained = peft_folder(tmp_path / "prompt", rows + 0.02, **config)
+    start = tmp_path / "start.npy"
+    if kind == "npy":
+        np.save(start, rows)
+    else:
+        start = peft_folder(tmp_path / "start", rows, **config)
+    done = command("readings", trained, "--model", EMBEDDED_MODEL, "--initial", start, "--format", "csv")
+    assert done.status == 0, done.err
+    table = pd.read_csv(io.StringIO(done.out), keep_default_na=False)
+    assert table["prompt"].tolist() == ["prompt (encoder)"] * 3 + ["prompt (decoder)"] * 3
+    assert table["initial_token"].tolist() == [embedded_vocabulary.tokens[i] for i in ids]
+    np.save(tmp_path / "half.npy", rows[:3])
+    done = command("readings", trained, "--model", EMBEDDED_MODEL, "--initial", tmp_path / "half.npy")
+    assert done.status == 2 and "the shape (3, 576)" in done.err
+
+
+def test_the_command_line_starts_each_task_of_a_multitask_prompt_from_its_own_product(command, embedded_vocabulary, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.array(embedded_vocabulary.embeddings[500:504])
+    config = {"peft_type": "MULTITASK_PROMPT_TUNING", "num_tasks": 2, "num_ranks": 1}
+    columns, across = rng.normal(size=(2, 4, 1)), rng.normal(size=(2, 1, 576))
+    trained = multitask(peft_folder(tmp_path / "prompt", rows + 0.02, **config), columns + 0.01, across)
+    start = multitask(peft_folder(tmp_path / "start", rows, **config), columns, across)
+    done = command("readings", trained, "--model", EMBEDDED_MODEL, "--initial", start, "--format", "csv")
+    assert done.status == 0, done.err
+    table = pd.read_csv(io.StringIO(done.out), keep_default_na=False)
+    moved = {"prompt (shared)": np.full((4, 576), 0.02)} | {
+        f"prompt (task {i})": (rows + 0.02) * ((columns[i] + 0.01) @ across[i]) - rows * (columns[i] @ across[i]) for i in range(2)
+    }
+    assert list(dict.fromkeys(table["prompt"])) == list(moved)
+    for name, by in moved.items():
+        assert table.loc[table["prompt"] == name, "drift"].astype(float).tolist() == pytest.approx(np.linalg.norm(by, axis=1), rel=1e-3), (
+            name
+        )
+    np.save(tmp_path / "rows.npy", rows)  # tells nothing of the tasks' factors
+    done = command("readings", trained, "--model", EMBEDDED_MODEL, "--initial", tmp_path / "rows.npy", "--format", "csv")
+    table = pd.read_csv(io.StringIO(done.out))
+    assert table.loc[table["prompt"] == "prompt (shared)", "drift"].notna().all()
+    assert table.loc[table["prompt"] != "prompt (shared)", "drift"].isna().all()
+    other = multitask(peft_folder(tmp_path / "other", rows, **config | {"num_tasks": 1}), columns[:1], across[:1])
+    done = command("readings", trained, "--model", EMBEDDED_MODEL, "--initial", other)
+    assert done.status == 2 and "of 1 tasks" in done.err
+
+
+def multitask(folder, columns, rows):
+    """The folder, with the factors of each task beside the shared rows."""
+    factors = {"prefix_task_cols": columns, "prefix_task_rows": rows}
+    arrays = {name: torch.as_tensor(np.asarray(values, dtype=np.float32)) for name, values in factors.items()}
+    save_file(load_file(folder / "adapter_model.safetensors") | arrays, folder / "adapter_model.safetensors")
+    return folder
 
 
 def test_paths_of_one_name_are_told_apart_by_their_folders(tmp_path, command, embedded_vocabulary):
