@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.models.packaged import GEMMA_MODEL, PACKAGED,
 from soft_prompt_explorer.analysis.models.size import total_parameters
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, model_sha256, prepared_folder
+from tests.support.damage import MUTATIONS, damage_again_and_again, files_in
 from tests.support.full_disk import files_limited_to
 from tests.support.places import names_in
 from tests.support.tiny_models import embedding_rows
@@ -83,6 +84,15 @@ def test_they_are_joined_once(name, made_up_parts):
     for part in made_up_parts.glob("*/data/*"):
         part.unlink()
     assert packaged_gguf(name).stat().st_ino == before.st_ino
+
+
+def test_no_damage_to_the_joined_file_ever_changes_it(tmp_path, monkeypatch, own_cache):
+    make_up(GEMMA_MODEL, [b"GGUF", b"one" * 500, b"two"], tmp_path / "site", monkeypatch)
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "model.gguf").write_bytes(b"GGUF" + b"one" * 400)
+    (others / "checksums.json").write_text("[]")
+    damage_again_and_again(lambda: packaged_gguf(GEMMA_MODEL).read_bytes(), own_cache / "models", files_in(others), MUTATIONS)
 
 
 def test_a_part_that_is_not_the_models_leaves_no_file(name, made_up_parts, own_cache):

@@ -1,6 +1,7 @@
 """A map says where words and tokens stand, the same each time, and how far it can be trusted."""
 
 import io
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from sklearn.manifold import trustworthiness as reference
 from tqdm.auto import tqdm
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts import projection
 from soft_prompt_explorer.analysis.prompts.projection import (
@@ -24,6 +26,7 @@ from soft_prompt_explorer.analysis.prompts.projection import (
     vocabulary_map,
 )
 from soft_prompt_explorer.analysis.prompts.search import nearest
+from tests.support.damage import MUTATIONS, files_in, mutate
 from tests.support.places import names_in
 
 
@@ -48,6 +51,25 @@ def test_pca_is_scikit_learns_and_places_words_where_they_stand(heaps):
     expected = PCA(3, svd_solver="full").fit_transform(units(heaps))
     assert np.allclose(np.abs(on.places), np.abs(expected), atol=1e-4)
     assert np.allclose(place(heaps.embeddings[:50] - heaps.mean, on, heaps), on.places[:50], atol=1e-4)
+
+
+def test_no_damage_to_the_map_that_ships_ever_changes_it(embedded_vocabulary, tmp_path, monkeypatch):
+    (origin,) = projection.SHIPPED.glob("*/*.kept")
+    place = tmp_path / "maps" / origin.parent.name / origin.name
+    shutil.copytree(origin.parent, place.parent)
+    monkeypatch.setattr(projection, "SHIPPED", tmp_path / "maps")
+    alone = replace(embedded_vocabulary, cache=None)
+    made = projection._shipped(alone, "umap", 2).read()
+    monkeypatch.setattr(projection, "_make", lambda *_: made)  # half a minute, and the same again
+    KeptArrays(tmp_path / "others", "it", 1).keep({"places": np.ones((3, 2))})
+    rng = np.random.default_rng(0)
+    for i in range(MUTATIONS):
+        shutil.rmtree(place.parent)
+        shutil.copytree(origin.parent, place.parent)
+        kind = mutate(place, files_in(tmp_path / "others"), rng)
+        on = vocabulary_map(alone)
+        assert np.array_equal(on.places, made["places"]) and np.array_equal(on.ids, made["ids"]), f"{i}: {kind}"
+        assert on.trustworthiness == float(made["trustworthiness"]), f"{i}: {kind}"
 
 
 def test_umap_keeps_heaps_apart_and_places_tokens_in_theirs(heaps):

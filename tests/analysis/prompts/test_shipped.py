@@ -1,6 +1,7 @@
 """What ships is read once and kept: the same figures, not computed again, made anew where they are damaged or of something else; and nothing is kept of what does not ship."""
 
 import dataclasses
+import functools
 import shutil
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.core.folders import GALLERY
+from soft_prompt_explorer.analysis.core.kept import KeptArrays
+from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts import shipped
 from soft_prompt_explorer.analysis.prompts.clusters import find_clusters, points_of
 from soft_prompt_explorer.analysis.prompts.null import null_of
@@ -16,6 +19,8 @@ from soft_prompt_explorer.analysis.prompts.projection import placed, vocabulary_
 from soft_prompt_explorer.analysis.prompts.twins import twins_of
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tests.support.counting import count_computed
+from tests.support.damage import MUTATIONS, damage_again_and_again, files_in
+from tests.support.figures import figures
 
 NAMES = ("past-tense-words-1", "past-tense-random-3")
 
@@ -97,6 +102,49 @@ def test_a_damaged_file_is_made_anew(here, computed, damage):
     for _ in range(2):
         pd.testing.assert_frame_equal(shipped.readings_of(prompt, here), expected)
     assert computed == ["readings"] * 2 and file.read_bytes() == content
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, own_cache):
+    """Two prompts of a gallery of made-up words, and the vocabulary of those."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 16)).astype(np.float32) + 1
+    vocabulary = Vocabulary.from_embeddings([f" w{i}" for i in range(300)], rows, model="small")
+    monkeypatch.setattr(shipped, "GALLERY", tmp_path / "gallery")
+    for name, few in (("null.DRAWS", 40), ("clusters.BOOTSTRAPS", 4), ("clusters.NULL_RUNS", 4)):  # they are drawn hundreds of times here
+        monkeypatch.setattr(f"soft_prompt_explorer.analysis.prompts.{name}", few)
+    prompts = []
+    for i in range(2):
+        (tmp_path / "gallery" / f"prompt-{i}").mkdir(parents=True)
+        np.save(
+            tmp_path / "gallery" / f"prompt-{i}" / "prompt.npy",
+            rows[i * 8 : i * 8 + 8] + 0.3 * rng.standard_normal((8, 16)).astype(np.float32),
+        )
+        prompts.append(load_soft_prompt(tmp_path / "gallery" / f"prompt-{i}"))
+    return prompts, dataclasses.replace(vocabulary, cache=own_cache / "vocabularies" / "0123")
+
+
+def of_readings(prompts, vocabulary) -> list[str]:
+    return [shipped.readings_of(prompt, vocabulary).to_csv() for prompt in prompts]
+
+
+def of_clusters(prompts, vocabulary) -> list:
+    found = shipped.clusters_of(prompts, vocabulary, method="agglomerative")
+    return [found.clusters.to_csv(), found.members.to_csv(), found.agreement.to_csv(), *figures(found.points)]
+
+
+def of_places(prompts, vocabulary) -> list[bytes]:
+    on = vocabulary_map(vocabulary, projection="pca")
+    return figures(*vars(shipped.places_of(prompts, on, vocabulary)).values())
+
+
+@pytest.mark.parametrize("figure", [of_readings, of_clusters, of_places])
+def test_no_damage_to_what_is_kept_ever_changes_a_figure(figure, small, tmp_path):
+    prompts, vocabulary = small
+    KeptArrays(tmp_path / "others", "it", 1).keep({"u": np.ones((3, 3))})
+    figure(prompts, vocabulary)
+    assert kept_files(vocabulary)
+    damage_again_and_again(functools.partial(figure, prompts, vocabulary), vocabulary.cache, files_in(tmp_path / "others"), MUTATIONS)
 
 
 def test_what_was_made_by_other_code_of_other_values_or_of_another_vocabulary_is_made_anew_in_its_place(here, computed, monkeypatch):
