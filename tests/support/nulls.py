@@ -76,6 +76,11 @@ def word_sets(vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     return {f"{count} near w{row[0]}": row[:count] for row, count in zip(ids, (3, 15, 40), strict=True)}
 
 
+def few_words_of(vocabulary: Vocabulary) -> Vocabulary:
+    """Fifty of its words, for what does not depend on them."""
+    return Vocabulary.from_embeddings(vocabulary.tokens[:50], np.array(vocabulary.embeddings[:50]), model=f"some of {vocabulary.model}")
+
+
 def starts(vocabulary: Vocabulary, rng: np.random.Generator, kind: str) -> np.ndarray:
     if kind == "words":
         usual = np.flatnonzero((vocabulary.centred_norms > 0.5 * np.median(vocabulary.centred_norms)) & ~vocabulary.special)
