@@ -66,7 +66,7 @@ def lens(
     """The words that an adapter pushes the model towards on texts that have nothing to do with its task, beside adapters that know nothing."""
     compute_in(dtype, device)
     check_out(out)
-    from soft_prompt_explorer.analysis.behaviour.lens import lens as words_pushed
+    from soft_prompt_explorer.analysis.behaviour.difference_lens import lens as words_pushed
     from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 
     where = places(paths, names, fetch)
@@ -100,8 +100,8 @@ def effect(
     """Does an adapter do anything? How far it moves what the model would say next on unrelated texts, beside adapters of its size that know nothing."""
     compute_in(dtype, device)
     check_out(out)
-    from soft_prompt_explorer.analysis.behaviour.effect import effect as changes
-    from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance, junit_report, sentence
+    from soft_prompt_explorer.analysis.behaviour.beyond_chance import effect as changes
+    from soft_prompt_explorer.analysis.behaviour.beyond_chance import is_beyond_chance, junit_report, sentence
     from soft_prompt_explorer.analysis.core.export import write
 
     where = places(paths, names, fetch)

@@ -96,4 +96,4 @@ def test_no_public_function_has_the_name_of_its_module():
         for module, file in modules().items()
         if any(isinstance(node, ast.FunctionDef) and node.name == file.stem for node in ast.parse(file.read_text()).body)
     }
-    assert shared == {"analysis.behaviour.effect", "analysis.behaviour.lens"}  # that are still to be renamed
+    assert shared == set()

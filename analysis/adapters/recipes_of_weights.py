@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from soft_prompt_explorer.analysis.adapters.delta import Pair, Parts, Recipe, Weight, check_shape, whole
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 
 # --- The weight times something ---
 
@@ -183,7 +184,9 @@ def _activation(name: str):
     if name == "relu":
         return lambda x: np.maximum(x, 0)
     import torch
-    from transformers.activations import ACT2FN
+
+    with one_at_a_time():
+        from transformers.activations import ACT2FN
 
     function = ACT2FN[name]
     return lambda x: function(torch.from_numpy(x)).detach().numpy()
@@ -280,7 +283,9 @@ def _kind(module: str) -> str:
 def _adamss(parts: Parts, weight: Weight) -> Pair:
     """AdaMSS, Zheng et al. 2025: the weight's rows in clusters, each with an update of its own; clustered by PEFT's own functions."""
     import torch
-    from peft.tuners.adamss.utils import clustering_Z, get_trainable_subspaces, seg_locations, slice_pca
+
+    with one_at_a_time():
+        from peft.tuners.adamss.utils import clustering_Z, get_trainable_subspaces, seg_locations, slice_pca
 
     basis = parts("newB")
     both = weight.values if weight.bias is None else np.concatenate([weight.values, weight.bias[:, None]], axis=1)
@@ -402,8 +407,10 @@ def _waveft(parts: Parts, weight: Weight) -> Pair:
         delta[rows, columns] = spectrum
         return whole(scaling * delta)
     import torch
-    from peft.tuners.waveft.constants import WAVELET_REDUCTIONS
-    from peft.tuners.waveft.waverec2d import WaveletDetailTuple2d, waverec2d
+
+    with one_at_a_time():
+        from peft.tuners.waveft.constants import WAVELET_REDUCTIONS
+        from peft.tuners.waveft.waverec2d import WaveletDetailTuple2d, waverec2d
 
     family = str(parts.says("wavelet_family", "db1"))
     padded = [(size + more + 1) // 2 * 2 for size, more in zip(shape, WAVELET_REDUCTIONS[family], strict=True)]

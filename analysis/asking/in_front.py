@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.remedies import MODEL
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
@@ -27,7 +28,8 @@ def key_value_heads(text_config) -> int:
 
 def prompt_config(method: str, tokens: int, model_config):
     """What PEFT is told of n virtual tokens (of prompt tuning and p-tuning) or of a prefix for a model of this configuration."""
-    from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
+    with one_at_a_time():
+        from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
 
     text_config = model_config.get_text_config()
     common = {"task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": tokens, "num_transformer_submodules": 1, "num_layers": text_config.num_hidden_layers}  # fmt: skip
@@ -44,7 +46,9 @@ def prompt_config(method: str, tokens: int, model_config):
 def in_peft(model, method: str, tokens: int, seed: int = 0):
     """PEFT's model with n virtual tokens or a prefix before the frozen one, whatever PEFT draws at first drawn with the seed."""
     import torch
-    from peft import get_peft_model
+
+    with one_at_a_time():
+        from peft import get_peft_model
 
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21.2 still asks for it

@@ -13,6 +13,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.adapters.opening import read_json
 from soft_prompt_explorer.analysis.adapters.soft_prompt import check_task_type
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -28,8 +29,10 @@ def injected(model, lora_config: LoraConfig, *, seed: int = 0) -> Iterator[PeftM
         The model has no module of a name that is to be changed.
     """
     import torch
-    from peft import get_peft_model
-    from transformers.pytorch_utils import Conv1D
+
+    with one_at_a_time():
+        from peft import get_peft_model
+        from transformers.pytorch_utils import Conv1D
 
     with learning_as_found(model):
         with torch.random.fork_rng(), warnings.catch_warnings():
@@ -73,7 +76,8 @@ def applied(model, folder: Path) -> Iterator[None]:
     InputError
         The folder is not such a one, or of another type, or its factors do not fit the model.
     """
-    from peft import LoraConfig
+    with one_at_a_time():
+        from peft import LoraConfig
     from safetensors.numpy import load_file
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
@@ -94,7 +98,9 @@ def applied(model, folder: Path) -> Iterator[None]:
 def applied_weights(model, lora_config: LoraConfig, weights: dict[str, np.ndarray]) -> Iterator[None]:
     """The same from memory, the weights by the names that PEFT saves them under."""
     import torch
-    from peft import set_peft_model_state_dict
+
+    with one_at_a_time():
+        from peft import set_peft_model_state_dict
 
     with injected(model, lora_config) as peft_model:
         tensors = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in weights.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soft_prompt_explorer.analysis.asking.batches import Example, answer_logits, check_lengths
-from soft_prompt_explorer.analysis.core.late import Late
+from soft_prompt_explorer.analysis.core.late import Late, one_at_a_time
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel
 
@@ -93,7 +93,8 @@ def virtual_tokens(language_model: LanguageModel, rows: np.ndarray) -> ReadOnce:
 
 def prefix(language_model: LanguageModel, rows: np.ndarray) -> ReadOnce:
     """The model after n keys and values in every layer, (n, 2 × layers × width of the keys), as `in_front.keys_and_values` lays them out."""
-    from transformers import DynamicCache
+    with one_at_a_time():
+        from transformers import DynamicCache
 
     model, tokenizer = language_model
     config = model.config.get_text_config()

@@ -9,7 +9,8 @@ import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import in_store
-from soft_prompt_explorer.analysis.behaviour import effect, lens
+from soft_prompt_explorer.analysis.behaviour import beyond_chance as effect
+from soft_prompt_explorer.analysis.behaviour import difference_lens as lens
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, NO_PROMPT, look
 from soft_prompt_explorer.analysis.behaviour.others import AtHand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch

@@ -14,6 +14,7 @@ PATIENCE = 2.0  # seconds, longer than a page takes: whoever is apart may wait f
 _changed = threading.Condition()
 _apart: set[int] = set()  # threads that may be in scipy
 _importing: int | None = None  # the thread that imports torch
+_alone = threading.RLock()
 
 
 class Late:
@@ -48,6 +49,13 @@ def apart_from_torch() -> Iterator[None]:
             with _changed:
                 _apart.discard(me)
                 _changed.notify_all()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Import something of transformers or peft in here: their modules import one another in a circle, so that two threads which begin at two of its ends find them half made."""
+    with _alone:
+        yield
 
 
 def whole_torch() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.behaviour.changes import INTERVENTIONS, WHOLE, Group, row_label
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import CHOSEN, CONTROLS, MIXED, OTHERS, told_in_a_figure
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import CONTROL
 from soft_prompt_explorer.analysis.figures.colours import BLUE, BLUE_LIGHT, GREEN, GREY, ORANGE, PURPLE, VERMILION
@@ -185,7 +185,7 @@ def lens(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
 
     Parameters
     ----------
-    table : rows of `analysis.behaviour.lens.lens` of one adapter.
+    table : rows of `analysis.behaviour.difference_lens.lens` of one adapter.
     width : in mm.
     """
     words = table[table["layer"] == table["layer"].max()].sort_values("rank").head(WORDS)
@@ -214,7 +214,7 @@ def lens_by_layer(table: pd.DataFrame, *, width: float = WIDTH) -> Figure:
 
     Parameters
     ----------
-    table : rows of `analysis.behaviour.lens.lens` of one adapter.
+    table : rows of `analysis.behaviour.difference_lens.lens` of one adapter.
     width : in mm.
     """
     first = table[table["rank"] < A_LAYER]

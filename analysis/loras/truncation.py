@@ -19,6 +19,7 @@ from soft_prompt_explorer.analysis.adapters.delta import DeltaFactors
 from soft_prompt_explorer.analysis.adapters.lora import LoraFactors
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import appears_whole
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.loras.ranks import check_energy, energies, fewest, rank_pattern, singular_vectors, values_of
 
@@ -270,7 +271,8 @@ def _save_own(tensors: dict[str, np.ndarray], adapter: LoraAdapter, folder: Path
 
 def _save(tensors: dict[str, np.ndarray], patterns: dict[str, int], parameters: dict[str, int], adapter: LoraAdapter, folder: Path) -> None:
     """Write PEFT's two files, with the ranks of modules and of parameters that hold several experts."""
-    from peft import LoraConfig
+    with one_at_a_time():
+        from peft import LoraConfig
     from safetensors.numpy import save_file
 
     ranks = patterns | parameters

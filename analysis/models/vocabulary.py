@@ -24,6 +24,7 @@ import numpy as np
 from soft_prompt_explorer.analysis.core.errors import ModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, file_state, read_json_object, remove_at_once
 from soft_prompt_explorer.analysis.core.kept import Blocks, KeptArrays
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.notebook import Shown
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.words import printable
@@ -336,7 +337,8 @@ def _folder_tokens(folder: Path, rows: int) -> RawTokens:
     path = folder / "tokenizer.json"
     if path.is_file():
         return read_tokenizer(path, rows)
-    from transformers import AutoTokenizer
+    with one_at_a_time():
+        from transformers import AutoTokenizer
 
     try:
         with panics_caught():

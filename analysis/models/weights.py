@@ -20,6 +20,7 @@ from soft_prompt_explorer.analysis.core import provenance
 from soft_prompt_explorer.analysis.core.errors import ModelError, NoRoomError, NoSuchModelError, panics_caught, reason
 from soft_prompt_explorer.analysis.core.folders import cache_folder, locked, read_json_object
 from soft_prompt_explorer.analysis.core.kept import make_folder, whole_folder
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import SMALLER
 from soft_prompt_explorer.analysis.core.words import printable
@@ -201,7 +202,8 @@ def weights_told(model) -> Iterator[bytes]:
 
 def _loaded(name: str, folder: Path, dtype: str, device: str):
     check_is_causal(name, read_json_object(folder / "config.json", ModelError))
-    from transformers.utils import logging as transformers_logging
+    with one_at_a_time():
+        from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     parameters = parameters_in(folder)
@@ -231,7 +233,9 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
     """
     import torch
     from safetensors import safe_open
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    with one_at_a_time():
+        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     local = {"trust_remote_code": False, "local_files_only": True}
     files = [safe_open(path, framework="pt", backend="pread") for path in weight_files(folder)]
@@ -301,7 +305,8 @@ def check_is_causal(name: str, config: dict) -> None:
 
 
 def _tokenizer_in(folder: Path, name: str, **options):
-    from transformers import AutoTokenizer
+    with one_at_a_time():
+        from transformers import AutoTokenizer
 
     if not options and (folder / "tokenizer.json").is_file():
         from soft_prompt_explorer.analysis.models.tokenizer_file import checked_spec
@@ -371,8 +376,11 @@ def _unpacked(gguf: Path, report: Report, dtype: str):
         It is of an architecture that transformers does not unpack, or damaged.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+
+    with one_at_a_time():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    with one_at_a_time():
+        from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     unpacking = logging.getLogger("transformers.quantizers.quantizer_gguf")

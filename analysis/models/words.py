@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import InputError, ModelError
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.words import listed, printable
 from soft_prompt_explorer.analysis.models.names import ModelFiles, resolve_model
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
@@ -138,7 +139,8 @@ def _tokenizer(model: ModelFiles, modified: int) -> Callable[[str], list[int]]:
         except Exception as error:  # tokenizers raises nothing narrower
             raise ModelError(f"The file {folder / 'tokenizer.json'} is not a tokenizer ({error}).") from error
         return lambda text: fast.encode(text, add_special_tokens=False).ids
-    from transformers import AutoTokenizer
+    with one_at_a_time():
+        from transformers import AutoTokenizer
 
     where: tuple[Path, dict] = (model.path.parent, {"gguf_file": model.path.name}) if model.is_gguf else (model.path, {})
     try:

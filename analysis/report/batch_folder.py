@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.core.remedies import BATCHED

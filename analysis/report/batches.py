@@ -82,7 +82,7 @@ def batch(
     ----------
     folder : where the tables are kept, and the journal of what was done.
     model : whose vocabulary prompts are read against; each one's own where it is on this machine when None.
-    lens : look through the model too (see `analysis.behaviour.lens`), through the embedded one where none is named: each process loads it once, and what
+    lens : look through the model too (see `analysis.behaviour.difference_lens`), through the embedded one where none is named: each process loads it once, and what
         null adapters do is kept for the next adapter with the same start and lengths. It takes minutes an adapter on a processor.
     engine, workers, scheduler : see `core.engines.outcomes`; a cluster's workers have to see the files.
     command : as which every table's provenance names it.
@@ -205,7 +205,7 @@ def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) ->
 
 def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, model: str | None) -> dict[str, pd.DataFrame]:
     """The words that an adapter pushes the model towards, as the command `lens` tells them."""
-    from soft_prompt_explorer.analysis.behaviour.lens import lens
+    from soft_prompt_explorer.analysis.behaviour.difference_lens import lens
     from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 
     if model is None and (trusted_model(adapter) or adapter.base_model or EMBEDDED_MODEL) not in EMBEDDED_ALIASES:

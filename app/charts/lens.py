@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.core.words import p_value, shown
 from soft_prompt_explorer.app.charts.rows import Mark, Row, row_chart, scale_of
 from soft_prompt_explorer.app.charts.theme import BLUE, GREY, MARGIN, ORANGE, PALE_BLUES, ROW_HEIGHT, drawn
@@ -21,7 +21,7 @@ def pushed_words(table: pd.DataFrame, *, alt: str) -> str:
 
     Parameters
     ----------
-    table : rows of `analysis.behaviour.lens.lens` of one adapter and layer.
+    table : rows of `analysis.behaviour.difference_lens.lens` of one adapter and layer.
     """
     words = table.head(WORDS_SHOWN)
     with_twin = bool(words["twin_z"].notna().all())
@@ -48,7 +48,7 @@ def words_by_layer(table: pd.DataFrame, *, ranks: int = 5) -> go.Figure:
 
     Parameters
     ----------
-    table : rows of `analysis.behaviour.lens.lens` of one adapter, of several layers.
+    table : rows of `analysis.behaviour.difference_lens.lens` of one adapter, of several layers.
     """
     first = table[table["rank"] < ranks]
     z = first.pivot(index="rank", columns="layer", values="z")

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import best_text, copied
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
-from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance
+from soft_prompt_explorer.analysis.behaviour.beyond_chance import is_beyond_chance
 from soft_prompt_explorer.analysis.core.folders import file_state
 from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.app.charts.theme import HAS_EFFECT, NO_EFFECT

@@ -11,8 +11,8 @@ import streamlit as st
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
-from soft_prompt_explorer.analysis.behaviour.effect import is_beyond_chance
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL
+from soft_prompt_explorer.analysis.behaviour.beyond_chance import is_beyond_chance
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.translation import what_it_does
 from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.app.parts import choosing, widgets

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from soft_prompt_explorer.analysis.behaviour.lens import pushed
+from soft_prompt_explorer.analysis.behaviour.difference_lens import pushed
 
 
 def assert_says_little(p, p_far):

@@ -19,8 +19,8 @@ from soft_prompt_explorer.analysis.asking import read_once
 from soft_prompt_explorer.analysis.asking.batches import encode
 from soft_prompt_explorer.analysis.asking.read_once import ReadOnce, answer_log_probabilities
 from soft_prompt_explorer.analysis.behaviour.contextual import Index, index_of, states_at
+from soft_prompt_explorer.analysis.behaviour.difference_lens import output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.inside import final_norm_of, hidden_states
-from soft_prompt_explorer.analysis.behaviour.lens import output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import common_of, displaced, null_loras
 from soft_prompt_explorer.analysis.behaviour.translation_candidates import LAYERS_APART
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch, factors_in, factors_of

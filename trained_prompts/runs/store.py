@@ -34,6 +34,7 @@ from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.analysis.adapters.soft_prompt import DRAWN_TO_WORDS
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import GALLERY, appears_whole, remove_at_once, runs_folder
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, read_table
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.models.names import resolve_model
@@ -435,7 +436,8 @@ def _lasting(model: str) -> str:
 def _write(recording: Recording, description: dict, folder: Path) -> None:
     config = recording.config
     if config.method == "full":
-        from transformers import AutoTokenizer
+        with one_at_a_time():
+            from transformers import AutoTokenizer
 
         recording.model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(prepare_model(config.model), trust_remote_code=False).save_pretrained(folder)
@@ -460,7 +462,8 @@ def _in_json(value):
 
 def _write_adapter(recording: Recording, folder: Path) -> None:
     """What PEFT's own save_pretrained writes. Its field for the initialisation is left out, since a later training run would look for a tokenizer."""
-    from transformers import AutoConfig
+    with one_at_a_time():
+        from transformers import AutoConfig
 
     config = recording.config
     weights = recording.weights or {}

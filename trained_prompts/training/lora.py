@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.core.remedies import TARGETS
 from soft_prompt_explorer.analysis.core.words import printable
 from soft_prompt_explorer.analysis.loras.weights import TURNED_FAMILIES
@@ -32,7 +33,8 @@ def targets_of(config: TrainingConfig) -> tuple[str, ...]:
     """
     if config.targets:
         return config.targets
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    with one_at_a_time():
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     family = model_family(config.model) or ""
     names = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(family)
@@ -51,7 +53,8 @@ def with_targets(config: TrainingConfig) -> TrainingConfig:
 
 def config_of(config: TrainingConfig) -> LoraConfig:
     """What PEFT is told of a run's LoRA. Errors as `targets_of`."""
-    from peft import LoraConfig, TaskType
+    with one_at_a_time():
+        from peft import LoraConfig, TaskType
 
     targets = targets_of(config)
 
@@ -68,6 +71,7 @@ def config_of(config: TrainingConfig) -> LoraConfig:
 
 def weights_of(peft_model: PeftModel) -> dict[str, np.ndarray]:
     """A copy of the factors as they are now, by the names that PEFT saves them under, float32."""
-    from peft import get_peft_model_state_dict
+    with one_at_a_time():
+        from peft import get_peft_model_state_dict
 
     return {name: tensor.detach().cpu().float().numpy().copy() for name, tensor in get_peft_model_state_dict(peft_model).items()}

@@ -14,6 +14,7 @@ import torch
 
 from soft_prompt_explorer.analysis.asking.in_front import in_peft, keys_and_values, rows_of, set_rows
 from soft_prompt_explorer.analysis.asking.lora import injected, learning_as_found
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.trained_prompts.training import lora
 from soft_prompt_explorer.trained_prompts.training.config import FRAMED
@@ -85,7 +86,9 @@ def recomputing(model) -> Iterator[None]:
     transformers' own switch does the same only to a model in training mode, whose dropouts would be on.
     """
     from torch.utils.checkpoint import checkpoint
-    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    with one_at_a_time():
+        from transformers.modeling_layers import GradientCheckpointingLayer
 
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     for layer in layers:

@@ -6,7 +6,8 @@ import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
-from soft_prompt_explorer.analysis.behaviour import effect, lens
+from soft_prompt_explorer.analysis.behaviour import beyond_chance as effect
+from soft_prompt_explorer.analysis.behaviour import difference_lens as lens
 from soft_prompt_explorer.analysis.behaviour.kept_lens import EFFECT, WORDS, Told, kept_with, read, write
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from soft_prompt_explorer.analysis.adapters import load_adapter, load_lora, load_soft_prompt
 from soft_prompt_explorer.analysis.behaviour import others
-from soft_prompt_explorer.analysis.behaviour.effect import (
+from soft_prompt_explorer.analysis.behaviour.beyond_chance import (
     AS_CHANCE,
     NOTHING,
     effect,
@@ -21,7 +21,7 @@ from soft_prompt_explorer.analysis.behaviour.effect import (
     ratio_interval,
     sentence,
 )
-from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS, lens, output_rows, pushed
+from soft_prompt_explorer.analysis.behaviour.difference_lens import COLUMNS, lens, output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import kept_of, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import TEXTS, Watch, evenly_spaced, factors_in, factors_of
 from soft_prompt_explorer.analysis.core.errors import InputError

@@ -1,7 +1,10 @@
 """A module that is imported late, and in several threads."""
 
+import ast
 import subprocess
 import sys
+
+import pytest
 
 from soft_prompt_explorer.analysis.core.late import Late
 from tests.support.places import REPOSITORY
@@ -98,3 +101,54 @@ def test_nobody_waits_for_a_torch_that_is_there():
 
 def test_two_threads_that_wait_for_each_other_do_so_for_a_moment_only():
     assert told_by(IN_EACH_OTHERS_WAY) == ["True"]
+
+
+FOUR_AT_ONCE = """
+import threading
+from contextlib import {guard}
+together, failed = threading.Barrier(4), []
+
+def importing(what):
+    together.wait()
+    try:
+        with one_at_a_time():
+            exec(what)
+    except ImportError as error:
+        failed.append(str(error))
+
+wanted = ["from transformers import AutoTokenizer", "from transformers import AutoModelForCausalLM", "from peft import LoraConfig", "from transformers import DynamicCache"]
+threads = [threading.Thread(target=importing, args=(what,)) for what in wanted]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(len(failed))
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_begin_at_two_ends_of_a_circle_of_modules_do_not_find_them_half_made():
+    plain = FOUR_AT_ONCE.format(guard="nullcontext as one_at_a_time")
+    guarded = plain.replace("from contextlib import nullcontext as", "from soft_prompt_explorer.analysis.core.late import")
+    assert int(told_by(plain)[0]) > 0  # else there is nothing to guard against any more
+    assert int(told_by(guarded)[0]) == 0
+
+
+def test_whatever_is_imported_of_transformers_or_peft_within_a_function_is_imported_one_at_a_time():
+    bare = []
+    for room in ("analysis", "trained_prompts", "app"):
+        for path in sorted((REPOSITORY / room).rglob("*.py")):
+            if path.name != "callback.py":  # for whoever has imported transformers
+                bare += [f"{path.name}:{line}" for line in _bare_imports(ast.parse(path.read_text(encoding="utf-8")), False)]
+    assert not bare
+
+
+def _bare_imports(node: ast.AST, guarded: bool):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom | ast.Import) and not guarded:
+            names = [child.module or ""] if isinstance(child, ast.ImportFrom) else [each.name for each in child.names]
+            if any(name.partition(".")[0] in ("transformers", "peft") for name in names):
+                yield child.lineno
+        yield from _bare_imports(child, guarded or (isinstance(child, ast.With) and "one_at_a_time" in ast.unparse(child.items[0])))

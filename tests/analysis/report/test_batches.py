@@ -20,7 +20,7 @@ import soft_prompt_explorer
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.adapters.places import places_of
 from soft_prompt_explorer.analysis.behaviour import lens_null
-from soft_prompt_explorer.analysis.behaviour.lens import lens
+from soft_prompt_explorer.analysis.behaviour.difference_lens import lens
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.loras.ranks import health, spectra

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.behaviour.lens import COLUMNS
+from soft_prompt_explorer.analysis.behaviour.difference_lens import COLUMNS
 from soft_prompt_explorer.app.charts.lens import pushed_words, words_by_layer
 from tests.support.rows import seen
 

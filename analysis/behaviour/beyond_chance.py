@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
-from soft_prompt_explorer.analysis.behaviour.lens import LEVEL, output_rows, pushed
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL, output_rows, pushed
 from soft_prompt_explorer.analysis.behaviour.lens_null import DRAWS, Looked, look
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
