@@ -187,9 +187,11 @@ def warn_of_start(page: PromptOnPage, tokens: pd.DataFrame) -> None:
             icon=":material/help:",
         )
     elif tokens["echo"].any():
+        echoes = int(tokens["echo"].sum())
+        are, they, their = ("is", "it was", "its") if echoes == 1 else ("are", "they were", "their")
         st.warning(
-            f"{int(tokens['echo'].sum())} of {counted(len(tokens), 'virtual token')} {'is' if tokens['echo'].sum() == 1 else 'are'} still nearest to the word they were initialised from: "
-            "their nearest words tell how the prompt started, not what it learned.",
+            f"{echoes} of {counted(len(tokens), 'virtual token')} {are} still nearest to the word {they} initialised from: "
+            f"{their} nearest words tell how the prompt started, not what it learned.",
             icon=":material/repeat:",
         )
 
@@ -226,7 +228,7 @@ def show_grid(page: PromptOnPage, table: pd.DataFrame, tokens: pd.DataFrame, ver
         height=widgets.table_height(len(prompt)),
         alt="For each virtual token its verdict, the word it started from, how far it moved, and its nearest words with scores.",
     )
-    st.caption("Pick a row to see the evidence below. ␣ marks the space that starts a word.")
+    st.caption("Pick a row to see its evidence above. ␣ marks the space that starts a word.")
     with below("Verdict", "Norm ratio", "Echo and drift", METRICS[metric].title):
         st.markdown("The nearest words")
         widgets.download_buttons(table, f"{prompt.name}-neighbours-{metric}", prompt)

@@ -72,7 +72,13 @@ def test_a_page_is_found_sound_by_axe_and_nothing_on_it_is_cut_off(walker, path)
 
 
 WITH_MORE = {
-    "/prompt?prompt=plural-words-1&tab=Tokens": ("Read against another model", "Take it elsewhere", "Settings"),
+    "/prompt?prompt=plural-words-1&tab=Tokens": (
+        "Read against another model",
+        "Take it elsewhere",
+        "Settings",
+        "What is this?",
+        "Download",
+    ),
     "/lora?lora=sentiment-lora-8&tab=Smaller+copy": ("Take it elsewhere", "rank_pattern"),
     "/atlas": ("Clusters and layout", "Your columns", "Filter", "Download"),
 }
@@ -87,7 +93,7 @@ def test_what_opens_over_a_page_is_sound_too(walker, theme):
         walker.goto(path)
         drawn(walker)
         for button in buttons:
-            walker.get_by_test_id("stPopoverButton").filter(has_text=button).click()
+            walker.get_by_test_id("stPopoverButton").filter(has_text=button).first.click()
             expect(walker.get_by_test_id("stPopoverBody")).to_be_visible()
             drawn(walker)
             found += [f"{button}: {each}" for each in findings(walker, "[data-testid=stPopoverBody]") + cut_off(walker)]

@@ -131,7 +131,12 @@ def page_facts(page, tokens):
 @pytest.mark.parametrize(
     ("initial", "echo", "values", "says"),
     [
-        (np.ones((2, 3), np.float32), [True, False], ["2", "2.0 ×", "1 of 2", "3.0 ×"], "1 of 2 virtual tokens are still nearest"),
+        (
+            np.ones((2, 3), np.float32),
+            [True, False],
+            ["2", "2.0 ×", "1 of 2", "3.0 ×"],
+            "1 of 2 virtual tokens is still nearest to the word it was",
+        ),
         (None, [False, False], ["2", "2.0 ×", "unknown", "unknown"], "initial values of this prompt are unknown"),
     ],
 )
