@@ -95,6 +95,24 @@ def test_the_tables_are_those_of_the_single_adapters(many, llama_folder, tmp_pat
     assert len(found.get("health", [])) == findings
 
 
+def test_duckdb_reads_the_tables_without_us(many, llama_folder, tmp_path):
+    config = many / "lora-1" / "adapter_config.json"
+    config.write_text(config.read_text().replace("{", '{"base_model_name_or_path": "somebody/large: 1", ', 1))
+    batch(str(many), tmp_path / "out", model=str(llama_folder))
+    asked = """
+import json, sys, duckdb
+files = sys.argv[1] + "/modules/**/*.parquet"
+print(json.dumps(duckdb.sql(f"select base_model, path, singular_values, singular_values[1], len(singular_values) from read_parquet('{files}', hive_partitioning = true) order by path").fetchall()))
+assert not any(name.startswith("soft_prompt_explorer") for name in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", asked, str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    for i, (base, path, values, first, count) in enumerate(json.loads(done.stdout)):
+        assert (base, path) == ("somebody/large: 1" if i == 1 else "unknown", f"file://{many}/lora-{i}")
+        np.testing.assert_allclose(values, np.array(spectra(load_adapter(many / f"lora-{i}"))["singular_values"][0].split(), float))
+        assert (first, count) == (values[0], len(values))
+    assert i == 2
+
+
 def test_every_file_says_where_it_comes_from_also_after_a_second_run(many, llama_folder, tmp_path):
     for command in ("first", "second"):
         batch(str(many), tmp_path / "out", model=str(llama_folder), command=command)
