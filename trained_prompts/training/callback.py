@@ -348,7 +348,7 @@ class _Words:
         self._mean = (total / self._count).float()
         self._median_norm = float(torch.cat(norms).median())
         self._initial = None if initial is None else self._on_device(initial)
-        self._first = None if self._initial is None else self._nearest(self._initial)
+        self._first = None if initial is None else self._nearest(self._on_device(initial))
 
     def read(self, rows: np.ndarray) -> tuple[float, float, float, str, str]:
         """The share of tokens still nearest to the word that they started nearest to, the median drift and the median norm beside the vocabulary's, each token's
