@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,10 @@ _ENCODERS = (
 )
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # safetensors' names
+_PACKED, _MISSED = (
+    16,
+    10_000_000,
+)  # weights to a value of a file, where several are packed into one; and so many that may be missed in words
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
 
 
@@ -230,6 +235,11 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
 
     Weights that can stay as they are in the file are mapped into memory. Others are read from the disk one by one, and let go as soon as they are converted
     or on their device: mapped, all would be held beside what they become.
+
+    Raises
+    ------
+    ValueError
+        The config is of a model that these files cannot be: for one of billions of weights memory would be taken before they are missed.
     """
     import torch
     from safetensors import safe_open
@@ -240,11 +250,17 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
     local = {"trust_remote_code": False, "local_files_only": True}
     files = [safe_open(path, framework="pt", backend="pread") for path in weight_files(folder)]
     tensors = {name: file.get_slice(name) for file in files for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    config = AutoConfig.from_pretrained(folder, **local)
+    if (layers := getattr(config.get_text_config(), "num_hidden_layers", 0)) > len(tensors):
+        raise ValueError(f"its config.json says {layers:,} layers and its files hold {len(tensors):,} tensors")
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    held = sum(math.prod(tensor.get_shape()) for tensor in tensors.values())
+    if (described := empty.num_parameters()) > _PACKED * held + _MISSED:
+        raise ValueError(f"its config.json describes {described:,} weights and its files hold {held:,}")
     if device == "cpu" and {tensor.get_dtype() for tensor in tensors.values()} <= {_IN_FILES[told(numbers)]}:
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=numbers, use_safetensors=True, output_loading_info=True, **local)
         return loaded
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local), trust_remote_code=False)
     model, found = type(empty).from_pretrained(
         None, config=empty.config, state_dict=tensors, dtype=numbers, device_map={"": device}, output_loading_info=True
     )
