@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.chromium import headless_chromium, window
+from tests.support.made_collection import made_collection
 from tests.support.places import REPOSITORY
 from tests.support.served import served
 from tests.support.waiting import PATIENCE
@@ -20,6 +21,12 @@ def runs_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def allowed_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="session")
+def batched(allowed_folder, llama_folder):
+    """The folder of a batch's tables, in one that the dashboard may read."""
+    return made_collection(allowed_folder / "adapters", allowed_folder / "tables", model=llama_folder, width=16)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.chromium import calm, download, plot, window
-from tests.support.made_collection import ADAPTERS, UNRELATED, made_collection
+from tests.support.made_collection import ADAPTERS, UNRELATED
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +19,6 @@ PLACES = """plot => { const box = plot.getBoundingClientRect(), { xaxis, yaxis }
 SELECTED = (
     """plot => plot._fullData.flatMap(trace => Array.from(trace.selectedpoints ?? [], i => trace.customdata[i])).sort((a, b) => a - b)"""
 )
-
-
-@pytest.fixture(scope="session")
-def batched(allowed_folder, llama_folder):
-    return made_collection(allowed_folder / "adapters", allowed_folder / "tables", model=llama_folder, width=16)
 
 
 def lasso(page: Page, chart: Locator, places: list[tuple[float, float]]) -> None:

@@ -41,8 +41,6 @@ def elsewhere(chromium, dashboard):
     "path",
     [
         *PATHS,
-        "/learn?tab=Glossary",
-        "/learn?tab=Papers",
         *(f"/learn?tab=Findings&finding={part}" for part in ("The+gallery", "What+the+LoRAs+use")),
         *(
             f"/learn?tab=Methods&methods={part}"

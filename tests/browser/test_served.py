@@ -136,14 +136,14 @@ def said_by_nobody(page: Page) -> None:
         expect(page.locator(what)).to_have_count(0)
 
 
-def test_no_page_asks_another_host_for_anything(chromium, dashboard, nowhere):
+def test_no_page_asks_another_host_for_anything(chromium, dashboard, nowhere, batched):
     proxy, asked = nowhere
     context = window(chromium, dashboard, proxy={"server": proxy, "bypass": "127.0.0.1"})
     page = context.new_page()
     foreign = []
     page.on("request", lambda request: foreign.append(request.url) if not request.url.startswith((dashboard, "data:", "blob:")) else None)
     page.on("websocket", lambda socket: foreign.append(socket.url) if urlsplit(socket.url).netloc != urlsplit(dashboard).netloc else None)
-    for path in PATHS:
+    for path in (*PATHS, f"/library?tab=Collection&collection={batched.name}"):
         page.goto(path)
         calm(page)
         for icon in page.locator("link[rel~='icon']").all():  # Chromium fetches it beside the page and tells nobody

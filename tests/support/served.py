@@ -24,7 +24,7 @@ PATHS = (  # of every page, with what stands below its tabs
     "/atlas?tab=Compare",
     "/atlas?word=river",
     "/train",
-    *(f"/learn?tab={tab}" for tab in ("The+lesson", "Which+readings+hold", "Measures", "Methods")),
+    *(f"/learn?tab={tab}" for tab in ("The+lesson", "Which+readings+hold", "Measures", "Methods", "Findings", "Glossary", "Papers")),
 )
 
 
