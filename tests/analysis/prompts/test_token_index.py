@@ -202,8 +202,8 @@ def test_of_very_many_tokens_a_sample_is_compared(vocabulary, monkeypatch):
 
 
 @pytest.mark.slow
-def test_on_the_gallery_a_word_drawn_at_random_is_found_in_at_most_one_case_in_twenty(embedded_vocabulary):
-    """Of words of every frequency that no token started from; the tokens that started from a word are found, and words that found everything find nothing."""
+def test_on_the_gallery_a_word_drawn_at_random_is_seldom_found(embedded_vocabulary):
+    """Of 1,000 whole words of every frequency that no token started from at most 7 %; the tokens that started from a word are found, and words that found everything find nothing."""
     given = [
         load_soft_prompt(folder)
         for folder in sorted(GALLERY.iterdir())
@@ -213,9 +213,9 @@ def test_on_the_gallery_a_word_drawn_at_random_is_found_in_at_most_one_case_in_t
     tokens, started = embedded_vocabulary.tokens, {start for start in index.starts.values() if start >= 0}
     letters = {tokens[start].strip().casefold() for start in started}
     whole = np.flatnonzero(allowed_tokens(embedded_vocabulary, whole_words=True))
-    drawn = [i for i in np.random.default_rng(0).permutation(whole)[:120] if tokens[i].strip().casefold() not in letters]
-    found = [(index.search_word(forms(embedded_vocabulary, tokens[i]), 1)["q_chance"] < 0.05).any() for i in drawn]
-    assert np.mean(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(found))
+    drawn = [i for i in np.random.default_rng(0).permutation(whole) if tokens[i].strip().casefold() not in letters][:1_000]
+    best = [index.search_word(forms(embedded_vocabulary, tokens[i]), 1)["q_chance"].min() for i in drawn]
+    assert len(best) == 1_000 and np.mean(np.array(best) < 0.05) <= 0.07
     for word in ("table", "river", "seven"):
         assert (index.search_word(forms(embedded_vocabulary, word))["q_chance"] >= 0.05).all()
     for word in ("positive", "organ"):
