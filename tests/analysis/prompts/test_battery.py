@@ -9,12 +9,13 @@ import pytest
 
 from soft_prompt_explorer.analysis.core.discoveries import q_values
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
+from soft_prompt_explorer.analysis.models.words import word_ids
 from soft_prompt_explorer.analysis.prompts.directions import WordsTest, task_direction, unit_displacements
 from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word, read_words
 from soft_prompt_explorer.analysis.prompts.search import nearest, unit_rows
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from tests.support.first_version import old_verdicts, old_words_p
-from tests.support.made_prompts import made_vocabulary, prompt_of
+from tests.support.made_prompts import WORDS, drifted, made_vocabulary, prompt_of
 from tests.support.nulls import DIRECTIONS, DRAWS, LEVEL, MOST, Draws, starts, word_sets
 
 
@@ -67,8 +68,26 @@ def test_the_test_of_the_first_version_found_tasks_in_directions_that_know_nothi
 
 
 @pytest.mark.slow
+def test_that_test_passed_the_tests_of_its_time_which_were_too_easy(embedded_vocabulary):
+    """Three words that have nothing to do with one another, isotropic noise and twenty seeds: nothing in noise, and what was planted in all, as it then was asked.
+
+    Of the same noise, three words that resemble one another, and more draws, it tells more than it may.
+    """
+    ids = word_ids(embedded_vocabulary, WORDS)
+    found = {}
+    for planted in (0.0, 0.15):
+        prompts = [drifted(embedded_vocabulary, seed, planted=planted) for seed in range(20)]
+        directions = [unit_displacements([prompt], embedded_vocabulary).mean(axis=0) for prompt in prompts]
+        found[planted] = sum(old_words_p(each, ids, embedded_vocabulary) < LEVEL for each in directions)
+    assert found[0.0] <= 1 and found[0.15] >= 19, found
+    alike = word_sets(embedded_vocabulary)["antonyms"]
+    directions = Draws(embedded_vocabulary).uniform(60)
+    assert np.mean([old_words_p(each, alike, embedded_vocabulary, 200) <= LEVEL for each in directions]) > 0.16
+
+
+@pytest.mark.slow
 def test_prompts_of_the_gallery_do_not_point_at_the_words_of_other_tasks(embedded_vocabulary):
-    """At most 1 in 20; and told of their twins, whose directions had no part in choosing how the test is built."""
+    """Of the eight other tasks (formal has no answer words) at most 1 in 20; and told of their twins, whose directions had no part in choosing how the test is built."""
     from soft_prompt_explorer.analysis.adapters import load_soft_prompt
     from soft_prompt_explorer.analysis.prompts.twins import twins_of
     from soft_prompt_explorer.analysis.tasks.shipped import TASKS
