@@ -63,7 +63,8 @@ class TaskDirection:
     twins : how many prompts trained on answers dealt out anew it was compared with.
     twin_cosine : the largest cosine of D with what the displacements of a twin share; nan without twins.
     twin_words_p : the smallest p-value of the same words on a twin's direction: where it is small, the words are the form of an answer.
-    beyond_twin_p : the p-value of the words on D with the directions of all twins taken off.
+    beyond_twin_p : the p-value of the words on D less the twins' directions, of several their mean. Taken off whole, not projected out: what D and a twin's direction have
+        in common goes then, and what each has by chance stays.
     """
 
     mean: np.ndarray
@@ -83,8 +84,7 @@ class TaskDirection:
 def points_beyond_twins(found: TaskDirection | pd.Series) -> bool:
     """Whether a direction, or a row of the table of it, points at the words, and does what no twin does: no twin points at them, and it does so without what they share too.
 
-    Both are asked for. A twin's direction is measured with an error, and taking it off leaves a part of what the two share: of twins that were compared with each
-    other, three in four pointed at the words "beyond" the other. Without a twin nothing is known to point beyond one.
+    Both are asked for: where a prompt and its twin point faintly, one of them is often found and the other missed. Without a twin nothing is known to point beyond one.
     """
     return bool(found.twins and found.words_p < LEVEL and found.beyond_twin_p < LEVEL and not found.twin_words_p < LEVEL)
 
@@ -195,7 +195,7 @@ def task_direction(
         median, p = float(np.median(ranks[ids])), float(test.p(mean, ids)[0])
         if len(moved):
             twin_p = float(test.p(of_twins, ids).min())
-            beyond = float(test.p(_without(mean[None], _basis(of_twins.T)), ids)[0])
+            beyond = float(test.p(mean - of_twins.mean(axis=0), ids)[0])
     return TaskDirection(
         mean, concentration, float(p_values(flipped, np.array([concentration]))[0]), scores, ranks, ids, median, p,
         len(moved), float(cosines.max()) if len(moved) else nan, twin_p, beyond,

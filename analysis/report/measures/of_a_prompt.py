@@ -148,12 +148,12 @@ DIRECTION: tuple[Measure, ...] = (
         "Task direction",
         "Beside its twin",
         (
-            "What the words test says of a twin: the same prompt trained from the same start on answers dealt out anew among the examples (`twin_words_p`), and of the direction with what it shares with its twins taken off (`beyond_twin_p`).",
-            "Where a twin points at the words as well, or nothing is left beyond it, the direction names the form of an answer, which can be learned without the task. Both are asked for, because a twin's direction is measured with an error: of 20 twins that ship and were compared with each other 8 pointed at the words, and about half of these without what they shared too.",
+            "What the words test says of a twin: the same prompt trained from the same start on answers dealt out anew among the examples (`twin_words_p`), and of the direction less its twins' (`beyond_twin_p`).",
+            "Where a twin points at the words as well, or nothing is left beyond it, the direction names the form of an answer, which can be learned without the task. Both are asked for, because of two that point faintly one is often found and the other missed. Of 1,000 made-up pairs that share their words, on three vocabularies, one is told to point beyond the other in at most 7 %; of the 20 twins that ship none is.",
             "A twin sees the same inputs and answers and not which belongs to which, so that what both say cannot be the task.",
         ),
-        r"p_{\text{beyond}} = p\bigl(D - B B^{\top} D\bigr), \qquad B \text{ an orthonormal basis of the twins' directions}",
+        r"p_{\text{beyond}} = p\bigl(D - \bar D_{\text{twins}}\bigr)",
         f"{HEWITT}, section 2.",
-        "that what is left was learned from the examples: one twin is one draw of another training. And of made-up pairs that both point at the words so faintly that each is found half of the time, one is told to point beyond the other in up to a quarter, where it should be one in twenty.",
+        "that what is left was learned from the examples: one twin is one draw of another training. A prompt that points at the words only somewhat more than its twin is missed.",
     ),
 )

@@ -61,9 +61,8 @@ def test_what_moved_together_is_found_whether_or_not_it_knows_a_word(vocabulary)
 
 def beyond(test: WordsTest, ids: np.ndarray, mine: np.ndarray, twins: np.ndarray) -> tuple[float, float]:
     """Of pairs of a direction and its one twin's, (n, d) both: the shares of which `beyond_twin_p` is at most 0.05, and which are told to point beyond the twin."""
-    units = unit_rows(twins)
     words_p, twin_p = test.p(mine, ids), test.p(twins, ids)
-    beyond_p = test.p(mine - (mine * units).sum(axis=1, keepdims=True) * units, ids)
+    beyond_p = test.p(mine - twins, ids)
     told = [
         points_beyond_twins(SimpleNamespace(twins=1, words_p=p, twin_words_p=twin, beyond_twin_p=left))
         for p, twin, left in zip(words_p, twin_p, beyond_p, strict=True)
@@ -99,16 +98,12 @@ def format_only(vocabulary: Vocabulary, test: WordsTest, strength: float) -> dic
 
 
 def test_of_twins_that_clearly_point_at_the_words_both_none_points_beyond_the_other(vocabulary, words_test):
-    """Though `beyond_twin_p` alone says so of most: a twin's direction is measured with an error, and taking it off leaves a part of the words'."""
     found = format_only(vocabulary, words_test, 2.0)
-    assert max(told for _, told in found.values()) <= MOST, found
-    if vocabulary.model != "hub-ridden":
-        assert min(alone for alone, _ in found.values()) > 0.3, found
+    assert max(max(each) for each in found.values()) <= MOST, found
 
 
-@pytest.mark.xfail(strict=True, reason="where each is found half of the time, one is told beyond the other in a quarter of the cases")
 def test_of_twins_that_point_at_the_words_faintly_none_points_beyond_the_other(vocabulary, words_test):
-    """This does not hold. The strengths are those at which the words of one or another task are found about half of the time."""
+    """The strengths are those at which the words of one or another task are found about half of the time, so that often one of two is found and the other missed."""
     for strength in (0.1, 0.15, 0.3, 0.5):
         found = format_only(vocabulary, words_test, strength)
         assert max(told for _, told in found.values()) <= MOST, found
@@ -121,8 +116,7 @@ def test_a_made_pair_is_judged_as_a_prompt_and_its_twin_are(vocabulary, words_te
     for one, other in zip(mine[:5], twins[:5], strict=True):
         prompt, twin = (prompt_of(np.tile(each, (3, 1)), start) for each in (one, other))
         found = task_direction([prompt], vocabulary, words=[vocabulary.tokens[500], vocabulary.tokens[700]], twins=[twin])
-        unit = unit_rows(other)
-        directly = [words_test.p(each, found.word_ids)[0] for each in (one, other, one - (one @ unit) * unit)]
+        directly = [words_test.p(each, found.word_ids)[0] for each in (one, other, unit_rows(one[None])[0] - unit_rows(other[None])[0])]
         assert [found.words_p, found.twin_words_p, found.beyond_twin_p] == pytest.approx(directly, abs=0.003)
 
 
@@ -137,9 +131,8 @@ def test_of_shipped_twins_that_are_compared_with_each_other_none_points_beyond_t
         for one, other in permutations(twins_of([load_soft_prompt(store.adapter_path(run.name))]), 2):
             found.append(task_direction([one], embedded_vocabulary, words=words, twins=[other]))
     pointing = [each for each in found if each.words_p < LEVEL]
-    alone = [each for each in pointing if each.beyond_twin_p < LEVEL]
     assert (len(found), len(pointing)) == (20, 8)
-    assert len(alone) >= 4  # so what is left of a direction without its twin's is no evidence by itself
+    assert sum(each.beyond_twin_p < LEVEL for each in found) <= 2
     assert not any(points_beyond_twins(each) for each in found)
 
 

@@ -215,7 +215,7 @@ def test_a_collection_of_one_kind_offers_what_it_has(own_runs, own_cache, llama_
     driver = opened("tables")
     across = driver.selectbox(key="across").options
     assert ("largest singular value" in across) == (only == "loras")
-    assert ("tokens: learned" in across) == (only == "prompts")
+    assert ("tokens: moved along a word" in across) == (only == "prompts")
     labels = {expander.label.partition(":")[0] for expander in driver.expander}
     assert ("Near copies" in labels) == (only == "loras")
     assert not [field for field in driver.multiselect if field.key == "of-kind"]  # there is one kind alone
