@@ -75,7 +75,7 @@ READINGS: tuple[Measure, ...] = (
         (
             "One word for a virtual token, made of chance, echo and learned direction.",
             "`moved along a word` is what training did to it, beyond chance; that it learned the word is not shown. `echo` is still at its start with nothing else to be read, `near a word` is nearer to a word than chance allows though nothing shows that it learned it, and `unreadable` is none of these.",
-            "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten, and with noise of its own length in about half.",
+            "The rule was tried on draws that know nothing, 1,000 of each of some twenty kinds, drift along the mean and the leading directions, growth and collapse among them: at most 7 % may have a p-value under 0.05. Of tokens that went half the way to a word nine in ten or more are read as that word; with the start unknown, a word with noise of half its length is found in nine of ten on each of three vocabularies, and with noise of its own length in about half on the made-up ones and always on the embedded one.",
         ),
         r"""\text{verdict}_i = \begin{cases}
         \text{moved along a word} & \text{if } q_{\text{learned},i} < 0.01 \\
