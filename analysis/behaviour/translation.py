@@ -309,8 +309,9 @@ def sentence(table: pd.DataFrame) -> str:
     if what_it_does(table) is None:
         return f"No text says what {name} does: the best, {best['candidate']}, recovers {does}, with {best['same_answer']:.0%} of {best['n']} answers the same, and {beside}."
     most = "Nearly all" if best["share"] >= NEARLY_ALL else "Most"
+    recovers = "recover" if best["candidate"].endswith("examples") else "recovers"
     return (
-        f"{most} of what {name} does, a text does in its place: {best['candidate']} recovers {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
+        f"{most} of what {name} does, a text does in its place: {best['candidate']} {recovers} {does}, and {best['same_answer']:.0%} of {best['n']} answers are the "
         f"same; {beside}. The text begins {in_one_line(copied(best['text']), 80)}."
     )
 

@@ -226,7 +226,7 @@ def test_a_share_counts_only_where_its_interval_lies_above_those_of_the_controls
     found = what_it_does(made_table(0.8, 0.7))
     assert found is not None and found["candidate"] == "8 examples"
     assert sentence(made_table(0.8, 0.7)).startswith(
-        "Nearly all of what it does, a text does in its place: 8 examples recovers 0.90 (0.80 to 0.99)"
+        "Nearly all of what it does, a text does in its place: 8 examples recover 0.90 (0.80 to 0.99)"
     )
     assert (
         what_it_does(made_table(0.74, 0.7)) is None
