@@ -32,7 +32,7 @@ InitialOption = Annotated[
     list[str] | None,
     typer.Option(
         "--initial",
-        help="The values that training started from: a file for each prompt, in their order, or `recover` once to guess those that no config names. "
+        help="The values that training started from: a file for each prompt, in their order, or `recover` once to guess those that neither a file nor a config tells. "
         "[default: the prompt's own, or those beside it, else what its config names]",
     ),
 ]
@@ -227,7 +227,7 @@ def _each_started(
 ) -> list[list[SoftPrompt]]:
     """The parts of each prompt with the values that they started from, as far as these are to be had."""
     from soft_prompt_explorer.analysis.adapters import load_soft_prompt
-    from soft_prompt_explorer.analysis.prompts.starts import mark_of, recover_initial, split_from, start_from_config
+    from soft_prompt_explorer.analysis.prompts.starts import recover_initial, split_from, start_from_config
 
     initial = initial or []
     if len(initial) == 1 and initial[0] == "recover":
@@ -244,9 +244,11 @@ def _each_started(
             result.append(split_from(prompt, load_soft_prompt(place(Path(initial[i]), False))))
         elif vocabulary is None:
             result.append(prompt.split())
-        else:  # what a config names is no guess, and comes before one
+        else:  # what the file or its config tells is no guess, and comes before one
             parts = start_from_config(prompt, vocabulary).split()
-            result.append([recover_initial(part, vocabulary, report=report) if initial and not mark_of(part) else part for part in parts])
+            result.append(
+                [recover_initial(part, vocabulary, report=report) if initial and part.initial is None else part for part in parts]
+            )
     return result if vocabulary is None else [_fitting(parts, vocabulary) for parts in result]
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.late import apart_from_torch
 from soft_prompt_explorer.analysis.core.remedies import speaking
 from soft_prompt_explorer.app.pages import PAGES, START
+from soft_prompt_explorer.app.parts.chosen import VISIT
 from soft_prompt_explorer.app.parts.frame import show_frame, show_onward
 from soft_prompt_explorer.app.server import read_here
 from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN, begin_page
@@ -39,6 +40,7 @@ def draw() -> None:
         if st.session_state.get("here") != here.url_path:
             for key in SHARED:
                 st.session_state.pop(key, None)
+            st.session_state[VISIT] = st.session_state.get(VISIT, 0) + 1
         st.session_state["here"] = here.url_path
         begin_page()
         read_here.begin()

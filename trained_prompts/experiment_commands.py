@@ -51,7 +51,7 @@ def benchmark(
         if make:
             known_truth.make(report=report)
         if reading is not None:
-            sys.path.insert(0, "")  # a module in the folder that a person is in, as `python -m` finds it
+            sys.path.append("")  # a module in the folder that a person is in; last, so that it stands for none that is installed
             scores = of_readings.task_scores({reading: of_readings.reading_of(reading)}, report=report)
         elif again:
             scores = of_readings.task_scores(READINGS, report=report)

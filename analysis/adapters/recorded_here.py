@@ -28,7 +28,7 @@ def noted_model(path: Path, named: str | None) -> str | None:
     if named is None:
         return None
     whole = path.resolve()
-    for folder in (whole, *whole.parents):
+    for folder in (whole, *whole.parents[:2]):  # the folder itself, a checkpoint in it, and what lies in that
         try:
             told = read_json_object(_note_of(folder), InputError)
         except (InputError, OSError):

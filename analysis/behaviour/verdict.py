@@ -284,15 +284,15 @@ def _pointing(direction: TaskDirection, vocabulary: Vocabulary | None, points: b
         return "what the tokens share was not tested on any words"
     words = f"the task's words ({_places(direction, vocabulary)}, p {p_said(direction.words_p)})"
     if points:
-        return f"together they point at {words}, also without what they share with {twins} trained on shuffled answers (p {p_said(direction.beyond_twin_p)})"
+        return f"together they point at {words}, also once the direction of {twins} trained on shuffled answers is taken off (p {p_said(direction.beyond_twin_p)})"
     if as_format and not direction.twins:
         return f"together they point at {words}, which may be the form of an answer: no twin trained on shuffled answers is at hand"
     if as_format:
         return (
             f"together they point at {words}, and {twins} trained on shuffled answers {'does' if direction.twins == 1 else 'do'} so too (p {p_said(direction.twin_words_p)} there, and "
-            f"{p_said(direction.beyond_twin_p)} without what they share): that is the form of an answer"
+            f"{p_said(direction.beyond_twin_p)} once its direction is taken off): that is the form of an answer"
             if direction.twin_words_p < LEVEL
-            else f"together they point at {words}, but not without what they share with {twins} trained on shuffled answers (p {p_said(direction.beyond_twin_p)}): that is the form of an answer"
+            else f"together they point at {words}, but not once the direction of {twins} trained on shuffled answers is taken off (p {p_said(direction.beyond_twin_p)}): that is the form of an answer"
         )
     twin_does = direction.twins and direction.twin_words_p * direction.twins < LEVEL
     beside = (

@@ -50,11 +50,13 @@ def read_table(path: Path, *, most: int = MOST_BYTES, rows: int = MOST_ROWS, **r
         As `read_file`; or it is no such table.
     """
     content = read_file(path, most)
-    if len(content.partition(b"\n")[0]) > MAX_HEADER:
-        raise ValueError("it has too many columns")
+    # pandas skips an empty line before the header, reads on where a name is quoted, and makes an index of what is beyond it.
+    header = content.partition(b"\n")[0]
+    if len(header) > MAX_HEADER or not header.strip() or b'"' in header:
+        raise ValueError("it has no header of plain names, or too many columns")
     import pandas as pd
 
-    table = pd.read_csv(io.BytesIO(content), nrows=rows + 1, **reading)
+    table = pd.read_csv(io.BytesIO(content), nrows=rows + 1, index_col=False, **reading)
     if len(table) > rows:
         raise ValueError(f"it has more than {rows:,} rows")
     return table

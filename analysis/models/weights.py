@@ -13,7 +13,9 @@ import copy
 import logging
 import math
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +53,7 @@ _ENCODERS = (
 )
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # safetensors' names
+_MODULES, _MORE_MODULES = 50, 10_000  # that a model may have: for each tensor of its files, and besides
 _PACKED, _MISSED = (
     16,
     10_000_000,
@@ -251,9 +254,11 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
     files = [safe_open(path, framework="pt", backend="pread") for path in weight_files(folder)]
     tensors = {name: file.get_slice(name) for file in files for name in file.keys()}  # noqa: SIM118 - not a dictionary
     config = AutoConfig.from_pretrained(folder, **local)
+    if not files:
+        raise ValueError("it holds no safetensors file")
     if (layers := getattr(config.get_text_config(), "num_hidden_layers", 0)) > len(tensors):
         raise ValueError(f"its config.json says {layers:,} layers and its files hold {len(tensors):,} tensors")
-    with torch.device("meta"):
+    with torch.device("meta"), _at_most_modules(_MODULES * len(tensors) + _MORE_MODULES):
         empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     held = sum(math.prod(tensor.get_shape()) for tensor in tensors.values())
     if (described := empty.num_parameters()) > _PACKED * held + _MISSED:
@@ -268,6 +273,31 @@ def _filled(folder: Path, numbers, device: str) -> tuple[Any, dict]:
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model, found
+
+
+@contextmanager
+def _at_most_modules(most: int) -> Iterator[None]:
+    """Refuse what makes more modules than these in this thread: some configs say by other names how many layers are made, and each takes memory of its own.
+
+    Raises
+    ------
+    ValueError
+    """
+    from torch.nn.modules.module import register_module_module_registration_hook
+
+    me, made = threading.get_ident(), 0
+
+    def count(*_) -> None:
+        nonlocal made
+        made += threading.get_ident() == me
+        if made > most:
+            raise ValueError("its config.json describes more modules than its files hold weights for")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_tokenizer(name: str):

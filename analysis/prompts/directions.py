@@ -64,7 +64,7 @@ class TaskDirection:
     twin_cosine : the largest cosine of D with what the displacements of a twin share; nan without twins.
     twin_words_p : the smallest p-value of the same words on a twin's direction: where it is small, the words are the form of an answer.
     beyond_twin_p : the p-value of the words on D less the twins' directions, of several their mean. Taken off whole, not projected out: what D and a twin's direction have
-        in common goes then, and what each has by chance stays.
+        in common goes then, as far as both are equally long.
     """
 
     mean: np.ndarray
@@ -82,7 +82,7 @@ class TaskDirection:
 
 
 def points_beyond_twins(found: TaskDirection | pd.Series) -> bool:
-    """Whether a direction, or a row of the table of it, points at the words, and does what no twin does: no twin points at them, and it does so without what they share too.
+    """Whether a direction, or a row of the table of it, points at the words, and does what no twin does: no twin points at them, and it still does once their direction is taken off.
 
     Both are asked for: where a prompt and its twin point faintly, one of them is often found and the other missed. Without a twin nothing is known to point beyond one.
     """

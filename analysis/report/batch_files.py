@@ -82,6 +82,7 @@ def _files(fs: AbstractFileSystem, path: str) -> tuple[list[str], dict[str, dict
     listed = fs.glob(path, detail=True) if any(letter in path for letter in "*?[") else fs.find(path, withdirs=False, detail=True)
     if not listed and fs.exists(path):
         listed = {path: fs.info(path)}
+    listed = {name: info or fs.info(name) for name, info in listed.items()}  # of a file by HTTP nothing is listed
     inside = not any(letter in path for letter in "*?[") and path not in listed
     named = [name for name, info in listed.items() if info["type"] == "file" and not (inside and _is_hidden(name, path))]
     known = {name: listed[name] for name in named}
@@ -121,7 +122,8 @@ def _of_file(name: str, names: Collection[str]) -> list[str]:
 
 
 def _state(info: dict[str, Any]) -> str:
-    changed = next((info[key] for key in ("mtime", "ETag", "etag", "LastModified", "created") if info.get(key)), "")
+    told = ("mtime", "ETag", "etag", "LastModified", "Last-Modified", "last_modified", "updated", "blob_id", "created")
+    changed = next((info[key] for key in told if info.get(key)), "")
     return f"{info.get('size')} {changed}"
 
 
@@ -140,6 +142,12 @@ def on_this_machine(found: Found, folder: Path) -> Path:
     else:
         target.mkdir()
         place = target
+    left = LARGEST_FETCHED  # a listing need not say how large a file is
     for file in found.files:
-        fs.get_file(file, str(place / file.rpartition("/")[2]))
+        with fs.open(file, "rb") as source, (place / file.rpartition("/")[2]).open("wb") as copy:
+            while block := source.read(1 << 20):
+                left -= len(block)
+                if left < 0:
+                    raise AdapterError(f"{printable(found.url)} has more than {LARGEST_FETCHED:,} bytes, the most that is fetched.")
+                copy.write(block)
     return target

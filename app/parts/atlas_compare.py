@@ -49,7 +49,7 @@ def show_comparison(prompts: list[SoftPrompt], vocabulary: Vocabulary, settings:
     )
     if band is not None:
         show_beside_chance(row, band)
-    keys = several.keys_by_name(st.session_state.get("prompts", []))
+    keys = several.keys_by_name(prompts, st.session_state.get("prompts", []))
     with st.container(horizontal=True):
         for name in (name_a, name_b):
             if name in keys:

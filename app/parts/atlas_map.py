@@ -165,7 +165,7 @@ def draw(
 def for_a_paper(base: WordMap, on: OnMap, tokens: pd.DataFrame, vocabulary: Vocabulary, numbers: list[int]) -> Figure:
     """The map as a figure, with these of the tokens, which have verdicts."""
     places = pd.DataFrame(on.placed.places, columns=["x", "y"])
-    return figures.token_map(base.on, landmarks(base.on, vocabulary), tokens.join(places).iloc[numbers])
+    return figures.token_map(base.on, landmarks(base.on, vocabulary), tokens[["prompt", "position", "verdict"]].join(places).iloc[numbers])
 
 
 def pick_training(

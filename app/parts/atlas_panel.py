@@ -12,7 +12,7 @@ import streamlit as st
 from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
 from soft_prompt_explorer.app.pages import PROMPT, TOKENS
-from soft_prompt_explorer.app.parts import several, widgets
+from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
@@ -78,7 +78,7 @@ def _choose_clusters(found: Clustering, rows: list[int], chosen: Chosen) -> None
         st.query_params.pop("clusters", None)
 
 
-def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what: str) -> None:
+def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what: str, keys: dict[str, str]) -> None:
     """A row a token, the selected ones first and ticked.
 
     Parameters
@@ -93,7 +93,7 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
             width="content",
         )
         if selected:
-            _link_to(tokens.iloc[selected])
+            _link_to(tokens.iloc[selected], keys)
     turn = chosen.turn("tokens")
     key = f"tokens-{of_what}-{turn}-{hash(left.tobytes())}"
     kept = st.session_state.setdefault(f"order-{chosen.link}", {})
@@ -130,9 +130,8 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
     )
 
 
-def _link_to(selected: pd.DataFrame) -> None:
+def _link_to(selected: pd.DataFrame, keys: dict[str, str]) -> None:
     """The way to the prompts of the selected tokens, each at the first of them."""
-    keys = several.keys_by_name(st.session_state.get("prompts", []))
     for name, rows in list(selected.groupby("prompt", sort=False))[:LINKS]:
         if name in keys:
             st.page_link(

@@ -90,7 +90,7 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
     if on_map and st.button(f"Select the {len(on_map)} that are on the map", icon=":material/my_location:", key="select-found"):
         chosen.choose(on_map, by="search")
         st.rerun(scope="fragment")
-    keys = several.keys_by_name(choosing.prompt_choices())
+    keys = several.keys_by_name(prompts, choosing.prompt_choices())
     for row, column in _table(asked, found)["selection"]["cells"]:
         hit = found.iloc[row]
         if column == "prompt" and hit["prompt"] in keys:

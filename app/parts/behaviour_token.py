@@ -107,7 +107,9 @@ def show_cluster(asked: PromptOnPage, position: int) -> None:
         f"**Its cluster**  \n“{widgets.plain(of['label'])}”, {of['size']} tokens of {of['prompts']} prompts: {believed}{echo} "
         f"(stability {of['stability']:.2f}, tightness p {p_value(of['tightness_p'])})."
     )
-    keys, numbers = on_atlas(clustering.members, number, several.keys_by_name(choosing.prompt_choices()) | {prompt.name: asked.key})
+    keys, numbers = on_atlas(
+        clustering.members, number, several.keys_by_name(everyone, choosing.prompt_choices()) | {prompt.name: asked.key}
+    )
     link_to_map("Its cluster on the map", keys, numbers, colour="cluster")
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
 
+VISIT = "visit"  # of the session's state: how often its person has come from one page to another
 LONGEST = 2000  # letters that a link holds of it: servers and proxies refuse addresses of a few thousand more
 
 
@@ -21,12 +22,14 @@ class Chosen:
     link : what links call it.
     of_what : tells the tokens that are selected from any others.
     text : the selected ones, as `ranges` writes them.
+    visit : the visit to the page in which it was last told.
     turns : by what shows it, how often it was selected elsewhere: the map takes over the selection, and a table is drawn anew, at another turn alone.
     """
 
     link: str
     of_what: object = None
     text: str = ""
+    visit: int = 0
     turns: dict[str, int] = field(default_factory=dict)
 
     def numbers(self, below: int) -> list[int]:
@@ -58,12 +61,14 @@ class Chosen:
 def chosen_tokens(link: str, of_what: object) -> Chosen:
     """The selection that links call so, of these tokens: what the link says, also where another page or going back changed it; nothing where the tokens alone are others than before."""
     said = st.query_params.get(link)
-    chosen = st.session_state.setdefault(f"chosen-{link}", Chosen(link, of_what, said or ""))
-    if said is not None and said != chosen.text:
+    visit = st.session_state.get(VISIT, 0)
+    chosen = st.session_state.setdefault(f"chosen-{link}", Chosen(link, of_what, said or "", visit))
+    if said is not None and (said != chosen.text or visit != chosen.visit):
         chosen.of_what = of_what
         chosen.choose(said, by="")
     elif chosen.of_what != of_what:
         chosen.of_what = of_what
         chosen.choose("", by="")
+    chosen.visit = visit
     chosen.tell()
     return chosen

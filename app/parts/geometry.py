@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
+from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.geometry import MOST_TOKENS, cosines_within, directions_used
 from soft_prompt_explorer.analysis.report.inspection import token_norms
 from soft_prompt_explorer.app.charts.geometry import cosine_map, energy_bars
@@ -21,7 +22,11 @@ def show_geometry(prompt: SoftPrompt) -> None:
     said = [f"The median virtual token is {norms['norm'].median():.2f} long." if len(norms) else ""]
     if len(pairs):
         said.append(f"Two of its tokens have a cosine of {pairs['cosine'].median():.2f} in the median.")
-        said.append(f"{same} pairs of tokens are one and the same row." if same else "No two are the same row.")
+        said.append(
+            f"{counted(same, 'pair')} of tokens {'is' if same == 1 else 'are'} one and the same row."
+            if same
+            else "No two are the same row."
+        )
     said.append(f"Half of its energy lies in {half} of {len(used)} directions.")
     st.markdown(" ".join(said))
     left, right = st.columns(2, gap="large")

@@ -64,8 +64,7 @@ def show_library() -> None:
         kind = st.segmented_control("Kind", KINDS, key="kind", bind="query-params")
         origin = st.segmented_control("Whose", sorted(table["origin"].unique()), key="origin", bind="query-params")
         tasks = st.multiselect("Task", sorted(table["task"].dropna().unique()), key="tasks", bind="query-params", placeholder="any task")
-        said = [name for name in SAID if any(name in each.split(APART) for each in table["verdict"])]
-        verdict = st.multiselect("Verdict", said, key="verdict", bind="query-params", placeholder="any verdict")
+        verdict = st.multiselect("Verdict", list(SAID), key="verdict", bind="query-params", placeholder="any verdict")
     text = table.drop(columns=["no_prompt", "score"]).fillna("").astype(str).agg(" ".join, axis=1).str.casefold()
     keep = (
         text.str.contains(wanted, regex=False) & (table["kind"] == kind if kind else True) & (table["origin"] == origin if origin else True)

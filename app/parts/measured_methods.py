@@ -12,6 +12,7 @@ from soft_prompt_explorer.app.charts.methods import method_scores, score_by_size
 from soft_prompt_explorer.app.pages import LIBRARY, TRAIN
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.comparisons import one_line, show_rows
+from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.trained_prompts.experiments import comparison
 from soft_prompt_explorer.trained_prompts.experiments.comparison import beside_zero_shot, best_of_each_method, told_apart
 
@@ -83,7 +84,8 @@ def show_comparison(rows: pd.DataFrame) -> None:
     task = rows["task"].iloc[0]
     with st.container(horizontal=True):
         st.page_link(TRAIN.file, label="Train one on this task", icon=TRAIN.icon, query_params={"task": task})
-        st.page_link(LIBRARY.file, label="Read what was trained on it", icon=LIBRARY.icon, query_params={"tasks": task})
+        if task in set(at_hand.list_runs()["task"]):
+            st.page_link(LIBRARY.file, label="Read what was trained on it", icon=LIBRARY.icon, query_params={"tasks": task})
 
 
 def finding(rows: pd.DataFrame) -> str:

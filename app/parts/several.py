@@ -79,14 +79,13 @@ def prompts_at_hand(vocabulary: Vocabulary) -> list[SoftPrompt]:
     return distinct([prompt for prompt in prompts if prompt.is_embeddings and _is_near_words(prompt)])
 
 
-def keys_by_name(keys: list[str]) -> dict[str, str]:
-    """Which of these keys a prompt has by the name that tables call it by; a file of several prompts is one key."""
-    found: dict[str, str] = {}
+def keys_by_name(prompts: list[SoftPrompt], keys: list[str]) -> dict[str, str]:
+    """Which of these keys opens each of these prompts, by the name that tables call it by. Of a file of several prompts the page opens the first, so the others have none."""
+    of_rows: dict[bytes, str] = {}
     for key in keys:
         with suppress(InputError):
-            for part in choosing.load_prompt(key).split():
-                found.setdefault(part.name, key)
-    return found
+            of_rows.setdefault(choosing.load_prompt(key).split()[0].embeddings.tobytes(), key)
+    return {prompt.name: of_rows[rows] for prompt in prompts if (rows := prompt.embeddings.tobytes()) in of_rows}
 
 
 def of_this_session(prompts: list[SoftPrompt]) -> set[str]:

@@ -40,7 +40,7 @@ def show_direction(page: PromptOnPage) -> None:
             )
         named = st.text_input(
             "Words to test", key="test", bind="query-params", placeholder=f"the answers of {task}" if task is not None else "for instance: positive, negative",
-            help="With commas between them; a word that has to be several tokens is refused by name. Is their median rank on the direction lower than that of as many words drawn from the same tenths of the vocabulary?",
+            help="With commas between them; a word that has to be several tokens is refused by name. Does the direction point at them more than directions do that know nothing of them?",
         )  # fmt: skip
     words = typed_words(named) or (TASKS[task].answer_words() if task in TASKS else [])
     chosen = of_task if which != "this prompt" else [prompt]
@@ -79,7 +79,7 @@ def _words_said(first: pd.Series, whose: str, size: int) -> str:
         return f"It does not point at the {whose} ({ranks})."
     if not first["twins"]:
         return f"It points at the {whose} ({ranks}); that may be the form of an answer, for no twin trained on shuffled answers is at hand."
-    twin = f"p {p_value(first['twin_words_p'])} on a twin trained on shuffled answers, p {p_value(first['beyond_twin_p'])} without what they share"
+    twin = f"p {p_value(first['twin_words_p'])} on a twin trained on shuffled answers, p {p_value(first['beyond_twin_p'])} once its direction is taken off"
     if points_beyond_twins(first):
         return f"It points at the {whose} ({ranks}), and beyond what its twin says ({twin})."
     return f"It points at the {whose} ({ranks}) as the form of an answer: {twin}."

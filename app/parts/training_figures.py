@@ -104,7 +104,7 @@ def show_verdicts(job: Progress, looks: pd.DataFrame | None, words: pd.DataFrame
     """The counts of the verdicts, of the last look in words."""
     if looks is None or words is None:
         st.markdown("**Verdicts**")
-        st.caption("How many tokens have learned a word, and how many echo their start, appears here.")
+        st.caption("How many tokens moved along a word, and how many echo their start, appears here.")
         return
     counts = words["verdict"].value_counts()
     st.markdown(f"**Verdicts after step {words['step'].iloc[0]}**: " + " · ".join(f"{verdict_label(v)} {n}" for v, n in counts.items()))

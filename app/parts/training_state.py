@@ -92,7 +92,9 @@ def what_it_shows(job: Progress) -> list[str]:
         counts = job.words["verdict"].map(plain_verdict).value_counts()
         echoes, moved = int(counts.get("echo", 0)), int(counts.get("moved along a word", 0))
         if echoes:
-            said.append(f"{echoes} of {len(job.words)} tokens are still nearest to the word that they began with.")
+            said.append(
+                f"{echoes} of {counted(len(job.words), 'token')} {'is' if echoes == 1 else 'are'} still nearest to the word that training began with."
+            )
         said.append(f"{moved or 'None'} of {len(job.words)} moved along a word beyond chance.")
     return said
 

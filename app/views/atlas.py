@@ -80,7 +80,7 @@ def show_atlas() -> None:
             show_clusters(found, chosen, of_what)
         keep = atlas_choice.pick_filters(tokens)
         numbers = tokens.index.to_numpy() if keep is None else tokens.index[keep].to_numpy()
-        show_tokens(tokens, numbers, chosen, of_what)
+        show_tokens(tokens, numbers, chosen, of_what, several.keys_by_name(prompts, st.session_state.get("prompts", [])))
         figure = partial(atlas_map.for_a_paper, base, on, tokens, vocabulary)
         offer_downloads(found, tokens, numbers, chosen, f"{settings.method}-{settings.space}", figure)
     by = settings.colour if settings.colour in tokens else "prompt"  # what is still being computed comes as soon as it is there

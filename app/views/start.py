@@ -11,7 +11,7 @@ from soft_prompt_explorer.app.parts.opened_file import drop_zone, show_opened
 follow_click()
 st.title("A soft prompt works. Can you read it?")
 st.markdown("**See what a soft prompt or LoRA does, in words.**")
-st.caption("Every figure was measured, and stands beside what chance or a control comes to.")
+st.caption("Every figure was measured. Scores and shares stand beside a control.")
 
 doors = st.columns(3, gap="medium")
 with doors[0].container(border=True, height="stretch"):

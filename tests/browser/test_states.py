@@ -33,7 +33,7 @@ def wrong(page: Page) -> list[str]:
         (f"{BEHAVIOUR}Inside", "Attention of the answer to the prompt"),
         (f"{BEHAVIOUR}In+words", "Let the model write"),
         ("/atlas?prompts=capitals-words-1&prompts=sentiment-words-1&selected=0-12", "13 selected virtual tokens"),
-        ("/library?verdict=unreadable&search=random", "any task"),
+        ("/library?verdict=unreadable&search=random", "unreadable"),
     ],
 )
 def test_a_view_that_is_chosen_is_sound(page, path, seen):

@@ -179,17 +179,23 @@ class Recorder:
         with suppress(InputError, KeyError, TypeError):
             record = read_object(self.folder / RECORD)
             self._examples = [{"text": str(each["text"]), "target": str(each["target"])} for each in record["examples"]][:EXAMPLES_KEPT]
-            if self._template is None and record["template_given"] is True:
-                self._template = str(record["template"])
+            # A record of before says nothing of who gave it.
+            if self._template is None and record.get("template_given", True) is True and isinstance(record.get("template"), str):
+                self._template = record["template"]
         if rows is None:
             return
+        start = self.folder / f"checkpoint-{self.step}" / INITIAL
         with suppress(InputError):
             steps, embeddings = read_trajectory(self.folder / TRAJECTORY)
             if embeddings.shape[1:] == rows.shape:
                 self._snapshots = {
                     step: each.astype(np.float16) for step, each in zip(steps.tolist(), embeddings, strict=True) if step <= self.step
                 }
-        self._initial = _start_in(self.folder / INITIAL, rows.shape)
+        there = self._snapshots.get(self.step)
+        if there is not None and not np.allclose(there, rows, rtol=0.02, atol=0.01):  # another training was recorded into this folder
+            self._losses, self._followed, self._ranks, self._snapshots, self._examples, self._seconds_before = [], [], {}, {}, [], 0.0
+        else:
+            self._initial = _start_in(start if start.is_file() else self.folder / INITIAL, rows.shape)
         if self._initial is None:
             _log.warning(
                 "The training goes on from step %d, and its start is not in %s: how far it moves from there is not told.",

@@ -369,7 +369,20 @@ def test_a_few_ids_without_a_row_are_left_out_and_many_are_refused(tmp_path, own
         load_vocabulary(str(model_folder(tmp_path / "far", table({"a": 0, "b": 2**32 - 1}))))
 
 
-@pytest.mark.parametrize("config", [{"model_type": "llama"}, {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 10**9}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama"},
+        {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 10**9},
+        {
+            "model_type": "bart",
+            "is_encoder_decoder": False,
+            "architectures": ["BartForCausalLM"],
+            "encoder_layers": 1,
+            "decoder_layers": 10**7,
+        },
+    ],
+)
 def test_a_config_of_billions_of_weights_beside_a_few_is_refused_before_memory_is_taken(config, tmp_path, own_cache):
     folder = model_folder(tmp_path / "large", PLAIN, config=config)
     (row,) = outcomes([folder], "model")

@@ -87,7 +87,7 @@ def test_a_prompt_without_a_vocabulary_shows_its_geometry_and_its_receipt_says_s
     assert f"the first holds {energy[0] / energy.sum():.0%}" in directions
     assert "norms of 4 virtual tokens" in norms
     assert f"The median virtual token is {np.median(lengths):.2f} long." in said(driver)
-    assert "1 pairs of tokens are one and the same row." in said(driver)
+    assert "1 pair of tokens is one and the same row." in said(driver)
 
 
 def test_a_receipt_says_that_words_can_be_read_where_they_can_and_the_page_reads_them(own_runs):

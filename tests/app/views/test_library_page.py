@@ -1,13 +1,18 @@
 """The table of the Library: what is found in it by a word and by filters, and its chips."""
 
 import json
+import shutil
 
+import pandas as pd
 import pytest
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour.beyond_chance import AS_CHANCE
+from soft_prompt_explorer.analysis.behaviour.kept_lens import EFFECT, WORDS
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.charts.theme import EFFECT_MARKS, HAS_EFFECT, NO_EFFECT, VERDICT_MARKS, verdict_label
+from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
 
 pytestmark = pytest.mark.slow
@@ -65,4 +70,10 @@ def test_what_nothing_is_like_gets_a_sentence(library):
 def test_a_run_of_ones_own_has_the_chip_that_is_kept_with_it_and_none_is_made_up(library, saved_lora):
     of_mine = library(search="mine").dataframe[0].value.set_index("name").loc["mine", "verdict"]
     assert len(of_mine) == 0
-    assert NO_EFFECT not in library().multiselect(key="verdict").options and HAS_EFFECT in library().multiselect(key="verdict").options
+    gallery, mine = (store.adapter_path(name) for name in ("capitals-lora-8", "mine"))
+    for file in (WORDS, EFFECT):
+        shutil.copy(gallery / file, mine / file)
+    assert list(library(search="mine").dataframe[0].value.set_index("name").loc["mine", "verdict"]) == [f"▲ {HAS_EFFECT}"]
+    effect = pd.read_csv(mine / EFFECT)
+    effect.assign(verdict=AS_CHANCE).to_csv(mine / EFFECT, index=False)
+    assert list(library(search="mine").dataframe[0].value.set_index("name").loc["mine", "verdict"]) == [f"▽ {NO_EFFECT}"]

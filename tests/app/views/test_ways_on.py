@@ -1,13 +1,19 @@
 """Where a person goes on to from a figure: a link says which prompt, which token and which task it is about, and finds them there."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.app.pages import BEHAVIOUR, BESIDE, COMPARE, FINDINGS, METHODS, RANKS, SIZES, TOKENS
+from soft_prompt_explorer.app.parts import several
 from soft_prompt_explorer.app.parts.behaviour_token import on_atlas
+from soft_prompt_explorer.app.parts.chosen import VISIT
 from soft_prompt_explorer.app.parts.findings import parts
 from soft_prompt_explorer.trained_prompts.runs import store
 from tests.support.driving import driver_of, settled
@@ -53,6 +59,25 @@ def test_a_link_to_a_selection_is_followed_after_another_one(own_runs, embedded_
     assert driver.query_params["selected"] == "7"
     driver.multiselect(key="prompts").set_value(["capitals-words-1"])
     assert any(text.value.startswith("**All 10") for text in settled(driver).markdown)
+
+
+def test_a_link_to_the_same_numbers_selects_them_of_another_prompt(own_runs, embedded_map):
+    driver = settled(driver_of("atlas", prompts=[NAME], selected="0"))
+    driver.session_state[VISIT] += 1  # by way of another page
+    driver.query_params["selected"] = "0"
+    driver.multiselect(key="prompts").set_value(["capitals-words-1"])
+    assert any(text.value.startswith("**1 selected") for text in settled(driver).markdown)
+
+
+def test_of_a_file_of_several_prompts_the_first_alone_has_a_key(monkeypatch):
+    """The others have none, for the page would open the first."""
+    first, second, twin = (
+        SoftPrompt(name, np.full((2, 3), i, np.float32), None, None, None, None) for i, name in enumerate(("a (1)", "a (2)", "b"))
+    )
+    whole = SimpleNamespace(split=lambda: [first, second])
+    monkeypatch.setattr(several.choosing, "load_prompt", lambda key: {"a": whole, "b": SimpleNamespace(split=lambda: [twin])}[key])
+    renamed = replace(twin, name="b (2)")  # as a table calls it where another one is called so
+    assert several.keys_by_name([first, second, renamed], ["a", "b"]) == {"a (1)": "a", "b (2)": "b"}
 
 
 def test_the_cluster_of_a_token_is_found_among_the_prompts_that_share_it():

@@ -75,14 +75,13 @@ def test_a_run_of_another_method_has_no_twin():
         twins.twin_config("sentiment-lora-2", 1)
 
 
-def test_few_tokens_of_twins_move_along_a_word_and_none_is_called_learned(embedded_vocabulary):
+def test_few_tokens_of_twins_move_along_a_word(embedded_vocabulary):
     """That one moves along a word is seen in a twin too, in at most one prompt in ten; a twin that nobody told to be one is read no otherwise."""
     moved = []
     for run in store.list_runs().query("origin == 'gallery' and method == 'prompt-tuning'").itertuples():
         for twin in twins_of([load_soft_prompt(store.adapter_path(run.name))]):
             read = readings(twin, embedded_vocabulary)
             blind = readings(replace(twin, metadata={}, source=None), embedded_vocabulary)
-            assert not blind["verdict"].str.contains("learned").any()
             if run.readable == 0:
                 assert blind["verdict"].tolist() == read["verdict"].tolist()
             if run.readable == 0:  # the others were drawn to words

@@ -131,6 +131,15 @@ def test_a_training_that_goes_on_where_nothing_was_recorded_tells_no_start(train
     assert not any("explorer/drift" in entry for entry in done.trainer.state.log_history)
 
 
+def test_a_training_that_goes_on_in_the_folder_of_another_one_takes_nothing_of_that(train_plainly, tmp_path, caplog):
+    train_plainly(ExplorerCallback(every=2))
+    train_plainly(ExplorerCallback(every=2), into="other", weight_decay=0.5)
+    train_plainly(ExplorerCallback(every=2), resume=str(tmp_path / "other" / "checkpoint-4"))
+    assert sum("goes on from step 4, and its start is not in" in record.message for record in caplog.records) == 1
+    assert trajectory_of(tmp_path / "run")[0].tolist() == [4, 6, 8]
+    assert pd.read_csv(tmp_path / "run" / "losses.csv")["step"].tolist() == [5, 6, 7, 8]
+
+
 def test_the_model_of_a_recorded_training_is_found_where_it_lies_and_no_other_path_is_followed(
     train_plainly, llama_folder, own_cache, tmp_path, command
 ):
