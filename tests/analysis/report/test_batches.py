@@ -341,13 +341,13 @@ def test_of_a_folder_on_another_file_system_what_the_adapter_needs_is_fetched_an
     memory.pipe("/runs/one/adapter_config.json", json.dumps({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}).encode())
     for name in ("optimizer.pt", "trajectory.safetensors", "checkpoint-1/adapter_model.safetensors", "checkpoint-1/optimizer.pt"):
         memory.pipe(f"/runs/one/{name}", bytes(100_000))
-    fetched, get = [], MemoryFileSystem.get_file
+    fetched, opened = [], MemoryFileSystem.open
 
-    def told(self, source, target, **options):
+    def told(self, source, *how, **options):
         fetched.append(source.rpartition("/")[2])
-        return get(self, source, target, **options)
+        return opened(self, source, *how, **options)
 
-    monkeypatch.setattr(MemoryFileSystem, "get_file", told)
+    monkeypatch.setattr(MemoryFileSystem, "open", told)
     size = sum(memory.size(f"/runs/one/{name}") for name in ("adapter_config.json", "adapter_model.safetensors", "initial.safetensors"))
     monkeypatch.setattr(batch_files, "LARGEST_FETCHED", size)
     manifest = batch("memory://runs", tmp_path / "out", model=str(llama_folder))
