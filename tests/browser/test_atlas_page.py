@@ -108,7 +108,7 @@ def test_keys_move_the_map_and_select_and_a_link_opens_the_prompt(page):
     expect(drawn.locator(".status")).to_contain_text("of its 15 nearest words beside it")
     page.keyboard.press("Enter")
     expect(drawn).to_have_attribute("data-selected", "0")
-    expect(page.get_by_text("1 selected virtual tokens")).to_be_visible()
+    expect(page.get_by_text("1 selected virtual token")).to_be_visible()
     expect(page.get_by_role("link", name="Open capitals-words-1")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_text("All 20 virtual tokens")).to_be_visible()
