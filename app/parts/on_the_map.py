@@ -13,7 +13,7 @@ from soft_prompt_explorer.trained_prompts.runs import store
 
 
 def link_to_map(label: str, keys: list[str], numbers: list[int], *, icon: str | None = ATLAS.icon, **said: str) -> None:
-    """A link to Atlas with the prompts of these keys on the map.
+    """A link to Atlas with the prompts of these keys on the map; a button where a file of this session is among them, which no address leads anybody else to.
 
     Parameters
     ----------
@@ -21,7 +21,11 @@ def link_to_map(label: str, keys: list[str], numbers: list[int], *, icon: str | 
     said : what the link says beside.
     """
     of_prompts: dict[str, str | list[str]] = {"prompts": [choosing.prompt_label(key) for key in keys], "selected": ranges(numbers)}
-    st.page_link(ATLAS.file, label=label, icon=icon, query_params={**of_prompts, **said})
+    query = {**of_prompts, **said}
+    if choosing.opened().keys().isdisjoint(keys):
+        st.page_link(ATLAS.file, label=label, icon=icon, query_params=query)
+    elif st.button(label, icon=icon, type="tertiary", key=f"to-map-{label}"):
+        st.switch_page(ATLAS.file, query_params=query)
 
 
 def show_ways_to_map(page: PromptOnPage, position: int) -> None:
