@@ -284,10 +284,13 @@ def spectra(
                 table = _spectra(adapter, base, report)
             tables.append(table.assign(adapter=each.name) if several(where) else table)
     emit(together(tables, [each.said for each, _ in adapters], where), form, out)
-    from soft_prompt_explorer.analysis.loras.truncation import keeps_names
+    if save is not None:
+        from soft_prompt_explorer.analysis.loras.truncation import keeps_names
 
-    if save is not None and not keeps_names(adapters[0][1]):
-        print(f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr)
+        if not keeps_names(adapters[0][1]):
+            print(
+                f"For its accuracy: {shlex.join(['python', '-m', 'trained_prompts', 'evaluate', str(save)])} --task TASK", file=sys.stderr
+            )
 
 
 def _spectra(adapter: LoraAdapter, base: str | None, report: Report) -> pd.DataFrame:

@@ -68,6 +68,14 @@ def each_vocabulary(request, tmp_path_factory):
     return replace(made_vocabulary(request.param), cache=tmp_path_factory.mktemp("cache"))  # so that its null is drawn once
 
 
+@pytest.fixture(scope="module")
+def words_test(each_vocabulary):
+    """Of each of these."""
+    from soft_prompt_explorer.analysis.prompts.directions import WordsTest
+
+    return WordsTest(each_vocabulary)
+
+
 @pytest.fixture(scope="session")
 def embedded_map(embedded_vocabulary):
     """The map of the embedded vocabulary, made and kept: minutes on a slow machine, once, whichever of the tests' processes comes first."""

@@ -54,10 +54,7 @@ _ENCODERS = (
 _ENCODER_DECODERS = " t5 mt5 umt5 longt5 switch_transformers t5encoder t5gemma t5gemma2 "
 _IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # safetensors' names
 _MODULES, _MORE_MODULES = 50, 10_000  # that a model may have: for each tensor of its files, and besides
-_PACKED, _MISSED = (
-    16,
-    10_000_000,
-)  # weights to a value of a file, where several are packed into one; and so many that may be missed in words
+_PACKED, _MISSED = 16, 10_000_000  # weights to a value of a file, where several are packed into one; and so many that may be missing
 _PREPARED_VERSION = 1  # raise it when the prepared folder's content changes
 
 
@@ -425,7 +422,6 @@ def _unpacked(gguf: Path, report: Report, dtype: str):
 
     with one_at_a_time():
         from transformers import AutoModelForCausalLM, AutoTokenizer
-    with one_at_a_time():
         from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -51,6 +51,7 @@ from soft_prompt_explorer.analysis.report.batch_files import Found, find, on_thi
 from soft_prompt_explorer.analysis.report.inspection import COLUMNS, describe, vocabulary_at_hand
 
 if TYPE_CHECKING:
+    from soft_prompt_explorer.analysis.behaviour.others import AtHand
     from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 
 _Loaded = TypeVar("_Loaded")
@@ -180,7 +181,7 @@ def _of_this_process(load: Callable[[str], _Loaded], model: str) -> _Loaded:
     return found
 
 
-@lru_cache(maxsize=2)  # a vocabulary and a model
+@lru_cache(maxsize=3)  # a vocabulary, a model, and what the prompts at hand change
 def _loaded(load: Callable[[str], _Loaded], model: str) -> tuple[_Loaded, provenance.Log]:
     with provenance.own_log() as read:
         return load(model), read
@@ -206,17 +207,17 @@ def _tables(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None) ->
 def _lens(adapter: SoftPrompt | LoraAdapter, vocabulary: Vocabulary | None, *, model: str | None) -> dict[str, pd.DataFrame]:
     """The words that an adapter pushes the model towards, as the command `lens` tells them."""
     from soft_prompt_explorer.analysis.behaviour.difference_lens import lens
-    from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
 
     if model is None and (trusted_model(adapter) or adapter.base_model or EMBEDDED_MODEL) not in EMBEDDED_ALIASES:
         raise InputError(
             f"the lens was not used: the adapter is for {printable(str(adapter.base_model))}, and only a model that is named is loaded"
         )
     watch, words = _of_this_process(_watch, model or EMBEDDED_MODEL), _vocabulary(model or EMBEDDED_MODEL)
+    others = _of_this_process(_at_hand, model or EMBEDDED_MODEL)
     parts: list[SoftPrompt | LoraAdapter] = [adapter]
     if isinstance(adapter, SoftPrompt) and adapter.kind == "soft_prompt" and vocabulary is not None:
         parts = [*start_from_config(adapter, vocabulary).split()]
-    return {"lens": lens(parts, watch, words, others=changes_at_hand(watch, words)).drop(columns="path")}
+    return {"lens": lens(parts, watch, words, others=others).drop(columns="path")}
 
 
 def _watch(model: str) -> Watch:
@@ -225,6 +226,13 @@ def _watch(model: str) -> Watch:
     from soft_prompt_explorer.analysis.models.weights import load_model
 
     return Watch(load_model(model))
+
+
+def _at_hand(model: str) -> AtHand:
+    """What the prompts that ship for a model change, which is the same for every adapter."""
+    from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
+
+    return changes_at_hand(_of_this_process(_watch, model), _vocabulary(model))
 
 
 def _packed(table: pd.DataFrame) -> bytes:

@@ -14,7 +14,6 @@ from soft_prompt_explorer.analysis.prompts.likeness import MEASURES, chance, mat
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.charts.similarity import similarity_matrix
-from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import atlas_map, choosing, several, widgets
 from soft_prompt_explorer.app.parts.atlas_choice import Settings
 from soft_prompt_explorer.app.parts.chosen import Chosen, chosen_tokens
@@ -52,13 +51,7 @@ def show_comparison(prompts: list[SoftPrompt], vocabulary: Vocabulary, settings:
     keys = several.keys_by_name(prompts, st.session_state.get("prompts", []))
     with st.container(horizontal=True):
         for name in (name_a, name_b):
-            if name in keys:
-                st.page_link(
-                    PROMPT.file,
-                    label=f"Open {widgets.plain(name)}",
-                    icon=PROMPT.icon,
-                    query_params={"prompt": keys[name], "tab": TOKENS},
-                )
+            several.link_to_prompt(name, keys)
     with widgets.downloads():
         widgets.download_buttons(table, "similarity")
 

@@ -11,8 +11,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.core.words import counted
 from soft_prompt_explorer.analysis.prompts.clusters import POWER, Clustering, is_echo, is_real, may_be_echo
-from soft_prompt_explorer.app.pages import PROMPT, TOKENS
-from soft_prompt_explorer.app.parts import widgets
+from soft_prompt_explorer.app.parts import several, widgets
 from soft_prompt_explorer.app.parts.chosen import Chosen
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.selections import numbers_in, ranges
@@ -133,13 +132,7 @@ def show_tokens(tokens: pd.DataFrame, left: np.ndarray, chosen: Chosen, of_what:
 def _link_to(selected: pd.DataFrame, keys: dict[str, str]) -> None:
     """The way to the prompts of the selected tokens, each at the first of them."""
     for name, rows in list(selected.groupby("prompt", sort=False))[:LINKS]:
-        if name in keys:
-            st.page_link(
-                PROMPT.file,
-                label=f"Open {widgets.plain(name)}",
-                icon=":material/open_in_new:",
-                query_params={"prompt": keys[name], "tab": TOKENS, "token": str(rows["position"].iloc[0])},
-            )
+        several.link_to_prompt(name, keys, token=str(rows["position"].iloc[0]))
 
 
 def offer_downloads(

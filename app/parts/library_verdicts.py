@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
@@ -56,11 +55,5 @@ def chips(verdicts: pd.Series):
     """The cells and the column of what `verdicts_of` says: each verdict in words, with its shape and its colour."""
     marks = {name: (f"{shape} {name}", colour) for name, (colour, shape) in EFFECT_MARKS.items()}
     marks |= {name: (verdict_label(name), colour) for name, (colour, _) in VERDICT_MARKS.items()}
-    column = st.column_config.MultiselectColumn(
-        "verdict",
-        width="medium",
-        options=[label for label, _ in marks.values()],
-        color=[f"{colour}60" for _, colour in marks.values()],  # pale: the words stay readable
-        help="  \n".join(f"**{marks[name][0]}**: {text}" for name, text in SAID.items()),
-    )
+    column = widgets.chip_column("verdict", dict(marks.values()), {marks[name][0]: text for name, text in SAID.items()}, width="medium")
     return verdicts.map(lambda said: [marks[name][0] for name in said.split(APART) if name]), column

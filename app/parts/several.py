@@ -14,6 +14,7 @@ from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.prompts.search import LARGEST_VALUE
 from soft_prompt_explorer.analysis.prompts.starts import names_start, start_from_config
+from soft_prompt_explorer.app.pages import PROMPT, TOKENS
 from soft_prompt_explorer.app.parts import choosing, naming, widgets
 from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.text import plain
@@ -86,6 +87,18 @@ def keys_by_name(prompts: list[SoftPrompt], keys: list[str]) -> dict[str, str]:
         with suppress(InputError):
             of_rows.setdefault(choosing.load_prompt(key).split()[0].embeddings.tobytes(), key)
     return {prompt.name: of_rows[rows] for prompt in prompts if (rows := prompt.embeddings.tobytes()) in of_rows}
+
+
+def link_to_prompt(name: str, keys: dict[str, str], **said: str) -> None:
+    """A link to the tokens of a prompt of `keys_by_name`; none where it has no key.
+
+    Parameters
+    ----------
+    said : what the link says beside.
+    """
+    if name in keys:
+        query = {"prompt": keys[name], "tab": TOKENS, **said}
+        st.page_link(PROMPT.file, label=f"Open {plain(name)}", icon=PROMPT.icon, query_params=query)
 
 
 def of_this_session(prompts: list[SoftPrompt]) -> set[str]:

@@ -196,13 +196,21 @@ def _download(label: str, content: Callable[[], bytes], file: str, mime: str, ke
 def verdict_column(verdicts: pd.Series, label: str = "verdict", *, pinned: bool = False):
     """The cells and the column of verdicts: each in words, with its shape and its colour."""
     cells = verdicts.map(lambda verdict: [verdict_label(verdict)])
-    labels = {
-        verdict_label(verdict): VERDICT_MARKS[plain_verdict(verdict)][0] + "60" for verdict in verdicts.unique()
-    }  # pale: the words stay readable
-    column = st.column_config.MultiselectColumn(
-        label, options=list(labels), color=list(labels.values()), pinned=pinned, help="  \n".join(f"**{name}**: {text}" for name, text in VERDICTS.items())
-    )  # fmt: skip
-    return cells.to_numpy(), column
+    colours = {verdict_label(verdict): VERDICT_MARKS[plain_verdict(verdict)][0] for verdict in verdicts.unique()}
+    return cells.to_numpy(), chip_column(label, colours, VERDICTS, pinned=pinned)
+
+
+def chip_column(label: str, colours: dict[str, str], says: dict[str, str], *, width: Literal["medium"] | None = None, pinned: bool = False):
+    """A column of chips.
+
+    Parameters
+    ----------
+    colours : of each chip, by its words.
+    says : what each means, in the column's help.
+    """
+    pale = [f"{colour}60" for colour in colours.values()]  # the words stay readable
+    help_text = "  \n".join(f"**{name}**: {text}" for name, text in says.items())
+    return st.column_config.MultiselectColumn(label, options=list(colours), color=pale, pinned=pinned, width=width, help=help_text)
 
 
 def table_height(rows: int) -> int | Literal["content"]:

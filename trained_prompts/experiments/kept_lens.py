@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from soft_prompt_explorer.analysis.adapters import load_adapter
 from soft_prompt_explorer.analysis.behaviour import kept_lens
-from soft_prompt_explorer.analysis.behaviour.others import changes_at_hand
+from soft_prompt_explorer.analysis.behaviour.others import AtHand, changes_at_hand
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
@@ -23,13 +23,14 @@ def look_at(names: Sequence[str], *, report: Report = no_report) -> None:
     InputError
         There is no such run, its model is not at hand, or nothing can be written there.
     """
-    watches: dict[str, Watch] = {}
+    seen_through: dict[str, tuple[Watch, AtHand]] = {}
     for i, name, folder, model in store.lacking(names, kept_lens.read):
-        if model not in watches:
-            watches[model] = Watch(load_model(model, report=report))
         vocabulary, adapter = load_vocabulary(model), load_adapter(folder)
-        others = changes_at_hand(watches[model], vocabulary)
-        told = kept_lens.tell(adapter, watches[model], vocabulary, others=others, report=part(report, i, len(names), name))
+        if model not in seen_through:
+            watch = Watch(load_model(model, report=report))
+            seen_through[model] = watch, changes_at_hand(watch, vocabulary)
+        watch, others = seen_through[model]
+        told = kept_lens.tell(adapter, watch, vocabulary, others=others, report=part(report, i, len(names), name))
         try:
             kept_lens.write(told, folder)
         except OSError as error:

@@ -30,13 +30,15 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
-from soft_prompt_explorer.analysis.adapters import recorded_here
+from soft_prompt_explorer.analysis.adapters import recorded_here, safetensors_file
 from soft_prompt_explorer.analysis.adapters.opening import INITIAL
 from soft_prompt_explorer.analysis.adapters.recorded import (
     EXAMPLES_KEPT,
     FOLLOWED,
     LOOKS,
     LOSSES,
+    MAX_TABLE_BYTES,
+    MAX_TABLE_ROWS,
     RECORD,
     TRAJECTORY,
     read_trajectory,
@@ -45,6 +47,7 @@ from soft_prompt_explorer.analysis.adapters.recorded import (
 from soft_prompt_explorer.analysis.adapters.run_file import read_object
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import write_whole
+from soft_prompt_explorer.analysis.core.strange_files import DAMAGED, read_table
 from soft_prompt_explorer.analysis.loras.ranks import measures, values_of_product
 
 RANKS = ["step", "module", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"]  # as in the table of `spectra`
@@ -316,21 +319,17 @@ def _rows_until(step: int, path: Path, columns: list[str]) -> list[tuple]:
     texts = {"module", "words", "direction"} & set(columns)
     try:
         blank = {name: [""] for name in columns if name not in texts}  # a word may be written nan
-        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=blank)[columns].astype(
-            {"step": "int64"}
-        )
-    except (OSError, ValueError, KeyError):  # not there, damaged, or another table
+        reading = {"dtype": dict.fromkeys(texts, "str"), "keep_default_na": False, "na_values": blank}
+        table = read_table(path, most=MAX_TABLE_BYTES, rows=MAX_TABLE_ROWS, **reading)[columns].astype({"step": "int64"})
+    except DAMAGED:  # or not there, or another table
         return []
     return list(table[table["step"] <= step].itertuples(index=False, name=None))
 
 
 def _start_in(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        initial = load_file(path)["initial"]
-    except (OSError, SafetensorError, KeyError):
+        initial = safetensors_file.read(path)["initial"]
+    except DAMAGED:
         return None
     return initial if initial.shape == shape else None
 
@@ -354,7 +353,7 @@ class _Words:
         self._mean = (total / self._count).float()
         self._median_norm = float(torch.cat(norms).median())
         self._initial = None if initial is None else self._on_device(initial)
-        self._first = None if initial is None else self._nearest(self._on_device(initial))
+        self._first = None if self._initial is None else self._nearest(self._initial)
 
     def read(self, rows: np.ndarray) -> tuple[float, float, float, str, str]:
         """The share of tokens still nearest to the word that they started nearest to, the median drift and the median norm beside the vocabulary's, each token's

@@ -27,11 +27,6 @@ def vocabulary(each_vocabulary) -> Vocabulary:
     return each_vocabulary
 
 
-@pytest.fixture(scope="module")
-def words_test(vocabulary) -> WordsTest:
-    return WordsTest(vocabulary)
-
-
 # --- What tokens share ---
 
 
