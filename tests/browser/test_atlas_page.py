@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.chromium import calm, download, plot, window
+from tests.support.chromium import calm, download, plot, until, window
 from tests.support.commands import command_line_csv
 from tests.support.places import REPOSITORY
 
@@ -215,10 +215,11 @@ def test_a_word_is_searched_on_the_map_and_what_resembles_it_can_be_selected_the
     told = drawn.get_attribute("data-selected")
     assert [i for part in told.split(",") for i in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)] == numbers
     calm(page)
-    page.locator("[class*='st-key-found-']").get_by_test_id("stDataFrame").click(position={"x": 40, "y": 52})  # the prompt of the first
     first = found.iloc[0]
+    prompt_of_first = {"x": 40, "y": 52}
+    table = page.locator("[class*='st-key-found-']").get_by_test_id("stDataFrame")
+    until(page.get_by_role("heading", name=first["prompt"], level=1), lambda: table.click(position=prompt_of_first))
     expect(page).to_have_url(re.compile(rf"/prompt\?.*prompt={first['prompt']}&.*token={first['position']}(&|$)"))
-    expect(page.get_by_role("heading", name=first["prompt"], level=1)).to_be_visible()
     page.get_by_role("link", name="On the map").click()
     drawn = atlas(page, 10)
     expect(drawn).to_have_attribute("data-selected", str(first["position"]))

@@ -11,7 +11,7 @@ from safetensors.numpy import save, save_file
 
 from soft_prompt_explorer.app.pages import PAGES
 from soft_prompt_explorer.app.parts.lesson import STEPS
-from tests.support.chromium import calm, window
+from tests.support.chromium import calm, until, window
 from tests.support.grounds import GROUNDS
 from tests.support.places import EMBEDDED
 from tests.support.seen import cut_off, drawn, findings, unnamed
@@ -280,8 +280,9 @@ def test_the_button_back_undoes_the_choice_of_a_metric(page):
     expect(page).to_have_url(re.compile("metric=dot"))
     expect(page.get_by_role("tab", name="Tokens")).to_have_attribute("aria-selected", "true")
     calm(page)
-    page.get_by_role("button", name="Settings").click()
-    expect(page.get_by_role("combobox", name="Metric")).to_have_value("dot")
+    metric = page.get_by_role("combobox", name="Metric")
+    until(metric, page.get_by_role("button", name="Settings").click)
+    expect(metric).to_have_value("dot")
     expect(by).to_have_count(0)
 
 

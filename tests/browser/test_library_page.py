@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.support.chromium import calm
+from tests.support.chromium import calm, until
 
 pytestmark = pytest.mark.slow
 ROW, HEAD = 35, 35  # pixels
@@ -26,20 +26,22 @@ def opened(page: Page, link: str) -> None:
 
 
 def test_a_name_that_is_clicked_opens_its_page_also_where_the_table_was_sorted(page):
-    opened(page, "/library?kind=LoRA")
     loras = store.list_runs().query("method == 'lora'")
     last = sorted(loras["name"])[-1]
-    cell(page, -1, 110)
-    cell(page, -1, 110)  # by name, and then the other way round
-    page.wait_for_timeout(500)
-    cell(page, 0, 110)
-    expect(page.get_by_role("heading", name=last, exact=True, level=1)).to_be_visible()
+
+    def by_name_the_other_way_round() -> None:
+        opened(page, "/library?kind=LoRA")
+        cell(page, -1, 110)
+        cell(page, -1, 110)
+        page.wait_for_timeout(500)
+        cell(page, 0, 110)
+
+    until(page.get_by_role("heading", name=last, exact=True, level=1), by_name_the_other_way_round)
     expect(page).to_have_url(re.compile(f"/lora\\?.*lora={last}"))
     page.go_back()
     expect(page.get_by_role("heading", name="Library", level=1)).to_be_visible()
     opened(page, "/library?search=plural-words-2")
-    cell(page, 0, 110)
-    expect(page.get_by_role("heading", name="plural-words-2", exact=True, level=1)).to_be_visible()
+    until(page.get_by_role("heading", name="plural-words-2", exact=True, level=1), lambda: cell(page, 0, 110))
 
 
 def test_two_prompts_that_are_ticked_are_compared_in_the_atlas(page):

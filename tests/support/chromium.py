@@ -1,10 +1,11 @@
 """Headless Chromium in front of the dashboard, and what a person does there again and again."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page, expect, sync_playwright
 
 from tests.support.waiting import PATIENCE
 
@@ -15,6 +16,7 @@ CHROMIUMS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+AGAIN = 45_000  # milliseconds, after which who pressed something that did nothing presses it again
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--use-angle=swiftshader",  # maps are drawn by WebGL, here in software
@@ -49,6 +51,17 @@ def loaded(page: Page) -> None:
     """Wait until the page is drawn and no script runs, both at one moment."""
     page.wait_for_function("() => document.querySelector('h1') && document.querySelector(\"[data-test-script-state='notRunning']\")")
     expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def until(seen: Locator, act: Callable[[], None]) -> None:
+    """Do this, and again where it brought nothing: a page that is being drawn anew takes no press. At last what it brings has to be seen."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(Error, AssertionError):
+            act()
+            expect(seen).to_be_visible(timeout=AGAIN)
+            return
+    expect(seen).to_be_visible()
 
 
 def download(page: Page, label: str, table: str = "st-key") -> bytes:
