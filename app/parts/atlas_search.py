@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -91,9 +91,10 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
         chosen.choose(on_map, by="search")
         st.rerun(scope="fragment")
     keys = several.keys_by_name(prompts, choosing.prompt_choices())
-    for row, column in _table(asked, found)["selection"]["cells"]:
-        hit = found.iloc[row]
-        if column == "prompt" and hit["prompt"] in keys:
+    _show(asked, found)
+    if opened := st.session_state.get("open-found"):
+        hit = found.iloc[opened["row"]]
+        if hit["prompt"] in keys:
             st.switch_page(PROMPT.file, query_params={"prompt": keys[hit["prompt"]], "tab": TOKENS, "token": str(hit["position"])})
     st.caption("Click a prompt to open it at that token.")
     how = "each is compared" if index.exact else f"an inverted file, which finds {index.recall:.0%} of the true ten nearest"
@@ -139,8 +140,8 @@ def _say(asked: Asked, found: pd.DataFrame, count: int) -> None:
         )
 
 
-def _table(asked: Asked, found: pd.DataFrame) -> Any:
-    """The table of what was found, and the cells of it that were clicked."""
+def _show(asked: Asked, found: pd.DataFrame) -> None:
+    """The table of what was found; a press on a prompt in it opens that prompt."""
     likened = "words of like frequency" if asked.itself is None else "vectors drawn like the virtual tokens at hand"
     listing = found.assign(
         nearest_token=found["nearest_token"].map(shown),
@@ -148,7 +149,7 @@ def _table(asked: Asked, found: pd.DataFrame) -> Any:
         started_there=found["started_there"].map({True: "started there", False: ""}).fillna("unknown"),
     )
     order = ["prompt", "position", "score", "q_chance", "started_there", "nearest_token", "z", "p_chance", "form"]
-    state = show_table(
+    show_table(
         listing[[name for name in order if asked.itself is None or name != "form"]],
         column_config={
             "position": st.column_config.NumberColumn("token"),
@@ -170,11 +171,8 @@ def _table(asked: Asked, found: pd.DataFrame) -> Any:
             "form": st.column_config.TextColumn("as", help="The form of the word that the token is nearest to"),
         },
         height=240,
-        key=f"found-{asked.name}",
-        on_select="rerun",
-        selection_mode="single-cell",
+        button=("prompt", "open-found"),
         alt=f"The virtual tokens most like {asked.name}.",
     )
     with widgets.downloads("Download what was found"):
         widgets.download_buttons(found, f"like-{asked.name}")
-    return state

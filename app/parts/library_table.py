@@ -80,7 +80,8 @@ def show_library() -> None:
         table.drop(columns="key").assign(no_prompt=100 * table["no_prompt"], score=100 * table["score"], verdict=cells),
         key=f"library-{wanted}-{kind}-{origin}-{tasks}-{verdict}",
         on_select="rerun",
-        selection_mode=["multi-row", "single-cell"],
+        selection_mode="multi-row",
+        button=("name", "open-adapter"),
         height=min(620, 38 + 35 * len(table)),
         column_config={
             "name": st.column_config.TextColumn("name", pinned=True, width="medium"),
@@ -94,9 +95,8 @@ def show_library() -> None:
         },
         alt=f"{len(table)} prompts and LoRAs with their task, their score without and with them, their verdicts, and what they do.",
     )  # fmt: skip
-    for row, column in state["selection"]["cells"]:
-        if column == "name":
-            _read(table.iloc[row])
+    if opened := st.session_state.get("open-adapter"):
+        _read(table.iloc[opened["row"]])
     _offer(table.iloc[state["selection"]["rows"]])
     choosing.note_left_out()
     with below("Fidelity of a text", "Difference lens"):
@@ -112,7 +112,10 @@ def _read(row: pd.Series) -> NoReturn:
 def _offer(ticked: pd.DataFrame) -> None:
     """What can be done with the rows that are ticked."""
     if not len(ticked):
-        st.caption("Click a name to read it. Tick two or more prompts, or two LoRAs, to compare them.")
+        st.caption(
+            "Click a name to read it. Tick two or more prompts, or two LoRAs, to compare them.",
+            help="With keys: arrows walk through the table, Shift and Space tick a row. What is ticked can be read below the table.",
+        )
         return
     kinds = set(ticked["kind"])
     if len(kinds) > 1:

@@ -30,6 +30,7 @@ def show_table(
     column_config: Mapping[str, Any] | None = None,
     first: Sequence[str] = (),
     most: int | None = MOST_COLUMNS,
+    button: tuple[str, str] | None = None,
     **options: Any,
 ) -> Any:
     """A table, its columns called as `column_config` says, or else in words, a dash where there is nothing; the options and the answer are those of `st.dataframe`.
@@ -39,6 +40,8 @@ def show_table(
     alt : what the table shows.
     first : columns that stand before the others.
     most : so many are shown; the menu above the table brings the others, and a line below says so. All when None.
+    button : a column whose cells can be pressed, and a key: while the page that follows a press is drawn, `st.session_state[key]["row"]` tells the row. A cell that is merely selected
+        is no press: whoever walks through a page by the tabulator selects a table's first one.
     """
     given = column_config or {}
     named = {}
@@ -48,6 +51,10 @@ def show_table(
         column = given.get(name, {})
         if column is not None:
             named[name] = column | {"label": column.get("label") or in_words(name)} | ({"hidden": True} if name in more else {})
+    if button is not None:
+        name, key = button
+        told = {what: named[name].get(what) for what in ("label", "width", "help", "pinned")}
+        named[name] = st.column_config.ButtonColumn(**told, alignment="left", type="tertiary", key=key)
     answer = st.dataframe(
         _with_chances(table), column_config={**given, **named}, column_order=order if first else None, alt=alt, placeholder=NOTHING, **({"hide_index": True} | options)
     )  # fmt: skip

@@ -47,9 +47,13 @@ def window(browser: Browser, address: str, *, width: int = 1400, **options) -> B
     return context
 
 
+LOADED = """() => document.querySelector("h1") && window.softPromptExplorerSteps
+    && document.querySelector("[data-test-script-state='notRunning']")"""
+
+
 def loaded(page: Page) -> None:
-    """Wait until the page is drawn and no script runs, both at one moment."""
-    page.wait_for_function("() => document.querySelector('h1') && document.querySelector(\"[data-test-script-state='notRunning']\")")
+    """Wait until the page is drawn with the script around it and no run of its own goes on, all at one moment."""
+    page.wait_for_function(LOADED)
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
@@ -88,8 +92,7 @@ def upload(page: Page, *files) -> None:
     page.locator('input[type="file"]').set_input_files(list(files))
 
 
-CALM = """() => document.querySelector("h1")
-    && document.querySelector("[data-test-script-state='notRunning']")
+CALM = f"""{LOADED}
     && !document.querySelector("[data-testid='stProgress']")"""
 
 
