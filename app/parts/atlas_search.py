@@ -91,7 +91,8 @@ def show_found(asked: Asked, vocabulary: Vocabulary, tokens: pd.DataFrame, chose
         chosen.choose(on_map, by="search")
         st.rerun(scope="fragment")
     keys = several.keys_by_name(prompts, choosing.prompt_choices())
-    _show(asked, found)
+    with st.container(key="found"):
+        _show(asked, found)
     if opened := st.session_state.get("open-found"):
         hit = found.iloc[opened["row"]]
         if hit["prompt"] in keys:

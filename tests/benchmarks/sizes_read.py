@@ -1,0 +1,87 @@
+"""Does what can be read change with the model's size? `python -m tests.benchmarks.sizes_read [--models NAME...] [--nulls N]`.
+
+The readings of the benchmark of readings (`spe benchmark`) are asked of the prompts that lie behind the picture of sizes: the same four tasks, one recipe, three models. The rule is
+the benchmark's own: a task's score is standardised over prompts that know nothing, drawn from the same starts with displacements of the same lengths, and a reading names the task
+whose score is highest of the ten. Verbalisation and contextual neighbours are left out: an index of the largest model's states takes hours here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced
+from soft_prompt_explorer.analysis.core.export import to_markdown
+from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
+from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.trained_prompts.experiments import sizes
+from soft_prompt_explorer.trained_prompts.experiments.benchmark import percentile
+from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS
+from soft_prompt_explorer.trained_prompts.experiments.known_truth import words_of_tasks
+
+ASKED = ("nearest words", "task direction", "logit lens", "difference lens", "translation, of known tasks")
+SEED = 20_271
+
+
+def scores_of(model: str, nulls: int) -> pd.DataFrame:
+    """A row a reading and prompt: reading, prompt, task (none of a null prompt), seconds, and a column a task."""
+    language_model, vocabulary = load_model(model), load_vocabulary(model)
+    words = words_of_tasks(vocabulary)
+    prompts = [
+        (task, load_soft_prompt(folder, name=folder.name))
+        for task in sizes.ASKED
+        for folder in sorted(sizes.FOLDER.glob(f"{task}-{model}-prompt-tuning-*"))
+    ]
+    rng = np.random.default_rng(SEED)
+    for i in range(nulls):
+        like, start = (prompts[j][1] for j in rng.integers(len(prompts), size=2))
+        lengths = np.linalg.norm(like.embeddings - like.initial, axis=1)
+        prompts.append(("", replace(start, name=f"null-{i}", embeddings=displaced(start.initial, lengths, 1, rng)[0])))
+    rows = []
+    for task, prompt in prompts:
+        for reading in ASKED:
+            began = time.process_time()
+            said = READINGS[reading](prompt, vocabulary, language_model)
+            found = said if isinstance(said, dict) else {name: percentile(np.asarray(said), groups) for name, groups in words.items()}
+            rows.append({"reading": reading, "prompt": prompt.name, "task": task, "seconds": time.process_time() - began} | found)
+        print(f"{model}: {prompt.name}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows)
+
+
+def places_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """Of every prompt that was trained: reading, prompt, task, the task that the reading names, the place of its own among the ten, seconds."""
+    tasks = list(scores.columns[4:])
+    rows = []
+    for reading, table in scores.groupby("reading", sort=False):
+        null = table.loc[table["task"] == "", tasks]
+        for _, row in table[table["task"] != ""].iterrows():
+            standard = ((row[tasks] - null.mean()) / null.std().clip(lower=1e-9)).astype(float)
+            rows.append(
+                (reading, row["prompt"], row["task"], standard.idxmax(), int(standard.rank(ascending=False)[row["task"]]), row["seconds"])
+            )
+    return pd.DataFrame(rows, columns=["reading", "prompt", "task", "named", "place", "seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(sizes.MODELS))
+    parser.add_argument("--nulls", type=int, default=24)
+    args = parser.parse_args()
+    cells: dict[str, dict[str, str]] = {reading: {} for reading in ASKED}
+    for model in args.models:
+        places = places_of(scores_of(model, args.nulls))
+        print(f"\n{model}:\n\n{to_markdown(places).decode()}", flush=True)
+        for reading, own in places.groupby("reading", sort=False):
+            hits = int((own["place"] == 1).sum())
+            cells[str(reading)][model] = f"{hits} of {len(own)}; places {', '.join(map(str, sorted(own['place'])))}"
+    print(f"\n{to_markdown(pd.DataFrame([{'reading': reading} | row for reading, row in cells.items()])).decode()}")
+
+
+if __name__ == "__main__":
+    main()
