@@ -1,8 +1,10 @@
-"""Does what can be read change with the model's size? `python -m tests.benchmarks.sizes_read [--models NAME...] [--nulls N]`.
+"""Does what can be read change with the model's size? `python -m tests.benchmarks.sizes_read [--models NAME...] [--nulls N] [--words DRAWS]`.
 
 The readings of the benchmark of readings (`spe benchmark`) are asked of the prompts that lie behind the picture of sizes: the same four tasks, one recipe, three models. The rule is
 the benchmark's own: a task's score is standardised over prompts that know nothing, drawn from the same starts with displacements of the same lengths, and a reading names the task
 whose score is highest of the ten. Verbalisation and contextual neighbours are left out: an index of the largest model's states takes hours here.
+
+With --words it prints instead what `spe lens` and `spe effect` say of one prompt a task, beside so many null prompts of each kind (they draw 200).
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import numpy as np
 import pandas as pd
 
 from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.behaviour import kept_lens
+from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
 from soft_prompt_explorer.analysis.behaviour.lens_null import displaced
+from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.export import to_markdown
+from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments import sizes
@@ -68,11 +74,30 @@ def places_of(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["reading", "prompt", "task", "named", "place", "seconds"])
 
 
+def words_of(model: str, draws: int) -> pd.DataFrame:
+    """Of one prompt a task: prompt, changes (how many times as much as null prompts, with its 95 % interval), p, and the words after the last layer that stand out."""
+    language_model, vocabulary = load_model(model), load_vocabulary(model)
+    watch, rows = Watch(language_model), []
+    for task in sizes.ASKED:
+        folder = sizes.FOLDER / f"{task}-{model}-prompt-tuning-0"
+        told = kept_lens.tell(load_soft_prompt(folder, name=folder.name), watch, vocabulary, draws=draws)
+        effect, beyond = told.effect.iloc[0], told.last[told.last["q"] < LEVEL]
+        changes = f"{effect['ratio']:.1f} × ({effect['ratio_low']:.1f} to {effect['ratio_high']:.1f})"
+        rows.append((folder.name, changes, effect["p"], ", ".join(beyond["token"].map(shown)) or "none"))
+        print(f"{model}: {rows[-1]}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows, columns=["prompt", "changes", "p", "words that stand out"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(sizes.MODELS))
     parser.add_argument("--nulls", type=int, default=24)
+    parser.add_argument("--words", type=int, metavar="DRAWS")
     args = parser.parse_args()
+    if args.words is not None:
+        for model in args.models:
+            print(f"\n{model}, {args.words} draws:\n\n{to_markdown(words_of(model, args.words)).decode()}", flush=True)
+        return
     cells: dict[str, dict[str, str]] = {reading: {} for reading in ASKED}
     for model in args.models:
         places = places_of(scores_of(model, args.nulls))
