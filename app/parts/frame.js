@@ -14,7 +14,7 @@ function jump(event) {
 function oneStepAnAct() {
   const push = history.pushState.bind(history);
   const replace = history.replaceState.bind(history);
-  let acted = navigator.userActivation.hasBeenActive; // a person may be quicker than this script
+  let acted = navigator.userActivation?.hasBeenActive ?? false; // a person may be quicker than this script
   let before = null; // the address that a step is due from
   let timer = null;
 

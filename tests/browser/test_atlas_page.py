@@ -217,7 +217,7 @@ def test_a_word_is_searched_on_the_map_and_what_resembles_it_can_be_selected_the
     calm(page)
     first = found.iloc[0]
     prompt_of_first = {"x": 40, "y": 52}
-    table = page.locator(".st-key-found").get_by_test_id("stDataFrame").first
+    table = page.locator(".st-key-found").get_by_test_id("stDataFrame")
     until(page.get_by_role("heading", name=first["prompt"], level=1), lambda: table.click(position=prompt_of_first))
     expect(page).to_have_url(re.compile(rf"/prompt\?.*prompt={first['prompt']}&.*token={first['position']}(&|$)"))
     page.get_by_role("link", name="On the map").click()

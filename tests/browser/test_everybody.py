@@ -13,7 +13,7 @@ from soft_prompt_explorer.app.pages import PAGES
 from soft_prompt_explorer.app.parts.lesson import STEPS
 from tests.support.chromium import calm, until, window
 from tests.support.grounds import GROUNDS
-from tests.support.places import EMBEDDED
+from tests.support.places import EMBEDDED, REPOSITORY
 from tests.support.seen import cut_off, drawn, findings, unnamed
 from tests.support.served import PATHS
 
@@ -286,6 +286,24 @@ def test_the_button_back_undoes_the_choice_of_a_metric(page):
         until(metric, page.get_by_role("button", name="Settings").click)
     expect(metric).to_have_value("dot")
     expect(by).to_have_count(0)
+
+
+def test_what_was_done_before_the_pages_own_script_came_is_undone_too(page):
+    page.goto("/_stcore/health")
+    page.mouse.click(50, 50)
+    before = page.evaluate(
+        """async code => {
+            document.body.classList.add("stApp");
+            (await import(URL.createObjectURL(new Blob([code], {type: "text/javascript"})))).default();
+            history.replaceState({}, "", "?metric=dot");
+            return history.length;
+        }""",
+        (REPOSITORY / "app/parts/frame.js").read_text(encoding="utf-8"),
+    )
+    expect(page).to_have_url(re.compile("metric=dot"))
+    page.wait_for_function("before => history.length > before", arg=before)
+    page.go_back()
+    expect(page).to_have_url(re.compile("health$"))
 
 
 def contrast(colour: str, ground: str) -> float:
