@@ -2,7 +2,7 @@
 
 The readings of the benchmark of readings (`spe benchmark`) are asked of the prompts that lie behind the picture of sizes: the same four tasks, one recipe, three models. The rule is
 the benchmark's own: a task's score is standardised over prompts that know nothing, drawn from the same starts with displacements of the same lengths, and a reading names the task
-whose score is highest of the ten. Verbalisation and contextual neighbours are left out: an index of the largest model's states takes hours here.
+whose score is highest of the ten. Verbalisation and contextual neighbours were not asked, for the time that they take on the largest model.
 
 With --words it prints instead what `spe lens` and `spe effect` say of one prompt a task, beside so many null prompts of each kind (they draw 200).
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -27,51 +26,39 @@ from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.experiments import sizes
-from soft_prompt_explorer.trained_prompts.experiments.benchmark import percentile
-from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS
-from soft_prompt_explorer.trained_prompts.experiments.known_truth import words_of_tasks
+from soft_prompt_explorer.trained_prompts.experiments.benchmark import NULL, PROMPT, TRUE, scores_of_adapters, standard_scores
+from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, Adapter
 
 ASKED = ("nearest words", "task direction", "logit lens", "difference lens", "translation, of known tasks")
 SEED = 20_271
 
 
-def scores_of(model: str, nulls: int) -> pd.DataFrame:
-    """A row a reading and prompt: reading, prompt, task (none of a null prompt), seconds, and a column a task."""
-    language_model, vocabulary = load_model(model), load_vocabulary(model)
-    words = words_of_tasks(vocabulary)
+def places_of(model: str, nulls: int) -> pd.DataFrame:
+    """A row a reading and prompt that was trained: reading, prompt, task, the task that the reading names, the place of its own among the ten, seconds."""
     prompts = [
         (task, load_soft_prompt(folder, name=folder.name))
         for task in sizes.ASKED
         for folder in sorted(sizes.FOLDER.glob(f"{task}-{model}-prompt-tuning-*"))
     ]
+    adapters: list[tuple[str, str, str, str, Adapter]] = [(prompt.name, PROMPT, TRUE, task, prompt) for task, prompt in prompts]
     rng = np.random.default_rng(SEED)
     for i in range(nulls):
         like, start = (prompts[j][1] for j in rng.integers(len(prompts), size=2))
         lengths = np.linalg.norm(like.embeddings - like.initial, axis=1)
-        prompts.append(("", replace(start, name=f"null-{i}", embeddings=displaced(start.initial, lengths, 1, rng)[0])))
-    rows = []
-    for task, prompt in prompts:
-        for reading in ASKED:
-            began = time.process_time()
-            said = READINGS[reading](prompt, vocabulary, language_model)
-            found = said if isinstance(said, dict) else {name: percentile(np.asarray(said), groups) for name, groups in words.items()}
-            rows.append({"reading": reading, "prompt": prompt.name, "task": task, "seconds": time.process_time() - began} | found)
-        print(f"{model}: {prompt.name}", file=sys.stderr, flush=True)
-    return pd.DataFrame(rows)
-
-
-def places_of(scores: pd.DataFrame) -> pd.DataFrame:
-    """Of every prompt that was trained: reading, prompt, task, the task that the reading names, the place of its own among the ten, seconds."""
-    tasks = list(scores.columns[4:])
-    rows = []
+        adapters.append((f"null-{i}", PROMPT, NULL, "", replace(start, embeddings=displaced(start.initial, lengths, 1, rng)[0])))
+    readings = {name: READINGS[name] for name in ASKED}
+    scores = scores_of_adapters(adapters, readings, load_vocabulary(model), load_model(model), report=_said)
+    tasks, rows = list(scores.columns[6:]), []
     for reading, table in scores.groupby("reading", sort=False):
-        null = table.loc[table["task"] == "", tasks]
-        for _, row in table[table["task"] != ""].iterrows():
-            standard = ((row[tasks] - null.mean()) / null.std().clip(lower=1e-9)).astype(float)
-            rows.append(
-                (reading, row["prompt"], row["task"], standard.idxmax(), int(standard.rank(ascending=False)[row["task"]]), row["seconds"])
-            )
+        standard = standard_scores(table[tasks], table.loc[table["kind"] == NULL, tasks])
+        places = standard.rank(axis=1, ascending=False).astype(int)
+        for i, row in table[table["kind"] == TRUE].iterrows():
+            rows.append((reading, row["adapter"], row["task"], standard.loc[i].idxmax(), places.loc[i, row["task"]], row["cpu_seconds"]))
     return pd.DataFrame(rows, columns=["reading", "prompt", "task", "named", "place", "seconds"])
+
+
+def _said(share: float, doing: str) -> None:
+    print(f"{share:4.0%} {doing}", file=sys.stderr, flush=True)
 
 
 def words_of(model: str, draws: int) -> pd.DataFrame:
@@ -100,7 +87,7 @@ def main() -> None:
         return
     cells: dict[str, dict[str, str]] = {reading: {} for reading in ASKED}
     for model in args.models:
-        places = places_of(scores_of(model, args.nulls))
+        places = places_of(model, args.nulls)
         print(f"\n{model}:\n\n{to_markdown(places).decode()}", flush=True)
         for reading, own in places.groupby("reading", sort=False):
             hits = int((own["place"] == 1).sum())

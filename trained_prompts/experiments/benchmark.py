@@ -96,29 +96,31 @@ def task_scores(
     """
     language_model = language_model or load_model(MODEL, report=report)
     vocabulary = load_vocabulary(MODEL)
+    with tempfile.TemporaryDirectory() as folder:
+        return scores_of_adapters(list(_adapters(vocabulary, Path(folder), kinds)), readings, vocabulary, language_model, report=report)
+
+
+def scores_of_adapters(
+    adapters: Sequence[tuple[str, str, str, str, Adapter]],
+    readings: Mapping[str, Reading],
+    vocabulary: Vocabulary,
+    language_model: LanguageModel,
+    *,
+    report: Report = no_report,
+) -> pd.DataFrame:
+    """The table of `task_scores` of these adapters, of any model: of each its name, which adapters it is of, its kind, the task that it was trained on, and itself."""
     words = words_of_tasks(vocabulary)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        adapters = list(_adapters(vocabulary, Path(folder), kinds))
-        for i, (name, adapters_kind, kind, task, adapter) in enumerate(adapters):
-            for label, read in readings.items():
-                report(i / len(adapters), f"{name}: {label}")
-                began = time.process_time()
-                scores = read(adapter, vocabulary, language_model)
-                seconds = time.process_time() - began
-                if scores is None:
-                    continue
-                rows.append(
-                    (
-                        label,
-                        name,
-                        adapters_kind,
-                        kind,
-                        task,
-                        seconds,
-                        *_of_tasks(scores, words, len(vocabulary), f"{label} answered of {name}"),
-                    )
-                )
+    for i, (name, adapters_kind, kind, task, adapter) in enumerate(adapters):
+        for label, read in readings.items():
+            report(i / len(adapters), f"{name}: {label}")
+            began = time.process_time()
+            scores = read(adapter, vocabulary, language_model)
+            seconds = time.process_time() - began
+            if scores is None:
+                continue
+            found = _of_tasks(scores, words, len(vocabulary), f"{label} answered of {name}")
+            rows.append((label, name, adapters_kind, kind, task, seconds, *found))
     report(1.0, "all were read")
     return pd.DataFrame(rows, columns=["reading", "adapter", "adapters", "kind", "task", "cpu_seconds", *words])
 
@@ -148,7 +150,7 @@ def with_both_lenses(scores: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for reading in LENSES:
         table = scores[(scores["reading"] == reading) & (scores["adapters"] != LORA)].set_index("adapter")
-        parts.append(table.assign(**_standard(table[tasks], table.loc[table["kind"] == NULL, tasks])))
+        parts.append(table.assign(**standard_scores(table[tasks], table.loc[table["kind"] == NULL, tasks])))
     if not all(map(len, parts)):
         return scores
     first, second = parts[0], parts[1].loc[parts[0].index]
@@ -156,7 +158,7 @@ def with_both_lenses(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([scores, both.reset_index()[list(scores.columns)]], ignore_index=True)
 
 
-def _standard(scores: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
+def standard_scores(scores: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
     """Scores of tasks as null adapters' own spread measures them. Where these all score the same, whatever is above that stands out further than anything else."""
     return (scores - null.mean()) / null.std().clip(lower=LEAST_SPREAD)
 
@@ -178,7 +180,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
         nulls = scores[(scores["reading"] == reading) & beside & scores["kind"].isin([NULL, RANDOM, UNTRAINED])]
         table = pd.concat([own[own["kind"].isin([TRUE, TWIN])], nulls])
         of = {kind: table[table["kind"] == kind] for kind in (TRUE, TWIN, NULL, RANDOM, UNTRAINED)}
-        standard = {kind: _standard(part[tasks], of[NULL][tasks]).to_numpy() for kind, part in of.items()}
+        standard = {kind: standard_scores(part[tasks], of[NULL][tasks]).to_numpy() for kind, part in of.items()}
         truth = of[TRUE]["task"].map(tasks.index).to_numpy()
         hits = standard[TRUE].argmax(axis=1) == truth
         twins = of[TWIN].assign(row=np.arange(len(of[TWIN]))).set_index("adapter")["row"]
@@ -210,7 +212,7 @@ def framed_beside_plain(scores: pd.DataFrame) -> pd.DataFrame:
     scores = with_both_lenses(scores)
     tasks, rows = list(scores.columns[6:]), []
     for reading, table in scores[scores["adapters"] != LORA].groupby("reading", sort=False):
-        standard = _standard(table[tasks], table.loc[table["kind"] == NULL, tasks])
+        standard = standard_scores(table[tasks], table.loc[table["kind"] == NULL, tasks])
         hit = dict(zip(table["adapter"], standard.idxmax(axis=1) == table["task"], strict=True))
         pairs = [(hit[name.removesuffix(FRAMED_END)], hit[name]) for name in table["adapter"] if name in FRAMED]
         if not pairs:
