@@ -305,7 +305,8 @@ def _drawer(vocabulary: Vocabulary, rng: np.random.Generator) -> Callable[[], np
 
     def draw() -> np.ndarray:
         ids = np.sort(rng.integers(0, len(vocabulary), 1_024))
-        return unit_rows(rng.standard_normal(len(ids)) @ (vocabulary.embeddings[ids].astype(np.float64) - vocabulary.mean))
+        weights = rng.standard_normal(len(ids))
+        return unit_rows(weights.astype(np.float32) @ np.asarray(vocabulary.embeddings[ids], dtype=np.float32) - weights.sum() * vocabulary.mean)
 
     return draw
 

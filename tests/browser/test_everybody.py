@@ -55,6 +55,7 @@ def test_a_page_is_found_sound_by_axe_and_nothing_on_it_is_cut_off(walker, path)
     found = []
     walker.set_viewport_size({"width": WIDTHS[0], "height": 1000})
     walker.goto(path)
+    drawn(walker)  # Streamlit forgets a page's own colours where the browser turns dark or light before they have come
     for width in WIDTHS:
         walker.set_viewport_size({"width": width, "height": 1000})
         for theme in ("light", "dark"):
