@@ -306,7 +306,9 @@ def _drawer(vocabulary: Vocabulary, rng: np.random.Generator) -> Callable[[], np
     def draw() -> np.ndarray:
         ids = np.sort(rng.integers(0, len(vocabulary), 1_024))
         weights = rng.standard_normal(len(ids))
-        return unit_rows(weights.astype(np.float32) @ np.asarray(vocabulary.embeddings[ids], dtype=np.float32) - weights.sum() * vocabulary.mean)
+        return unit_rows(
+            weights.astype(np.float32) @ np.asarray(vocabulary.embeddings[ids], dtype=np.float32) - weights.sum() * vocabulary.mean
+        )
 
     return draw
 

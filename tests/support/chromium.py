@@ -1,5 +1,6 @@
 """Headless Chromium in front of the dashboard, and what a person does there again and again."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ CHROMIUMS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
 AGAIN = 45_000  # milliseconds, after which who pressed something that did nothing presses it again
+SLOWER = float(os.environ.get("SLOWER", 1))  # times, to find what waits for too little: a browser on a machine as busy as that
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
+    "--disable-gpu-compositing",  # software draws the pages either way, and so with an eighth less processor time
     "--use-angle=swiftshader",  # maps are drawn by WebGL, here in software
     "--enable-unsafe-swiftshader",
     "--disable-quic",
@@ -44,6 +47,8 @@ def window(browser: Browser, address: str, *, width: int = 1400, **options) -> B
     """A fresh window at a dashboard."""
     context = browser.new_context(viewport={"width": width, "height": 1000}, base_url=address, accept_downloads=True, **options)
     context.set_default_timeout(1000 * PATIENCE)
+    if SLOWER > 1:
+        context.on("page", lambda page: context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWER}))
     return context
 
 

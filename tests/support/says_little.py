@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from soft_prompt_explorer.analysis.behaviour.difference_lens import pushed
+from soft_prompt_explorer.analysis.behaviour.difference_lens import _null_scores, _pushed
 
 
 def assert_says_little(p, p_far):
@@ -22,7 +22,8 @@ def assert_says_little(p, p_far):
 def smallest_p(changes, null_changes, looked, language_model):
     """(m,) the smallest p-value of a word, of each change beside null adapters of these kinds."""
     output = language_model.model.get_output_embeddings().weight.numpy() - looked.common
-    return np.array([pushed(change, null_changes[:, :, -1], output).p.min() for change in changes])
+    nulls = _null_scores(null_changes[:, :, -1], output, None)  # once for all of them, where `pushed` asks for them each time
+    return np.array([_pushed(change, nulls, output, None).p.min() for change in changes])
 
 
 def p_of_kl(kl, null_kl):
