@@ -49,8 +49,8 @@ def show_sizes() -> None:
         with widgets.downloads():
             widgets.figure_buttons(lambda: figures.score_by_size({asked: drawn}, measure), f"score-against-size-{asked}")
         st.caption(
-            f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples. Prompt tuning is the mean of "
-            f"three seeds, but for the largest model one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+            f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples, and say nothing of other seeds. Prompt tuning is the mean of "
+            f"three seeds, whose scores can be far apart (least and most, in the table), and all others are of one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
         st.page_link(LEARN.file, label="What was found", icon=LEARN.icon, query_params={"tab": FINDINGS, "finding": FOUND})
     with right:

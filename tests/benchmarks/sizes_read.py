@@ -1,10 +1,11 @@
-"""Does what can be read change with the model's size? `python -m tests.benchmarks.sizes_read [--models NAME...] [--nulls N] [--words DRAWS]`.
+"""Does what can be read change with the model's size? `python -m tests.benchmarks.sizes_read [--models NAME...] [--nulls N] [--words DRAWS] [--moved N]`.
 
 The readings of the benchmark of readings (`spe benchmark`) are asked of the prompts that lie behind the picture of sizes: the same four tasks, one recipe, three models. The rule is
 the benchmark's own: a task's score is standardised over prompts that know nothing, drawn from the same starts with displacements of the same lengths, and a reading names the task
 whose score is highest of the ten. Verbalisation and contextual neighbours were not asked, for the time that they take on the largest model.
 
-With --words it prints instead what `spe lens` and `spe effect` say of one prompt a task, beside so many null prompts of each kind (they draw 200).
+With --words it prints instead what `spe lens` and `spe effect` say of one prompt a task, beside so many null prompts of each kind (they draw 200). With --moved: how
+many tokens `spe readings` says have moved along a word, of the prompts and of so many null prompts of each kind. That takes a minute.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from soft_prompt_explorer.analysis.adapters import load_soft_prompt
+from soft_prompt_explorer.analysis.adapters import SoftPrompt, load_soft_prompt
 from soft_prompt_explorer.analysis.behaviour import kept_lens
 from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
-from soft_prompt_explorer.analysis.behaviour.lens_null import displaced
+from soft_prompt_explorer.analysis.behaviour.lens_null import displaced, displacement_of
 from soft_prompt_explorer.analysis.behaviour.unrelated import Watch
 from soft_prompt_explorer.analysis.core.export import to_markdown
 from soft_prompt_explorer.analysis.core.words import shown
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
+from soft_prompt_explorer.analysis.prompts.verdicts import moved_along_a_word, readings
 from soft_prompt_explorer.trained_prompts.experiments import sizes
 from soft_prompt_explorer.trained_prompts.experiments.benchmark import NULL, PROMPT, TRUE, scores_of_adapters, standard_scores
 from soft_prompt_explorer.trained_prompts.experiments.compared_readings import READINGS, Adapter
@@ -33,13 +35,18 @@ ASKED = ("nearest words", "task direction", "logit lens", "difference lens", "tr
 SEED = 20_271
 
 
-def places_of(model: str, nulls: int) -> pd.DataFrame:
-    """A row a reading and prompt that was trained: reading, prompt, task, the task that the reading names, the place of its own among the ten, seconds."""
-    prompts = [
+def prompts_of(model: str) -> list[tuple[str, SoftPrompt]]:
+    """The prompts that were trained, with their tasks."""
+    return [
         (task, load_soft_prompt(folder, name=folder.name))
         for task in sizes.ASKED
         for folder in sorted(sizes.FOLDER.glob(f"{task}-{model}-prompt-tuning-*"))
     ]
+
+
+def places_of(model: str, nulls: int) -> pd.DataFrame:
+    """A row a reading and prompt that was trained: reading, prompt, task, the task that the reading names, the place of its own among the ten, seconds."""
+    prompts = prompts_of(model)
     adapters: list[tuple[str, str, str, str, Adapter]] = [(prompt.name, PROMPT, TRUE, task, prompt) for task, prompt in prompts]
     rng = np.random.default_rng(SEED)
     for i in range(nulls):
@@ -75,12 +82,33 @@ def words_of(model: str, draws: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["prompt", "changes", "p", "words that stand out"])
 
 
+def moved_of(model: str, nulls: int) -> pd.DataFrame:
+    """Of the prompts, and of null prompts from their starts with displacements of their lengths: of, prompts, tokens, moved (tokens), in_prompts (that have one)."""
+    vocabulary, trained, rng = load_vocabulary(model), [prompt for _, prompt in prompts_of(model)], np.random.default_rng(SEED)
+    groups: dict[str, list[SoftPrompt]] = {"trained": trained, "in a direction of no preference": [], "from word to word": []}
+    for i in range(nulls):
+        like = trained[i % len(trained)]
+        start, lengths, words = displacement_of(like, vocabulary, SEED)
+        for group, rows in zip(list(groups)[1:], (None, words), strict=True):
+            groups[group].append(replace(like, embeddings=displaced(start, lengths, 1, rng, rows)[0]))
+    found = []
+    for group, prompts in groups.items():
+        moved = [int(moved_along_a_word(readings(prompt, vocabulary)).sum()) for prompt in prompts]
+        found.append((group, len(prompts), sum(map(len, prompts)), sum(moved), sum(count > 0 for count in moved)))
+    return pd.DataFrame(found, columns=["of", "prompts", "tokens", "moved", "in_prompts"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(sizes.MODELS))
     parser.add_argument("--nulls", type=int, default=24)
     parser.add_argument("--words", type=int, metavar="DRAWS")
+    parser.add_argument("--moved", type=int, metavar="N")
     args = parser.parse_args()
+    if args.moved is not None:
+        for model in args.models:
+            print(f"\n{model}:\n\n{to_markdown(moved_of(model, args.moved)).decode()}", flush=True)
+        return
     if args.words is not None:
         for model in args.models:
             print(f"\n{model}, {args.words} draws:\n\n{to_markdown(words_of(model, args.words)).decode()}", flush=True)

@@ -37,7 +37,7 @@ from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 FOLDER = Path(__file__).parent / "sizes"
-LARGEST = QWEN_MODEL  # of which one seed is trained, and LoRAs are kept
+LARGEST = QWEN_MODEL  # of which LoRAs are kept
 MODELS = (EMBEDDED_MODEL, GEMMA_MODEL, LARGEST)
 ASKED = ("antonyms", "capitals", "first-letter", "past-tense")  # of different kinds, all with short inputs
 STEPS, RANK = 100, 4
@@ -54,9 +54,9 @@ MEAN = "mean of the tasks"
 SUMMARY = ["task", "model", "parameters", "way", "measure", "score", "low", "high", "n", "seeds", "least", "most", "loss"]
 
 
-def seeds_of(model: str, way: str) -> tuple[int, ...]:
-    """Of how many starts and orders of the examples it is told: three of prompt tuning, but for the largest model."""
-    return (0, 1, 2) if way == PROMPT_TUNING and model != LARGEST else (0,)
+def seeds_of(way: str) -> tuple[int, ...]:
+    """Of how many starts and orders of the examples it is told: three of prompt tuning."""
+    return (0, 1, 2) if way == PROMPT_TUNING else (0,)
 
 
 def config_of(model: str, task: str, way: str, seed: int) -> TrainingConfig:
@@ -170,7 +170,7 @@ def _wanted(model: str, tasks: Sequence[str]) -> Iterator[tuple[str, str, int | 
         if task not in TASKS:
             raise InputError(f"There is no task called {task[:40]!r}; the tasks are {', '.join(TASKS)}.")
         yield from ((task, way, None) for way in (ZERO_SHOT, WRITTEN, EXAMPLES))
-        yield from ((task, way, seed) for way in _METHODS for seed in seeds_of(model, way))
+        yield from ((task, way, seed) for way in _METHODS for seed in seeds_of(way))
 
 
 def _has(table: pd.DataFrame, model: str, task: str, way: str, seed: int | None) -> bool:
