@@ -1,5 +1,7 @@
 """The picture of score against size: rows are made once, words are chosen on training examples, and several seeds are told together."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,11 +50,19 @@ def test_every_row_is_made_once_and_says_what_was_measured(quick, tmp_path, monk
     pd.testing.assert_frame_equal(again, made, check_dtype=False)
 
 
-def test_of_the_largest_model_one_seed_is_trained_and_its_lora_is_kept(quick, tmp_path, monkeypatch):
+def test_of_the_largest_model_the_lora_is_kept_too(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "LARGEST", quick)
-    made = sizes.make([quick], ["plural"], folder=tmp_path)
-    assert made["way"].tolist() == list(WAYS)
-    assert sorted(load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()) == ["lora", "soft_prompt"]
+    sizes.make([quick], ["plural"], folder=tmp_path)
+    assert sorted(load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()) == ["lora", *["soft_prompt"] * 3]
+
+
+def test_of_every_model_that_ships_three_seeds_of_prompt_tuning_are_told_and_their_prompts_score_as_the_table_says():
+    table = sizes.kept()
+    prompts = table[table["way"] == PROMPT_TUNING]
+    assert prompts.groupby(["model", "task"])["seed"].apply(sorted).map(tuple).unique().tolist() == [(0, 1, 2)]
+    for row in prompts.itertuples():
+        run = sizes.FOLDER / f"{row.task}-{row.model}-prompt-tuning-{row.seed:.0f}" / "run.json"
+        assert json.loads(run.read_text())["scores"]["trained"]["score"] == row.score
 
 
 def test_what_does_not_fit_keeps_a_row_without_a_score(quick, tmp_path, monkeypatch):
