@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
@@ -84,12 +85,15 @@ def words_of(model: str, draws: int) -> pd.DataFrame:
 
 def moved_of(model: str, nulls: int) -> pd.DataFrame:
     """Of the prompts, and of null prompts from their starts with displacements of their lengths: of, prompts, tokens, moved (tokens), in_prompts (that have one)."""
-    vocabulary, trained, rng = load_vocabulary(model), [prompt for _, prompt in prompts_of(model)], np.random.default_rng(SEED)
-    groups: dict[str, list[SoftPrompt]] = {"trained": trained, "in a direction of no preference": [], "from word to word": []}
-    for i in range(nulls):
-        like = trained[i % len(trained)]
+    vocabulary, rng = load_vocabulary(model), np.random.default_rng(SEED)
+    groups: dict[str, list[SoftPrompt]] = {
+        "trained": [prompt for _, prompt in prompts_of(model)],
+        "no preference": [],
+        "from word to word": [],
+    }
+    for like in islice(cycle(groups["trained"]), nulls):
         start, lengths, words = displacement_of(like, vocabulary, SEED)
-        for group, rows in zip(list(groups)[1:], (None, words), strict=True):
+        for group, rows in (("no preference", None), ("from word to word", words)):
             groups[group].append(replace(like, embeddings=displaced(start, lengths, 1, rng, rows)[0]))
     found = []
     for group, prompts in groups.items():
@@ -105,14 +109,11 @@ def main() -> None:
     parser.add_argument("--words", type=int, metavar="DRAWS")
     parser.add_argument("--moved", type=int, metavar="N")
     args = parser.parse_args()
-    if args.moved is not None:
-        for model in args.models:
-            print(f"\n{model}:\n\n{to_markdown(moved_of(model, args.moved)).decode()}", flush=True)
-        return
-    if args.words is not None:
-        for model in args.models:
-            print(f"\n{model}, {args.words} draws:\n\n{to_markdown(words_of(model, args.words)).decode()}", flush=True)
-        return
+    for table_of, count in ((words_of, args.words), (moved_of, args.moved)):
+        if count is not None:
+            for model in args.models:
+                print(f"\n{model}, {count} of each kind:\n\n{to_markdown(table_of(model, count)).decode()}", flush=True)
+            return
     cells: dict[str, dict[str, str]] = {reading: {} for reading in ASKED}
     for model in args.models:
         places = places_of(model, args.nulls)

@@ -52,7 +52,8 @@ def test_every_row_is_made_once_and_says_what_was_measured(quick, tmp_path, monk
 
 def test_of_the_largest_model_the_lora_is_kept_too(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "LARGEST", quick)
-    sizes.make([quick], ["plural"], folder=tmp_path)
+    made = sizes.make([quick], ["plural"], folder=tmp_path)
+    assert made["way"].unique().tolist() == list(WAYS)
     assert sorted(load_adapter(path).kind for path in tmp_path.iterdir() if path.is_dir()) == ["lora", *["soft_prompt"] * 3]
 
 
