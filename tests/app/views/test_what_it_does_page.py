@@ -17,6 +17,7 @@ from soft_prompt_explorer.app.parts.widgets import plain
 from soft_prompt_explorer.trained_prompts.experiments.kept_translations import put_into_words
 from soft_prompt_explorer.trained_prompts.runs import recorded, store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from tests.support import tiny_models
 from tests.support.driving import driver_of, settled
 
 pytestmark = pytest.mark.slow
@@ -35,9 +36,17 @@ def larger_toy(monkeypatch):
     _loaded.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def model_folder(byte_level_tokenizer, tmp_path_factory):
+    """A tiny model that is sure of its answers: where answers differ by 0.0003 nats, as those of random weights do, the shares are float32's rounding."""
+    model = tiny_models.random_llama(byte_level_tokenizer, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+    model.lm_head.weight.data *= 100
+    return tiny_models.saved(model, byte_level_tokenizer, tmp_path_factory.mktemp("sure") / "sure-llama")
+
+
 @pytest.fixture
-def run(larger_toy, llama_folder, own_cache, own_runs):
-    config = TrainingConfig(task="toy", model=str(llama_folder), tokens=3, steps=20, batch_size=4, init="random", learning_rate=0.1)
+def run(larger_toy, model_folder, own_cache, own_runs):
+    config = TrainingConfig(task="toy", model=str(model_folder), tokens=3, steps=20, batch_size=4, init="random", learning_rate=0.1)
     recorded.run(config, "mine", language_model=load_model(config.model, device="cpu"))
     return store.find("mine")
 
@@ -52,14 +61,14 @@ def test_what_is_kept_with_a_run_stands_first_with_the_text_to_copy():
     assert not any(button.key == "translate" for button in driver.button)
 
 
-def test_of_a_run_a_text_is_found_when_it_is_asked_for_and_kept_by_a_command(run, llama_folder):
+def test_of_a_run_a_text_is_found_when_it_is_asked_for_and_kept_by_a_command(run, model_folder):
     driver = settled(driver_of("prompt", prompt="mine"))
     assert not driver.exception
     driver.button(key="translate").click()
     settled(driver)
     assert not driver.exception and not driver.error
-    vocabulary = load_vocabulary(str(llama_folder))
-    made = translate(load_soft_prompt(run), load_model(str(llama_folder), device="cpu"), vocabulary, inputs_of_task(TASKS["toy"]))
+    vocabulary = load_vocabulary(str(model_folder))
+    made = translate(load_soft_prompt(run), load_model(str(model_folder), device="cpu"), vocabulary, inputs_of_task(TASKS["toy"]))
     shown = next(frame.value for frame in driver.dataframe if "same_answer" in frame.value)
     assert shown["candidate"].tolist() == made["candidate"].tolist()
     np.testing.assert_allclose(shown["share"], made["share"], atol=1e-4)
