@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +97,26 @@ def scorecard(name: str, subject: Subject, task: Task, *, limit: int | None = No
     of HELM, Liang et al. 2023, section 4.4), and seconds an example.
     """
     return scorecard_and_calibration(name, subject, task, limit=limit, report=report)[0]
+
+
+def made_worse(bare: Mapping, trained: Mapping) -> str | None:
+    """A sentence where the held-out loss is higher after training than without it, as it is of a run that fell apart; None elsewhere.
+
+    Parameters
+    ----------
+    bare, trained : rows of `score`, of the model alone and as trained.
+
+    Examples
+    --------
+    >>> made_worse({"loss": 3.61}, {"loss": 6.80})
+    'The held-out loss rose from 3.61 without it to 6.80 nats a token: training made it worse. A smaller learning rate may help.'
+    """
+    if not trained["loss"] > bare["loss"]:
+        return None
+    return (
+        f"The held-out loss rose from {bare['loss']:.2f} without it to {trained['loss']:.2f} nats a token: training made it worse. "
+        "A smaller learning rate may help."
+    )
 
 
 def calibration(name: str, subject: Subject, task: Task, *, limit: int | None = None, report: Report = no_report) -> pd.DataFrame:

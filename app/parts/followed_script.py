@@ -17,7 +17,7 @@ from soft_prompt_explorer.app.pages import LIBRARY
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.measures import what_is
 from soft_prompt_explorer.app.parts.tables import show_table
-from soft_prompt_explorer.app.parts.training_figures import FIGURE_WIDTH
+from soft_prompt_explorer.app.parts.training_figures import FIGURE_WIDTH, loss_in_words
 from soft_prompt_explorer.app.parts.training_settings import duration
 from soft_prompt_explorer.app.server.allowed import VARIABLE, allowed_folders
 
@@ -102,10 +102,8 @@ def show_recorded(recorded: Recorded, label: str) -> None:
 def what_it_shows(recorded: Recorded) -> list[str]:
     """What can be seen of the script so far, a sentence each."""
     said = []
-    if len(recorded.losses) >= 2:
-        few = min(10, len(recorded.losses) // 2)
-        first, now = recorded.losses["loss"].head(few).mean(), recorded.losses["loss"].tail(few).mean()
-        said.append(f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now.")
+    if (loss := loss_in_words(recorded.losses)) is not None:
+        said.append(loss)
     if len(recorded.looks):
         last = recorded.looks.iloc[-1]
         if not math.isnan(last["echo_share"]):

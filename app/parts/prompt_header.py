@@ -10,6 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
+from soft_prompt_explorer.analysis.asking.scores import made_worse
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.beyond_chance import is_beyond_chance
 from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
@@ -96,15 +97,20 @@ def works(run: pd.Series) -> str | None:
 
 
 def gain(bare: Mapping, trained: Mapping) -> str:
-    """Two held-out scores in a sentence. A gain counts as shown only where their 95 % intervals do not overlap, which is stricter than a paired test.
+    """Two held-out scores in a sentence, and one more where the loss rose. A gain or a harm counts as shown only where their 95 % intervals do not overlap, which is stricter than a
+    paired test.
 
     Parameters
     ----------
-    bare, trained : without it and with it: measure, score, low, high and n.
+    bare, trained : without it and with it: measure, score, low, high, n and loss.
     """
     shown = "It works" if trained["low"] > bare["high"] else "No gain is shown beyond the intervals"
+    if trained["high"] < bare["low"]:
+        shown = "It does harm"
     before, after = (f"{each['score']:.0%} ({each['low']:.0%} to {each['high']:.0%})" for each in (bare, trained))
-    return f"**{shown}:** held-out {widgets.plain(trained['measure'])} {before} without it, {after} with it, n {trained['n']:,.0f}."
+    scores = f"**{shown}:** held-out {widgets.plain(trained['measure'])} {before} without it, {after} with it, n {trained['n']:,.0f}."
+    worse = made_worse(bare, trained)
+    return scores if worse is None else f"{scores} {worse}"
 
 
 def does(adapter: SoftPrompt | LoraAdapter) -> str | None:

@@ -22,6 +22,7 @@ from soft_prompt_explorer.app.server import at_hand
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress
 
 FIGURE_WIDTH = 400  # pixels: three beside each other in a window of 1400, one below the other in a narrow one
+FEW_STEPS = 10  # after which a loss that has not fallen is worth a word of advice
 SIGNS = 20  # words written on the map
 WORDS_DRAWN = 6_000  # of the map, behind the tokens that move on it: what is sent every second stays small
 
@@ -62,6 +63,18 @@ def show_scores(job: Progress) -> None:
         column_config={"loss": number(format="%.2f", help="Nats a token of the answers wanted"), "seconds": number(format="%.0f")},
         alt="Held-out scores without training, with the initial values of a prompt, and as trained.",
     )
+
+
+def loss_in_words(losses: pd.DataFrame | None) -> str | None:
+    """Whether a loss falls, from its first step, before which nothing was learned, to the mean of its last ten; None of fewer than two steps.
+
+    A mean of the first steps would hide a run that fell apart within them: beside 9 even 4 would seem a fall, though training began at 3.
+    """
+    if losses is None or len(losses) < 2:
+        return None
+    first, now = losses["loss"].iloc[0], losses["loss"].tail(min(10, len(losses) // 2)).mean()
+    said = f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now."
+    return said if now < first or len(losses) < FEW_STEPS else f"{said} A smaller learning rate may help."
 
 
 def show_loss(job: Progress, beside: dict[str, pd.DataFrame]) -> None:

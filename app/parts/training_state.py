@@ -11,7 +11,7 @@ from soft_prompt_explorer.analysis.prompts.starts import plain_verdict
 from soft_prompt_explorer.app.pages import LORA, PROMPT, TRAIN
 from soft_prompt_explorer.app.parts import widgets
 from soft_prompt_explorer.app.parts.prompt_header import gain
-from soft_prompt_explorer.app.parts.training_figures import draw_figures, offer_exports, pick_beside
+from soft_prompt_explorer.app.parts.training_figures import draw_figures, loss_in_words, offer_exports, pick_beside
 from soft_prompt_explorer.app.parts.training_settings import INITS, duration
 from soft_prompt_explorer.app.server.background import session
 from soft_prompt_explorer.app.server.jobs import JobQueue, Progress, config_of
@@ -84,10 +84,8 @@ def what_it_shows(job: Progress) -> list[str]:
         of = job.scores.set_index("prompt")
         bare, last = of.iloc[0], of.iloc[-1]
         said.append(gain(bare, last))
-    if job.losses is not None and len(job.losses) >= 2:
-        few = min(10, len(job.losses) // 2)
-        first, now = job.losses["loss"].head(few).mean(), job.losses["loss"].tail(few).mean()
-        said.append(f"The loss {'falls' if now < first else 'does not fall'}: {first:.2f} at first, {now:.2f} now.")
+    if (loss := loss_in_words(job.losses)) is not None:
+        said.append(loss)
     if job.words is not None:
         counts = job.words["verdict"].map(plain_verdict).value_counts()
         echoes, moved = int(counts.get("echo", 0)), int(counts.get("moved along a word", 0))

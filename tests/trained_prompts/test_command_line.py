@@ -33,6 +33,14 @@ def test_a_prompt_is_trained_kept_listed_and_evaluated(command, toy_arguments, o
         assert [row["score"] for row in json.loads(evaluated.out)] == [row["score"] for row in rows]
 
 
+@pytest.mark.parametrize(("rate", "worse"), [(0.001, False), (1, True)])
+def test_training_that_made_it_worse_says_so(command, toy_arguments, own_runs, rate, worse):
+    trained = command("train", *toy_arguments, "--method", "full", "--steps", 2, "--learning-rate", rate, "--name", "mine", "--format", "json")
+    rows = json.loads(trained.out)
+    assert (rows[-1]["loss"] > rows[0]["loss"]) == worse
+    assert ("training made it worse" in trained.err) == worse
+
+
 def test_how_sure_a_prompt_is_can_be_had_by_itself(command, toy_arguments, own_runs):
     command("train", *toy_arguments, "--name", "mine")
     asked = ["evaluate", "mine", "--task", "toy", "--format", "json"]
