@@ -138,7 +138,7 @@ def _benchmark() -> str:
 def _sizes() -> str:
     from soft_prompt_explorer.trained_prompts.experiments import sizes
 
-    return sizes.markdown(sizes.summary(sizes.kept()))
+    return sizes.markdown(sizes.kept())
 
 
 def _score_by_size() -> bytes:
@@ -148,8 +148,9 @@ def _score_by_size() -> bytes:
     from soft_prompt_explorer.analysis.figures.drawing import written
     from soft_prompt_explorer.trained_prompts.experiments import sizes
 
-    told = sizes.summary(sizes.kept())
-    every = pd.concat([told, sizes.over_tasks(told)])
+    table = sizes.kept()
+    told = sizes.summary(table)
+    every = pd.concat([told, sizes.over_tasks(table)])
     panels = {task: every[every["task"] == task] for task in dict.fromkeys(every["task"])}
     drawn = score_by_size(panels, listed(list(told["measure"].dropna().unique())))
     return re.sub(

@@ -358,7 +358,8 @@ def score_by_size(panels: dict[str, pd.DataFrame], measure: str, *, width: float
 
     Parameters
     ----------
-    panels : by title, rows with model, parameters, way, score, low, high; a row without a score is left out.
+    panels : by title, rows with model, parameters, way, score, low, high, and least and most of the seeds that the score is the mean of, which are drawn as open
+        marks where they differ. A row without a score is left out.
     measure : what the score is.
     width : in mm.
     """
@@ -375,6 +376,17 @@ def score_by_size(panels: dict[str, pd.DataFrame], measure: str, *, width: float
                 colour, marker = _WAYS[j % len(_WAYS)]
                 aside = 1.04 ** (j - (len(ways) - 1) / 2)  # so that intervals can be told apart
                 bars = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
+                for row in rows[rows["most"] > rows["least"]].itertuples():
+                    axes.plot(
+                        [row.parameters * aside] * 2,
+                        [row.least, row.most],
+                        f"{marker}:",
+                        color=colour,
+                        markersize=3.5,
+                        mfc="white",
+                        mew=0.6,
+                        linewidth=0.6,
+                    )
                 axes.errorbar(
                     rows["parameters"] * aside,
                     rows["score"],

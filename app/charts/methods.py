@@ -89,12 +89,14 @@ def score_by_size(table: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     table : rows of `trained_prompts.experiments.comparison.compare`, a method and model each, with total (the model's parameters) and, where another text is to be
-        seen at a mark, says.
+        seen at a mark, says; and least and most, of several seeds, which are drawn as open marks where they differ.
     """
     figure = go.Figure()
     methods = list(dict.fromkeys(table["method"]))
     aside = dict(zip(methods, 10 ** np.linspace(-0.03, 0.03, len(methods)), strict=True))
     for method, rows in table.sort_values("total", kind="stable").groupby("method", sort=False):
+        if "most" in rows:
+            _add_seeds(figure, method, rows[rows["most"] > rows["least"]], aside[method])
         _add_method(figure, method, rows, x=rows["total"] * aside[method], mode="markers+lines")
     models = table.drop_duplicates("model").sort_values("total")
     figure.update_layout(height=420, margin=MARGIN | {"t": 70, "b": 60}, xaxis_title="parameters of the model", legend=ABOVE)
@@ -111,7 +113,7 @@ def score_over_sizes(table: pd.DataFrame) -> go.Figure:
 
     Parameters
     ----------
-    table : rows of `trained_prompts.experiments.sizes.summary` of one task, or of `over_tasks`.
+    table : rows of `trained_prompts.experiments.sizes.summary` of one task, or of `over_tasks`. The least and the most of several seeds have open marks.
     """
     said = [
         f"{row.model}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f})" + (f"<br>{row.least:.3f} to {row.most:.3f} over {row.seeds:.0f} seeds" if row.seeds > 1 else "")
@@ -167,10 +169,21 @@ def _add_method(figure: go.Figure, method: str, rows: pd.DataFrame, *, x: pd.Ser
     """The rows of one method as filled marks: what was measured here, with its intervals."""
     colour, shape = METHOD_MARKS[method]
     figure.add_scatter(
-        x=x, y=rows["score"], mode=mode, error_y=_interval(rows) | {"color": colour, "thickness": 1.5}, name=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
+        x=x, y=rows["score"], mode=mode, error_y=_interval(rows) | {"color": colour, "thickness": 1.5}, name=method, legendgroup=method, marker={"symbol": shape, "size": 10, "color": colour}, line={"color": colour, "width": 1},
         customdata=rows["says"] if "says" in rows else [f"{html.escape(shortened(row.what, 90), quote=False)}<br>{row.score:.3f} ({row.low:.3f} to {row.high:.3f}), n {row.n:,.0f}<br>{_counted(row.trainable)} trainable" for row in rows.itertuples()],
         hovertemplate="%{customdata}<extra>" + method + "</extra>",
     )  # fmt: skip
+
+
+def _add_seeds(figure: go.Figure, method: str, rows: pd.DataFrame, aside: float) -> None:
+    """The least and the most that seeds of one method score, as open marks joined by a dotted line, a pair a model."""
+    colour, shape = METHOD_MARKS[method]
+    for row in rows.itertuples():
+        figure.add_scatter(
+            x=[row.total * aside] * 2, y=[row.least, row.most], mode="markers+lines", line={"color": colour, "width": 1, "dash": "dot"}, showlegend=False,
+            marker={"symbol": f"{shape}-open", "size": 8, "color": colour, "line": {"width": 1.5}}, legendgroup=method, customdata=["lowest", "highest"],
+            hovertemplate="%{y:.3f}: the %{customdata} of " + f"{row.seeds:.0f} seeds, {drawn(row.model)}<extra>{method}</extra>",
+        )  # fmt: skip
 
 
 def _zero_shot_band(table: pd.DataFrame) -> tuple[float, float] | None:

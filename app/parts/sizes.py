@@ -21,11 +21,12 @@ def show_sizes() -> None:
         "Lester et al. 2021 found that prompt tuning falls short of full fine-tuning on small models and matches it on large ones. Here every way was tried on "
         "the same held-out examples of each model."
     )
-    told = sizes.summary(sizes.kept())
+    table = sizes.kept()
+    told = sizes.summary(table)
     if not len(told):
         st.info("No figures are kept here: the command line's `sizes` makes them.", icon=":material/info:")
         return
-    every = pd.concat([sizes.over_tasks(told), told], ignore_index=True)
+    every = pd.concat([sizes.over_tasks(table), told], ignore_index=True)
     asked = st.segmented_control(
         "Task", list(dict.fromkeys(every["task"])), default=every["task"].iloc[0], required=True, key="of-task", bind="query-params"
     )
@@ -50,7 +51,7 @@ def show_sizes() -> None:
             widgets.figure_buttons(lambda: figures.score_by_size({asked: drawn}, measure), f"score-against-size-{asked}")
         st.caption(
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples, and say nothing of other seeds. Prompt tuning is the mean of "
-            f"three seeds, whose scores can be far apart (least and most, in the table), and all others are of one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+            f"three seeds, of which open marks tell the lowest and the highest, and all others are of one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
         st.page_link(LEARN.file, label="What was found", icon=LEARN.icon, query_params={"tab": FINDINGS, "finding": FOUND})
     with right:

@@ -35,7 +35,9 @@ def test_a_prompt_is_trained_kept_listed_and_evaluated(command, toy_arguments, o
 
 @pytest.mark.parametrize(("rate", "worse"), [(0.001, False), (1, True)])
 def test_training_that_made_it_worse_says_so(command, toy_arguments, own_runs, rate, worse):
-    trained = command("train", *toy_arguments, "--method", "full", "--steps", 2, "--learning-rate", rate, "--name", "mine", "--format", "json")
+    trained = command(
+        "train", *toy_arguments, "--method", "full", "--steps", 2, "--learning-rate", rate, "--name", "mine", "--format", "json"
+    )
     rows = json.loads(trained.out)
     assert (rows[-1]["loss"] > rows[0]["loss"]) == worse
     assert ("training made it worse" in trained.err) == worse

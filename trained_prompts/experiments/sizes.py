@@ -7,7 +7,6 @@ broken off goes on; prompts are kept with it, and LoRAs of the largest model, in
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,28 +128,29 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(by, key=lambda column: column if column.name == "parameters" else column.map(places), ignore_index=True)
 
 
-def over_tasks(told: pd.DataFrame) -> pd.DataFrame:
-    """The mean of the tasks, of each model and way that was scored on all of them, in the columns of `summary`; n is of all tasks, and nothing is said of seeds.
+def over_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean of the tasks, of each model and way that was scored on all of them, in the columns of `summary`; n is of all tasks, and least and most are of the seeds' own means.
 
     The bounds of the mean come from those of the tasks, as of independent samples: its distance from a bound is √Σd² / k (Zou and Donner 2008, equation 4).
 
     Parameters
     ----------
-    told : of `summary`.
+    table : the rows that `summary` takes.
     """
+    told = summary(table)
     rows, tasks = [], told["task"].nunique()
+    seeds = table.groupby(["model", "way", "seed"], dropna=False)["score"].mean()
     for (model, parameters, way), some in told.groupby(["model", "parameters", "way"], sort=False):
         if len(some) == tasks and some["score"].notna().all():
             mean = some["score"].mean()
             below, above = ((some["score"] - some[bound]).pow(2).sum() ** 0.5 / tasks for bound in ("low", "high"))
-            measures, nothing = listed(list(some["measure"].unique())), (math.nan,) * 3
-            rows.append(
-                (MEAN, model, parameters, way, measures, mean, mean - below, mean + above, some["n"].sum(), *nothing, some["loss"].mean())
-            )
+            measures, of_seeds = listed(list(some["measure"].unique())), seeds[model, way]
+            spread = (len(of_seeds), of_seeds.min(), of_seeds.max(), some["loss"].mean())
+            rows.append((MEAN, model, parameters, way, measures, mean, mean - below, mean + above, some["n"].sum(), *spread))
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
-def markdown(told: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """The rows of `summary` as docs/findings.md shows them: a row a task and model, a column a way; below them the mean of the tasks."""
 
     def cell(row) -> str:
@@ -159,7 +159,7 @@ def markdown(told: pd.DataFrame) -> str:
         spread = f"; {row.least:.2f} to {row.most:.2f} over {row.seeds:.0f} seeds" if row.seeds > 1 else ""
         return f"{row.score:.2f} ({row.low:.2f} to {row.high:.2f}{spread})"
 
-    every = pd.concat([told, over_tasks(told)], ignore_index=True)
+    every = pd.concat([summary(table), over_tasks(table)], ignore_index=True)
     cells = pd.DataFrame({key: every[key] for key in ("task", "model", "way")} | {"cell": [cell(row) for row in every.itertuples()]})
     wide = cells.pivot_table(index=["task", "model"], columns="way", values="cell", aggfunc="first", sort=False)
     return to_markdown(wide.reindex(columns=[way for way in WAYS if way in wide]).fillna("–").reset_index()).decode()

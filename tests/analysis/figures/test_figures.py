@@ -268,7 +268,9 @@ def test_score_by_size_has_a_line_a_way_with_its_intervals_and_leaves_out_what_h
     rows = [(model, parameters, way, score, score - 0.1, score + 0.05)
             for model, parameters, scores in (("small", 1e8, {"zero-shot": 0.2, "LoRA": 0.6}), ("large", 1e9, {"zero-shot": 0.5, "LoRA": np.nan}))
             for way, score in scores.items()]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["model", "parameters", "way", "score", "low", "high"])
+    table = pd.DataFrame(rows, columns=["model", "parameters", "way", "score", "low", "high"]).assign(
+        least=[0.2, 0.1, 0.5, np.nan], most=[0.2, 0.9, 0.5, np.nan]
+    )
     figure = charts.score_by_size({"plural": table, "mean": table[table["way"] == "zero-shot"]}, "exact match")
     assert {"plural", "mean", "zero-shot", "LoRA", "100 M", "1,000 M", "exact match", "parameters of the model"} <= set(texts(figure))
     lines, bars = zip(*((drawn[0], drawn[2][0]) for drawn in figure.axes[0].containers), strict=True)
@@ -276,3 +278,5 @@ def test_score_by_size_has_a_line_a_way_with_its_intervals_and_leaves_out_what_h
     for bar, expected in zip(bars, ([[0.1, 0.25], [0.4, 0.55]], [[0.5, 0.65]]), strict=True):
         np.testing.assert_allclose(np.array(bar.get_segments())[:, :, 1], expected)
     assert len(figure.axes[1].containers) == 1
+    seeds = [line.get_ydata().tolist() for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert seeds == [[0.1, 0.9]] and not any(line.get_markerfacecolor() == "white" for line in figure.axes[1].lines)

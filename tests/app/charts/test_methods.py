@@ -11,8 +11,10 @@ from soft_prompt_explorer.app.charts.methods import (
     published_scores,
     score_by_size,
     score_by_trainable,
+    score_over_sizes,
 )
 from soft_prompt_explorer.trained_prompts.experiments.comparison import published
+from soft_prompt_explorer.trained_prompts.experiments.sizes import PROMPT_TUNING, kept, summary
 from tests.support.comparisons import diverged, made_up
 from tests.support.rows import seen
 
@@ -101,3 +103,16 @@ def test_every_published_figure_names_its_paper_and_table_and_has_a_mark():
     assert (
         table.loc[table["method"] == "full fine-tuning", "trainable"] == table.loc[table["method"] == "full fine-tuning", "total"]
     ).all()
+
+
+def test_the_lowest_and_the_highest_seed_have_open_marks_that_hide_with_their_method():
+    told = summary(kept())
+    rows = told[told["task"] == "past-tense"]
+    figure = score_over_sizes(rows[rows["score"].notna()])
+    seeds = [trace for trace in figure.data if str(trace.marker.symbol).endswith("-open")]
+    assert {trace.legendgroup for trace in seeds} == {PROMPT_TUNING} and len(seeds) == 3
+    expected = rows[rows["way"] == PROMPT_TUNING].sort_values("parameters")[["least", "most"]]
+    np.testing.assert_allclose([trace.y for trace in seeds], expected)
+    means = next(trace for trace in figure.data if trace.name == PROMPT_TUNING)
+    np.testing.assert_allclose([trace.x[0] for trace in seeds], means.x)
+    assert means.legendgroup == PROMPT_TUNING

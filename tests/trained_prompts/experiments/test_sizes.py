@@ -95,17 +95,23 @@ def test_a_task_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_mean_of_the_tasks_is_of_what_was_scored_on_all_of_them():
-    """By hand: (0.3 + 0.7) / 2, and the bounds √(0.03² + 0.04²) / 2 and √(0.06² + 0.08²) / 2 from it."""
-    rows = [("m", 10, task, way, "", "exact match", score, score - below, score + above, 50, 1.0, np.nan, 0.0, 1, "float32")
-            for task, way, score, below, above in (
-                ("capitals", ZERO_SHOT, 0.3, 0.03, 0.06), ("plural", ZERO_SHOT, 0.7, 0.04, 0.08),
-                ("capitals", LORA, 0.5, 0.1, 0.1), ("capitals", FULL, np.nan, np.nan, np.nan), ("plural", FULL, 0.5, 0.1, 0.1),
+    """By hand: (0.3 + 0.7) / 2, and the bounds √(0.03² + 0.04²) / 2 and √(0.06² + 0.08²) / 2 from it; of two seeds the means are (0.2 + 0.4) / 2 and (0.6 + 0.8) / 2."""
+    rows = [("m", 10, task, way, "", "exact match", score, score - below, score + above, 50, 1.0, seed, 0.0, 1, "float32")
+            for task, way, seed, score, below, above in (
+                ("capitals", ZERO_SHOT, np.nan, 0.3, 0.03, 0.06), ("plural", ZERO_SHOT, np.nan, 0.7, 0.04, 0.08),
+                ("capitals", PROMPT_TUNING, 0, 0.2, 0.1, 0.1), ("capitals", PROMPT_TUNING, 1, 0.6, 0.1, 0.1),
+                ("plural", PROMPT_TUNING, 0, 0.4, 0.1, 0.1), ("plural", PROMPT_TUNING, 1, 0.8, 0.1, 0.1),
+                ("capitals", LORA, 0, 0.5, 0.1, 0.1), ("capitals", FULL, 0, np.nan, np.nan, np.nan), ("plural", FULL, 0, 0.5, 0.1, 0.1),
             )]  # fmt: skip
-    told = sizes.summary(pd.DataFrame(rows, columns=sizes.COLUMNS))
-    mean = sizes.over_tasks(told)
-    assert mean["way"].tolist() == [ZERO_SHOT]
-    assert mean.iloc[0][["score", "low", "high"]].tolist() == pytest.approx([0.5, 0.475, 0.55])
-    lines = sizes.markdown(told).splitlines()
-    assert lines[0] == "| task | model | zero-shot | LoRA | full fine-tuning |"
-    assert "| capitals | m | 0.30 (0.27 to 0.36) | 0.50 (0.40 to 0.60) | too large for the memory |" in lines
-    assert lines[-1] == "| mean of the tasks | m | 0.50 (0.47 to 0.55) | – | – |"
+    table = pd.DataFrame(rows, columns=sizes.COLUMNS)
+    mean = sizes.over_tasks(table)
+    assert mean["way"].tolist() == [ZERO_SHOT, PROMPT_TUNING]
+    assert mean.iloc[0][["score", "low", "high", "seeds"]].tolist() == pytest.approx([0.5, 0.475, 0.55, 1])
+    assert mean.iloc[1][["score", "seeds", "least", "most"]].tolist() == pytest.approx([0.5, 2, 0.3, 0.7])
+    lines = sizes.markdown(table).splitlines()
+    assert lines[0] == "| task | model | zero-shot | prompt tuning | LoRA | full fine-tuning |"
+    assert (
+        "| capitals | m | 0.30 (0.27 to 0.36) | 0.40 (0.30 to 0.50; 0.20 to 0.60 over 2 seeds) | 0.50 (0.40 to 0.60) | too large for the memory |"
+        in lines
+    )
+    assert lines[-1] == "| mean of the tasks | m | 0.50 (0.47 to 0.55) | 0.50 (0.43 to 0.57; 0.30 to 0.70 over 2 seeds) | – | – |"
