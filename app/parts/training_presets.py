@@ -40,8 +40,8 @@ class Preset:
 
 PRESETS = (
     Preset(
-        "Try it: sentiment in a minute",
-        "sentiment-in-a-minute",
+        "Sentiment, in 20 steps",
+        "sentiment-in-20-steps",
         "Ten vectors learn to tell good reviews from bad ones. They begin at ten words.",
         "the loss falls, and the nearest words stay those ten.",
         limit=40,

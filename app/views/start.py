@@ -25,7 +25,7 @@ with doors[1].container(border=True, height="stretch"):
     st.page_link(LIBRARY.file, label="Choose another", icon=LIBRARY.icon, query_params={"kind": "LoRA"})
 with doors[2].container(border=True, height="stretch"):
     st.markdown("**Train one and watch it**")
-    st.page_link(TRAIN.file, label="Start in a minute", icon=TRAIN.icon)
+    st.page_link(TRAIN.file, label="Watch one learn", icon=TRAIN.icon)
 show_first_map()
 dropped = drop_zone("Or drop a prompt or a LoRA of yours anywhere in this box: a PEFT folder’s files, safetensors, .npy, a zip")
 if dropped is not None:

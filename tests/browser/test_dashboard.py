@@ -223,7 +223,7 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
     page.get_by_role("button", name="Discard", exact=True).click()
     expect(page.get_by_text("not among your runs yet")).to_have_count(0)
     loaded(page)  # before, what goes and what comes are both there
-    expect(page.get_by_text("Try it: sentiment in a minute")).to_be_visible()
+    expect(page.get_by_text("Sentiment, in 20 steps")).to_be_visible()
     expect(page.get_by_text("stopped-run")).to_have_count(0)
 
 

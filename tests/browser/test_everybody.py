@@ -216,7 +216,7 @@ def test_the_second_door_reads_a_lora_of_ones_own_and_its_link_finds_the_same_or
 
 def test_the_third_door_trains_at_a_click_and_its_link_watches_the_same_training(page, elsewhere):
     page.goto("/")
-    page.get_by_role("link", name="Start in a minute").click()
+    page.get_by_role("link", name="Watch one learn").click()
     expect(page.get_by_role("heading", name="Train", level=1)).to_be_visible()
     drawn(page)
     page.get_by_role("button", name="Train it").last.click()
