@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import get_args
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
@@ -45,6 +45,7 @@ def test_no_two_ranked_interventions_draw_the_same_directions():
     assert len(seeds) == len(set(seeds)) == 4
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.data())
 def test_each_part_begins_where_the_one_before_ended_and_the_last_ends_the_whole(n, data):
     told = []

@@ -1,7 +1,6 @@
 """The map as an instrument, on the page Atlas: what a hand does on it, what the tables beside it say, and links that find the same view."""
 
 import io
-import itertools
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 GALLERY = REPOSITORY / "trained_prompts" / "gallery"
 TWO = ("capitals-words-1", "sentiment-words-1")
+A_STEP_CALMLY = 700  # milliseconds
 OF_TWO = "&".join(f"prompts={name}" for name in TWO)
 
 
@@ -32,6 +32,16 @@ def atlas(page: Page, tokens: int, key: str = "on-map") -> Locator:
 
 def pixels(stage: Locator) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(stage.screenshot())).convert("RGB")).astype(int)
+
+
+def tick_first(page: Page, table: str) -> None:
+    """Tick the first row of the tokens or of the clusters, once that table has come and stands still."""
+    found = page.locator(f"[class*='st-key-{table}-']")
+    expect(found.locator("tbody tr").first).to_be_attached()
+    calm(page)
+    grid = found.locator("canvas").first
+    grid.scroll_into_view_if_needed()
+    grid.click(position={"x": 16, "y": 52}, force=True)
 
 
 def lasso(page: Page, stage: Locator) -> None:
@@ -81,10 +91,7 @@ def test_the_result_of_a_lasso_and_of_a_picked_row_is_where_the_person_looks(chr
     calm(page)
     page.get_by_role("button", name="Let go of what is selected").click()
     expect(page.get_by_text("All 20 virtual tokens")).to_be_visible()
-    calm(page)
-    grid = page.locator("[class*='st-key-tokens-'] canvas").first
-    grid.scroll_into_view_if_needed()
-    grid.click(position={"x": 16, "y": 52}, force=True)
+    tick_first(page, "tokens")
     expect(drawn).to_have_attribute("data-selected", "0")
     expect(drawn.locator(".stage")).to_be_in_viewport(ratio=0.5)
     expect(page.get_by_role("link", name=f"Open {TWO[0]}")).to_be_in_viewport()
@@ -135,9 +142,7 @@ def test_a_row_that_is_ticked_lights_its_point_and_a_cluster_its_tokens(page):
     stage = drawn.locator(".stage")
     before = pixels(stage)
     for table, selected in (("tokens", "0"), ("clusters", None)):
-        grid = page.locator(f"[class*='st-key-{table}-'] canvas").first
-        grid.scroll_into_view_if_needed()
-        grid.click(position={"x": 16, "y": 52}, force=True)  # the tick of the first row
+        tick_first(page, table)
         expect(drawn).not_to_have_attribute("data-selected", "")
         if selected is not None:
             expect(drawn).to_have_attribute("data-selected", selected)
@@ -164,13 +169,15 @@ def test_a_training_that_is_played_moves_on_the_map(page):
     expect(played.locator("output")).to_have_text("step 150 of 150")
     last = pixels(stage)
     assert (np.abs(last - first).sum(axis=2) > 60).sum() > 200
-    played.get_by_role("button", name="Play").click()
-    seen = []
-    for _ in range(3):
-        page.wait_for_timeout(700)
-        seen.append(pixels(stage))
-    for now, later in itertools.pairwise(seen):
-        assert (np.abs(now - later).sum(axis=2) > 60).sum() > 100  # they really move
+    places = drawn.evaluate(
+        """root => new Promise(done => {
+            const play = root.atlas.play, seen = new Set();
+            const look = () => { seen.add(play.at); seen.size < 6 && play.timer ? requestAnimationFrame(look) : done([...seen]); };
+            play.button.click();
+            requestAnimationFrame(look);
+        })"""
+    )
+    assert len(places) > 2 and any(at != int(at) for at in places)  # it glides from step to step
 
 
 def test_less_motion_is_respected_and_each_step_stands(chromium, dashboard):
@@ -180,10 +187,11 @@ def test_less_motion_is_respected_and_each_step_stands(chromium, dashboard):
     drawn = atlas(page, 10)
     calm(page)
     played = drawn.locator(".played")
+    began = page.evaluate("performance.now()")
     played.get_by_role("button", name="Play").click()
-    page.wait_for_timeout(2000)
-    at = drawn.evaluate("root => root.atlas.play.at")
-    assert at == int(at) and at < 6
+    expect(played.locator("output")).not_to_have_text("step 0 of 150")
+    at, now = drawn.evaluate("root => [root.atlas.play.at, performance.now()]")
+    assert 0 < at == int(at) <= (now - began) / A_STEP_CALMLY
     context.close()
 
 
@@ -262,6 +270,7 @@ def test_two_prompts_are_set_side_by_side_by_a_click_on_the_matrix_and_one_lasso
     query = "&".join(f"prompts={name}" for name in prompts)
     page.goto(f"/atlas?tab=Compare&{query}&a=capitals-words-1&b=sentiment-words-1")
     drawn = atlas(page, 20, "panes")
+    matrix = plot(page, "matrix-z")  # above the panes, which it moves as it comes
     calm(page)
     expect(
         page.get_by_text(re.compile(r"z is \d\.\d: more alike than chance, beyond the start that 10 of 10 matched tokens share"))
@@ -274,15 +283,15 @@ def test_two_prompts_are_set_side_by_side_by_a_click_on_the_matrix_and_one_lasso
     lasso(page, stages.nth(1))
     expect(page.get_by_text("10 and 10 tokens selected")).to_be_visible()
 
-    matrix = plot(page, "matrix-z")
     matrix.scroll_into_view_if_needed()
+    calm(page)
     places = matrix.evaluate(
         """plot => { const box = plot.getBoundingClientRect(), layout = plot._fullLayout, trace = plot._fullData.find(t => t.marker?.symbol === "square");
         return trace.customdata.map((pair, i) => [pair, box.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[i]),
             box.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[i])]); }"""
     )
     x, y = next((x, y) for pair, x, y in places if list(pair) == ["sentiment-random-1", "capitals-words-1"])
-    page.mouse.click(x, y)
+    until(drawn.locator(".title", has_text="sentiment-random-1"), lambda: page.mouse.click(x, y))
     expect(page).to_have_url(re.compile("a=sentiment-random-1.*b=capitals-words-1"))
     expect(drawn.locator(".title")).to_have_text(["sentiment-random-1", "capitals-words-1"])
     calm(page)

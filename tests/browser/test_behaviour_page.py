@@ -23,7 +23,7 @@ def test_a_tested_prompt_opens_with_its_verdict_and_every_row_can_be_taken_along
     page.goto(f"/prompt?prompt={PROMPT}&tab=Behaviour")
     calm(page)
     expect(page.get_by_text(label.capitalize(), exact=False).first).to_be_visible()
-    page.get_by_text("The evidence for this").click()
+    page.locator("summary", has_text="The evidence for this").press("Enter")
     expect(page.get_by_text(re.compile("10 of 10 tokens echo their initialisation"))).to_be_visible()
     marks = page.locator(".rows .mark")
     expect(marks).to_have_count(int(table["position"].isna().sum()) - 1)  # all but the whole prompt

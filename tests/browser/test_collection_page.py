@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.chromium import calm, download, plot, window
+from tests.support.chromium import calm, download, plot, until, window
 from tests.support.made_collection import ADAPTERS, UNRELATED
 
 pytestmark = pytest.mark.slow
@@ -35,8 +35,9 @@ def lasso(page: Page, chart: Locator, places: list[tuple[float, float]]) -> None
 
 def tick_first(page: Page, table: Locator) -> None:
     """Tick the first row of a table, once it stands still: what was just unfolded is still moving."""
+    expect(table.locator("tbody tr").first).to_be_attached()
     calm(page)
-    table.click(position={"x": 18, "y": 52})
+    until(page.get_by_text(re.compile(r"\d+ selected of")), lambda: table.click(position={"x": 18, "y": 52}))
 
 
 def test_a_lasso_selects_in_the_table_in_the_link_and_for_the_export(page, batched):
@@ -99,7 +100,7 @@ def test_an_empty_lasso_selects_nothing_and_says_so_and_a_group_of_near_copies_s
     expect(page.get_by_text("No dot lies in there")).to_be_visible()
     expect(page.get_by_text(f"All {ADAPTERS} adapters")).to_be_visible()
     expect(page).not_to_have_url(re.compile("adapters="))
-    page.get_by_text("Near copies: ").click()
+    page.locator("summary", has_text="Near copies: ").press("Enter")
     tick_first(page, page.get_by_test_id("stExpander").filter(has_text="Near copies: ").get_by_test_id("stDataFrame"))
     expect(page.get_by_text("3 selected of")).to_be_visible()
     calm(page)

@@ -42,10 +42,11 @@ def test_a_person_reads_trains_watches_opens_and_exports(page, runs_folder):
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("heading", name="browser-run")).to_be_visible()
     expect(page).to_have_url(re.compile("job="))
+    loaded(page)
     link = page.url
     page.reload()  # the job is the server's: it goes on
     expect(page.get_by_text("Saved as browser-run.")).to_be_visible()
-    assert page.url == link
+    expect(page).to_have_url(link)
     loaded(page)
     curve = page.locator(".js-plotly-plot").first
     expect(curve).to_be_visible()
@@ -92,8 +93,8 @@ def test_every_export_of_a_shipped_prompt_is_the_command_lines(page, tmp_path):
 
 def test_a_link_restores_the_settings_and_a_change_is_in_the_link(page):
     page.goto("/prompt?prompt=sentiment-words-1&tab=Tokens&metric=dot&k=3")
-    loaded(page)
-    page.get_by_text("Heat map and all rows").click()
+    calm(page)
+    page.locator("summary", has_text="Heat map and all rows").press("Enter")
     expect(page.get_by_text("rank (0 is nearest)")).to_be_visible()
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("combobox", name="Metric").click()
@@ -161,7 +162,7 @@ def test_the_two_files_of_an_encoder_decoder_are_one_prompt_of_two_parts_that_ca
     expect(page.get_by_text("Kept as kept-pair.")).to_be_visible()
     assert (runs_folder / "kept-pair" / "decoder.pt").read_bytes() == (tmp_path / "decoder.pt").read_bytes()
     page.goto("/prompt?prompt=kept-pair&tab=Tokens&k=3")
-    loaded(page)
+    calm(page)
     page.get_by_role("radio", name="decoder").click()
     expect(page.get_by_text("kept-pair (decoder): encoder and decoder")).to_be_visible()  # the line that says where the figures come from
     loaded(page)
@@ -230,8 +231,8 @@ def test_one_persons_stopped_training_does_not_disturb_another_persons_page_and_
 def test_a_persons_own_examples_are_a_task_and_others_get_a_sentence(page):
     page.goto("/train")
     loaded(page)
-    page.get_by_text("Choose everything yourself").click()
-    page.get_by_text("Your own examples").click()
+    page.locator("summary", has_text="Choose everything yourself").press("Enter")
+    page.locator("summary", has_text="Your own examples").press("Enter")
     page.locator('input[type="file"]').set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"question,answer\n1,2\n"})
     expect(page.get_by_text("has no column input")).to_be_visible()
     rows = b"".join(b"%d,%s\n" % (i, b"even" if i % 2 == 0 else b"odd") for i in range(40))

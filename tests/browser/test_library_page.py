@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from soft_prompt_explorer.trained_prompts.runs import store
-from tests.support.chromium import calm
+from tests.support.chromium import calm, until
 
 pytestmark = pytest.mark.slow
 ROW, HEAD = 35, 35  # pixels
@@ -34,14 +34,12 @@ def test_a_name_that_is_clicked_opens_its_page_also_where_the_table_was_sorted(p
     for name in (sorted(loras["name"])[0], last):  # by name, and the other way round
         cell(page, -1, 110)
         expect(first).to_contain_text(name)
-    cell(page, 0, 110)
-    expect(page.get_by_role("heading", name=last, exact=True, level=1)).to_be_visible()
+    until(page.get_by_role("heading", name=last, exact=True, level=1), lambda: cell(page, 0, 110))
     expect(page).to_have_url(re.compile(f"/lora\\?.*lora={last}"))
     page.go_back()
     expect(page.get_by_role("heading", name="Library", level=1)).to_be_visible()
     opened(page, "/library?search=plural-words-2")
-    cell(page, 0, 110)
-    expect(page.get_by_role("heading", name="plural-words-2", exact=True, level=1)).to_be_visible()
+    until(page.get_by_role("heading", name="plural-words-2", exact=True, level=1), lambda: cell(page, 0, 110))
 
 
 def test_keys_walk_through_the_table_and_tick_a_row_and_nothing_opens_by_itself(page):
@@ -67,6 +65,7 @@ def test_two_prompts_that_are_ticked_are_compared_in_the_atlas(page):
     cell(page, 0, 16)
     expect(page.get_by_role("button", name="Read plural-words-1")).to_be_visible()
     expect(page.get_by_role("button", name="Compare them")).to_have_count(0)
+    calm(page)
     cell(page, 1, 16)
     page.get_by_role("button", name="Compare them").click()
     expect(page.get_by_role("heading", name="Atlas", level=1)).to_be_visible()
@@ -80,6 +79,7 @@ def test_two_loras_that_are_ticked_stand_beside_each_other(page):
     opened(page, "/library?kind=LoRA&search=sentiment")
     cell(page, 0, 16)
     expect(page.get_by_role("button", name="Read sentiment-")).to_have_count(1)
+    calm(page)
     cell(page, 1, 16)
     page.get_by_role("button", name="Compare them").click()
     expect(page.get_by_role("tab", name="Beside another")).to_have_attribute("aria-selected", "true")
@@ -92,6 +92,7 @@ def test_a_prompt_and_a_lora_that_are_ticked_together_are_told_what_can_be_done(
     last = page.locator("[class*='st-key-library-'] tbody tr").count() - 1
     cell(page, 0, 16)
     expect(page.get_by_role("button", name="Read capitals-")).to_have_count(1)
+    calm(page)
     cell(page, last, 16)  # the LoRAs stand last
     expect(page.get_by_text("are not compared here. Read each on its page")).to_be_visible()
     expect(page.get_by_role("button", name="Compare them")).to_have_count(0)

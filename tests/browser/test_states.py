@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.chromium import AGAIN, calm, loaded, upload
-from tests.support.seen import cut_off, drawn, findings, unnamed
+from tests.support.seen import cut_off, findings, turned, unnamed
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -21,8 +21,7 @@ def wrong(page: Page) -> list[str]:
     for width in (1400, 390):
         page.set_viewport_size({"width": width, "height": 1000})
         for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            drawn(page)
+            turned(page, theme)
             expect(page.get_by_test_id("stException")).to_have_count(0)
             found += [f"{width} {theme} {each}" for each in findings(page)]
         found += [f"{width} {each}" for each in cut_off(page)]

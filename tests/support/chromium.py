@@ -75,11 +75,10 @@ def until(seen: Locator, act: Callable[[], None]) -> None:
 
 def download(page: Page, label: str, table: str = "st-key") -> bytes:
     """What the button of that label gives, of the table whose file's name holds these words; of the first table without them. It stands behind one of the buttons “Download”."""
-    loaded(page)  # a page that is drawn again breaks a download off
+    calm(page)  # a page that is drawn again breaks a download off
     button = page.locator(f"[class*='st-key-download-'][class*='{table}']").get_by_role("button", name=label, exact=True).first
     for opens in page.get_by_test_id("stPopoverButton").filter(has_text="Download", visible=True).all():
-        opens.click()
-        expect(page.get_by_test_id("stPopoverBody").get_by_role("button").first).to_be_visible()
+        until(page.get_by_test_id("stPopoverBody").get_by_role("button").first, opens.click)
         if button.is_visible():
             break
         page.keyboard.press("Escape")
@@ -98,11 +97,11 @@ def upload(page: Page, *files) -> None:
 
 
 CALM = f"""{LOADED}
-    && !document.querySelector("[data-testid='stProgress']")"""
+    && !document.querySelector("[data-testid='stProgress'], [data-testid='stSkeleton']")"""
 
 
 def calm(page: Page) -> None:
-    """Wait until the page is drawn, no script runs and nothing is being computed, all at one moment."""
+    """Wait until the page is drawn, no script runs, nothing is being computed and nothing is still to come in its place, all at one moment."""
     page.wait_for_function(CALM)
     expect(page.get_by_test_id("stException")).to_have_count(0)
 

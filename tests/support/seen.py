@@ -1,5 +1,7 @@
 """What of a page is seen in a browser: whether text is cut off, and what the accessibility checker axe finds."""
 
+from typing import Literal
+
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
@@ -70,8 +72,23 @@ def drawn(page: Page) -> None:
     page.wait_for_function(DRAWN)
 
 
+def turned(page: Page, theme: Literal["light", "dark"]) -> None:
+    """Turn the system light or dark, and wait until the page is drawn so."""
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function("theme => getComputedStyle(document.querySelector('.stApp')).colorScheme === theme", arg=theme)
+    drawn(page)
+
+
 def findings(page: Page, within: str | None = None) -> list[str]:
-    """What axe finds that is serious or critical: the rule and the element, a line each."""
+    """What axe finds that is serious or critical: the rule and the element, a line each. What a page shows by itself every second or two is asked for again: while it is drawn it is pale."""
+    found = _findings(page, within)
+    if found:
+        drawn(page)
+        found = _findings(page, within)
+    return found
+
+
+def _findings(page: Page, within: str | None) -> list[str]:
     found = Axe().run(page, context=within).response["violations"]
     return [
         f"{each['id']} ({each['impact']}): {'  '.join(map(str, node['target']))} {node['html'][:120]}"

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from soft_prompt_explorer.analysis.adapters import AdapterError, load_adapter
 from tests.support.hostile_files import DEEP, GIGABYTE, HARMLESS, HOSTILE, torch_zip
 from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE
 
 
 class Planted:
@@ -100,7 +101,7 @@ for path in paths:
 
 def watched(paths, home) -> dict[str, dict]:
     """What loading each of these files took, and what it did, in a process of its own."""
-    ended = subprocess.run([sys.executable, "-c", WATCH, home, *paths], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", WATCH, home, *paths], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, f"it ended after {ended.stdout.splitlines()[-1:]}: {ended.stderr[-2000:]}"
     return {Path(row["path"]).name: row for row in map(json.loads, ended.stdout.splitlines())}
 

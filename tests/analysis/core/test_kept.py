@@ -133,7 +133,8 @@ def test_a_mapped_file_is_checked_once_in_a_process_until_it_changes(large):
     assert same(place.get(lambda: ARRAYS), ARRAYS)
 
 
-def test_a_file_that_was_just_written_is_checked_each_time_as_its_times_would_not_show_a_change(large):
+def test_a_file_that_was_just_written_is_checked_each_time_as_its_times_would_not_show_a_change(large, monkeypatch):
+    monkeypatch.setattr(kept, "_A_MOMENT", 3600)
     place, taken = large
     place.keep(ARRAYS)
     assert same(place.read(), ARRAYS) and same(place.read(), ARRAYS)

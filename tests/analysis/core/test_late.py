@@ -56,7 +56,7 @@ def importing():
 with late.apart_from_torch():
     thread = threading.Thread(target=importing)
     thread.start()
-    time.sleep(0.1)
+    while not held.locked(): time.sleep(0.001)
     with held:  # not before the other one has torch, which waits for this block
         print("torch" in sys.modules)
 """
@@ -94,7 +94,7 @@ def test_who_asks_for_a_device_waits_for_scipy_too():
 
 def test_nobody_waits_for_a_torch_that_is_there():
     script = "import torch" + IN_EACH_OTHERS_WAY.replace("late.PATIENCE = 0.5", "late.PATIENCE = 500").replace(
-        "time.sleep(0.1)", "thread.join()"
+        "while not held.locked(): time.sleep(0.001)", "thread.join()"
     )
     assert told_by(script) == ["True"]
 
@@ -130,7 +130,7 @@ print(len(failed))
 def test_threads_that_begin_at_two_ends_of_a_circle_of_modules_do_not_find_them_half_made():
     plain = FOUR_AT_ONCE.format(guard="nullcontext as one_at_a_time")
     guarded = plain.replace("from contextlib import nullcontext as", "from soft_prompt_explorer.analysis.core.late import")
-    assert int(told_by(plain)[0]) > 0  # else there is nothing to guard against any more
+    assert any(int(told_by(plain)[0]) for _ in range(5))  # else there is nothing to guard against any more
     assert int(told_by(guarded)[0]) == 0
 
 

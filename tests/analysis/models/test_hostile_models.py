@@ -21,6 +21,7 @@ from soft_prompt_explorer.analysis.models.tokenizer_file import read_tokenizer
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model, load_tokenizer
 from tests.support.places import REPOSITORY
+from tests.support.waiting import PATIENCE
 
 MANY = 300
 SECONDS, BYTES = 5, 500 * 10**6
@@ -59,7 +60,7 @@ for path in sys.argv[2:]:
 def outcomes(paths: list[Path], load: Literal["vocabulary", "model"] = "vocabulary") -> list[dict]:
     """What came of each model, in a process of their own."""
     ended = subprocess.run(
-        [sys.executable, "-c", WATCH, load, *map(str, paths)], cwd=REPOSITORY, capture_output=True, text=True, timeout=400
+        [sys.executable, "-c", WATCH, load, *map(str, paths)], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE
     )
     rows = [json.loads(line) for line in ended.stdout.splitlines()]
     assert ended.returncode == 0, f"it ended after {rows[-1:]}: {ended.stderr[-2000:]}"
@@ -178,7 +179,7 @@ def test_300_gguf_files_are_read_or_refused_in_a_sentence_at_once(tmp_path, own_
         paths[-1].write_bytes(content)
     assert len(paths) == MANY
     rows = outcomes(paths)
-    check(rows)
+    check(rows, wall=WALL_OF_MODELS)
     assert rows[-1]["said"] == "read 40 x 32"
     refused = {Path(row["path"]).stem for row in rows if not row["said"].startswith("read ")}
     assert set(HOSTILE) <= refused
@@ -323,7 +324,7 @@ def test_300_folders_are_read_or_refused_in_a_sentence_at_once(tmp_path, own_cac
         folders.append(folder)
     folders.append(llama_folder)
     rows = outcomes(folders)
-    check(rows)
+    check(rows, wall=WALL_OF_MODELS)
     assert rows[-1]["said"].startswith("read ")
     refused = {Path(row["path"]).name for row in rows if not row["said"].startswith("read ")}
     assert set(HOSTILE_TOKENIZERS) <= refused

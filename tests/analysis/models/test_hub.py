@@ -12,6 +12,7 @@ import pytest
 from tests.support.hub import COMMIT, EMBEDDING, NEXT_COMMIT, Repository, away_from_home, ended, read, rows_of, start_reader
 from tests.support.places import names_in
 from tests.support.tiny_models import embedding_rows
+from tests.support.waiting import PATIENCE
 
 
 def other_rows_folder(folder: Path, to: Path) -> Path:
@@ -91,7 +92,7 @@ def test_what_a_killed_process_fetched_is_not_fetched_again(hub, wide_folder, wi
     readers = []
 
     def kill() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while sum(path.stat().st_size for path in home.glob("*.incoming/*.partial")) < 2_000_000 and time.monotonic() < deadline:
             time.sleep(0.01)
         readers[0].send_signal(signal.SIGKILL)

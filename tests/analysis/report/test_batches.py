@@ -258,11 +258,29 @@ def test_every_engine_makes_the_same_tables_and_computes_elsewhere(engine, worke
     assert str(os.getpid()) not in processes
 
 
+# Runs `batch` by so many processes, slowly enough to be seen in the middle, and notes beside its tables what each has read, however it ends.
+NOTED = """
+import os, sys, time
+from pathlib import Path
+from soft_prompt_explorer.analysis.report import batches
+folder, out, model, workers = sys.argv[1:]
+whole = batches.read
+def read(one, *rest):
+    done = whole(one, *rest)
+    with open(out + ".read", "a") as file:
+        file.write(one.url + chr(10))
+    time.sleep(0.05)
+    return done
+batches.read = read
+batches.batch(folder, Path(out), model=model, workers=int(workers))
+"""
+
+
 @pytest.mark.slow
 def test_after_kill_9_in_the_middle_at_most_one_file_is_done_twice(many, llama_folder, tmp_path):
     for i in range(12, 150):
         shutil.copy(many / "prompt-00.npy", many / f"prompt-{i:03}.npy")
-    words = [sys.executable, "-m", "soft_prompt_explorer", "batch", str(many), "--out", str(tmp_path / "out"), "--model", str(llama_folder)]
+    words = [sys.executable, "-c", NOTED, str(many), str(tmp_path / "out"), str(llama_folder), "1"]
     log = tmp_path / "out" / "batch.log"
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     wait_until(lambda: log.is_file() and len(log.read_text().splitlines()) >= 20)
@@ -277,28 +295,11 @@ def test_after_kill_9_in_the_middle_at_most_one_file_is_done_twice(many, llama_f
     same(tables(tmp_path / "out"), tables(tmp_path / "whole"))
 
 
-# Runs `batch` by two processes, and notes beside its tables what each has read, however it ends.
-BY_TWO = """
-import os, sys
-from pathlib import Path
-from soft_prompt_explorer.analysis.report import batches
-folder, out, model = sys.argv[1:]
-whole = batches.read
-def read(one, *rest):
-    done = whole(one, *rest)
-    with open(out + ".read", "a") as file:
-        file.write(one.url + chr(10))
-    return done
-batches.read = read
-batches.batch(folder, Path(out), model=model, workers=2)
-"""
-
-
 @pytest.mark.slow
 def test_after_kill_9_of_two_workers_at_most_two_files_a_worker_are_done_twice(many, llama_folder, tmp_path):
     for i in range(12, 150):
         shutil.copy(many / "prompt-00.npy", many / f"prompt-{i:03}.npy")
-    words = [sys.executable, "-c", BY_TWO, str(many), str(tmp_path / "out"), str(llama_folder)]
+    words = [sys.executable, "-c", NOTED, str(many), str(tmp_path / "out"), str(llama_folder), "2"]
     log, done = tmp_path / "out" / "batch.log", tmp_path / "out.read"
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     wait_until(lambda: log.is_file() and len(log.read_text().splitlines()) >= 20)

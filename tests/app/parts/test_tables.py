@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from soft_prompt_explorer.analysis.loras.ranks import COLUMNS
 from soft_prompt_explorer.app.charts.columns import in_words
 from soft_prompt_explorer.app.parts.tables import modules_in_words
+from tests.support.waiting import PATIENCE
 
 
 def test_no_column_has_an_underscore_on_the_screen_and_what_the_page_says_of_one_stays():
@@ -25,7 +26,7 @@ def test_no_column_has_an_underscore_on_the_screen_and_what_the_page_says_of_one
             column_config={"drift": st.column_config.NumberColumn("moved"), "score_change": st.column_config.NumberColumn(format="%.2f")},
         )
 
-    shown = AppTest.from_function(page).run()
+    shown = AppTest.from_function(page, default_timeout=PATIENCE).run()
     assert not shown.exception
     columns = json.loads(shown.dataframe[0].proto.columns)
     assert {name: column.get("label") for name, column in columns.items() if not name.startswith("_")} == {
@@ -57,7 +58,7 @@ def test_chances_are_told_as_in_sentences_and_stay_numbers():
         show_table(table, alt="Chances.", first=["p"])
         show_table(pd.DataFrame({"stop": [0.0001]}), alt="None.")
 
-    shown = AppTest.from_function(page).run()
+    shown = AppTest.from_function(page, default_timeout=PATIENCE).run()
     assert not shown.exception
     chances, none = shown.dataframe
     told = pa.ipc.open_stream(chances.proto.arrow_data.styler.display_values).read_pandas()
@@ -81,7 +82,7 @@ def test_eight_columns_are_shown_and_a_line_says_where_the_others_are():
         show_table(table, alt="All.", most=None)
         show_table(table.iloc[:, :9], alt="Nine.")
 
-    shown = AppTest.from_function(page).run()
+    shown = AppTest.from_function(page, default_timeout=PATIENCE).run()
     assert not shown.exception
     twelve, whole, nine = (json.loads(each.proto.columns) for each in shown.dataframe)
     assert [name for name, column in twelve.items() if name.startswith("c") and column.get("hidden")] == ["c0", "c8", "c9", "c10"]

@@ -69,7 +69,7 @@ def test_a_prompt_is_tested_when_it_is_asked_for_and_what_came_of_it_is_kept(pag
     table, verdict = expected(run, tiny, toy_config)
     assert any(verdict.label.capitalize() in text.value for text in driver.markdown)
     shown = next(frame.value for frame in driver.dataframe if "intervention" in frame.value)
-    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
+    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-5)
     assert driver.metric[0].value == f"{table['score'].iloc[0]:.3f}"
     assert (kept_behaviour.kept("mine")["n"] == 4).all()
     assert any(button.key == "report" for button in driver.get("download_button"))
@@ -185,7 +185,7 @@ def test_what_was_answered_before_a_stop_is_not_asked_again(page, held, run, tin
     shown = next(frame.value for frame in driver.dataframe if "intervention" in frame.value)
     in_all = len(asked)
     table, _ = expected(run, tiny, toy_config)
-    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-6)
+    np.testing.assert_allclose(shown["loss_change"], table["loss_change"], atol=1e-5)
     assert in_all - (len(asked) - in_all) <= 1  # the answer that was under way when it was stopped may be lost, and no other
 
 

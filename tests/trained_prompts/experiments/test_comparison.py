@@ -78,15 +78,15 @@ def test_every_method_has_its_row_with_what_it_costs(config, whole, language_mod
 
 def test_a_row_is_what_training_and_scoring_by_hand_give(config, whole, toy_task, language_model):
     rows = whole.set_index("method")
-    assert rows.loc["zero-shot", "loss"] == pytest.approx(evaluate("", None, "toy", language_model=language_model)["loss"].item(), abs=1e-9)
+    assert rows.loc["zero-shot", "loss"] == pytest.approx(evaluate("", None, "toy", language_model=language_model)["loss"].item(), abs=1e-5)
     table = toy_task.examples("held-out", template=PROMPTS[1])
     by_words = predictions(bare_model(language_model), TASKS["toy"], table)
-    assert whole.loc[2, "loss"] == pytest.approx(by_words["loss"].mean(), abs=1e-9)
+    assert whole.loc[2, "loss"] == pytest.approx(by_words["loss"].mean(), abs=1e-5)
     for method, settings in (("prompt tuning", {}), ("LoRA", {"method": "lora"}), ("full fine-tuning", {"method": "full"})):
         recording = trained(TrainingConfig(task="toy", model=config.model, steps=3, **settings), language_model)
         with recorded(recording, language_model) as subject:
             answered = predictions(subject, TASKS["toy"], toy_task.examples("held-out"))
-        assert rows.loc[method, "loss"] == pytest.approx(answered["loss"].mean(), abs=1e-9)
+        assert rows.loc[method, "loss"] == pytest.approx(answered["loss"].mean(), abs=1e-5)
         assert rows.loc[method, "score"] == answered["correct"].mean()
     assert rows["loss"].groupby(level=0).first().nunique() == 7
 

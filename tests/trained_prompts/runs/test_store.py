@@ -25,6 +25,7 @@ from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.places import REPOSITORY, names_in
 from tests.support.training import trained
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_a_killed_training_leaves_nothing_half_written(own_runs, llama_folder, t
         [sys.executable, "-m", "trained_prompts", *arguments], cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE
     )
     seen = b""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while b"loss" not in seen and time.monotonic() < deadline:
         seen += os.read(process.stderr.fileno(), 4096)
     process.send_signal(signal.SIGKILL)

@@ -14,7 +14,6 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.trained_prompts.training.together import of_this_process
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.places import REPOSITORY
-from tests.support.served import free_port
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -28,7 +27,7 @@ def launched(own_runs, toy_config, tmp_path):
 
     def launch(processes: int, name: str, *asked) -> subprocess.CompletedProcess:
         # accelerate's launcher starts several processes on graphics cards by torch's, and on processors by MPI alone; torch's does both.
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", processes, "--master_port", free_port(), "-m"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes, "-m"]
         training = ["train", "--task", tmp_path / "mine.csv", "--model", toy_config.model, "--name", name, *asked]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "SOFT_PROMPT_EXPLORER_RUNS": str(own_runs)}
         whole = list(map(str, [*command, "soft_prompt_explorer", *training]))
@@ -75,7 +74,7 @@ def test_processes_that_do_not_find_the_same_checkpoint_are_refused(tmp_path):
         "from soft_prompt_explorer.trained_prompts.training.together import of_this_process\n"
         "together = of_this_process('cpu')\ntogether.check_same(7)\ntogether.check_same(20 * together.rank)\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode != 0 and "do not find the same checkpoint (steps [0, 20])" in ended.stderr
