@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from soft_prompt_explorer.analysis.core.errors import InputError
-from soft_prompt_explorer.analysis.core.late import whole_torch
+from soft_prompt_explorer.analysis.core.late import one_at_a_time, whole_torch
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.app.pages import goes_on
 from soft_prompt_explorer.app.server.background import FIRST_PAGE_DRAWN
@@ -94,7 +94,8 @@ def _make_ready() -> None:
     time.sleep(A_LOOK)
     whole_torch()
     for name in LATER:
-        importlib.import_module(name)
+        with one_at_a_time():
+            importlib.import_module(name)
 
 
 app = st.App(Path(__file__).parent / "main.py", lifespan=getting_ready, middleware=[Middleware(Guarded), Middleware(GoingOn)])

@@ -134,6 +134,35 @@ def test_threads_that_begin_at_two_ends_of_a_circle_of_modules_do_not_find_them_
     assert int(told_by(guarded)[0]) == 0
 
 
+# Somebody asks a model in the moment in which the server makes ready what is slow to import.
+READY_MEANWHILE = """
+import sys, threading, time
+from soft_prompt_explorer.analysis.core.late import one_at_a_time
+from soft_prompt_explorer.app import serve
+serve.FIRST, serve.A_LOOK, failed = (), 0, []
+serve.FIRST_PAGE_DRAWN.set()
+threading.excepthook = lambda told: failed.append(str(told.exc_value))
+
+def asked():
+    while "peft" not in sys.modules and "transformers" not in sys.modules:
+        time.sleep(0.0001)
+    with one_at_a_time():
+        from transformers import AutoTokenizer, AutoModelForCausalLM
+
+threads = [threading.Thread(target=each) for each in (serve._make_ready, asked)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(len(failed))
+"""
+
+
+@pytest.mark.slow
+def test_who_asks_a_model_while_the_server_makes_ready_finds_nothing_half_made():
+    assert told_by(READY_MEANWHILE) == ["0"]
+
+
 def test_whatever_is_imported_of_transformers_or_peft_within_a_function_is_imported_one_at_a_time():
     bare = []
     for room in ("analysis", "trained_prompts", "app"):
