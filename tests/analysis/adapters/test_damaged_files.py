@@ -355,15 +355,12 @@ def test_a_damaged_file_loads_or_is_refused(valid, home, save_as):
         max_examples=MUTATIONS,
         derandomize=True,
         database=None,
-        deadline=None,  # of a clock, which goes on where the machine is busy with something else
+        deadline=SECONDS * 1000,
         suppress_health_check=list(HealthCheck),
     )
     @given(MUTATION)
     def every(mutation) -> None:
-        damaged = save_as(mutated(FILES[valid], mutation))
-        began = time.thread_time()
-        outcomes[outcome(damaged, home)] += 1
-        assert time.thread_time() - began < SECONDS
+        outcomes[outcome(save_as(mutated(FILES[valid], mutation)), home)] += 1
 
     every()
     shares = {result: count / outcomes.total() for result, count in outcomes.items()}
@@ -397,11 +394,11 @@ def test_the_watch_sees_what_a_file_could_do(home, act):
 
 
 def refusal(files: dict[str, bytes], save_as) -> str:
-    """The sentence that refuses these files when they are loaded or read, within two seconds of a processor."""
-    start = time.thread_time()
+    """The sentence that refuses these files when they are loaded or read, within two seconds."""
+    start = time.perf_counter()
     with pytest.raises(AdapterError) as error:
         describe(load_adapter(save_as(files)))
-    assert time.thread_time() - start < SECONDS
+    assert time.perf_counter() - start < SECONDS
     return str(error.value)
 
 

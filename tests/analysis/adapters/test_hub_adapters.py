@@ -6,6 +6,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -264,10 +265,12 @@ def test_a_repository_that_the_hub_does_not_know_is_refused_in_one_sentence(hub,
 
 
 def test_offline_the_sentence_says_that_the_hub_was_not_asked(hub, tmp_path):
+    began = time.monotonic()
     done = spe("inspect", "someone/none", "--fetch", environment=away_from_home(tmp_path, hub, offline=True))
     assert done.returncode == 2
     assert "HF_HUB_OFFLINE" in done.stderr
     assert hub.asked == []
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow

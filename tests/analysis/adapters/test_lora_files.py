@@ -348,9 +348,9 @@ def test_a_pattern_that_would_match_for_ever_is_refused_in_time(tmp_path, patter
     save_file({name: (down if "_A" in name else up).clone() for name in names}, tmp_path / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "rank_pattern": {pattern: 2}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    start = time.thread_time()
+    start = time.process_time()
     try:
         assert isinstance(load_adapter(tmp_path), LoraAdapter)
     except AdapterError as error:
         assert "pattern" in str(error)
-    assert time.thread_time() - start < 3
+    assert time.process_time() - start < 3

@@ -163,7 +163,7 @@ def test_the_command_prints_the_table_and_the_verdict(command, toy_config, langu
     expected = behave(*asked_here, examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"])
     verdict = judged(*asked_here, TASKS["toy"], expected).verdict
     np.testing.assert_allclose(table["loss"], expected["loss"], atol=1e-5)
-    assert asked.err.splitlines()[-1].startswith("mine: ") and asked.err.splitlines()[-1].endswith(f": {verdict.label}.")
+    assert asked.err.splitlines()[-1] == f"mine: {verdict.sentence}"
 
 
 def test_the_command_refuses_an_unknown_task_before_any_model_is_loaded(command):

@@ -103,7 +103,14 @@ def test_two_threads_that_wait_for_each_other_do_so_for_a_moment_only():
     assert told_by(IN_EACH_OTHERS_WAY) == ["True"]
 
 
-FOUR_AT_ONCE = """
+TO_THEIR_END = """for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(len(failed))
+"""
+FOUR_AT_ONCE = (
+    """
 import threading
 from contextlib import {guard}
 together, failed = threading.Barrier(4), []
@@ -118,12 +125,9 @@ def importing(what):
 
 wanted = ["from transformers import AutoTokenizer", "from transformers import AutoModelForCausalLM", "from peft import LoraConfig", "from transformers import DynamicCache"]
 threads = [threading.Thread(target=importing, args=(what,)) for what in wanted]
-for each in threads:
-    each.start()
-for each in threads:
-    each.join()
-print(len(failed))
 """
+    + TO_THEIR_END
+)
 
 
 @pytest.mark.slow
@@ -135,7 +139,8 @@ def test_threads_that_begin_at_two_ends_of_a_circle_of_modules_do_not_find_them_
 
 
 # Somebody asks a model in the moment in which the server makes ready what is slow to import.
-READY_MEANWHILE = """
+READY_MEANWHILE = (
+    """
 import sys, threading, time
 from soft_prompt_explorer.analysis.core.late import one_at_a_time
 from soft_prompt_explorer.app import serve
@@ -150,12 +155,9 @@ def asked():
         from transformers import AutoTokenizer, AutoModelForCausalLM
 
 threads = [threading.Thread(target=each) for each in (serve._make_ready, asked)]
-for each in threads:
-    each.start()
-for each in threads:
-    each.join()
-print(len(failed))
 """
+    + TO_THEIR_END
+)
 
 
 @pytest.mark.slow

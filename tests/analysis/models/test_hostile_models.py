@@ -179,7 +179,7 @@ def test_300_gguf_files_are_read_or_refused_in_a_sentence_at_once(tmp_path, own_
         paths[-1].write_bytes(content)
     assert len(paths) == MANY
     rows = outcomes(paths)
-    check(rows, wall=WALL_OF_MODELS)
+    check(rows)
     assert rows[-1]["said"] == "read 40 x 32"
     refused = {Path(row["path"]).stem for row in rows if not row["said"].startswith("read ")}
     assert set(HOSTILE) <= refused
@@ -324,7 +324,7 @@ def test_300_folders_are_read_or_refused_in_a_sentence_at_once(tmp_path, own_cac
         folders.append(folder)
     folders.append(llama_folder)
     rows = outcomes(folders)
-    check(rows, wall=WALL_OF_MODELS)
+    check(rows)
     assert rows[-1]["said"].startswith("read ")
     refused = {Path(row["path"]).name for row in rows if not row["said"].startswith("read ")}
     assert set(HOSTILE_TOKENIZERS) <= refused

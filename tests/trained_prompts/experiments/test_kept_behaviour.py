@@ -36,7 +36,7 @@ def test_a_run_is_asked_once_for_so_many_examples(run, language_model, toy_confi
     expected = behave(
         load_soft_prompt(run), load_vocabulary(toy_config.model), examples_of(TASKS["toy"], language_model, limit=3), TASKS["toy"]
     )
-    pd.testing.assert_frame_equal(table, expected, rtol=1e-4, atol=1e-5)
+    pd.testing.assert_frame_equal(table, expected, rtol=0, atol=1e-5)
 
     told = []
     kept_behaviour.test(["mine"], limit=3, report=lambda share, doing: told.append(doing))

@@ -5,7 +5,6 @@ import sys
 
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
 from soft_prompt_explorer.trained_prompts.runs import recorded as runs
-from tests.support.waiting import PATIENCE
 
 TAKES_200_MEGABYTES = """
 import numpy as np
@@ -34,4 +33,4 @@ def test_a_run_says_what_it_cost(config, language_model, own_runs):
     run = read_description(own_runs / "mine")
     assert run["trainable_parameters"] == 3 * 16
     assert run["peak_memory_bytes"] > 50e6
-    assert 0 < run["seconds_training"] < PATIENCE
+    assert 0 < run["seconds_training"] < 60
