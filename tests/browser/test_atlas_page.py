@@ -1,6 +1,7 @@
 """The map as an instrument, on the page Atlas: what a hand does on it, what the tables beside it say, and links that find the same view."""
 
 import io
+import itertools
 import re
 import subprocess
 import sys
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.slow
 
 GALLERY = REPOSITORY / "trained_prompts" / "gallery"
 TWO = ("capitals-words-1", "sentiment-words-1")
+# Plays a training on, and halts it in the moment in which it has come to a step.
+PLAYED_UP_TO = """(root, step) => new Promise(done => {
+    const play = root.atlas.play, look = () => (play.at < step && play.timer ? requestAnimationFrame(look) : done(play.pause()));
+    if (!play.timer) play.button.click();
+    requestAnimationFrame(look);
+})"""
 A_STEP_CALMLY = 700  # milliseconds
 OF_TWO = "&".join(f"prompts={name}" for name in TWO)
 
@@ -178,6 +185,12 @@ def test_a_training_that_is_played_moves_on_the_map(page):
         })"""
     )
     assert len(places) > 2 and any(at != int(at) for at in places)  # it glides from step to step
+    seen = []
+    for step in (2, 6, 12):
+        drawn.evaluate(PLAYED_UP_TO, step)
+        seen.append(pixels(stage))
+    for now, later in itertools.pairwise(seen):
+        assert (np.abs(now - later).sum(axis=2) > 60).sum() > 100  # they really move
 
 
 def test_less_motion_is_respected_and_each_step_stands(chromium, dashboard):
