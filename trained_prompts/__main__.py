@@ -89,7 +89,10 @@ def train(
         typer.Option("--checkpointing", help="Compute each layer once more on the way back instead of keeping it: less memory, more time."),
     ] = False,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's rate at the first step; it falls linearly to zero. [default: the method's own]")
+        float | None,
+        typer.Option(
+            help="Adam's rate at the first step; it falls linearly to zero. [default: the method's own, less where the model's words are short]"
+        ),
     ] = None,
     init: Annotated[str, typer.Option(help="sample-vocab (rows of frequent words), text or random.")] = "sample-vocab",
     init_text: Annotated[str | None, typer.Option(help="The text whose words `--init text` starts from.")] = None,
@@ -253,7 +256,7 @@ def sweep(
     init: Annotated[str, typer.Option(help="sample-vocab, random.")] = "sample-vocab",
     readable: Annotated[str, typer.Option(help="γ: how strongly virtual tokens are drawn to words.")] = "0",
     rank: Annotated[str, typer.Option(help="Of LoRA.")] = "8",
-    learning_rate: Annotated[str | None, typer.Option(help="[default: the method's own]")] = None,
+    learning_rate: Annotated[str | None, typer.Option(help="[default: the method's own, less where the model's words are short]")] = None,
     seed: Annotated[str, typer.Option(help="Seeds.")] = "0",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,

@@ -22,7 +22,7 @@ from soft_prompt_explorer.app.server.jobs import JobQueue
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.estimates import estimate, trainable_parameters
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished
-from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, WORD_LENGTHS_A_STEP, TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 METHODS: dict[Method, str] = {
@@ -171,9 +171,11 @@ def more_settings(method: Method) -> dict:
     if method == "lora":
         settings |= lora_settings()
     first, second = st.columns(2)
-    default = LEARNING_RATES[method]
+    usual, of_words = LEARNING_RATES[method], method == "prompt-tuning"
     settings["learning_rate"] = first.number_input(
-        "Learning rate", 1e-7, 100.0, default, step=default / 5, format="%g", key=f"rate-{method}", bind="query-params", help="Falls linearly to zero."
+        "Learning rate", 1e-7, 100.0, None if of_words else usual, step=usual / 5, format="%g", key=f"rate-{method}", bind="query-params",
+        placeholder=f"{usual:g}, less where words are short" if of_words else None,
+        help="Falls linearly to zero." + (f" A step moves no value by more than {WORD_LENGTHS_A_STEP:g} of what is usual in the model's words." if of_words else ""),
     )  # fmt: skip
     settings["seed"] = int(
         second.number_input(

@@ -111,7 +111,8 @@ def settings_in_words(config: TrainingConfig) -> str:
         parts.append(counted(config.tokens, "virtual token") + (f" from {INITS[config.init]}" if config.method != "p-tuning" else ""))
     if config.readable:
         parts.append(f"drawn to words (γ = {config.readable:g})")
-    return " · ".join([*parts, f"learning rate {config.learning_rate:g}", f"seed {config.seed}", widgets.plain(config.model)])
+    rate = "its own learning rate" if config.learning_rate is None else f"learning rate {config.learning_rate:g}"
+    return " · ".join([*parts, rate, f"seed {config.seed}", widgets.plain(config.model)])
 
 
 def show_state(queue: JobQueue, job: Progress) -> None:

@@ -34,8 +34,8 @@ from soft_prompt_explorer.trained_prompts.runs.recording import Recording, check
 from soft_prompt_explorer.trained_prompts.runs.recording import unfinished as unfinished_
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.lora import with_targets
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
+from soft_prompt_explorer.trained_prompts.training.settled import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep
 
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]
@@ -289,7 +289,7 @@ class JobQueue:
 
     def _check_goes_on(self, config: TrainingConfig, name: str) -> None:
         kept = unfinished_().set_index("name")["config"]
-        if name in kept.index and kept[name] != with_targets(config).described():
+        if name in kept.index and kept[name] != settled(config).described():
             raise InputError(
                 f"An unfinished training called {name} has other settings; resume or discard it in the list of unfinished trainings, or choose another name."
             )
@@ -352,7 +352,7 @@ class JobQueue:
             with closing(made):
                 for recording, step in made:
                     job.recording = recording
-                    self._update(job, **_seen(recording, step), **looks.at(step, recording.initial))
+                    self._update(job, config=recording.config, **_seen(recording, step), **looks.at(step, recording.initial))
                     if job.stop.is_set():
                         if step.step and step.checkpoint is not None:
                             recording.write_checkpoint(checkpoint_path(job.progress.trained_as))

@@ -36,6 +36,7 @@ from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
+from soft_prompt_explorer.trained_prompts.training.settled import rate_of
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison
@@ -259,7 +260,7 @@ def _rows(config: ComparisonConfig, task: Task) -> list[tuple[str, str, Callable
 def settings_in_words(training: TrainingConfig) -> str:
     """What tells a method that learns from the same method with other settings: `10 virtual tokens, 150 steps at 0.05`."""
     size = {"lora": f"rank {training.rank}", "full": "all weights"}.get(training.method, f"{training.tokens} virtual tokens")
-    return f"{size}, {training.steps} steps at {training.learning_rate:g}"
+    return f"{size}, {training.steps} steps at {rate_of(training):g}"
 
 
 def _by_words(config: ComparisonConfig, task: Task, template: str, shots: int, what: str) -> Callable:

@@ -32,7 +32,7 @@ from soft_prompt_explorer.trained_prompts.experiments.known_truth import keep_in
 from soft_prompt_explorer.trained_prompts.experiments.prompt_engineering import SHOTS, shown_examples, with_text
 from soft_prompt_explorer.trained_prompts.runs import recorded
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded as scores_recorded
-from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.config import LEARNING_RATES, TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
 
 FOLDER = Path(__file__).parent / "sizes"
@@ -59,8 +59,9 @@ def seeds_of(way: str) -> tuple[int, ...]:
 
 
 def config_of(model: str, task: str, way: str, seed: int) -> TrainingConfig:
-    """How it is trained."""
-    return TrainingConfig(task=task, model=model, method=_METHODS[way], steps=STEPS, rank=RANK, seed=seed)
+    """How it is trained: all models with one learning rate."""
+    method = _METHODS[way]
+    return TrainingConfig(task=task, model=model, method=method, steps=STEPS, rank=RANK, seed=seed, learning_rate=LEARNING_RATES[method])
 
 
 def kept(folder: Path = FOLDER) -> pd.DataFrame:

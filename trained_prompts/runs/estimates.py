@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ from soft_prompt_explorer.trained_prompts.runs.work import (
     shape_in,
 )
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.lora import ALL_LINEAR, with_targets
+from soft_prompt_explorer.trained_prompts.training.lora import ALL_LINEAR, targets_of
 from soft_prompt_explorer.trained_prompts.training.memory import computed_in, weights_held
 
 CHARACTERS_A_TOKEN = 4  # where the model's tokenizer is not at hand
@@ -146,7 +146,7 @@ def trainable_parameters(config: TrainingConfig) -> int | None:
     settings = settings_in(folder)
     if config.method == "lora":
         with suppress(InputError):  # PEFT knows no such family: the training says so
-            config = with_targets(config)
+            config = replace(config, targets=targets_of(config))
         changed = [
             shape
             for name, shape in _shapes(folder).items()

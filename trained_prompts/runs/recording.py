@@ -15,7 +15,7 @@ from soft_prompt_explorer.analysis.adapters import run_file
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.lora import with_targets
+from soft_prompt_explorer.trained_prompts.training.settled import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
 SNAPSHOTS = 20  # about as many as a run keeps, whatever its length
@@ -27,7 +27,7 @@ class Recording:
     """What a run leaves behind, gathered step by step and written by `save`. Memory does not grow with the embeddings of every step."""
 
     def __init__(self, config: TrainingConfig) -> None:
-        self.config = with_targets(config)
+        self.config = settled(config)
         self.last: TrainingStep | None = None
         self.initial: np.ndarray | None = None
         self.peak_memory: int | None = None
@@ -151,7 +151,7 @@ class Recording:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         except (SafetensorError, OSError, ValueError) as error:
             raise damaged from error
-        if described != json.loads(json.dumps(with_targets(config).described())):
+        if described != json.loads(json.dumps(settled(config).described())):
             raise InputError(
                 f"The unfinished run in {path.parent} has other settings than this one; give them again to go on with it, or choose another name."
             )

@@ -16,6 +16,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
+WORD_LENGTHS_A_STEP = 0.4  # at most, of prompt tuning (see `settled.py`)
 FRAMED, MAX_FRAME = "§", 400
 _WHERE_CHOSEN = (
     "readable",
@@ -46,7 +47,7 @@ class TrainingConfig:
     frames : texts with one § each, of prompt tuning, which stands for the virtual tokens; the example follows. The steps take turns: first the plain use, with
         nothing around the virtual tokens, then each frame. So such a prompt is used as any other.
     steps, batch_size : optimiser steps, and examples in each.
-    learning_rate : at the first step; where it is None, `LEARNING_RATES` of the method.
+    learning_rate : at the first step; None leaves it to the method and the model (see `settled.py`), and the run says what it was.
     validate_every : score every so many steps on training examples set aside for it; None does not, and trains on all.
     patience : stop after so many such scores in a row without a better one, and keep the best state; None goes on to the end.
     shuffled : None, or the number of a shuffle: the answers of the training examples are dealt out among them anew, so that nothing but the form of an
@@ -90,9 +91,7 @@ class TrainingConfig:
             object.__setattr__(self, "template", get_task(self.task, self.template).template)
         if self.method not in get_args(Method):
             raise InputError(f"The method {self.method!r} is not known; choose one of {', '.join(get_args(Method))}.")
-        rate = LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
         alpha = 2.0 * self.rank if self.alpha is None else self.alpha
-        object.__setattr__(self, "learning_rate", rate)
         object.__setattr__(self, "alpha", alpha)
         if self.init not in get_args(Init):
             raise InputError(f"The initialisation {self.init!r} is not known; choose one of {', '.join(get_args(Init))}.")
@@ -115,7 +114,8 @@ class TrainingConfig:
             raise InputError("Layers that read a prefix's keys and values cannot be computed once more;", remedy=NO_CHECKPOINTING)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"A seed is a whole number from 0, not {self.seed}.")
-        if not (math.isfinite(rate) and 0 < rate <= 100):
+        rate = self.learning_rate
+        if rate is not None and not (math.isfinite(rate) and 0 < rate <= 100):
             raise InputError(f"A learning rate lies above 0 and at most at 100, not at {rate}.")
         if not self.readable >= 0:
             raise InputError(f"The pull towards words is 0 or more, not {self.readable}.")
@@ -141,7 +141,7 @@ class TrainingConfig:
     @property
     def first_rate(self) -> float:
         """The learning rate of the first step."""
-        assert self.learning_rate is not None  # since __post_init__
+        assert self.learning_rate is not None  # of settings that are settled
         return self.learning_rate
 
     def asked_task(self) -> Task:

@@ -15,10 +15,15 @@ FREQUENT_IDS = 5000  # Lester et al. 2021, section 3.1.2: rows of the 5,000 most
 def initial_values(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> np.ndarray:
     """The virtual tokens that a run starts from, (n, d) float32; the same for the same config."""
     if config.init == "random":
-        scale = np.sqrt(np.mean(vocabulary.norms**2) / vocabulary.width)
+        scale = scale_of(vocabulary)
         rng = np.random.default_rng([config.seed, 1])
         return (scale * rng.standard_normal((config.tokens, vocabulary.width))).astype(np.float32)
     return np.array(vocabulary.embeddings[initial_ids(config, vocabulary, tokenizer)], dtype=np.float32)
+
+
+def scale_of(vocabulary: Vocabulary) -> float:
+    """The root mean square of the values of a vocabulary's rows."""
+    return float(np.sqrt(np.mean(vocabulary.norms**2) / vocabulary.width))
 
 
 def initial_ids(config: TrainingConfig, vocabulary: Vocabulary, tokenizer) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,11 +43,6 @@ def targets_of(config: TrainingConfig) -> tuple[str, ...]:
             remedy=TARGETS,
         )
     return tuple(names)
-
-
-def with_targets(config: TrainingConfig) -> TrainingConfig:
-    """The same settings with the modules that its LoRA changes by name: a run says what it changed. Errors as `targets_of`."""
-    return replace(config, targets=targets_of(config)) if config.method == "lora" else config
 
 
 def config_of(config: TrainingConfig) -> LoraConfig:

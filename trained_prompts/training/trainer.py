@@ -30,6 +30,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
+from soft_prompt_explorer.trained_prompts.training.settled import settled
 from soft_prompt_explorer.trained_prompts.training.together import ALONE, Together
 
 SHUFFLE_SEED = 20_217
@@ -105,6 +106,7 @@ def train(
     check_fits(config)
     report(0.0, "loading the model")
     model, tokenizer = language_model or load_model(config.model, dtype=config.dtype, device=config.device, report=report)
+    config = settled(config)
     from soft_prompt_explorer.analysis.asking.batches import check_lengths, encode
     from soft_prompt_explorer.analysis.asking.in_front import Subject
     from soft_prompt_explorer.trained_prompts.training.methods import learner, recomputing

@@ -17,7 +17,6 @@ from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training import lora
-from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.training import trained
 
@@ -121,9 +120,3 @@ def test_what_cannot_be_trained_or_applied_is_refused(lora_config, language_mode
     with pytest.raises(InputError, match="factors are missing"), applied_weights(language_model[0], lora.config_of(lora_config), few):
         pass
     assert not [name for name, _ in language_model[0].named_modules() if "lora" in name]
-
-
-def test_the_rates_that_nobody_names_are_the_methods_own():
-    assert TrainingConfig(task="sentiment").learning_rate == 0.05
-    lora_config = TrainingConfig(task="sentiment", method="lora", rank=4)
-    assert (lora_config.learning_rate, lora_config.alpha) == (0.001, 8.0)
