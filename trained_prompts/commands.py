@@ -23,7 +23,7 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
     """Train, score and keep a run, with a bar on standard error; answers its scores."""
     from tqdm import tqdm
 
-    from soft_prompt_explorer.analysis.asking.scores import made_worse
+    from soft_prompt_explorer.analysis.asking.scores import risen_loss
     from soft_prompt_explorer.analysis.core.folders import runs_folder
     from soft_prompt_explorer.analysis.models.weights import load_model
     from soft_prompt_explorer.trained_prompts.runs import recorded as runs
@@ -62,7 +62,7 @@ def train_and_keep(config: TrainingConfig, name: str, limit: int | None, folder:
                 raise SystemExit(130) from None
             raise
     print(f"kept in {(folder or runs_folder()) / name}", file=sys.stderr)
-    if (worse := made_worse(scores.iloc[0], scores.iloc[-1])) is not None:
+    if (worse := risen_loss(scores.iloc[0], scores.iloc[-1])) is not None:
         print(worse, file=sys.stderr)
     return scores
 

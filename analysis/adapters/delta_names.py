@@ -57,6 +57,10 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
         used -= {tensor for parts in named.values() if "diff" not in parts for tensor in parts.values()}
         named = {module: parts for module, parts in named.items() if "diff" in parts}
         used -= {parts["diff_b"] for parts in named.values() if "diff_b" in parts}
+    pruned = [module for module in sorted(named, key=natural) if method == "ADALORA" and _is_pruned(named[module], opened)]
+    named = {module: parts for module, parts in named.items() if module not in pruned}
+    if pruned and not named:
+        raise AdapterError(f"Training took every rank of the {recipe.title} in {opened.path} away, so it changes nothing.")
     if not named:
         raise AdapterError(_none(opened, recipe))
     numbers = _Numbers(opened)
@@ -77,7 +81,7 @@ def read(opened: Opened, name: str, method: str | None = None) -> LoraAdapter:
         metadata=opened.tensors.metadata if opened.config is None else opened.config,
         saved_modules=tuple(rest),
         textual_inversion=words_beside(opened, name),
-        notes=_notes(opened, recipe, rest),
+        notes=(*_notes(opened, recipe, rest), *_of_pruned(pruned)),
     )
 
 
@@ -156,6 +160,22 @@ def _none(opened: Opened, recipe: Recipe) -> str:
     if recipe is TYPES["UNILORA"]:
         return f"The file {opened.tensors.path} holds the numbers that Uni-LoRA shares and not where they stand in which weight; load it with PEFT, and save it with save_indices."
     return f"The file {opened.tensors.path} holds {opened.tensors.listing()} and nothing of {recipe.title}, which its config promises."
+
+
+def _is_pruned(parts: dict[str, str], opened: Opened) -> bool:
+    """Whether a module of AdaLoRA has no rank left: training gives the ranks to the modules that need them (Zhang et al. 2023, section 3.3)."""
+    return "E" in parts and tuple(opened.tensors.entries[parts["E"]].shape) == (0, 1)  # shards that nobody gathered have one dimension
+
+
+def _of_pruned(modules: list[str]) -> list[str]:
+    which = (
+        f"{len(modules)} modules have, the first of them {modules[0][:100]}"
+        if len(modules) > 1
+        else f"{modules[0][:100]} has"
+        if modules
+        else ""
+    )
+    return [f"{which} no rank left, and nothing is changed there"] if which else []
 
 
 def _notes(opened: Opened, recipe: Recipe, rest: list[str]) -> tuple[str, ...]:

@@ -49,13 +49,15 @@ NAMINGS = (
     _naming("cloneofsimo", r"(?P<module>(?:unet|text_encoder|unnamed):\d+):(?P<part>down|up)"),
     _naming("NeMo", r"(?P<module>.*lora\w*_adapter)\.linear_(?P<part>in|out)\.weight"),
     _naming("torchtune", r"(?P<module>.+)\.lora_(?P<part>a|b)\.weight"),
+    _naming("torchtune", r"(?P<module>.+)\.(?P<part>magnitude)"),
     _naming("MLX", r"(?P<module>.+)\.lora_(?P<part>a|b)"),
+    _naming("MLX", r"(?P<module>.+)\.(?P<part>m)"),
     _naming("llama.cpp", r"(?P<module>.+)\.weight\.lora_(?P<part>A|B)"),
     _naming("AdapterHub", r"(?P<module>.+)\.loras\.(?P<adapter>[^.]+)\.lora_(?P<part>A|B)"),
     _naming("loralib", r"(?P<module>.+)\.lora_(?P<part>A|B)"),
     _naming("kohya", r"(?P<module>.+)\.(?P<part>alpha)"),
 )
-_PARTS = {"mid": "mid", "magnitude": "magnitude", "dora_scale": "magnitude", "alpha": "alpha"}
+_PARTS = {"mid": "mid", "magnitude": "magnitude", "dora_scale": "magnitude", "m": "magnitude", "alpha": "alpha"}
 _PARTS |= dict.fromkeys(("A", "a", "down", "in"), "A") | dict.fromkeys(("B", "b", "up", "out"), "B")
 
 # Relatives of LoRA whose update is no product of two thin matrices, by a piece of their tensors' names.
@@ -185,11 +187,23 @@ def _matches(opened: Opened) -> Iterator[_Match]:
     for tensor in opened.tensors:
         for naming in NAMINGS:
             match = naming.pattern.fullmatch(tensor) if len(tensor) < 1000 else None
-            if match is not None and not (naming.family == "loralib" and f"{match['module']}.lora_E" in opened.tensors):  # AdaLoRA's
+            if match is not None and _is_meant(naming, match, opened):
                 groups = match.groupdict()
                 module = groups["module"] + (f".{groups['leaf']}" if groups.get("leaf") else "")
                 yield _Match(tensor, module, _PARTS[groups["part"]], naming.family, groups.get("adapter") or "")
                 break
+
+
+def _is_meant(naming: Naming, match: re.Match, opened: Opened) -> bool:
+    """Whether a name that fits is that of a LoRA's tensor: loralib's are AdaLoRA's too, and a magnitude by these short names stands beside factors."""
+    module, part = match["module"], match["part"]
+    if naming.family == "loralib":
+        return f"{module}.lora_E" not in opened.tensors
+    return (
+        part not in ("m", "magnitude")
+        or naming.family == "PEFT"
+        or any(f"{module}.lora_a{end}" in opened.tensors for end in ("", ".weight"))
+    )
 
 
 def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, LoraFactors]:
@@ -215,41 +229,58 @@ def _by_expert(modules: dict[str, LoraFactors], scaling: _Scaling) -> dict[str, 
     return found
 
 
+class _Numbers(NamedTuple):
+    """What a config says of each module, by its path: α, the rank, and whether α is divided by the rank's root."""
+
+    alpha: Callable[[str], float]
+    rank: Callable[[str], float]
+    root_of_rank: bool
+
+
 class _Scaling:
     """The factor of each module's update, from α and the rank, as the file or its config gives them."""
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
-        found = _config_in_metadata(opened.tensors.metadata) if opened.config is None else opened.config
-        self.known, self.config = found is not None, found or {}
+        found = _configs_in_metadata(opened.tensors.metadata) if opened.config is None else {"": opened.config}
+        self.config = {key: value for config in found.values() for key, value in config.items()}
         self.scale, self.alpha = opened.metadata.get(SCALE), opened.metadata.get(ALPHA, opened.tensors.metadata.get(gguf_lora_file.ALPHA))
-        self.root_of_rank = bool(self.config.get("use_rslora"))
         self.rank_differs: list[str] = []
         self.without: list[str] = []
-        if self.known:
-            self._alpha = by_pattern(self.config, "alpha_pattern", "lora_alpha", 8, opened)
-            self._rank = by_pattern(self.config, "rank_pattern", "r", 8, opened)
+        self._numbers = {
+            part: _Numbers(
+                by_pattern(config, "alpha_pattern", "lora_alpha", 8, opened),
+                by_pattern(config, "rank_pattern", "r", 8, opened),
+                bool(config.get("use_rslora")),
+            )
+            for part, config in found.items()
+        }
 
     def __call__(self, path: str, rank: int, alpha_name: str | None) -> float:
         if isinstance(self.scale, float):
             return self.scale
-        alpha = self.alpha if isinstance(self.alpha, float) else None
+        alpha, numbers = self.alpha if isinstance(self.alpha, float) else None, self._numbers_of(path)
         if alpha_name is not None:
             entry = self.opened.tensors.entries[alpha_name]
             is_number = entry.values == 1 and entry.dtype in FLOATS | _WHOLE
             alpha = float(self.opened.tensors[alpha_name].reshape(-1)[0]) if is_number else None
-        elif self.known:
-            alpha = self._alpha(path)
-            if rank and self._rank(path) != rank:
+        elif numbers is not None:
+            alpha = numbers.alpha(path)
+            if rank and numbers.rank(path) != rank:
                 self.rank_differs.append(path)
         if alpha is None or not math.isfinite(alpha) or rank < 1:
             self.without.append(path)
             return 1.0
-        return alpha / math.sqrt(rank) if self.root_of_rank else alpha / rank
+        return alpha / math.sqrt(rank) if numbers is not None and numbers.root_of_rank else alpha / rank
 
     def rank_of(self, path: str) -> float:
         """The rank that the config gives a module; 0 without a config."""
-        return self._rank(path) if self.known else 0
+        numbers = self._numbers_of(path)
+        return 0 if numbers is None else numbers.rank(path)
+
+    def _numbers_of(self, path: str) -> _Numbers | None:
+        """What is said of a module: by the only config, or by that of the model's part which leads its path."""
+        return next(iter(self._numbers.values())) if len(self._numbers) == 1 else self._numbers.get(path.partition(".")[0])
 
     def forget(self, path: str) -> None:
         """What was noted of a path that turned out to be of several experts."""
@@ -317,14 +348,16 @@ def number(value, key: str, opened: Opened) -> float:
     return value
 
 
-def _config_in_metadata(metadata: dict) -> dict | None:
-    """The config that diffusers keeps in the header of the file, its keys led by the model's part: {"unet.r": 8, …}."""
+def _configs_in_metadata(metadata: dict) -> dict[str, dict]:
+    """The configs that diffusers keeps in the header of the file, by the model's part that leads their keys: {"unet.r": 8, "text_encoder.r": 4, …}."""
+    found: dict[str, dict] = {}
     try:
-        content = json.loads(metadata["lora_adapter_metadata"])
-        flat = {str(key).rpartition(".")[2]: value for key, value in content.items()}
+        for key, value in json.loads(metadata["lora_adapter_metadata"]).items():
+            part, _, name = key.rpartition(".")
+            found.setdefault(part, {})[name] = value
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        return None
-    return flat if "r" in flat and "lora_alpha" in flat else None
+        return {}
+    return {part: config for part, config in found.items() if "r" in config and "lora_alpha" in config}
 
 
 def base_model(opened: Opened) -> str | None:

@@ -99,8 +99,8 @@ def scorecard(name: str, subject: Subject, task: Task, *, limit: int | None = No
     return scorecard_and_calibration(name, subject, task, limit=limit, report=report)[0]
 
 
-def made_worse(bare: Mapping, trained: Mapping) -> str | None:
-    """A sentence where the held-out loss is higher after training than without it, as it is of a run that fell apart; None elsewhere.
+def risen_loss(bare: Mapping, trained: Mapping) -> str | None:
+    """A sentence where the held-out loss is higher after training than without it, as it is of a run that fell apart; None elsewhere. It tells what was measured, and no more.
 
     Parameters
     ----------
@@ -108,13 +108,13 @@ def made_worse(bare: Mapping, trained: Mapping) -> str | None:
 
     Examples
     --------
-    >>> made_worse({"loss": 3.61}, {"loss": 6.80})
-    'The held-out loss rose from 3.61 without it to 6.80 nats a token: training made it worse. A smaller learning rate may help.'
+    >>> risen_loss({"loss": 3.61}, {"loss": 6.80})
+    'The held-out loss is higher with it: 6.80 nats a token, and 3.61 without. A smaller learning rate may help.'
     """
     if not trained["loss"] > bare["loss"]:
         return None
     return (
-        f"The held-out loss rose from {bare['loss']:.2f} without it to {trained['loss']:.2f} nats a token: training made it worse. "
+        f"The held-out loss is higher with it: {trained['loss']:.2f} nats a token, and {bare['loss']:.2f} without. "
         "A smaller learning rate may help."
     )
 

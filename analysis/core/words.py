@@ -41,12 +41,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value as it is told everywhere: `0.012`, `< 0.001`."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """A p-value as it is told everywhere: `0.012`, `< 0.001`; what rounds to the level of 0.05 and lies under it is `< 0.05`."""
+    rounded = f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else "< 0.05" if p < 0.05 and rounded == "0.050" else rounded
 
 
 def p_said(value: float) -> str:
-    return f"{'' if value < 0.001 else '= '}{p_value(value)}"
+    said = p_value(value)
+    return said if said.startswith("<") else f"= {said}"
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -60,5 +62,5 @@ def byte_count(number: float) -> str:
     >>> byte_count(921_600), byte_count(18_432_000), byte_count(2_900_000_000)
     ('0.92 MB', '18 MB', '2.9 GB')
     """
-    size, unit = (number / 1e9, "GB") if number >= 1e9 else (number / 1e6, "MB")
+    size, unit = (number / 1e9, "GB") if number >= 999.5e6 else (number / 1e6, "MB")
     return f"{size:.0f} {unit}" if size >= 10 else f"{size:.2g} {unit}"

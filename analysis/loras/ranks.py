@@ -47,6 +47,9 @@ HEALTH_COLUMNS = ["module", "problem", "says"]
 GRAM_ERROR = 16 * float(np.finfo(np.float64).eps)
 # What a module's name ends in, or holds, in the families that PEFT and the image trainers know.
 PROJECTIONS = (
+    ("down", r"DenseReluDense[._]wo(_lora)?$"),  # T5, whose wo of the attention is o
+    ("gate", r"DenseReluDense[._]wi_0(_lora)?$"),
+    ("up", r"DenseReluDense[._]wi(_1)?(_lora)?$"),
     ("q", r"(^|[._])(q_proj|to_q|q|query|wq)(_lora)?$"),
     ("k", r"(^|[._])(k_proj|to_k|k|key|wk)(_lora)?$"),
     ("v", r"(^|[._])(v_proj|to_v|v|value|wv)(_lora)?$"),
@@ -221,7 +224,7 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
                 (row.module, "dead ranks", f"{dead} of {row.rank} ranks do nothing (under {DEAD:g} of the largest singular value).")
             )
         if row.rank > 1 and row.spike > SPIKE:
-            rows.append((row.module, "rank-one spike", f"One direction holds {row.spike:.0%} of the energy."))
+            rows.append((row.module, "rank-one spike", f"One direction holds {math.floor(1000 * row.spike) / 10:g}% of the energy."))
     return pd.DataFrame(rows, columns=HEALTH_COLUMNS)
 
 
@@ -325,7 +328,7 @@ def fewest(cumulative: np.ndarray, energy: float) -> int:
 def place_of(module: str) -> tuple[int | None, str]:
     """The layer's number in a module's path, None where there is none, and the projection: q, k, v, o, gate, up, down, or the path's last name."""
     path = re.sub(r"_(?=\d+(_|$))|(?<=\d)_", ".", module)  # kohya writes lora_unet_down_blocks_0_attentions_1 for paths with dots
-    numbers = re.findall(r"(?:^|\.)(?:layers?|h|blocks?|block|\w*blocks|resblocks)\.(\d{1,9})(?:\.|$)", path) or re.findall(
+    numbers = re.findall(r"(?:^|\.)(?:h|\w*layers?|\w*blocks?)\.(\d{1,9})(?:\.|$)", path) or re.findall(
         r"(?:^|[.:])(\d{1,9})(?=[.:]|$)", path
     )
     last = re.split(r"[.:]", path)[-1] if not re.fullmatch(r"\d+", re.split(r"[.:]", path)[-1]) else re.split(r"[.:]", path)[-2]

@@ -459,15 +459,17 @@ def _labels(labels: np.ndarray, found: int, ids: np.ndarray, scores: np.ndarray,
         for token_id, value in zip(row, values, strict=True):
             word = vocabulary.tokens[token_id].strip().lower() or vocabulary.tokens[token_id]
             weights[label][word] = weights[label].get(word, 0.0) + float(value)
-    totals = {i: sum(words.values()) or 1.0 for i, words in weights.items()}
+    totals = {i: sum(words.values()) for i, words in weights.items()}
     everywhere: dict[str, float] = {}
     for words in weights.values():
         for word, weight in words.items():
             everywhere[word] = everywhere.get(word, 0.0) + weight
-    average = sum(totals.values()) / len(totals)
+    weighty = [total for total in totals.values() if total]
+    average = sum(weighty) / max(1, len(weighty))
 
     def rank(cluster: int, word: str) -> tuple[float, str]:
-        importance = weights[cluster][word] / totals[cluster] * np.log1p(average / everywhere[word]) if everywhere[word] else 0.0
+        weight = weights[cluster][word]
+        importance = weight / totals[cluster] * np.log1p(average / everywhere[word]) if weight else 0.0
         return -importance, word
 
     return [", ".join(sorted(weights[i], key=partial(rank, i))[:LABEL_WORDS]) for i in range(found)]

@@ -39,6 +39,7 @@ COLUMNS = [
     "beyond_twin_p",
 ]
 SIGN_FLIPS = 1_000
+ROUNDING = 1e-9  # of a concentration: flips of all displacements, and of none, reach it but for their last digits
 DECILES = 10
 FEWEST_ALIKE = 30  # tokens of the same decile and form that a word is compared with; where there are fewer, those of its decile
 LEADING = 16  # principal directions without which the words are tested a second time
@@ -197,7 +198,7 @@ def task_direction(
             twin_p = float(test.p(of_twins, ids).min())
             beyond = float(test.p(mean - of_twins.mean(axis=0), ids)[0])
     return TaskDirection(
-        mean, concentration, float(p_values(flipped, np.array([concentration]))[0]), scores, ranks, ids, median, p,
+        mean, concentration, float(p_values(flipped, np.array([concentration * (1 - ROUNDING)]))[0]), scores, ranks, ids, median, p,
         len(moved), float(cosines.max()) if len(moved) else nan, twin_p, beyond,
     )  # fmt: skip
 

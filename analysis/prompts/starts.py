@@ -20,7 +20,7 @@ from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_ALIASES
 from soft_prompt_explorer.analysis.models.names import is_at_hand, is_hub_id
 from soft_prompt_explorer.analysis.models.vocabulary import Vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_tokenizer
-from soft_prompt_explorer.analysis.prompts.null import null_of
+from soft_prompt_explorer.analysis.prompts.null import null_of, p_as_word
 from soft_prompt_explorer.analysis.prompts.search import nearest
 
 INITIAL = "initial"  # in a prompt's metadata: how its initial values were found out, where no file holds them
@@ -87,8 +87,9 @@ def recover_initial(prompt: SoftPrompt, vocabulary: Vocabulary, *, report: Repor
     """
     prompt.check_width(vocabulary.width, vocabulary.model)
     ids, scores = nearest(prompt.embeddings, vocabulary, top_k=1)
-    q = q_values(null_of(vocabulary, report=report).p_drawn(scores[:, 0]))
-    near = int((q < LEVEL).sum())
+    null = null_of(vocabulary, report=report)
+    p_chance = np.maximum(null.p_drawn(scores[:, 0]), p_as_word(prompt.embeddings, ids[:, 0], vocabulary, null))  # as `readings` tells it
+    near = int((q_values(p_chance) < LEVEL).sum())
     if 2 * near <= len(prompt):
         raise InputError(
             f"The initial values of {prompt.name} cannot be recovered: only {near} of its {len(prompt)} tokens are nearer to a word than chance allows; "

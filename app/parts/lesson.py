@@ -122,7 +122,9 @@ def show_text() -> None:
 def show_direction_out() -> None:
     """What taking the prompt's one direction out does, and what it does alone."""
     table = kept_behaviour.kept(HERO)
-    st.markdown("What training added to the vectors points mostly one way. That direction names no word of the task. Does it do the work?")
+    st.markdown(
+        "What training added to the ten vectors has a part in common: a fifth of it points one way. That direction names no word of the task. Does it do the work?"
+    )
     if table is None:
         return
     names = {

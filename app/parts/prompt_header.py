@@ -10,7 +10,7 @@ import streamlit as st
 
 from soft_prompt_explorer.analysis.adapters import LoraAdapter, SoftPrompt
 from soft_prompt_explorer.analysis.adapters.run_file import read_description
-from soft_prompt_explorer.analysis.asking.scores import made_worse
+from soft_prompt_explorer.analysis.asking.scores import risen_loss
 from soft_prompt_explorer.analysis.behaviour import kept_lens, kept_translation
 from soft_prompt_explorer.analysis.behaviour.beyond_chance import is_beyond_chance
 from soft_prompt_explorer.analysis.behaviour.difference_lens import LEVEL
@@ -109,7 +109,7 @@ def gain(bare: Mapping, trained: Mapping) -> str:
         shown = "It does harm"
     before, after = (f"{each['score']:.0%} ({each['low']:.0%} to {each['high']:.0%})" for each in (bare, trained))
     scores = f"**{shown}:** held-out {widgets.plain(trained['measure'])} {before} without it, {after} with it, n {trained['n']:,.0f}."
-    worse = made_worse(bare, trained)
+    worse = risen_loss(bare, trained)
     return scores if worse is None else f"{scores} {worse}"
 
 

@@ -51,7 +51,7 @@ def show_sizes() -> None:
             widgets.figure_buttons(lambda: figures.score_by_size({asked: drawn}, measure), f"score-against-size-{asked}")
         st.caption(
             f"{sizes.STEPS} steps of eight examples, LoRAs of rank {sizes.RANK}, prompts of ten virtual tokens. Bars are 95 % intervals of the examples, and say nothing of other seeds. Prompt tuning is the mean of "
-            f"three seeds, of which open marks tell the lowest and the highest, and all others are of one. Each method has one learning rate, chosen on the smallest model, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
+            f"three seeds, of which open marks tell the lowest and the highest, and all others are of one. Each method has one learning rate for all models, that which it has on the smallest, which need not suit the others: *Findings* tells where it does not. Texts are chosen on training examples.{too_large} Size is not all that differs: the models were taught other things."
         )  # fmt: skip
         st.page_link(LEARN.file, label="What was found", icon=LEARN.icon, query_params={"tab": FINDINGS, "finding": FOUND})
     with right:

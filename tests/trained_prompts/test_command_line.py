@@ -40,7 +40,7 @@ def test_training_that_made_it_worse_says_so(command, toy_arguments, own_runs, r
     )
     rows = json.loads(trained.out)
     assert (rows[-1]["loss"] > rows[0]["loss"]) == worse
-    assert ("training made it worse" in trained.err) == worse
+    assert ("The held-out loss is higher with it" in trained.err) == worse
 
 
 def test_how_sure_a_prompt_is_can_be_had_by_itself(command, toy_arguments, own_runs):

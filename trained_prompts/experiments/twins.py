@@ -20,6 +20,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.settled import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 LAST_STEPS = 10  # over which the loss that is told is averaged
@@ -64,7 +65,9 @@ def twin_config(name: str, shuffle: int) -> TrainingConfig:
     if settings.get("method") != "prompt-tuning":
         raise InputError(f"Twins are trained of prompt tuning, and {name} is a run of {settings.get('method')}.")
     settings.pop("targets", None)
-    return TrainingConfig(**settings | {"model": store.own_model(name), "shuffled": shuffle, "validate_every": None, "patience": None})
+    return settled(
+        TrainingConfig(**settings | {"model": store.own_model(name), "shuffled": shuffle, "validate_every": None, "patience": None})
+    )
 
 
 def _train_and_keep(config: TrainingConfig, path: Path, language_model: LanguageModel, limit: int, report: Report) -> None:

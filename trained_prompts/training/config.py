@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
-WORD_LENGTHS_A_STEP = 0.4  # at most, of prompt tuning (see `settled.py`)
+WORD_LENGTHS_A_STEP = 0.4  # of prompt tuning, where words are short (see `settled.py`)
 FRAMED, MAX_FRAME = "§", 400
 _WHERE_CHOSEN = (
     "readable",

@@ -33,7 +33,7 @@ def rate_of(config: TrainingConfig) -> float:
     """The learning rate of the first step: the one that was given, or the method's own.
 
     Prompt tuning's own is less where the model's words are short. A step of Adam moves no value by much more than the rate (Kingma and Ba 2015, section 2.1);
-    here that is at most 0.4 of the root mean square of the values of the model's words, in one digit.
+    here that is 0.05 at most, and about 0.4 of the root mean square of the values of the model's words where this is less, in one digit.
 
     Raises
     ------

@@ -149,7 +149,7 @@ DIRECTION: tuple[Measure, ...] = (
         "Beside its twin",
         (
             "What the words test says of a twin: the same prompt trained from the same start on answers dealt out anew among the examples (`twin_words_p`), and of the direction less its twins' (`beyond_twin_p`).",
-            "Where a twin points at the words as well, or nothing is left beyond it, the direction names the form of an answer, which can be learned without the task. Both are asked for, because of two that point faintly one is often found and the other missed. Of 1,000 made-up pairs that share their words, on three vocabularies, one is told to point beyond the other in at most 7 %; of the 20 twins that ship none is.",
+            "Where a twin points at the words as well, or nothing is left beyond it, the direction names the form of an answer, which can be learned without the task. Both are asked for, because of two that point faintly one is often found and the other missed. Of 1,000 made-up pairs that share their words, on three vocabularies, one is told to point beyond the other in at most 7 %; of the 20 that ship with another twin of the same prompt none is.",
             "A twin sees the same inputs and answers and not which belongs to which, so that what both say cannot be the task.",
         ),
         r"p_{\text{beyond}} = p\bigl(D - \bar D_{\text{twins}}\bigr)",

@@ -56,7 +56,7 @@ CLUSTERS: tuple[Measure, ...] = (
         f_{t,C} = \sum_{i \in C}\; \sum_{e \in N_{10}(\mu + z_i),\; e \text{ a form of } t} \max\bigl(0,\, c(\mu + z_i, e)\bigr)
         \end{gathered}""",
         f"{GROOTENDORST}, section 3.3; a neighbour counts as much as its centred cosine. "
-        "*A* is the mean total weight of a cluster, the tokens in none being one more.",
+        "*A* is the mean total weight of a cluster, the tokens in none, where there are any, being one more.",
         "what the cluster is about. A cluster of random vectors gets three words as well.",
     ),
     Measure(

@@ -223,6 +223,19 @@ def test_the_config_that_diffusers_keeps_in_the_header_is_used(tmp_path):
     assert load_adapter(tmp_path / "style.safetensors").modules["unet.x.to_q"].scaling == 4.0
 
 
+def test_each_part_of_a_diffusers_model_has_its_own_config_in_the_header(tmp_path):
+    up, down = pair()
+    said = {"unet": {"r": 2, "lora_alpha": 2, "use_rslora": False}, "text_encoder": {"r": 2, "lora_alpha": 32, "alpha_pattern": {"k": 6}}}
+    flat = {f"{part}.{key}": value for part, config in said.items() for key, value in config.items()}
+    names = ("unet.x.q", "text_encoder.x.q", "text_encoder.x.k", "transformer.x.q")
+    tensors = {f"{name}.lora_{letter}.weight": factor.clone() for name in names for letter, factor in (("A", down), ("B", up))}
+    save_file(tensors, tmp_path / "style.safetensors", metadata={"lora_adapter_metadata": json.dumps(flat)})
+    lora = load_adapter(tmp_path / "style.safetensors")
+    # As diffusers loads them: each part by the config of its prefix.
+    assert {name: lora.modules[name].scaling for name in names} == dict(zip(names, (1.0, 16.0, 3.0, 1.0), strict=True))
+    assert "alpha is not in the file for 1 module: the scaling is taken as 1" in lora.notes
+
+
 def test_kohyas_magnitudes_are_those_of_dora(tmp_path):
     up, down = pair()
     magnitude = torch.rand(1, 4, generator=torch.Generator().manual_seed(1))

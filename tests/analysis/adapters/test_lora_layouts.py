@@ -43,6 +43,21 @@ def test_the_factors_of_each_trainer_multiply_to_its_update(family, tmp_path):
     assert values_of(spectra(lora).iloc[0]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("family", "magnitude"), [("MLX", "model.layers.0.q_proj.m"), ("torchtune", "layers.0.attn.q_proj.magnitude")])
+def test_the_magnitudes_of_mlx_and_torchtune_are_those_of_dora(family, magnitude, tmp_path):
+    lengths = torch.arange(1.0, 1 + len(PRODUCT))
+    beside = {"norm.m": torch.ones(2), "norm.magnitude": torch.ones(2)}  # which are no LoRA's
+    save_file(
+        {name: tensor.contiguous() for name, tensor in NAMES[family].items()} | {magnitude: lengths} | beside, tmp_path / "it.safetensors"
+    )
+    lora = load_lora(tmp_path / "it.safetensors")
+    (module,) = lora.modules
+    assert lora.method == "LORA (DoRA)"
+    assert lora.modules[module].magnitude.tolist() == lengths.tolist()
+    assert set(lora.saved_modules) == set(beside)
+    np.testing.assert_allclose(update(lora, module), PRODUCT, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("said", "scaling"),
     [({"rank": 3, "scale": 7.5}, 7.5), ({"rank": 3, "alpha": 6, "scale": 10.0}, 20.0), ({"rank": 3}, 1.0), ("damaged", 1.0)],

@@ -114,6 +114,29 @@ def test_adalora_after_ranks_were_given_out_is_what_peft_merges(load, tmp_path):
         assert np.allclose(update(factors), (merged[f"{path}.weight"] - before[f"{path}.weight"]).detach().numpy(), atol=1e-6)
 
 
+def test_a_module_of_adalora_with_no_rank_left_changes_nothing_as_peft_has_it(load, tmp_path):
+    config = AdaLoraConfig(init_r=5, target_r=2, lora_alpha=9, total_step=10, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(load(), config)
+    moved(model)
+    names = [name.removeprefix("base_model.model.") for name, _ in model.named_modules() if name.endswith(("q_proj", "v_proj"))]
+    patterns = {f"{name}.lora_E.default": [name.endswith("q_proj"), False, False, False, False] for name in names}
+    config.rank_pattern = model.peft_config["default"].rank_pattern = patterns
+    model.save_pretrained(tmp_path / "adapter")
+    assert any(0 in tensor.shape for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values())
+    before = dict(load().named_parameters())
+    merged = dict(PeftModel.from_pretrained(load(), tmp_path / "adapter").merge_and_unload().named_parameters())
+    lora = load_lora(tmp_path / "adapter")
+    assert [*lora.modules] == [name for name in names if name.endswith("q_proj")]
+    assert f"2 modules have, the first of them {names[1]} no rank left, and nothing is changed there" in lora.notes
+    for name in names:
+        change = (merged[f"{name}.weight"] - before[f"{name}.weight"]).detach().numpy()
+        assert np.allclose(change, update(lora.modules[name]) if name in lora.modules else 0.0, atol=1e-6)
+    config.rank_pattern = model.peft_config["default"].rank_pattern = dict.fromkeys(patterns, [False] * 5)
+    model.save_pretrained(tmp_path / "nothing")
+    with pytest.raises(AdapterError, match=r"took every rank of the AdaLoRA in .* away, so it changes nothing"):
+        load_lora(tmp_path / "nothing")
+
+
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}])
 def test_a_lora_with_a_diagonal_is_what_its_layers_add(load, tmp_path, options):
     model = get_peft_model(load(), LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj"], kasa_config=KasaConfig(), **options))

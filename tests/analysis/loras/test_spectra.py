@@ -123,6 +123,28 @@ def test_singular_vectors_rebuild_the_update_with_signs_that_do_not_change(tmp_p
     assert (u[np.abs(u).argmax(axis=0), np.arange(5)] > 0).all()
 
 
+def test_a_share_just_under_all_is_not_told_as_all(tmp_path):
+    a, b = torch.eye(2, 20), torch.eye(30, 2) @ torch.diag(torch.tensor([1.0, 0.05]))  # energies 1 and 0.0025
+    adapter = lora_file(tmp_path / "a.safetensors", {"m": (a, b)})
+    says = health(adapter, spectra(adapter)).set_index("problem")["says"]
+    assert says["rank-one spike"] == "One direction holds 99.7% of the energy."
+
+
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [
+        ("encoder.block.3.layer.0.SelfAttention.o", (3, "o")),
+        ("encoder.block.3.layer.1.DenseReluDense.wo", (3, "down")),
+        ("encoder.block.3.layer.1.DenseReluDense.wi_0", (3, "gate")),
+        ("encoder.block.3.layer.1.DenseReluDense.wi_1", (3, "up")),
+        ("decoder.block.11.layer.2.DenseReluDense.wi", (11, "up")),
+        ("lora_te3_encoder_block_0_layer_1_DenseReluDense_wi_0", (0, "gate")),
+    ],
+)
+def test_the_projections_of_t5_are_told_apart(module, place):
+    assert place_of(module) == place
+
+
 def test_what_is_wrong_with_an_adapter_is_said(tmp_path):
     rng = np.random.default_rng(5)
     a, b = gaussian(30, 20, 4, rng)

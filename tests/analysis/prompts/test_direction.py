@@ -6,7 +6,7 @@ import pytest
 from soft_prompt_explorer.analysis.adapters import SoftPrompt
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.words import word_ids
-from soft_prompt_explorer.analysis.prompts.directions import direction, task_direction
+from soft_prompt_explorer.analysis.prompts.directions import SEED, SIGN_FLIPS, direction, task_direction
 from tests.support.made_prompts import WORDS, drifted
 
 
@@ -22,6 +22,20 @@ def test_the_direction_is_the_mean_of_the_unit_displacements(embedded_vocabulary
     assert table["rank"].tolist()[:3] == [0, 1, 2]
     assert table["score"].is_monotonic_decreasing
     assert set(word_ids(embedded_vocabulary, WORDS)) <= set(table["token_id"])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 6])
+def test_flips_of_all_displacements_reach_what_is_seen_whatever_their_last_digits(embedded_vocabulary, tokens):
+    """Displacements that all but agree: only turning round all of them, or none, keeps their mean as long."""
+    signs = np.random.default_rng(SEED).choice(np.array([-1.0, 1.0]), size=(SIGN_FLIPS, tokens))
+    expected = (1 + (np.abs(signs.sum(axis=1)) == tokens).sum()) / (1 + SIGN_FLIPS)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        start = embedded_vocabulary.embeddings[rng.choice(len(embedded_vocabulary), tokens, replace=False)]
+        moved = rng.standard_normal(576) + 0.1 * rng.standard_normal((tokens, 576))
+        prompt = SoftPrompt(f"seed {seed}", (start + moved).astype(np.float32), start, None, None, None)
+        assert task_direction([prompt], embedded_vocabulary).concentration_p == expected
+    assert tokens > 1 or expected == 1.0  # one token alone shares nothing
 
 
 @pytest.mark.slow

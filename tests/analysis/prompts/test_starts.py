@@ -15,9 +15,10 @@ from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.models.embedded import EMBEDDED_MODEL
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_tokenizer
-from soft_prompt_explorer.analysis.prompts.starts import mark_of, plain_verdict, split_from, start_from_config
+from soft_prompt_explorer.analysis.prompts.starts import LEVEL, mark_of, plain_verdict, recover_initial, split_from, start_from_config
 from soft_prompt_explorer.analysis.prompts.verdicts import readings
 from soft_prompt_explorer.analysis.report.inspection import inspect
+from tests.support.made_prompts import prompt_of
 from tests.support.tiny_models import random_llama
 
 TEXT = "the cat sat on the naïve mat"
@@ -194,6 +195,18 @@ def test_the_command_line_takes_a_start_for_each_prompt_in_their_order(command, 
     assert done.status == 0
     drift = np.linalg.norm(np.full(576, 0.1))
     assert pd.read_csv(io.StringIO(done.out))["drift"].tolist() == pytest.approx([drift] * 6, rel=1e-4)
+
+
+@pytest.mark.parametrize("spread", [0.001, 0.02, 0.05])
+@pytest.mark.parametrize("drift", [0.0, 1.0])
+def test_short_random_starts_are_not_taken_for_words_to_which_the_mean_is_near(embedded_vocabulary, spread, drift):
+    """Seen from the mean row all of them point away from it, at the one word that lies there. `readings` calls none of them near."""
+    rng = np.random.default_rng(5)
+    shared = rng.standard_normal(576)
+    prompt = prompt_of(spread * rng.standard_normal((10, 576)) + drift * shared / np.linalg.norm(shared))
+    assert (readings(prompt, embedded_vocabulary)["q_chance"] >= LEVEL).all()
+    with pytest.raises(InputError, match="only 0 of its 10 tokens are nearer to a word than chance allows"):
+        recover_initial(prompt, embedded_vocabulary)
 
 
 def test_recover_takes_what_a_config_names_and_guesses_only_the_others(command, embedded_vocabulary, tmp_path):

@@ -28,7 +28,7 @@ def test_of_the_kept_prompts_of_the_large_model_those_are_said_to_be_worse_that_
     said = {}
     for folder in sizes.FOLDER.glob("*-qwen2.5-coder-1.5b-prompt-tuning-*"):
         scores = read_description(folder)["scores"]
-        said[folder.name] = "training made it worse" in gain(scores["no prompt"], scores["trained"])
+        said[folder.name] = "The held-out loss is higher with it" in gain(scores["no prompt"], scores["trained"])
     assert len(said) == 12
     assert {name for name, worse in said.items() if worse} == {
         f"{of}-qwen2.5-coder-1.5b-prompt-tuning-{seed}" for of, seed in (("past-tense", 1), ("past-tense", 2), ("capitals", 2))

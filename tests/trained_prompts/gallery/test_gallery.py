@@ -10,6 +10,7 @@ from soft_prompt_explorer.analysis.asking.scores import compare_lora, evaluate
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 from soft_prompt_explorer.trained_prompts.runs.store import list_runs
+from soft_prompt_explorer.trained_prompts.training.settled import settled
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
 LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]
@@ -58,7 +59,7 @@ def test_three_prompts_that_were_drawn_to_words_ship_and_say_so():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_was_made_by_its_recipe_and_beats_the_bare_model(name):
     run = read_description(GALLERY / name)
-    assert run["config"] == json.loads(json.dumps(RECIPES[name].described()))
+    assert run["config"] == json.loads(json.dumps(settled(RECIPES[name]).described()))
     assert run["steps_done"] == RECIPES[name].steps
     assert run["scores"]["trained"]["score"] > run["scores"]["no prompt"]["score"]
     held_out = TASKS[run["config"]["task"]]
