@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,20 @@ def _run(app: typer.Typer, refused: list[str]) -> None:
         raise SystemExit(2) from None
     except InputError as error:
         print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:  # of a name that no file can have, where nobody expected one
+        if error.errno not in (errno.ENAMETOOLONG, errno.ENOTDIR):
+            raise
+        print(
+            f"{str(error.filename)[:80]!r}{'…' if len(str(error.filename)) > 80 else ''} cannot be a file here: {error.strerror}.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+    except UnicodeEncodeError as error:
+        print(
+            f"A name or a text holds {error.object[error.start : error.end]!a}, which is no character; name the file otherwise.",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
         if (told := not_installed(error)) is None:

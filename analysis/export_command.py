@@ -10,6 +10,7 @@ import typer
 
 from soft_prompt_explorer.analysis.command_input import FetchOption, InitialOption, one_place, read_prompts
 from soft_prompt_explorer.analysis.command_line import DeviceOption, DtypeOption, ModelOption, check_folder, new_app, progress_bar
+from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
 from soft_prompt_explorer.analysis.models.computing import compute_in
 
@@ -73,6 +74,8 @@ def _rows_of(text: str, model: str, report: Report) -> np.ndarray:
     from soft_prompt_explorer.analysis.models.weights import load_model
 
     language_model, tokenizer = load_model(model, report=report)
-    ids = torch.tensor(tokenizer(text).input_ids, device=language_model.device)
+    if not (tokens := tokenizer(text).input_ids):
+        raise InputError("The text of --text has no token to put behind the prompt; give one that has, or leave the option out.")
+    ids = torch.tensor(tokens, device=language_model.device)
     with torch.inference_mode():
         return language_model.get_input_embeddings()(ids).float().cpu().numpy()

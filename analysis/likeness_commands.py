@@ -28,7 +28,7 @@ def direction(
         typer.Option(help="Words to test instead, with commas between them; each has to be one token, with a space before it or without."),
     ] = None,
     initial: InitialOption = None,
-    top_k: Annotated[int, typer.Option(help="Words to print.")] = 20,
+    top_k: Annotated[int, typer.Option(help="Words to print.", min=1)] = 20,
     fetch: FetchOption = False,
     model: ModelOption = None,
     form: FormatOption = Format.table,

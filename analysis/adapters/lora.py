@@ -165,6 +165,22 @@ class LoraAdapter(Shown):
         return not all(factors.is_known for factors in self.modules.values())
 
     @property
+    def beside_factors(self) -> str | None:
+        """What it does to a model beside adding B·A to its modules, as the rest of a sentence that begins with its name; None where nothing such is known of it."""
+        if self.saved_modules:
+            count = len(self.saved_modules)
+            return f"also holds {count} tensor{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} kept whole ({self.saved_modules[0][:80]}{', …' if count > 1 else ''})"
+        if self.textual_inversion is not None:
+            return "also holds rows of tokens"
+        if changes_base_weights(self.metadata):
+            return "started from the base weights' own directions, which PEFT takes off those weights when it loads it"
+        if self.metadata.get("layer_replication"):
+            return "stands in a model some layers of which were repeated (layer_replication)"
+        if self.metadata.get("alora_invocation_tokens"):
+            return "acts only behind the tokens that invoke it (aLoRA)"
+        return None
+
+    @property
     def read_from(self) -> Source:
         """Where it was read from."""
         return self.source
@@ -199,3 +215,9 @@ class LoraAdapter(Shown):
         AdapterError
         """
         check_task_type(self.metadata.get("task_type"), self.name, self.metadata.get("auto_mapping"))
+
+
+def changes_base_weights(config: Mapping) -> bool:
+    """Whether PEFT changes the base model's weights where it makes a LoRA of such a config, so that B·A is not the change alone."""
+    start = config.get("init_lora_weights")
+    return isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))

@@ -16,7 +16,7 @@ import regex
 
 from soft_prompt_explorer.analysis.adapters import experts, gguf_lora_file, lora_layouts, textual_inversion, trained_tokens
 from soft_prompt_explorer.analysis.adapters.foreign_config import ALPHA, SCALE
-from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors
+from soft_prompt_explorer.analysis.adapters.lora import LoraAdapter, LoraFactors, changes_base_weights
 from soft_prompt_explorer.analysis.adapters.opening import Opened
 from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, left_out
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS
@@ -395,8 +395,7 @@ def _notes(opened: Opened, config: dict, rest: list[str]) -> list[str]:
     notes = []
     if opened.config is None and any(name.startswith("base_model.model.") for name in opened.tensors):
         notes.append("PEFT weights without adapter_config.json")
-    start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(("pissa", "olora", "corda", "lora_ga")):
+    if changes_base_weights(config):
         notes.append("started from the base weights' own directions: B·A holds those too, not the change alone")
     if config.get("use_dora"):
         notes.append("DoRA: the update is B·A and a change of magnitude")

@@ -235,6 +235,10 @@ def check_can_be_put(adapter: SoftPrompt | LoraAdapter, language_model: Language
     """
     if isinstance(adapter, LoraAdapter):
         adapter.check_is_causal()
+        if adapter.beside_factors is not None:
+            raise AdapterError(
+                f"{adapter.name} {adapter.beside_factors}, and what it does would be told of its factors alone; `inspect` and `spectra` read it."
+            )
         return
     check_fits(adapter, language_model.model)
     if adapter.kind == "soft_prompt":

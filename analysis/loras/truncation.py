@@ -175,16 +175,14 @@ def check_can_be_copied(adapter: LoraAdapter) -> None:
     Raises
     ------
     InputError
-        It is no LoRA, or holds tensors beside the factors, magnitudes (DoRA), or embeddings' factors, or is of a trainer that loads no such copy.
+        It is no LoRA, or does more than its factors say (see `LoraAdapter.beside_factors`), holds magnitudes (DoRA), or embeddings' factors, or is of a trainer that loads no such copy.
     """
     if any(isinstance(factors, DeltaFactors) for factors in adapter.modules.values()):
         raise InputError(
             f"{adapter.name} is of the type {adapter.method}, whose files hold no ranks that could be cut; only a LoRA is truncated here."
         )
-    if adapter.saved_modules:
-        raise InputError(
-            f"{adapter.name} also holds {len(adapter.saved_modules)} tensors that are kept whole ({adapter.saved_modules[0]}, …), which a truncated copy would lose."
-        )
+    if adapter.beside_factors is not None:
+        raise InputError(f"{adapter.name} {adapter.beside_factors}, which a truncated copy would lose.")
     if not (keeps_names(adapter) or adapter.family.startswith("PEFT")):
         raise InputError(
             f"{adapter.name} is a LoRA as {adapter.family} names it, whose loader takes one rank for all modules from its own config or code, so a copy with other ranks would "

@@ -117,7 +117,7 @@ def find_clusters(
     Raises
     ------
     InputError
-        An unknown method or space, widths that differ, fewer than three tokens, or no initial values where displacements are asked for.
+        An unknown method or space, no such seed, widths that differ, fewer than three tokens, or no initial values where displacements are asked for.
 
     Examples
     --------
@@ -130,6 +130,8 @@ def find_clusters(
     for value, known, what in ((method, get_args(Method), "method"), (space, get_args(Space), "space")):
         if value not in known:
             raise InputError(f"The {what} {value!r} is not known; choose one of {', '.join(known)}.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"A seed of clusters is a whole number from 0 to {2**32 - 1:,}, not {seed}.")
     centre = _centre(prompts, vocabulary)
     points = np.concatenate([_points(prompt, centre, space) for prompt in prompts]) if prompts else np.empty((0, len(centre)))
     n = len(points)

@@ -202,6 +202,8 @@ def _tokenised(text: str, prompt: SoftPrompt, vocabulary: Vocabulary) -> list[in
     """The text as PEFT tokenises it: by the tokenizer that the config names, as it comes, special tokens and all."""
     if len(text) > MAX_TEXT or prompt.metadata.get("tokenizer_kwargs"):
         raise InputError("the config's text is tokenised in a way of its own, so its start cannot be told")
+    if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+        raise InputError("the config's text holds what is no character, so its start cannot be told")
     named, model = prompt.metadata.get("tokenizer_name_or_path"), vocabulary.model
     known = {_one_name(prompt.base_model or model), _one_name(model)}
     if (

@@ -271,3 +271,56 @@ def test_readings_give_each_token_a_verdict(command):
     table = pd.read_csv(io.StringIO(command("readings", gallery / "sentiment-words-1", "--format", "csv").out))
     assert list(table.columns) == READING_COLUMNS
     assert table["verdict"].tolist() == ["echo"] * 10
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", LONG),
+        ("readings", LONG),
+        ("spectra", LONG),
+        ("similarity", LONG, LONG),
+        ("lens", LONG),
+        ("report", LONG),
+        ("export", LONG),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_a_sentence(command, arguments):
+    more = {"report": ("--out", "report.html"), "export": ("--to", "vllm", "--out", "it.pt")}
+    done = command(*arguments, *more.get(arguments[0], ()))
+    assert_refused(*done)
+    assert "too long" in done.err
+
+
+def test_a_place_that_no_table_can_have_is_refused_in_a_sentence(command, prompt, tmp_path):
+    (tmp_path / "text.txt").touch()
+    for out in (tmp_path / LONG / "a.csv", tmp_path / "text.txt" / "a.csv", tmp_path / "s\udcff.json"):
+        done = command("readings", prompt, "--out", out)
+        assert (done.status, done.out) == (2, "")
+        assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize("method", ["hdbscan", "kmeans"])
+def test_clusters_refuse_a_seed_that_there_is_not(command, prompt_file, embedded_vocabulary, method, seed):
+    rows = prompt_file(embedded_vocabulary.embeddings[100:110], "ten")
+    done = command("clusters", rows, "--model", EMBEDDED, "--method", method, "--seed", str(seed))
+    assert done.status == 2
+    assert f"from 0 to 4,294,967,295, not {seed}" in done.err
+
+
+def test_a_direction_has_a_first_word_at_least(command, prompt):
+    done = command("direction", prompt, "--top-k", "0")
+    assert (done.status, done.out) == (2, "")
+    assert "greater than or equal to 1" in done.err
+
+
+def test_a_text_of_no_token_is_not_put_behind_a_prompt(command, prompt, tmp_path):
+    done = command("export", prompt, "--to", "vllm", "--out", tmp_path / "it.pt", "--text", "")
+    assert done.status == 2
+    assert "has no token to put behind the prompt" in done.err
+    assert not (tmp_path / "it.pt").exists()

@@ -68,7 +68,10 @@ def reading_of(name: str) -> Reading:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
+        if not callable(found):
+            raise ValueError("that is no function")
+        return found
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"There is no reading {name!r} ({error}); name a function of a module that can be imported, as in my_module:my_function."

@@ -197,6 +197,16 @@ def test_the_command_line_takes_a_start_for_each_prompt_in_their_order(command, 
     assert pd.read_csv(io.StringIO(done.out))["drift"].tolist() == pytest.approx([drift] * 6, rel=1e-4)
 
 
+def test_a_text_that_holds_no_character_leaves_the_start_unknown_and_says_so(embedded_vocabulary, tmp_path):
+    """Half of a pair of UTF-16, which JSON can hold and no text can."""
+    folder = peft_folder(
+        tmp_path / "half", embedded_vocabulary.embeddings[:3], prompt_tuning_init="TEXT", prompt_tuning_init_text="good \ud800"
+    )
+    prompt = start_from_config(load_adapter(folder), embedded_vocabulary)
+    assert prompt.initial is None
+    assert "the config's text holds what is no character, so its start cannot be told" in prompt.notes
+
+
 @pytest.mark.parametrize("spread", [0.001, 0.02, 0.05])
 @pytest.mark.parametrize("drift", [0.0, 1.0])
 def test_short_random_starts_are_not_taken_for_words_to_which_the_mean_is_near(embedded_vocabulary, spread, drift):
