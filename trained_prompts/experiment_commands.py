@@ -79,9 +79,12 @@ def sizes(
     """Score against the model's size, of prompts in words and of what is trained: the picture of Lester et al. 2021, measured here."""
     compute_in(dtype, device)
     check_out(out)
+    from soft_prompt_explorer.analysis.core.errors import InputError
     from soft_prompt_explorer.trained_prompts.experiments import sizes as of_sizes
 
     table = of_sizes.kept()
+    if (model or task) and not make:
+        raise InputError("--model and --task choose what --make makes; give it too, or leave them out.")
     if make:
         with progress_bar() as report:
             table = of_sizes.make(model or of_sizes.MODELS, task or of_sizes.ASKED, report=report)

@@ -199,6 +199,8 @@ def trajectory_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     AdapterError
         There is neither, or it cannot be used.
     """
+    if not folder.is_dir():
+        raise AdapterError(f"{folder} is {'no folder' if folder.exists() else 'not there'}; give the folder that a training wrote to.")
     if (folder / TRAJECTORY).is_file():
         return read_trajectory(folder / TRAJECTORY)
     found: dict[int, np.ndarray] = {}

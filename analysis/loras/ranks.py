@@ -215,7 +215,7 @@ def health(adapter: LoraAdapter, table: pd.DataFrame) -> pd.DataFrame:
     for row in table.itertuples():
         values = values_of(row)
         if row.spectral_norm == 0:
-            rows.append((row.module, "never trained", "B or A is zero, so the update is zero."))
+            rows.append((row.module, "never trained", "B, A or α is zero, so the update is zero."))
             continue
         dead = row.rank - ranks_in_use(values)
         is_whole = adapter.kind == "delta" and row.rank >= min(row.out_features, row.in_features)  # which has no ranks to lose

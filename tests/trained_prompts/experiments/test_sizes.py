@@ -115,3 +115,10 @@ def test_the_mean_of_the_tasks_is_of_what_was_scored_on_all_of_them():
         in lines
     )
     assert lines[-1] == "| mean of the tasks | m | 0.50 (0.47 to 0.55) | 0.50 (0.43 to 0.57; 0.30 to 0.70 over 2 seeds) | – | – |"
+
+
+def test_models_and_tasks_are_chosen_of_what_is_made_alone(training_command):
+    for chosen in (("--task", "plural"), ("--model", "smollm2-135m")):
+        done = training_command("sizes", *chosen)
+        assert (done.status, done.out) == (2, "")
+        assert "give it too, or leave them out" in done.err

@@ -346,6 +346,10 @@ def test_a_trajectory_is_what_was_recorded_and_without_a_record_the_checkpoints(
         trajectory_of(tmp_path / "run")
     with pytest.raises(AdapterError, match="no trajectory and no checkpoint"):
         trajectory_of(tmp_path)
+    with pytest.raises(AdapterError, match=r"is not there; give the folder"):
+        trajectory_of(tmp_path / "nowhere")
+    with pytest.raises(AdapterError, match=r"is no folder; give the folder"):
+        trajectory_of(tmp_path / "run" / "adapter_config.json")
 
 
 def test_without_the_callback_the_checkpoints_are_a_trajectory_too(train_plainly, tmp_path):
