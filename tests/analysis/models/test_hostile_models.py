@@ -33,6 +33,9 @@ NUMBERS = (0, 1, 3, 2**16, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 WATCH = """
 import gc, json, sys, time
 import torch, safetensors, numpy, gguf, transformers  # what any reading imports
+if sys.argv[1] == "model":  # and any loading of these families, whose code is not the file's doing
+    import transformers.models.bart.modeling_bart, transformers.models.llama.modeling_llama
+    transformers.AutoModelForCausalLM
 from soft_prompt_explorer.analysis.core.errors import ModelError
 from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import load_model
