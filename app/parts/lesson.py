@@ -198,7 +198,7 @@ def show_lesson() -> None:
             disabled=number == len(STEPS),
             icon=":material/arrow_forward:",
             key="next",
-            type="primary",
+            type="primary" if number < len(STEPS) else "secondary",  # what a primary one says is not seen while it cannot be pressed
         )
         query = {"prompt": HERO} | ({} if step.tab is None else {"tab": step.tab})
         st.page_link(PROMPT.file, label="See it on the prompt’s page", icon=PROMPT.icon, query_params=query)

@@ -174,7 +174,7 @@ def more_settings(method: Method) -> dict:
     usual, of_words = LEARNING_RATES[method], method == "prompt-tuning"
     settings["learning_rate"] = first.number_input(
         "Learning rate", 1e-7, 100.0, None if of_words else usual, step=usual / 5, format="%g", key=f"rate-{method}", bind="query-params",
-        placeholder=f"{usual:g}, less where words are short" if of_words else None,
+        placeholder=f"≤ {usual:g}" if of_words else None,
         help="Falls linearly to zero." + (f" Left empty, a step moves a value by about {WORD_LENGTHS_A_STEP:g} of what is usual in the model's words, and by {usual:g} at most." if of_words else ""),
     )  # fmt: skip
     settings["seed"] = int(

@@ -138,6 +138,7 @@ def test_the_tour_is_walked_step_by_step_and_each_step_can_be_sent_as_a_link(pag
         forward = page.get_by_role("button", name="Next")
         if number == len(STEPS):
             expect(forward).to_be_disabled()
+            assert forward.get_attribute("data-testid") == "stBaseButton-secondary"  # a primary one that is off shows no word
         else:
             forward.click()
     page.get_by_role("button", name="Back").click()
