@@ -77,6 +77,8 @@ def clusters(
     """Semantic clusters within and across prompts. Believe those of stability 0.6 or more and tightness_p under 0.05 that are no echo of the start."""
     check_out(out)
     check_out(members)
+    if out is not None and members is not None and out.absolute() == members.absolute():
+        raise InputError("--out and --members name one file, and each table wants its own; name two.")
     from soft_prompt_explorer.analysis.core.export import write_table
     from soft_prompt_explorer.analysis.core.provenance import made_by, typed_command
     from soft_prompt_explorer.analysis.prompts.clusters import POWER, STABLE, find_clusters, is_echo, is_real, may_be_echo

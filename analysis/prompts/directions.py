@@ -173,9 +173,10 @@ def task_direction(
     Raises
     ------
     InputError
-        No prompt, one without initial values or of another width, no token that moved, or a word that is no token.
+        No prompt, one without initial values or of another width, the same one twice, no token that moved, or a word that is no token.
     """
     units = unit_displacements(prompts, vocabulary)
+    _check_different(prompts)
     ids = word_ids(vocabulary, words)
     mean = units.mean(axis=0)
     concentration = float(np.linalg.norm(mean))
@@ -201,6 +202,16 @@ def task_direction(
         mean, concentration, float(p_values(flipped, np.array([concentration * (1 - ROUNDING)]))[0]), scores, ranks, ids, median, p,
         len(moved), float(cosines.max()) if len(moved) else nan, twin_p, beyond,
     )  # fmt: skip
+
+
+def _check_different(prompts: Sequence[SoftPrompt]) -> None:
+    """A copy is no further evidence of what prompts have in common."""
+    seen: dict[bytes, str] = {}
+    for prompt in prompts:
+        rows = np.ascontiguousarray(prompt.embeddings).tobytes()
+        if rows in seen:
+            raise InputError(f"{seen[rows]} and {prompt.name} are the same prompt, which would count twice; give each once.")
+        seen[rows] = prompt.name
 
 
 def direction(

@@ -313,6 +313,12 @@ def test_clusters_refuse_a_seed_that_there_is_not(command, prompt_file, embedded
     assert f"from 0 to 4,294,967,295, not {seed}" in done.err
 
 
+def test_two_tables_are_not_written_to_one_file(command, prompt, tmp_path):
+    done = command("clusters", prompt, "--out", tmp_path / "it.csv", "--members", tmp_path / "it.csv")
+    assert_refused(*done)
+    assert not (tmp_path / "it.csv").exists()
+
+
 def test_a_direction_has_a_first_word_at_least(command, prompt):
     done = command("direction", prompt, "--top-k", "0")
     assert (done.status, done.out) == (2, "")

@@ -1,5 +1,7 @@
 """A planted direction is found and named, and noise has none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,13 @@ def test_noise_drift_has_no_direction_in_19_of_20_seeds(embedded_vocabulary):
     found = [task_direction([drifted(embedded_vocabulary, seed, planted=0.0)], embedded_vocabulary, words=WORDS) for seed in range(20)]
     assert sum(direction.concentration_p < 0.05 for direction in found) <= 1
     assert sum(direction.words_p < 0.05 for direction in found) <= 1
+
+
+def test_a_copy_is_no_further_evidence(embedded_vocabulary):
+    prompt = drifted(embedded_vocabulary, 0, planted=0.15)
+    for copy in (prompt, replace(prompt, name="copy", embeddings=prompt.embeddings.copy())):
+        with pytest.raises(InputError, match="are the same prompt, which would count twice"):
+            task_direction([prompt, copy], embedded_vocabulary)
 
 
 def test_a_prompt_whose_start_is_unknown_has_no_direction(embedded_vocabulary):
