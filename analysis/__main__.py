@@ -35,12 +35,13 @@ from soft_prompt_explorer.analysis.command_line import (
     check_out,
     check_page,
     emit,
+    leave_out,
     new_app,
     progress_bar,
     run,
     show_rows,
 )
-from soft_prompt_explorer.analysis.core.errors import InputError
+from soft_prompt_explorer.analysis.core.errors import AdapterError, InputError
 from soft_prompt_explorer.analysis.core.words import listed, printable
 from soft_prompt_explorer.analysis.export_command import app as of_exports
 from soft_prompt_explorer.analysis.figure_command import app as of_figures
@@ -264,7 +265,8 @@ def spectra(
     if save is not None and several(where):
         raise InputError("One LoRA is truncated at a time; give one PATH.")
     adapters = [(each, adapter.named(named)) for each, adapter in read(where, lora_of)]
-    tables = []
+    tables: list[pd.DataFrame] = []
+    said: list[str] = []
     with progress_bar() as report:
         other = None if against is None else with_weights(load_lora(place(against, fetch)), None, report)
         for each, adapter in adapters:
@@ -281,9 +283,16 @@ def spectra(
 
                 table = cut(adapter, truncate, save, report=report)
             else:
-                table = _spectra(adapter, base, report)
+                try:
+                    table = _spectra(adapter, base, report)
+                except AdapterError as error:  # a factor of no numbers is found where it is read
+                    if not each.found or (not tables and each is adapters[-1][0]):
+                        raise
+                    leave_out(error)
+                    continue
             tables.append(table.assign(adapter=each.name) if several(where) else table)
-    emit(together(tables, [each.said for each, _ in adapters], where), form, out)
+            said.append(each.said)
+    emit(together(tables, said, where), form, out)
     if save is not None:
         from soft_prompt_explorer.analysis.loras.truncation import keeps_names
 

@@ -1,8 +1,10 @@
 """A spectrum from two thin factors is that of the update itself."""
 
+import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -121,6 +123,22 @@ def test_singular_vectors_rebuild_the_update_with_signs_that_do_not_change(tmp_p
     assert np.allclose(u * values @ vt, factors.B.astype(np.float64) @ factors.A, atol=1e-12)
     assert np.allclose(u.T @ u, np.eye(5)) and np.allclose(vt @ vt.T, np.eye(5))
     assert (u[np.abs(u).argmax(axis=0), np.arange(5)] > 0).all()
+
+
+def test_a_lora_of_no_numbers_that_was_found_among_others_does_not_end_their_table(command, tmp_path):
+    rng = np.random.default_rng(6)
+    fine, bad = gaussian(20, 30, 4, rng), gaussian(20, 30, 4, rng)
+    bad[0][1, 2] = float("inf")
+    for name, pair in (("a-bad", bad), ("b-fine", fine), ("c-bad", bad)):
+        lora_file(tmp_path / f"{name}.safetensors", {"layers.0.q_proj": pair})
+    done = command("spectra", tmp_path, "--format", "csv")
+    assert done.status == 2
+    assert pd.read_csv(io.StringIO(done.out))["adapter"].tolist() == ["b-fine"]
+    assert "a-bad.safetensors holds NaN or infinity" in done.err and "c-bad.safetensors holds NaN or infinity" in done.err
+    (tmp_path / "b-fine.safetensors").unlink()
+    for asked in (tmp_path, tmp_path / "a-bad.safetensors"):
+        done = command("spectra", asked)
+        assert (done.status, done.out) == (2, "")
 
 
 def test_a_share_just_under_all_is_not_told_as_all(tmp_path):
