@@ -35,7 +35,7 @@ from soft_prompt_explorer.trained_prompts.runs.recording import unfinished as un
 from soft_prompt_explorer.trained_prompts.runs.scores import evaluate_run
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
-from soft_prompt_explorer.trained_prompts.training.settled import settled
+from soft_prompt_explorer.trained_prompts.training.settling import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, TrainingStep
 
 State = Literal["queued", "preparing", "training", "evaluating", "saved", "stopped", "failed"]

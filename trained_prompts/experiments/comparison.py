@@ -36,7 +36,7 @@ from soft_prompt_explorer.trained_prompts.runs.memory import PeakMemory
 from soft_prompt_explorer.trained_prompts.runs.scores import recorded
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
-from soft_prompt_explorer.trained_prompts.training.settled import rate_of
+from soft_prompt_explorer.trained_prompts.training.settling import rate_of
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError
 
 SHIPPED = Path(__file__).parent / "comparisons"  # a CSV a comparison

@@ -20,7 +20,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report, part
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.runs import store
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.settled import settled
+from soft_prompt_explorer.trained_prompts.training.settling import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 
 LAST_STEPS = 10  # over which the loss that is told is averaged

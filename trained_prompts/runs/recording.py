@@ -15,7 +15,7 @@ from soft_prompt_explorer.analysis.adapters import run_file
 from soft_prompt_explorer.analysis.core.errors import InputError
 from soft_prompt_explorer.analysis.core.folders import runs_folder, write_whole
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.settled import settled
+from soft_prompt_explorer.trained_prompts.training.settling import settled
 from soft_prompt_explorer.trained_prompts.training.trainer import TrainingStep
 
 SNAPSHOTS = 20  # about as many as a run keeps, whatever its length

@@ -16,7 +16,7 @@ from soft_prompt_explorer.analysis.tasks.shipped import TASKS
 from soft_prompt_explorer.analysis.tasks.task import Task
 
 LEARNING_RATES: dict[Method, float] = {"prompt-tuning": 0.05, "p-tuning": 0.003, "prefix-tuning": 0.01, "lora": 0.001, "full": 3e-5}
-WORD_LENGTHS_A_STEP = 0.4  # of prompt tuning, where words are short (see `settled.py`)
+WORD_LENGTHS_A_STEP = 0.4  # of prompt tuning, where words are short (see `settling.py`)
 FRAMED, MAX_FRAME = "§", 400
 _WHERE_CHOSEN = (
     "readable",
@@ -47,7 +47,7 @@ class TrainingConfig:
     frames : texts with one § each, of prompt tuning, which stands for the virtual tokens; the example follows. The steps take turns: first the plain use, with
         nothing around the virtual tokens, then each frame. So such a prompt is used as any other.
     steps, batch_size : optimiser steps, and examples in each.
-    learning_rate : at the first step; None leaves it to the method and the model (see `settled.py`), and the run says what it was.
+    learning_rate : at the first step; None leaves it to the method and the model (see `settling.py`), and the run says what it was.
     validate_every : score every so many steps on training examples set aside for it; None does not, and trains on all.
     patience : stop after so many such scores in a row without a better one, and keep the best state; None goes on to the end.
     shuffled : None, or the number of a shuffle: the answers of the training examples are dealt out among them anew, so that nothing but the form of an

@@ -30,7 +30,7 @@ from soft_prompt_explorer.analysis.core.progress import Report, no_report
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
 from soft_prompt_explorer.trained_prompts.training.memory import check_fits
-from soft_prompt_explorer.trained_prompts.training.settled import settled
+from soft_prompt_explorer.trained_prompts.training.settling import settled
 from soft_prompt_explorer.trained_prompts.training.together import ALONE, Together
 
 SHUFFLE_SEED = 20_217

@@ -10,7 +10,7 @@ from soft_prompt_explorer.analysis.asking.scores import compare_lora, evaluate
 from soft_prompt_explorer.analysis.core.folders import GALLERY
 from soft_prompt_explorer.trained_prompts.gallery import RECIPES
 from soft_prompt_explorer.trained_prompts.runs.store import list_runs
-from soft_prompt_explorer.trained_prompts.training.settled import settled
+from soft_prompt_explorer.trained_prompts.training.settling import settled
 
 SHIPPED = sorted(path.parent.name for path in GALLERY.glob("*/run.json"))
 LORAS = [name for name in SHIPPED if RECIPES[name].method == "lora"]

@@ -13,7 +13,7 @@ from soft_prompt_explorer.analysis.models.weights import load_model
 from soft_prompt_explorer.trained_prompts.runs import recorded
 from soft_prompt_explorer.trained_prompts.runs.recording import checkpoint_path
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
-from soft_prompt_explorer.trained_prompts.training.settled import rate_of, settled
+from soft_prompt_explorer.trained_prompts.training.settling import rate_of, settled
 from soft_prompt_explorer.trained_prompts.training.trainer import train
 from tests.support.tiny_models import saved
 
