@@ -168,14 +168,10 @@ def _is_pruned(parts: dict[str, str], opened: Opened) -> bool:
 
 
 def _of_pruned(modules: list[str]) -> list[str]:
-    which = (
-        f"{len(modules)} modules have, the first of them {modules[0][:100]}"
-        if len(modules) > 1
-        else f"{modules[0][:100]} has"
-        if modules
-        else ""
-    )
-    return [f"{which} no rank left, and nothing is changed there"] if which else []
+    if not modules:
+        return []
+    have = f"{len(modules)} modules have, the first of them {modules[0][:100]}," if len(modules) > 1 else f"{modules[0][:100]} has"
+    return [f"{have} no rank left, and nothing is changed there"]
 
 
 def _notes(opened: Opened, recipe: Recipe, rest: list[str]) -> tuple[str, ...]:

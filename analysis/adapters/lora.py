@@ -11,6 +11,7 @@ from soft_prompt_explorer.analysis.adapters.soft_prompt import SoftPrompt, Sourc
 from soft_prompt_explorer.analysis.adapters.tensors import FLOATS, Tensors
 from soft_prompt_explorer.analysis.core.errors import AdapterError
 from soft_prompt_explorer.analysis.core.notebook import Shown
+from soft_prompt_explorer.analysis.core.words import counted
 
 MAX_AXES = 5  # a convolution over three
 MAX_PRODUCT = 2**24  # values of A where it is a product of two, which may be far larger than both
@@ -168,8 +169,8 @@ class LoraAdapter(Shown):
     def beside_factors(self) -> str | None:
         """What it does to a model beside adding B·A to its modules, as the rest of a sentence that begins with its name; None where nothing such is known of it."""
         if self.saved_modules:
-            count = len(self.saved_modules)
-            return f"also holds {count} tensor{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} kept whole ({self.saved_modules[0][:80]}{', …' if count > 1 else ''})"
+            are, more = ("are", ", …") if len(self.saved_modules) > 1 else ("is", "")
+            return f"also holds {counted(len(self.saved_modules), 'tensor')} that {are} kept whole ({self.saved_modules[0][:80]}{more})"
         if self.textual_inversion is not None:
             return "also holds rows of tokens"
         if changes_base_weights(self.metadata):

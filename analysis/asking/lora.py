@@ -76,13 +76,13 @@ def weights_as_found(model) -> Iterator[None]:
     """PEFT takes the directions that some LoRAs start from off the weights that they change, and leaves it so; afterwards the weights are as before."""
     import torch
 
-    kept = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    found = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(kept[name])
+            for parameter, values in found:
+                parameter.copy_(values)
 
 
 @contextmanager
@@ -115,12 +115,13 @@ def applied(model, folder: Path) -> Iterator[None]:
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"The LoRA in {folder} is no PEFT folder with safetensors, which is what can be put into a model.")
-    kind = read_json(folder / "adapter_config.json").get("peft_type")
+    config = read_json(folder / "adapter_config.json")
+    kind = config.get("peft_type")
     if kind != "LORA":
         raise InputError(
             f"The adapter in {folder} is of the type {str(kind)[:80]}, and only a LoRA can be put into a model here; spectra and lens read the others."
         )
-    if (config := read_json(folder / "adapter_config.json")).get("alora_invocation_tokens"):
+    if config.get("alora_invocation_tokens"):
         raise InputError(
             f"The LoRA in {folder} acts only behind the tokens that invoke it (aLoRA), which no example here has; its spectra can be read."
         )

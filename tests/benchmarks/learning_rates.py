@@ -19,6 +19,7 @@ from soft_prompt_explorer.analysis.models.vocabulary import load_vocabulary
 from soft_prompt_explorer.analysis.models.weights import LanguageModel, load_model
 from soft_prompt_explorer.trained_prompts.experiments import sizes
 from soft_prompt_explorer.trained_prompts.training.config import TrainingConfig
+from soft_prompt_explorer.trained_prompts.training.initial import scale_of
 from soft_prompt_explorer.trained_prompts.training.trainer import DivergedError, train
 
 SEED = 3  # of no prompt of the picture
@@ -48,8 +49,7 @@ def main() -> None:
     settings = parser.parse_args()
     rows = []
     for model in settings.models:
-        vocabulary, language_model = load_vocabulary(model), load_model(model)
-        length = math.sqrt(np.mean(vocabulary.norms**2) / vocabulary.width)
+        length, language_model = scale_of(load_vocabulary(model)), load_model(model)
         for task in settings.tasks:
             base = replace(sizes.config_of(model, task, settings.method, settings.seed), validate_every=sizes.STEPS)
             for rate in settings.rates or RATES[settings.method]:

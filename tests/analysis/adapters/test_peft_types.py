@@ -127,7 +127,7 @@ def test_a_module_of_adalora_with_no_rank_left_changes_nothing_as_peft_has_it(lo
     merged = dict(PeftModel.from_pretrained(load(), tmp_path / "adapter").merge_and_unload().named_parameters())
     lora = load_lora(tmp_path / "adapter")
     assert [*lora.modules] == [name for name in names if name.endswith("q_proj")]
-    assert f"2 modules have, the first of them {names[1]} no rank left, and nothing is changed there" in lora.notes
+    assert f"2 modules have, the first of them {names[1]}, no rank left, and nothing is changed there" in lora.notes
     for name in names:
         change = (merged[f"{name}.weight"] - before[f"{name}.weight"]).detach().numpy()
         assert np.allclose(change, update(lora.modules[name]) if name in lora.modules else 0.0, atol=1e-6)

@@ -148,21 +148,6 @@ def test_a_share_just_under_all_is_not_told_as_all(tmp_path):
     assert says["rank-one spike"] == "One direction holds 99.7% of the energy."
 
 
-@pytest.mark.parametrize(
-    ("module", "place"),
-    [
-        ("encoder.block.3.layer.0.SelfAttention.o", (3, "o")),
-        ("encoder.block.3.layer.1.DenseReluDense.wo", (3, "down")),
-        ("encoder.block.3.layer.1.DenseReluDense.wi_0", (3, "gate")),
-        ("encoder.block.3.layer.1.DenseReluDense.wi_1", (3, "up")),
-        ("decoder.block.11.layer.2.DenseReluDense.wi", (11, "up")),
-        ("lora_te3_encoder_block_0_layer_1_DenseReluDense_wi_0", (0, "gate")),
-    ],
-)
-def test_the_projections_of_t5_are_told_apart(module, place):
-    assert place_of(module) == place
-
-
 def test_what_is_wrong_with_an_adapter_is_said(tmp_path):
     rng = np.random.default_rng(5)
     a, b = gaussian(30, 20, 4, rng)
@@ -214,6 +199,12 @@ def test_modules_are_summed_up_by_layer_and_projection(tmp_path):
         ("lora_te_text_model_encoder_layers_9_mlp_fc1", (9, "up")),
         ("unet:130", (130, "unet")),
         ("lm_head", (None, "lm_head")),
+        ("encoder.block.3.layer.0.SelfAttention.o", (3, "o")),
+        ("encoder.block.3.layer.1.DenseReluDense.wo", (3, "down")),
+        ("encoder.block.3.layer.1.DenseReluDense.wi_0", (3, "gate")),
+        ("encoder.block.3.layer.1.DenseReluDense.wi_1", (3, "up")),
+        ("decoder.block.11.layer.2.DenseReluDense.wi", (11, "up")),
+        ("lora_te3_encoder_block_0_layer_1_DenseReluDense_wi_0", (0, "gate")),
     ],
 )
 def test_the_place_of_a_module_is_read_from_its_path(module, place):
